@@ -1,0 +1,316 @@
+"""The batch: what the stages pass to each other, one HDF5 file each.
+
+A batch holds systems (a candidate, or a reference, each a whole crystal) in flat arrays.
+CHECK writes it with the missing sites as NaN; every later stage copies it and adds a group,
+so the last file is the whole history of its systems:
+
+    batch = read_batch("batch_0000.h5")
+    batch.stages["inpaint"] = Stage({"positions": positions}, {"method": "host"})
+    write_batch(batch, "batch_0000.inpaint.h5")
+
+Within a system the host's sites come first, in the order of the input. Cells hold the lattice
+vectors a, b, c as rows. No time stamp enters the file: equal content gives equal bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from ase import Atoms
+
+from xtalfill.errors import InputError
+
+FORMAT = "xtalfill-batch"
+VERSION = 1
+REFERENCE = "reference"
+STATUSES = ("ok", "unconverged", "failed")
+
+UNITS = {
+    "positions": "angstrom",
+    "cell": "angstrom",
+    "energy": "eV",
+    "forces": "eV/angstrom",
+    "fmax": "eV/angstrom",
+    "rmsd": "angstrom",
+    "rmsd_per_site": "angstrom",
+    "energy_gap": "eV",
+    "energy_above_reference": "eV",
+}
+
+_ATOM_FIELDS = ("positions", "atomic_numbers", "system_idx", "is_host")
+_SYSTEM_FIELDS = ("cell", "id", "method", "sample", "seed", "status", "message")
+_DTYPES: dict[str, Any] = {
+    "positions": np.float64,
+    "atomic_numbers": np.int32,
+    "system_idx": np.int64,
+    "is_host": np.bool_,
+    "cell": np.float64,
+    "sample": np.int32,
+    "seed": np.int64,
+}
+_TEXT_FIELDS = ("id", "method", "status", "message")
+
+
+@dataclass
+class Stage:
+    """What one stage adds to a batch.
+
+    Attributes:
+        arrays: Name -> array whose first axis is n_atoms or n_systems. Text arrays are
+            numpy object arrays of str.
+        attrs: What the stage was run with: plain JSON values only.
+    """
+
+    arrays: dict[str, np.ndarray]
+    attrs: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Batch:
+    """B structures x k candidates (and their references) in flat arrays.
+
+    Attributes:
+        positions: (n_atoms, 3) Angstrom; NaN at the sites to be filled.
+        atomic_numbers: (n_atoms,) nuclear charges.
+        system_idx: (n_atoms,) index of the atom's system, ascending.
+        is_host: (n_atoms,) True for a host site, False for a site to fill.
+        cell: (n_systems, 3, 3) Angstrom; rows are a, b, c.
+        id: (n_systems,) the structure's name, shared by its candidates.
+        method: (n_systems,) proposal method, or "reference" for a true structure.
+        sample: (n_systems,) number of the candidate, from 0.
+        seed: (n_systems,) the run's seed; with id and sample it fixes the candidate.
+        status: (n_systems,) "ok", "unconverged" or "failed".
+        message: (n_systems,) why, in one line; empty when ok.
+        stages: Group name -> what that stage added, in the order the stages ran.
+    """
+
+    positions: np.ndarray
+    atomic_numbers: np.ndarray
+    system_idx: np.ndarray
+    is_host: np.ndarray
+    cell: np.ndarray
+    id: np.ndarray
+    method: np.ndarray
+    sample: np.ndarray
+    seed: np.ndarray
+    status: np.ndarray
+    message: np.ndarray
+    stages: dict[str, Stage] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Bring every field to its type and check that the shapes agree."""
+        for name in _ATOM_FIELDS + _SYSTEM_FIELDS:
+            dtype = _DTYPES.get(name, object)
+            setattr(self, name, np.asarray(getattr(self, name), dtype=dtype))
+        self.validate()
+
+    @property
+    def n_systems(self) -> int:
+        """Number of systems."""
+        return len(self.id)
+
+    @property
+    def n_atoms(self) -> int:
+        """Number of atoms of all systems together."""
+        return len(self.atomic_numbers)
+
+    def atoms_slice(self, index: int) -> slice:
+        """Return where the atoms of system `index` lie in the flat arrays."""
+        start, stop = np.searchsorted(self.system_idx, [index, index + 1])
+        return slice(int(start), int(stop))
+
+    def groups(self) -> dict[str, list[int]]:
+        """Return the candidates of each structure, ordered by method and sample.
+
+        References are left out; `reference_of` finds them.
+        """
+        found: dict[str, list[int]] = {}
+        for index in range(self.n_systems):
+            if self.method[index] != REFERENCE:
+                found.setdefault(self.id[index], []).append(index)
+        return {
+            name: sorted(members, key=lambda i: (self.method[i], self.sample[i]))
+            for name, members in sorted(found.items())
+        }
+
+    def reference_of(self, structure_id: str) -> int | None:
+        """Return the system that is the reference of `structure_id`, if there is one."""
+        hits = np.flatnonzero((self.id == structure_id) & (self.method == REFERENCE))
+        return int(hits[0]) if len(hits) else None
+
+    def to_ase(self, index: int, *, stage: str | None = None, host_only: bool = False) -> Atoms:
+        """Return system `index` as ASE atoms, periodic in all directions.
+
+        Args:
+            index: The system.
+            stage: Take the positions of this stage; None takes those of the input.
+            host_only: Leave out the sites to fill.
+        """
+        here = self.atoms_slice(index)
+        positions = self.positions if stage is None else self.stages[stage].arrays["positions"]
+        atoms = Atoms(
+            numbers=self.atomic_numbers[here],
+            positions=positions[here],
+            cell=self.cell[index],
+            pbc=True,
+        )
+        return atoms[self.is_host[here]] if host_only else atoms
+
+    def fail(self, index: int, message: str) -> None:
+        """Mark system `index` as failed, for the reason `message` (made one line)."""
+        self.status[index] = "failed"
+        self.message[index] = " ".join(message.split())
+
+    def validate(self) -> None:
+        """Check shapes, order and values.
+
+        Raises:
+            InputError: What is wrong, in one line.
+        """
+        n_atoms, n_systems = self.n_atoms, self.n_systems
+        for name in _ATOM_FIELDS:
+            shape = (n_atoms, 3) if name == "positions" else (n_atoms,)
+            _require(getattr(self, name).shape == shape, f"{name} is not of shape {shape}")
+        for name in _SYSTEM_FIELDS:
+            shape = (n_systems, 3, 3) if name == "cell" else (n_systems,)
+            _require(getattr(self, name).shape == shape, f"{name} is not of shape {shape}")
+        idx = self.system_idx
+        ordered = n_atoms == 0 or (idx[0] >= 0 and idx[-1] < n_systems and (np.diff(idx) >= 0).all())
+        _require(ordered, "system_idx is not ascending within the systems")
+        _require(bool(np.isfinite(self.cell).all()), "a cell is not finite")
+        hosts_finite = bool(np.isfinite(self.positions[self.is_host]).all())
+        _require(hosts_finite, "a host position is not finite")
+        _require(bool(np.isin(self.status, STATUSES).all()), f"a status is not one of {STATUSES}")
+        keys = set(zip(self.id, self.method, self.sample, strict=True))
+        _require(len(keys) == n_systems, "two systems share id, method and sample")
+        for stage_name, stage in self.stages.items():
+            for name, array in stage.arrays.items():
+                expected = n_atoms if name in ("positions", "forces") else n_systems
+                _require(len(array) == expected, f"{stage_name}/{name} has {len(array)} rows")
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise InputError(f"batch is inconsistent: {message}")
+
+
+def content_sha256(batch: Batch) -> str:
+    """Return a checksum of all that a batch holds, independent of how HDF5 lays it out."""
+    digest = hashlib.sha256()
+
+    def add(name: str, array: np.ndarray) -> None:
+        if array.dtype == object:
+            payload = json.dumps([str(item) for item in array]).encode()
+        else:
+            payload = np.ascontiguousarray(array).tobytes()
+        digest.update(f"{name}|{array.dtype.str}|{array.shape}|{len(payload)}|".encode())
+        digest.update(payload)
+
+    for name in _ATOM_FIELDS + _SYSTEM_FIELDS:
+        add(name, getattr(batch, name))
+    for stage_name, stage in batch.stages.items():
+        digest.update(f"{stage_name}|{_dump(stage.attrs)}|".encode())
+        for name in sorted(stage.arrays):
+            add(f"{stage_name}/{name}", stage.arrays[name])
+    return digest.hexdigest()
+
+
+def _dump(attrs: dict[str, Any]) -> str:
+    return json.dumps(attrs, sort_keys=True)
+
+
+def write_batch(batch: Batch, path: str | Path) -> None:
+    """Write a batch; the file appears under its name only once it is whole.
+
+    Args:
+        batch: What to write; it is validated first.
+        path: The HDF5 file; an older one is replaced.
+    """
+    batch.validate()
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with h5py.File(temporary, "w", libver=("v110", "v110")) as file:
+            file.attrs["format"] = FORMAT
+            file.attrs["version"] = VERSION
+            file.attrs["sha256"] = content_sha256(batch)
+            file.attrs["stages"] = json.dumps(list(batch.stages))
+            for name in _ATOM_FIELDS + _SYSTEM_FIELDS:
+                _write_array(file, name, getattr(batch, name))
+            for stage_name, stage in batch.stages.items():
+                group = file.create_group(stage_name)
+                group.attrs["parameters"] = _dump(stage.attrs)
+                for name in sorted(stage.arrays):
+                    _write_array(group, name, stage.arrays[name])
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _write_array(group: h5py.Group, name: str, array: np.ndarray) -> None:
+    text = array.dtype == object
+    dataset = group.create_dataset(
+        name,
+        data=array,
+        dtype=h5py.string_dtype() if text else array.dtype,
+        track_times=False,
+    )
+    if name in UNITS:
+        dataset.attrs["units"] = UNITS[name]
+
+
+def read_batch(path: str | Path) -> Batch:
+    """Read and check a batch.
+
+    Args:
+        path: An HDF5 file that `write_batch` wrote.
+
+    Raises:
+        InputError: The file is missing, damaged, foreign or of another version.
+    """
+    path = Path(path)
+    try:
+        with h5py.File(path, "r") as file:
+            stored = _check_header(file, path)
+            fields = {name: _read_array(file[name]) for name in _ATOM_FIELDS + _SYSTEM_FIELDS}
+            stages = {
+                name: Stage(
+                    {key: _read_array(item) for key, item in file[name].items()},
+                    json.loads(file[name].attrs["parameters"]),
+                )
+                for name in json.loads(file.attrs["stages"])
+            }
+    except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(
+            f"{path}: not a readable batch ({reason}); run the stage that writes it again"
+        ) from error
+    batch = Batch(**fields, stages=stages)
+    if content_sha256(batch) != stored:
+        raise InputError(f"{path}: checksum does not agree, the file is damaged; write it again")
+    return batch
+
+
+def _check_header(file: h5py.File, path: Path) -> str:
+    if file.attrs.get("format") != FORMAT:
+        raise InputError(f"{path}: not an {FORMAT} file; give the HDF5 that CHECK wrote")
+    version = int(file.attrs["version"])
+    if version != VERSION:
+        raise InputError(
+            f"{path}: batch version {version}, this xtalfill reads {VERSION}; "
+            "use the release that wrote it or start again from the structures"
+        )
+    return str(file.attrs["sha256"])
+
+
+def _read_array(dataset: h5py.Dataset) -> np.ndarray:
+    if h5py.check_string_dtype(dataset.dtype):
+        return np.asarray(dataset.asstr()[()], dtype=object)
+    return np.asarray(dataset[()])

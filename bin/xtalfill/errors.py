@@ -1,0 +1,40 @@
+"""Errors that a user can act on, with the exit code of the command that raised them.
+
+Codes follow ``sysexits.h`` so that Nextflow can tell bad data (do not retry) from a
+machine that gave up (retry).
+"""
+
+import os
+import sys
+from collections.abc import Callable
+
+
+class XtalfillError(Exception):
+    """A failure worth one line: what went wrong, which structure, how to fix it."""
+
+    exit_code = os.EX_SOFTWARE
+
+
+class InputError(XtalfillError):
+    """The user's data cannot be used (exit 65)."""
+
+    exit_code = os.EX_DATAERR
+
+
+class ConfigError(XtalfillError):
+    """A parameter, a weights file or the installation is wrong (exit 78)."""
+
+    exit_code = os.EX_CONFIG
+
+
+def run_command(main: Callable[[], None]) -> None:
+    """Run a command and turn an `XtalfillError` into one line on stderr and its exit code.
+
+    Args:
+        main: The command; it parses ``sys.argv`` itself.
+    """
+    try:
+        main()
+    except XtalfillError as error:
+        print(f"ERROR: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
