@@ -1,0 +1,25 @@
+#!/usr/bin/env python3
+"""Write the tables, structure files and success rates of a run (COLLECT)."""
+
+import argparse
+from pathlib import Path
+
+from xtalfill.errors import run_command
+
+
+def main() -> None:
+    """Gather the batches into the files that a user takes away."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", type=Path, required=True, help="check.json of CHECK")
+    parser.add_argument(
+        "--batches", type=Path, nargs="+", required=True, help="batches after EVALUATE"
+    )
+    parser.add_argument("--outdir", type=Path, required=True, help="where the files go")
+    args = parser.parse_args()
+
+    from xtalfill.collect import collect
+
+    collect(args.check, args.batches, args.outdir)
+
+
+run_command(main)

@@ -1,0 +1,231 @@
+"""Write what a user takes away from a run: tables, structure files, evaluation.json.
+
+    results.csv        a row a structure and method: the selected candidate
+    candidates.csv     a row a candidate
+    failures.csv       what was refused, lost, failed or did not converge, and why
+    selected.extxyz    the selected candidate of every structure and method, relaxed
+    candidates.extxyz  every candidate, as far as it came
+    structures/        <id>.cif relaxed, <id>.host_fixed.cif with the host as it was given
+    evaluation.json    success rates (docs/evaluation.md)
+
+Files appear under their names only once they are whole.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+from ase import Atoms
+from ase.io.extxyz import key_val_str_to_dict
+from pymatgen.core import Lattice, Structure
+from pymatgen.io.cif import CifWriter
+
+from xtalfill.batch import Batch, read_batch
+from xtalfill.evaluate.summary import summarise
+from xtalfill.tables import (
+    Candidate,
+    Failure,
+    StructureRow,
+    Tables,
+    read_tables,
+    structure_rows,
+)
+
+# How far a candidate can have come, the last first.
+_STAGES = ("relax_positions", "relax_sites", "inpaint")
+# Enough that positions of a 100 Angstrom cell come back to 1e-10 Angstrom.
+_CIF_DIGITS = 12
+
+
+def collect(check: Path, batches: list[Path], outdir: Path) -> Tables:
+    """Write all tables and structure files of a run.
+
+    Args:
+        check: check.json of CHECK.
+        batches: The batches after EVALUATE, in any order.
+        outdir: Where the files go; made if need be.
+
+    Returns:
+        The rows that were written.
+
+    Raises:
+        InputError: A file cannot be read (see `read_tables`).
+    """
+    tables = read_tables(check, batches)
+    (outdir / "structures").mkdir(parents=True, exist_ok=True)
+    write_csv(outdir / "results.csv", StructureRow, structure_rows(tables))
+    write_csv(outdir / "candidates.csv", Candidate, tables.candidates)
+    write_csv(outdir / "failures.csv", Failure, tables.failures)
+    write_json(outdir / "evaluation.json", summarise(tables))
+    _write_structures(tables, outdir)
+    return tables
+
+
+@contextmanager
+def atomic_writer(path: Path) -> Iterator[TextIO]:
+    """Open a text file that takes its name only when it was written to the end."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("w", encoding="utf-8", newline="") as file:
+            yield file
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write strict JSON (no NaN), indented."""
+    with atomic_writer(path) as file:
+        json.dump(content, file, indent=2, allow_nan=False, ensure_ascii=False)
+        file.write("\n")
+
+
+def write_csv(path: Path, kind: type, rows: Iterable[Any]) -> None:
+    """Write rows of a dataclass as CSV; what is not known (None, NaN) is an empty cell."""
+    with atomic_writer(path) as file:
+        writer = csv.DictWriter(
+            file, fieldnames=[item.name for item in fields(kind)], lineterminator="\n"
+        )
+        writer.writeheader()
+        for row in rows:
+            writer.writerow({name: _cell(name, value) for name, value in asdict(row).items()})
+
+
+def _cell(name: str, value: Any) -> Any:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    # A spreadsheet would run a text that starts like a formula; these two quote user input.
+    if name in ("message", "source") and str(value)[:1] in ("=", "+", "-", "@", "\t", "\r"):
+        return f"'{value}"
+    return repr(value) if isinstance(value, float) else value
+
+
+def _write_structures(tables: Tables, outdir: Path) -> None:
+    """Write extxyz and CIF files, reading each batch once."""
+    best = best_over_methods(tables)
+    rows = {(row.id, row.method, row.sample): row for row in tables.candidates}
+    paths = sorted(set(tables.batch_of.values()))
+    with (
+        atomic_writer(outdir / "selected.extxyz") as selected,
+        atomic_writer(outdir / "candidates.extxyz") as everything,
+    ):
+        for path in paths:
+            batch = read_batch(path)
+            for members in batch.groups().values():
+                for index in members:
+                    key = (batch.id[index], batch.method[index], int(batch.sample[index]))
+                    row = rows[key]
+                    frame = format_frame(batch, index, row)
+                    everything.write(frame)
+                    if row.selected:
+                        selected.write(frame)
+                    if best.get(row.id) == row:
+                        _write_cifs(batch, index, outdir / "structures")
+
+
+def best_over_methods(tables: Tables) -> dict[str, Candidate]:
+    """Return, for each structure, the selected candidate of lowest energy of all methods."""
+    found: dict[str, Candidate] = {}
+    for row in tables.candidates:
+        if row.selected and (row.id not in found or row.energy < found[row.id].energy):
+            found[row.id] = row
+    return found
+
+
+def last_stage(batch: Batch, index: int) -> str | None:
+    """Return the last stage that left finite positions for a system, if any did."""
+    here = batch.atoms_slice(index)
+    for stage in _STAGES:
+        if stage in batch.stages:
+            positions = batch.stages[stage].arrays["positions"][here]
+            if np.isfinite(positions).all():
+                return stage
+    return None
+
+
+def format_frame(batch: Batch, index: int, row: Candidate) -> str:
+    """Return a candidate as an extended XYZ frame with all digits of its floats.
+
+    ASE reads it back; its own writer keeps 8 decimals only. A candidate that failed keeps the
+    positions of the last stage it came through (`stage` says which), without energy; one
+    without any positions holds its host alone (stage=none).
+
+    Args:
+        batch: Where the candidate is.
+        index: Its system.
+        row: Its row of candidates.csv.
+    """
+    stage = last_stage(batch, index)
+    here = batch.atoms_slice(index)
+    atoms = batch.to_ase(index, stage=stage, host_only=stage is None)
+    is_host = batch.is_host[here] if stage else np.ones(len(atoms), dtype=bool)
+    forces = None
+    if stage and "forces" in batch.stages[stage].arrays:
+        forces = batch.stages[stage].arrays["forces"][here]
+    with_forces = forces is not None and np.isfinite(forces).all()
+    info: dict[str, Any] = {"id": row.id, "sample": row.sample, "seed": row.seed}
+    info |= {"method": row.method, "status": row.status, "converged": row.converged}
+    info |= {"selected": row.selected, "stage": stage or "none"}
+    if stage == _STAGES[0] and math.isfinite(row.energy):
+        info["energy"] = row.energy
+    columns = "species:S:1:pos:R:3:is_host:L:1" + (":forces:R:3" if with_forces else "")
+    lattice = " ".join(repr(float(value)) for value in batch.cell[index].ravel())
+    header = f'Lattice="{lattice}" Properties={columns} pbc="T T T"'
+    lines = [str(len(atoms)), " ".join([header, *(f"{k}={_xyz(v)}" for k, v in info.items())])]
+    for number, symbol in enumerate(atoms.get_chemical_symbols()):
+        values = [repr(float(value)) for value in atoms.positions[number]]
+        values.append("T" if is_host[number] else "F")
+        if with_forces and forces is not None:
+            values += [repr(float(value)) for value in forces[number]]
+        lines.append(" ".join([symbol, *values]))
+    return "\n".join(lines) + "\n"
+
+
+def _xyz(value: Any) -> str:
+    """Format one value of a frame's info: a number, a flag or a word without blanks or quotes."""
+    if isinstance(value, bool):
+        return "T" if value else "F"
+    if isinstance(value, str):
+        return value if _reads_back(value) else f'"_JSON \\"{value}\\""'
+    return repr(value)
+
+
+def _reads_back(word: str) -> bool:
+    """Say whether ASE reads a word as the text it is; 12, 1e5 and T it takes for others."""
+    found = key_val_str_to_dict(f"word={word}")["word"]
+    return isinstance(found, str) and found == word
+
+
+def _write_cifs(batch: Batch, index: int, folder: Path) -> None:
+    name = batch.id[index]
+    for stage, suffix in (("relax_positions", ""), ("relax_sites", ".host_fixed")):
+        with atomic_writer(folder / f"{name}{suffix}.cif") as file:
+            file.write(format_cif(batch.to_ase(index, stage=stage), name=name))
+
+
+def format_cif(atoms: Atoms, *, name: str) -> str:
+    """Return a crystal as a P1 CIF in its own cell.
+
+    A CIF holds lengths and angles, not the orientation of the lattice vectors; the fractional
+    coordinates refer to the same a, b, c. Coordinates are not wrapped.
+
+    Args:
+        atoms: The crystal.
+        name: Name of the data block; cut to the 75 characters that CIF allows.
+    """
+    structure = Structure(
+        Lattice(atoms.cell.array), atoms.symbols, atoms.positions, coords_are_cartesian=True
+    )
+    writer = CifWriter(structure, significant_figures=_CIF_DIGITS)
+    for block in writer.cif_file.data.values():
+        block.header = name[:75]
+    return str(writer)

@@ -1,0 +1,249 @@
+"""Compare every candidate of a batch with the reference of its structure.
+
+A candidate and its reference go through the same two relaxations with the same potential;
+only then are they compared, so that a difference is one of the sites and not of the
+level of theory. What each number means is set out in docs/evaluation.md.
+
+    batch = read_batch("batch_0000.select.h5")
+    batch.stages["evaluate"] = evaluate_batch(batch)
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+from ase import Atoms
+from ase.neighborlist import neighbor_list
+from pymatgen.analysis.structure_matcher import StructureMatcher
+from pymatgen.core import Structure
+from pymatgen.io.ase import AseAtomsAdaptor
+
+from xtalfill.batch import Batch, Stage
+from xtalfill.errors import InputError
+from xtalfill.record import package_versions
+
+# The tolerances of the published hydrogen benchmarks, which are pymatgen's defaults.
+LTOL, STOL, ANGLE_TOL = 0.2, 0.3, 5.0
+NEIGHBOUR_CUTOFF = 6.0  # Angstrom; farther than any nearest neighbour in a dense crystal
+NAMED_NEIGHBOURS = ("O", "N", "C", "B", "H")
+OTHER_NEIGHBOUR = "metal/other"
+_BEFORE, _AFTER = "inpaint", "relax_positions"
+# What pymatgen and its lattice reduction raise on odd cells; LinAlgError is a ValueError.
+_MATCHER_ERRORS = (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How a candidate compares with its reference.
+
+    Attributes:
+        matched: StructureMatcher takes the two for the same crystal.
+        host_matched: The same for the host's sites alone.
+        rmsd: Root mean square displacement per atom in Angstrom; NaN without a match.
+    """
+
+    matched: bool
+    host_matched: bool
+    rmsd: float
+
+
+def matcher() -> StructureMatcher:
+    """Return the matcher that all comparisons use."""
+    return StructureMatcher(ltol=LTOL, stol=STOL, angle_tol=ANGLE_TOL)
+
+
+def compare(candidate: Atoms, reference: Atoms, *, n_missing: tuple[int, int]) -> Comparison:
+    """Compare two crystals whose restored sites come last.
+
+    A match is `StructureMatcher.fit`: the largest displacement of a site stays below
+    stol (V/N)^(1/3). `get_rms_dist` minimises the root mean square instead and would also
+    take pairs with one site farther off, so it only measures what `fit` has accepted.
+
+    Args:
+        candidate: The crystal to judge; host sites first.
+        reference: The true crystal; host sites first.
+        n_missing: How many of the last sites are restored ones, in each of the two.
+
+    Returns:
+        The comparison; lengths in Angstrom.
+    """
+    fit = matcher()
+    ours, true = to_pymatgen(candidate), to_pymatgen(reference)
+    matched = bool(fit.fit(true, ours))
+    host_matched = bool(
+        fit.fit(_host(reference, n_missing=n_missing[1]), _host(candidate, n_missing=n_missing[0]))
+    )
+    rmsd = math.nan
+    if matched:
+        found = fit.get_rms_dist(true, ours)
+        if found is not None:
+            rmsd = float(found[0]) * _length_per_atom(ours, true)
+    return Comparison(matched, host_matched, rmsd)
+
+
+def to_pymatgen(atoms: Atoms) -> Structure:
+    """Return the crystal as a plain pymatgen structure (no calculator, no info)."""
+    return AseAtomsAdaptor.get_structure(
+        Atoms(atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=True)
+    )
+
+
+def _host(atoms: Atoms, *, n_missing: int) -> Structure:
+    return to_pymatgen(atoms[: len(atoms) - n_missing])
+
+
+def _length_per_atom(first: Structure, second: Structure) -> float:
+    """Return (V/N)^(1/3) of the common volume to which the matcher scales both crystals."""
+    volumes = (first.volume / len(first)) * (second.volume / len(second))
+    return float(volumes ** (1 / 6))
+
+
+def site_class(reference: Atoms, *, n_missing: int) -> str:
+    """Name the chemistry of the missing sites by what their nearest neighbour is.
+
+    Each missing site is classed by the element of its nearest neighbour (O-H, N-H, C-H,
+    B-H, H-H, else metal/other-H); the structure takes the most frequent class, the first
+    of this order when two are as frequent.
+
+    Args:
+        reference: The true crystal, missing sites last.
+        n_missing: Number of missing sites.
+
+    Returns:
+        The class, with the symbol of the missing element in the place of H.
+    """
+    sites = np.arange(len(reference) - n_missing, len(reference))
+    first, second, distance = neighbor_list("ijd", reference, NEIGHBOUR_CUTOFF)
+    symbols = np.array(reference.get_chemical_symbols())
+    kinds: Counter[str] = Counter()
+    for site in sites:
+        here = np.flatnonzero(first == site)
+        nearest = symbols[second[here[np.argmin(distance[here])]]] if len(here) else ""
+        kinds[nearest if nearest in NAMED_NEIGHBOURS else OTHER_NEIGHBOUR] += 1
+    order = (*NAMED_NEIGHBOURS, OTHER_NEIGHBOUR)
+    kind = max(order, key=lambda name: (kinds[name], -order.index(name)))
+    return f"{kind}-{symbols[-1]}"
+
+
+def evaluate_batch(batch: Batch) -> Stage:
+    """Compare all candidates of a batch with their references.
+
+    A candidate that failed, did not converge or makes the matcher raise counts as wrong; a
+    structure whose reference is missing or did not relax is not judged (has_reference
+    False) and says why in `message`.
+
+    Args:
+        batch: A batch after SELECT.
+
+    Returns:
+        The stage, with the arrays named in docs/evaluation.md.
+
+    Raises:
+        InputError: The batch has not been relaxed.
+    """
+    for stage in (_BEFORE, _AFTER):
+        if stage not in batch.stages:
+            raise InputError(f"the batch has no {stage} stage; run it before evaluate.py")
+    arrays = _empty_arrays(batch.n_systems)
+    for structure_id, members in batch.groups().items():
+        reference = batch.reference_of(structure_id)
+        if reference is None:
+            continue
+        arrays["site_class"][[*members, reference]] = site_class(
+            batch.to_ase(reference), n_missing=_n_missing(batch, reference)
+        )
+        trouble = _trouble(batch, reference)
+        for index in members:
+            _judge_proposal(batch, index, reference, arrays)
+            if trouble:
+                arrays["message"][index] = f"evaluate: the reference is not usable ({trouble})"
+            else:
+                arrays["has_reference"][index] = True
+                _judge(batch, index, reference, arrays)
+    attrs = {
+        "ltol": LTOL,
+        "stol": STOL,
+        "angle_tol": ANGLE_TOL,
+        "versions": package_versions(("pymatgen", "ase", "numpy")),
+    }
+    return Stage(arrays, attrs)
+
+
+def _empty_arrays(n_systems: int) -> dict[str, np.ndarray]:
+    flags = ("has_reference", "matched", "les", "host_matched", "matched_inpaint")
+    numbers = ("rmsd", "rmsd_per_site", "energy_above_reference")
+    arrays: dict[str, np.ndarray] = {name: np.zeros(n_systems, dtype=np.bool_) for name in flags}
+    arrays |= {name: np.full(n_systems, np.nan) for name in numbers}
+    return arrays | {
+        name: np.full(n_systems, "", dtype=object) for name in ("site_class", "message")
+    }
+
+
+def _n_missing(batch: Batch, index: int) -> int:
+    return int(np.count_nonzero(~batch.is_host[batch.atoms_slice(index)]))
+
+
+def _trouble(batch: Batch, index: int) -> str:
+    """Say why a system cannot be compared; empty when it can."""
+    if batch.status[index] != "ok":
+        return str(batch.message[index]) or f"status {batch.status[index]}"
+    here = batch.atoms_slice(index)
+    after = batch.stages[_AFTER].arrays
+    if not (np.isfinite(after["positions"][here]).all() and np.isfinite(after["energy"][index])):
+        return "no relaxed positions or energy"
+    return ""
+
+
+def _judge_proposal(
+    batch: Batch, index: int, reference: int, arrays: dict[str, np.ndarray]
+) -> None:
+    """Match a proposal before any relaxation with the reference as it was given."""
+    proposal = batch.to_ase(index, stage=_BEFORE)
+    if not np.isfinite(proposal.positions).all():
+        return
+    try:
+        arrays["matched_inpaint"][index] = matcher().fit(
+            to_pymatgen(batch.to_ase(reference)), to_pymatgen(proposal)
+        )
+    except _MATCHER_ERRORS as error:
+        arrays["message"][index] = _one_line("the proposal could not be matched", error)
+
+
+def _judge(batch: Batch, index: int, reference: int, arrays: dict[str, np.ndarray]) -> None:
+    """Compare a relaxed candidate with its relaxed reference, in place."""
+    if _trouble(batch, index):
+        return
+    ours, true = (batch.to_ase(i, stage=_AFTER) for i in (index, reference))
+    n_missing = (_n_missing(batch, index), _n_missing(batch, reference))
+    if not _same_composition(ours, true):
+        arrays["message"][index] = (
+            f"evaluate: composition {ours.get_chemical_formula()} is not that of the reference, "
+            f"{true.get_chemical_formula()}"
+        )
+        return
+    energy = batch.stages[_AFTER].arrays["energy"]
+    above = float(energy[index] / len(ours) - energy[reference] / len(true))
+    arrays["energy_above_reference"][index] = above
+    arrays["les"][index] = above < 0
+    try:
+        result = compare(ours, true, n_missing=n_missing)
+    except _MATCHER_ERRORS as error:
+        arrays["message"][index] = _one_line("StructureMatcher failed", error)
+        return
+    arrays["matched"][index] = result.matched
+    arrays["host_matched"][index] = result.host_matched
+    arrays["les"][index] = result.matched or above < 0
+    arrays["rmsd"][index] = result.rmsd
+    arrays["rmsd_per_site"][index] = result.rmsd * math.sqrt(len(ours) / n_missing[0])
+
+
+def _same_composition(first: Atoms, second: Atoms) -> bool:
+    ours, true = to_pymatgen(first).composition, to_pymatgen(second).composition
+    return bool(ours.reduced_formula == true.reduced_formula)
+
+
+def _one_line(what: str, error: Exception) -> str:
+    return " ".join(f"evaluate: {what} ({type(error).__name__}: {error})".split())

@@ -1,0 +1,225 @@
+"""Sum the candidates of a run up into evaluation.json.
+
+Every rate is the mean over the structures that have a usable reference; a candidate that
+failed or did not converge is a failure, never left out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+from xtalfill.evaluate.metrics import (
+    SITE_BINS,
+    SIZE_BINS,
+    any_of_k,
+    best_of_k,
+    bin_label,
+    bootstrap_interval,
+    mcnemar,
+)
+from xtalfill.tables import Candidate, StructureRow, Tables, structure_rows
+
+OUTCOMES = ("matched", "les")
+# Fixed, so that equal results give equal intervals; it has nothing to do with the samples.
+BOOTSTRAP_SEED = 20250101
+N_RESAMPLES = 10_000
+LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """The candidates of a structure under one method, as arrays over n candidates."""
+
+    id: str
+    size: str
+    sites: str
+    site_class: str
+    energy: np.ndarray
+    selected: np.ndarray
+    outcome: dict[str, np.ndarray]
+
+
+def summarise(tables: Tables) -> dict[str, Any]:
+    """Return the content of evaluation.json.
+
+    Args:
+        tables: All rows of the run.
+
+    Returns:
+        Plain JSON values; a rate that is not defined is None.
+    """
+    judged = _judged(tables)
+    content = {
+        "settings": {
+            "outcomes": list(OUTCOMES),
+            "bootstrap_seed": BOOTSTRAP_SEED,
+            "bootstrap_resamples": N_RESAMPLES,
+            "interval_level": LEVEL,
+        },
+        "counts": count_all(tables),
+        "methods": {name: _method(tables, name, judged[name]) for name in tables.methods},
+        "paired_tests": [
+            {"outcome": outcome, "first": first, "second": second}
+            | _paired(judged[first], judged[second], outcome)
+            for first, second in combinations(tables.methods, 2)
+            for outcome in OUTCOMES
+        ],
+    }
+    return content
+
+
+def count_all(tables: Tables) -> dict[str, int]:
+    """Count the structures and candidates of a run by how far they came."""
+    rows = structure_rows(tables)
+    done = {row.id for row in rows if row.status == "ok"}
+    compared = {row.id for row in rows if row.has_reference}
+    status = [row.status for row in tables.candidates]
+    return {
+        "structures_in": len(tables.structures) + len(tables.refused),
+        "structures_refused": len(tables.refused),
+        "structures_checked": len(tables.structures),
+        "structures_lost": len(set(tables.structures) - set(tables.batch_of)),
+        "structures_restored": len(done),
+        "structures_with_reference": len(compared),
+        "structures_matched": len({row.id for row in rows if row.matched}),
+        "structures_les": len({row.id for row in rows if row.les}),
+        "references_unusable": sum(f.method == "reference" for f in tables.failures),
+        "candidates": len(status),
+        **{f"candidates_{name}": status.count(name) for name in ("ok", "unconverged", "failed")},
+    }
+
+
+def _judged(tables: Tables) -> dict[str, list[_Judged]]:
+    found: dict[str, list[_Judged]] = {name: [] for name in tables.methods}
+    for (structure_id, method), rows in tables.grouped().items():
+        if not rows[0].has_reference:
+            continue
+        usable = np.array([row.status == "ok" and row.rank >= 0 for row in rows])
+        energy = np.array([row.energy for row in rows])
+        found[method].append(
+            _Judged(
+                id=structure_id,
+                size=bin_label(rows[0].n_atoms, SIZE_BINS),
+                sites=bin_label(rows[0].n_missing, SITE_BINS),
+                site_class=rows[0].site_class,
+                energy=np.where(usable, energy, np.nan),
+                selected=np.array([row.selected for row in rows]),
+                outcome=_outcomes(rows, usable),
+            )
+        )
+    return found
+
+
+def _outcomes(rows: list[Candidate], usable: np.ndarray) -> dict[str, np.ndarray]:
+    found = {name: usable & np.array([getattr(row, name) for row in rows]) for name in OUTCOMES}
+    return found | {"matched_inpaint": np.array([row.matched_inpaint for row in rows])}
+
+
+def _method(tables: Tables, method: str, judged: list[_Judged]) -> dict[str, Any]:
+    rows = [row for row in structure_rows(tables) if row.method == method]
+    n_samples = max((row.n_candidates for row in rows), default=0)
+    content: dict[str, Any] = {
+        "n_structures": len(rows),
+        "n_restored": sum(row.status == "ok" for row in rows),
+        "n_with_reference": len(judged),
+        "n_samples": n_samples,
+    }
+    if not judged:
+        return content
+    k = list(range(1, n_samples + 1))
+    content |= {
+        outcome: _rates(judged, outcome)
+        | {
+            "k": k,
+            "best_of_k": _curve(judged, lambda s, o=outcome: best_of_k(s.energy, s.outcome[o], k)),
+            "any_of_k": _curve(judged, lambda s, o=outcome: any_of_k(s.outcome[o], k)),
+        }
+        for outcome in OUTCOMES
+    }
+    content["matched_inpaint"] = {
+        "single": _mean_interval([s.outcome["matched_inpaint"].mean() for s in judged]),
+        "k": k,
+        "any_of_k": _curve(judged, lambda s: any_of_k(s.outcome["matched_inpaint"], k)),
+    }
+    content["splits"] = {name: _split(judged, name) for name in ("size", "sites", "site_class")}
+    content["medians"] = _medians([row for row in rows if row.has_reference])
+    return content
+
+
+def _rates(judged: list[_Judged], outcome: str) -> dict[str, Any]:
+    """Return the single-trial rate and that of the selected candidate, with intervals."""
+    return {
+        "single": _mean_interval([s.outcome[outcome].mean() for s in judged]),
+        "selected": _mean_interval([_selected(s, outcome) for s in judged]),
+    }
+
+
+def _selected(structure: _Judged, outcome: str) -> bool:
+    return bool((structure.selected & structure.outcome[outcome]).any())
+
+
+def _mean_interval(values: list[Any]) -> dict[str, Any]:
+    numbers = np.asarray(values, dtype=np.float64)
+    low, high = _interval(numbers)
+    return {"mean": _number(numbers.mean()), "low": _number(low), "high": _number(high)}
+
+
+def _curve(judged: list[_Judged], curve: Callable[[_Judged], np.ndarray]) -> dict[str, Any]:
+    values = np.stack([curve(structure) for structure in judged])
+    low, high = _interval(values)
+    return {"mean": values.mean(axis=0).tolist(), "low": low.tolist(), "high": high.tolist()}
+
+
+def _interval(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    # A generator of its own for every quantity: adding one leaves the others as they were.
+    return bootstrap_interval(
+        values,
+        generator=np.random.default_rng(BOOTSTRAP_SEED),
+        n_resamples=N_RESAMPLES,
+        level=LEVEL,
+    )
+
+
+def _split(judged: list[_Judged], name: str) -> list[dict[str, Any]]:
+    labels = [label for label, _, _ in {"size": SIZE_BINS, "sites": SITE_BINS}.get(name, ())]
+    labels = labels or sorted({structure.site_class for structure in judged})
+    parts = []
+    for label in labels:
+        members = [structure for structure in judged if getattr(structure, name) == label]
+        if members:
+            rates = {outcome: _rates(members, outcome) for outcome in OUTCOMES}
+            parts.append({"label": label, "n_structures": len(members)} | rates)
+    return parts
+
+
+def _medians(rows: list[StructureRow]) -> dict[str, Any]:
+    """Return medians over the selected candidates; those of rmsd over the matches alone."""
+    names = ("rmsd", "rmsd_per_site", "energy_above_reference", "energy_gap")
+    found = {}
+    for name in names:
+        values = np.array([getattr(row, name) for row in rows], dtype=np.float64)
+        values = values[np.isfinite(values)]
+        found[name] = _number(np.median(values)) if len(values) else None
+    return found
+
+
+def _paired(first: list[_Judged], second: list[_Judged], outcome: str) -> dict[str, Any]:
+    """Test two methods on the selected candidates of the structures that both were given."""
+    ours = {structure.id: _selected(structure, outcome) for structure in first}
+    theirs = {structure.id: _selected(structure, outcome) for structure in second}
+    shared = sorted(set(ours) & set(theirs))
+    result = mcnemar(
+        np.array([ours[name] for name in shared]), np.array([theirs[name] for name in shared])
+    )
+    return {"n_structures": len(shared)} | result
+
+
+def _number(value: Any) -> float | None:
+    number = float(value)
+    return number if math.isfinite(number) else None

@@ -1,0 +1,337 @@
+"""Rows of the result tables, read from the batches and check.json.
+
+`read_tables` goes through the batches once, one at a time, so that a database need not fit
+into memory; every output (CSV, extxyz, CIF, evaluation, report) is made from these rows.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from xtalfill.batch import Batch, read_batch
+from xtalfill.errors import InputError
+
+_SAFE_ID = re.compile(r"[A-Za-z0-9._-]{1,100}")
+_LAST = "relax_positions"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One row of candidates.csv; energies in eV, lengths in Angstrom, fmax in eV/Angstrom.
+
+    The flags of the evaluation are None where there is no reference to compare with.
+    """
+
+    id: str
+    formula: str
+    n_atoms: int
+    element: str
+    n_missing: int
+    method: str
+    sample: int
+    seed: int
+    status: str
+    converged: bool
+    energy: float
+    fmax: float
+    n_steps_sites: int
+    n_steps: int
+    rank: int
+    minimum: int
+    selected: bool
+    energy_gap: float
+    has_reference: bool
+    matched_inpaint: bool | None
+    matched: bool | None
+    les: bool | None
+    host_matched: bool | None
+    rmsd: float
+    rmsd_per_site: float
+    energy_above_reference: float
+    site_class: str
+    message: str
+
+
+@dataclass(frozen=True)
+class StructureRow:
+    """One row of results.csv: a structure under one method, judged on its selected candidate.
+
+    The flags of the evaluation are None where there is no usable reference.
+    """
+
+    id: str
+    formula: str
+    n_atoms: int | None
+    element: str
+    n_missing: int | None
+    method: str
+    status: str
+    energy: float
+    energy_gap: float
+    n_minima: int
+    n_candidates: int
+    n_ok: int
+    sample: int | None
+    has_reference: bool
+    matched: bool | None
+    les: bool | None
+    host_matched: bool | None
+    rmsd: float
+    rmsd_per_site: float
+    energy_above_reference: float
+    site_class: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One row of failures.csv: a structure, candidate or reference that is not ok."""
+
+    id: str
+    method: str
+    sample: int | None
+    status: str
+    message: str
+    source: str = ""
+
+
+@dataclass
+class Tables:
+    """All rows of a run.
+
+    Attributes:
+        candidates: In order of id, method and sample.
+        failures: What CHECK refused, what was lost, what failed or did not converge.
+        structures: The entries of check.json that were taken, by id.
+        refused: The entries of check.json that were not.
+        batch_of: Structure id -> the batch file that holds it.
+    """
+
+    candidates: list[Candidate] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+    structures: dict[str, dict[str, Any]] = field(default_factory=dict)
+    refused: list[dict[str, Any]] = field(default_factory=list)
+    batch_of: dict[str, Path] = field(default_factory=dict)
+
+    @property
+    def methods(self) -> list[str]:
+        """The methods that were run, in alphabetical order."""
+        return sorted({row.method for row in self.candidates})
+
+    def grouped(self) -> dict[tuple[str, str], list[Candidate]]:
+        """Return the candidates of each (id, method)."""
+        found: dict[tuple[str, str], list[Candidate]] = {}
+        for row in self.candidates:
+            found.setdefault((row.id, row.method), []).append(row)
+        return found
+
+
+def read_json(path: str | Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        InputError: It is missing or not JSON.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{path}: not readable JSON ({reason}); run its stage again") from error
+
+
+def read_tables(check: str | Path, batches: Iterable[str | Path]) -> Tables:
+    """Read the rows of a run.
+
+    Args:
+        check: check.json of CHECK.
+        batches: The batches after EVALUATE, in any order.
+
+    Raises:
+        InputError: A file cannot be read, a stage is missing, an id is unsafe or comes twice.
+    """
+    tables = Tables()
+    content = read_json(check)
+    tables.structures = {entry["id"]: entry for entry in content.get("structures", [])}
+    tables.refused = list(content.get("failures", []))
+    for entry in tables.refused:
+        tables.failures.append(
+            Failure(
+                str(entry.get("id", "")),
+                "",
+                None,
+                "failed",
+                str(entry.get("message", "")),
+                str(entry.get("source", "")),
+            )
+        )
+    for path in sorted(Path(name) for name in batches):
+        _add_batch(tables, read_batch(path), path)
+    for name, entry in sorted(tables.structures.items()):
+        if name not in tables.batch_of:
+            message = "no batch holds it: its task failed; see the pipeline's log and -resume"
+            source = str(entry.get("source", ""))
+            tables.failures.append(Failure(name, "", None, "failed", message, source))
+    tables.candidates.sort(key=lambda row: (row.id, row.method, row.sample))
+    return tables
+
+
+def _add_batch(tables: Tables, batch: Batch, path: Path) -> None:
+    missing = [name for name in (_LAST, "select", "evaluate") if name not in batch.stages]
+    if missing:
+        raise InputError(f"{path}: the batch has no {missing[0]} stage; run it before collect.py")
+    for structure_id, members in batch.groups().items():
+        if not _SAFE_ID.fullmatch(structure_id):
+            raise InputError(f"{path}: id {structure_id!r} is unsafe; CHECK writes safe ones")
+        if structure_id in tables.batch_of:
+            raise InputError(
+                f"{structure_id}: in both {tables.batch_of[structure_id]} and {path}; "
+                "give each batch once"
+            )
+        tables.batch_of[structure_id] = path
+        tables.candidates += [_candidate(batch, index) for index in members]
+        reference = batch.reference_of(structure_id)
+        for index in members if reference is None else [*members, reference]:
+            if batch.status[index] != "ok":
+                tables.failures.append(_failure(batch, index))
+            elif message := batch.stages["evaluate"].arrays["message"][index]:
+                tables.failures.append(_failure(batch, index, message=message))
+
+
+def _failure(batch: Batch, index: int, *, message: str = "") -> Failure:
+    return Failure(
+        batch.id[index],
+        batch.method[index],
+        int(batch.sample[index]),
+        batch.status[index],
+        message or batch.message[index],
+    )
+
+
+def _candidate(batch: Batch, index: int) -> Candidate:
+    here = batch.atoms_slice(index)
+    atoms = batch.to_ase(index)
+    symbols = [atoms.symbols[site] for site in np.flatnonzero(~batch.is_host[here])]
+    sites, relaxed = batch.stages["relax_sites"].arrays, batch.stages[_LAST].arrays
+    select, judged = batch.stages["select"].arrays, batch.stages["evaluate"].arrays
+    flags = ("matched", "les", "host_matched")
+    has_reference = bool(judged["has_reference"][index])
+    site_class = judged["site_class"][index]
+    numbers = ("rmsd", "rmsd_per_site", "energy_above_reference")
+    return Candidate(
+        id=batch.id[index],
+        formula=atoms.get_chemical_formula(mode="hill"),
+        n_atoms=len(atoms),
+        element=" ".join(sorted(set(symbols))),
+        n_missing=len(symbols),
+        method=batch.method[index],
+        sample=int(batch.sample[index]),
+        seed=int(batch.seed[index]),
+        status=batch.status[index],
+        converged=bool(relaxed["converged"][index]),
+        energy=float(relaxed["energy"][index]),
+        fmax=float(relaxed["fmax"][index]),
+        n_steps_sites=int(sites["n_steps"][index]),
+        n_steps=int(relaxed["n_steps"][index]),
+        rank=int(select["rank"][index]),
+        minimum=int(select["minimum"][index]),
+        selected=bool(select["selected"][index]),
+        energy_gap=float(select["energy_gap"][index]),
+        has_reference=has_reference,
+        # A proposal can be matched even where the reference did not relax.
+        matched_inpaint=bool(judged["matched_inpaint"][index]) if site_class else None,
+        site_class=site_class,
+        message=batch.message[index] or judged["message"][index],
+        **{name: bool(judged[name][index]) if has_reference else None for name in flags},
+        **{name: float(judged[name][index]) for name in numbers},
+    )
+
+
+def structure_rows(tables: Tables) -> list[StructureRow]:
+    """Return the rows of results.csv: every structure of the input, none left out."""
+    grouped = tables.grouped()
+    rows = [_structure_row(members) for members in grouped.values()]
+    rows += [
+        _lost_row(failure, tables.structures.get(failure.id, {}))
+        for failure in tables.failures
+        if not failure.method
+    ]
+    return sorted(rows, key=lambda row: (row.id, row.method))
+
+
+def _structure_row(members: list[Candidate]) -> StructureRow:
+    best = next((row for row in members if row.selected), None)
+    first = best or members[0]
+    judged = first.has_reference
+    return StructureRow(
+        id=first.id,
+        formula=first.formula,
+        n_atoms=first.n_atoms,
+        element=first.element,
+        n_missing=first.n_missing,
+        method=first.method,
+        status="ok" if best else _worst_status(members),
+        energy=best.energy if best else math.nan,
+        energy_gap=best.energy_gap if best else math.nan,
+        n_minima=len({row.minimum for row in members if row.minimum >= 0}),
+        n_candidates=len(members),
+        n_ok=sum(row.status == "ok" for row in members),
+        sample=best.sample if best else None,
+        has_reference=judged,
+        matched=bool(best and best.matched) if judged else None,
+        les=bool(best and best.les) if judged else None,
+        host_matched=bool(best and best.host_matched) if judged else None,
+        rmsd=best.rmsd if best else math.nan,
+        rmsd_per_site=best.rmsd_per_site if best else math.nan,
+        energy_above_reference=best.energy_above_reference if best else math.nan,
+        site_class=first.site_class,
+        message=_summary_message(members, best),
+    )
+
+
+def _worst_status(members: list[Candidate]) -> str:
+    return "unconverged" if any(row.status == "unconverged" for row in members) else "failed"
+
+
+def _summary_message(members: list[Candidate], best: Candidate | None) -> str:
+    """Say in one line what went wrong with a structure's candidates; empty if nothing did."""
+    bad = [row for row in members if row.status != "ok"]
+    if best:
+        return best.message
+    if not bad:
+        return "select: no usable candidate"
+    return f"no usable candidate of {len(members)}; the first: {bad[0].message}"
+
+
+def _lost_row(failure: Failure, entry: dict[str, Any]) -> StructureRow:
+    return StructureRow(
+        id=failure.id,
+        formula=str(entry.get("formula", "")),
+        n_atoms=entry.get("n_atoms"),
+        element=str(entry.get("element", "")),
+        n_missing=entry.get("n_missing"),
+        method="",
+        status="failed",
+        energy=math.nan,
+        energy_gap=math.nan,
+        n_minima=0,
+        n_candidates=0,
+        n_ok=0,
+        sample=None,
+        has_reference=False,
+        matched=None,
+        les=None,
+        host_matched=None,
+        rmsd=math.nan,
+        rmsd_per_site=math.nan,
+        energy_above_reference=math.nan,
+        site_class="",
+        message=failure.message,
+    )
