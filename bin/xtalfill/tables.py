@@ -221,10 +221,12 @@ def _candidate(batch: Batch, index: int) -> Candidate:
     symbols = [atoms.symbols[site] for site in np.flatnonzero(~batch.is_host[here])]
     sites, relaxed = batch.stages["relax_sites"].arrays, batch.stages[_LAST].arrays
     select, judged = batch.stages["select"].arrays, batch.stages["evaluate"].arrays
-    flags = ("matched", "les", "host_matched")
     has_reference = bool(judged["has_reference"][index])
+    flags: dict[str, Any] = {
+        name: bool(judged[name][index]) if has_reference else None
+        for name in ("matched", "les", "host_matched")
+    }
     site_class = judged["site_class"][index]
-    numbers = ("rmsd", "rmsd_per_site", "energy_above_reference")
     return Candidate(
         id=batch.id[index],
         formula=atoms.get_chemical_formula(mode="hill"),
@@ -249,8 +251,10 @@ def _candidate(batch: Batch, index: int) -> Candidate:
         matched_inpaint=bool(judged["matched_inpaint"][index]) if site_class else None,
         site_class=site_class,
         message=batch.message[index] or judged["message"][index],
-        **{name: bool(judged[name][index]) if has_reference else None for name in flags},
-        **{name: float(judged[name][index]) for name in numbers},
+        **flags,
+        rmsd=float(judged["rmsd"][index]),
+        rmsd_per_site=float(judged["rmsd_per_site"][index]),
+        energy_above_reference=float(judged["energy_above_reference"][index]),
     )
 
 

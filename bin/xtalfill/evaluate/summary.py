@@ -7,7 +7,6 @@ failed or did not converge is a failure, never left out.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
@@ -55,7 +54,7 @@ def summarise(tables: Tables) -> dict[str, Any]:
         Plain JSON values; a rate that is not defined is None.
     """
     judged = _judged(tables)
-    content = {
+    return {
         "settings": {
             "outcomes": list(OUTCOMES),
             "bootstrap_seed": BOOTSTRAP_SEED,
@@ -71,7 +70,6 @@ def summarise(tables: Tables) -> dict[str, Any]:
             for outcome in OUTCOMES
         ],
     }
-    return content
 
 
 def count_all(tables: Tables) -> dict[str, int]:
@@ -137,15 +135,15 @@ def _method(tables: Tables, method: str, judged: list[_Judged]) -> dict[str, Any
         outcome: _rates(judged, outcome)
         | {
             "k": k,
-            "best_of_k": _curve(judged, lambda s, o=outcome: best_of_k(s.energy, s.outcome[o], k)),
-            "any_of_k": _curve(judged, lambda s, o=outcome: any_of_k(s.outcome[o], k)),
+            "best_of_k": _curve([best_of_k(s.energy, s.outcome[outcome], k) for s in judged]),
+            "any_of_k": _curve([any_of_k(s.outcome[outcome], k) for s in judged]),
         }
         for outcome in OUTCOMES
     }
     content["matched_inpaint"] = {
         "single": _mean_interval([s.outcome["matched_inpaint"].mean() for s in judged]),
         "k": k,
-        "any_of_k": _curve(judged, lambda s: any_of_k(s.outcome["matched_inpaint"], k)),
+        "any_of_k": _curve([any_of_k(s.outcome["matched_inpaint"], k) for s in judged]),
     }
     content["splits"] = {name: _split(judged, name) for name in ("size", "sites", "site_class")}
     content["medians"] = _medians([row for row in rows if row.has_reference])
@@ -170,8 +168,8 @@ def _mean_interval(values: list[Any]) -> dict[str, Any]:
     return {"mean": _number(numbers.mean()), "low": _number(low), "high": _number(high)}
 
 
-def _curve(judged: list[_Judged], curve: Callable[[_Judged], np.ndarray]) -> dict[str, Any]:
-    values = np.stack([curve(structure) for structure in judged])
+def _curve(curves: list[np.ndarray]) -> dict[str, Any]:
+    values = np.stack(curves)
     low, high = _interval(values)
     return {"mean": values.mean(axis=0).tolist(), "low": low.tolist(), "high": high.tolist()}
 
