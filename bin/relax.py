@@ -1,0 +1,51 @@
+#!/usr/bin/env python3
+"""RELAX: relax the filled sites in the fixed host, then all positions, with a potential."""
+
+import argparse
+import time
+from pathlib import Path
+
+from xtalfill.errors import run_command
+
+
+def main() -> None:
+    """Read a batch, relax it, write it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--batch", type=Path, required=True, help="batch with a stage inpaint")
+    parser.add_argument("--mlip", required=True, help="potential: a name or a nequip model file")
+    parser.add_argument("--sites_fmax", type=float, required=True, help="relax_sites, eV/Å")
+    parser.add_argument("--sites_max_steps", type=int, required=True)
+    parser.add_argument("--fmax", type=float, required=True, help="relax_positions, eV/Å")
+    parser.add_argument("--max_steps", type=int, required=True)
+    parser.add_argument("--max_atoms_per_batch", type=int, required=True)
+    parser.add_argument("--device", choices=("cpu", "cuda"), required=True)
+    parser.add_argument("--threads", type=int, required=True, help="CPU threads")
+    parser.add_argument("--output", type=Path, required=True, help="batch to write")
+    parser.add_argument("--record", type=Path, required=True, help="JSON record to write")
+    args = parser.parse_args()
+    begin = time.monotonic()
+
+    from xtalfill.batch import read_batch, write_batch
+    from xtalfill.record import count_statuses, write_record
+    from xtalfill.relax.potentials import load_potential
+    from xtalfill.relax.stage import Settings, relax_batch
+
+    names = ("sites_fmax", "sites_max_steps", "fmax", "max_steps", "max_atoms_per_batch", "threads")
+    settings = Settings(**{name: getattr(args, name) for name in names})
+    batch = read_batch(args.batch)
+    potential = load_potential(args.mlip, device=args.device)
+    relax_batch(batch, potential, settings, device=args.device)
+    write_batch(batch, args.output)
+    write_record(
+        args.record,
+        stage="relax",
+        batch=args.batch.name,
+        seconds=time.monotonic() - begin,
+        parameters={"mlip": args.mlip, "device": args.device, **vars(settings)},
+        counts=count_statuses(batch.status),
+        weights=potential.weights,
+    )
+
+
+if __name__ == "__main__":
+    run_command(main)

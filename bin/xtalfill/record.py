@@ -1,0 +1,143 @@
+"""The record of one task: what ran, on what, for how long.
+
+Everything that differs between equal runs (time, machine) lives here and never in a batch, so
+equal runs give equal batches. REPORT gathers the records into ``provenance.json``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from xtalfill.errors import ConfigError
+
+PACKAGES = (
+    "numpy",
+    "scipy",
+    "numba",
+    "torch",
+    "torch-geometric",
+    "torch-sim-atomistic",
+    "e3nn",
+    "sevenn",
+    "nequip",
+    "mattergen",
+    "ase",
+    "pymatgen",
+    "matscipy",
+    "spglib",
+    "h5py",
+)
+
+_BLOCK = 1 << 20
+
+
+def file_sha256(path: str | Path) -> str:
+    """Return the sha256 of a file as hexadecimal digits.
+
+    Raises:
+        ConfigError: The file cannot be read.
+    """
+    digest = hashlib.sha256()
+    try:
+        with open(path, "rb") as file:
+            while block := file.read(_BLOCK):
+                digest.update(block)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}); give a readable file") from (
+            error
+        )
+    return digest.hexdigest()
+
+
+def package_versions(names: Iterable[str] = PACKAGES) -> dict[str, str]:
+    """Return Python's version and those of the named packages, without importing them.
+
+    Args:
+        names: Distribution names; those that are not installed are left out.
+    """
+    versions = {"python": platform.python_version()}
+    for name in names:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def hardware() -> dict[str, Any]:
+    """Return the processor's name, the cores this process may use, and the GPU (or None)."""
+    return {"cpu": _cpu_name(), "cores": len(os.sched_getaffinity(0)), "gpu": _gpu_name()}
+
+
+def count_statuses(statuses: Iterable[str]) -> dict[str, int]:
+    """Return how many systems are ok, unconverged and failed."""
+    counts = {"ok": 0, "unconverged": 0, "failed": 0}
+    for status in statuses:
+        counts[status] += 1
+    return counts
+
+
+def write_record(
+    path: str | Path,
+    *,
+    stage: str,
+    batch: str,
+    seconds: float,
+    parameters: Mapping[str, Any],
+    counts: Mapping[str, int],
+    weights: Mapping[str, str],
+) -> None:
+    """Write the record of a task as JSON; it appears under its name only once it is whole.
+
+    Args:
+        path: The JSON file.
+        stage: Name of the stage, e.g. "relax".
+        batch: Name of the batch the task worked on (a file name, no folder).
+        seconds: Wall time of the stage's work, model loading included.
+        parameters: What the stage was called with: plain JSON values.
+        counts: Systems by status after the stage, as `count_statuses` gives them.
+        weights: Model name -> sha256 of its weights file; empty when the stage has no model.
+    """
+    record = {
+        "stage": stage,
+        "batch": batch,
+        "seconds": round(float(seconds), 3),
+        "versions": package_versions(),
+        "hardware": hardware(),
+        "parameters": dict(parameters),
+        "weights": dict(weights),
+        "counts": dict(counts),
+    }
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(json.dumps(record, indent=2, sort_keys=True) + "\n")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _cpu_name() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass  # no procfs: the platform's own name has to do
+    return platform.processor() or platform.machine()
+
+
+def _gpu_name() -> str | None:
+    # A stage that never loaded torch used no GPU, and importing it here would take seconds.
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_available():
+        return None
+    return str(torch.cuda.get_device_name())

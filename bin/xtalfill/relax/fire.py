@@ -1,0 +1,66 @@
+"""FIRE for one crystal in a fixed cell, on the sites that are free to move.
+
+Every crystal of a batch has its own instance, so time step, mixing and step cap never depend
+on its neighbours in the batch. The rules and parameters are those of ``ase.optimize.FIRE``
+(Bitzek et al., Phys. Rev. Lett. 97, 170201 (2006)), whose trajectory it follows.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+DT_START = 0.1
+DT_MAX = 1.0
+N_MIN = 5
+F_INC = 1.1
+F_DEC = 0.5
+ALPHA_START = 0.1
+F_ALPHA = 0.99
+MAX_STEP = 0.2  # Angstrom: norm of the whole step, so no site ever moves further
+
+
+class Fire:
+    """The state of one minimisation: velocity, time step, mixing.
+
+    Args:
+        n_free: Number of sites that move.
+    """
+
+    def __init__(self, n_free: int) -> None:
+        self._velocity = np.zeros((n_free, 3))
+        self._dt = DT_START
+        self._alpha = ALPHA_START
+        self._n_downhill = 0
+        self._started = False
+
+    def step(self, forces: np.ndarray) -> np.ndarray:
+        """Return the next displacement.
+
+        Args:
+            forces: (n_free, 3) eV/Angstrom on the free sites, at the present positions.
+
+        Returns:
+            (n_free, 3) Angstrom, its norm at most `MAX_STEP`.
+        """
+        if self._started:
+            self._mix(forces)
+        self._started = True
+        self._velocity += self._dt * forces
+        step = self._dt * self._velocity
+        length = float(np.linalg.norm(step))
+        return step * (MAX_STEP / length) if length > MAX_STEP else step
+
+    def _mix(self, forces: np.ndarray) -> None:
+        velocity = self._velocity
+        if np.vdot(forces, velocity) > 0.0:
+            speed = np.linalg.norm(velocity) / np.linalg.norm(forces)
+            self._velocity = (1.0 - self._alpha) * velocity + self._alpha * speed * forces
+            if self._n_downhill > N_MIN:
+                self._dt = min(self._dt * F_INC, DT_MAX)
+                self._alpha *= F_ALPHA
+            self._n_downhill += 1
+        else:
+            self._velocity = np.zeros_like(velocity)
+            self._alpha = ALPHA_START
+            self._dt *= F_DEC
+            self._n_downhill = 0

@@ -1,0 +1,209 @@
+"""Relax many crystals at once, each as if it were alone.
+
+Crystals share the evaluations of the potential and nothing else: each has its own FIRE, step
+count and verdict. One that is done leaves the batch and the next one waiting takes its place.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from xtalfill.relax.crystal import Crystal, Evaluation, EvaluationError, OutOfMemory, Potential
+from xtalfill.relax.fire import Fire
+
+EXPLOSIVE_FORCE = 1e3  # eV/Angstrom
+EXPLOSIVE_STEPS = 20  # steps in a row; a clash of the raw proposal is gone after a few
+MAX_TRAVEL = 20.0  # Angstrom from where it started: the site left its crystal
+
+
+@dataclass(frozen=True)
+class Job:
+    """A crystal to relax.
+
+    Attributes:
+        crystal: Where it starts.
+        free: (n_atoms,) bool; the other sites keep their positions to the last bit.
+        start: What the potential says about `crystal`, if that is known already.
+    """
+
+    crystal: Crystal
+    free: np.ndarray
+    start: Evaluation | None = None
+
+
+@dataclass(frozen=True)
+class Relaxed:
+    """Where a relaxation ended.
+
+    Attributes:
+        positions: (n_atoms, 3) Angstrom.
+        evaluation: Energy and forces there; None when `error` says why there is none.
+        fmax: Largest force on a free site, eV/Angstrom; NaN with an error.
+        n_steps: Steps taken.
+        converged: Whether `fmax` came under the threshold.
+        error: Why the relaxation was given up; empty when it was not.
+    """
+
+    positions: np.ndarray
+    evaluation: Evaluation | None
+    fmax: float
+    n_steps: int
+    converged: bool
+    error: str = ""
+
+
+class _Run:
+    """One crystal on its way down."""
+
+    def __init__(self, job: Job) -> None:
+        self.free = np.flatnonzero(job.free)
+        self.crystal = job.crystal
+        self.start = job.start
+        self.result: Relaxed | None = None
+        self._origin = job.crystal.positions
+        self._fire = Fire(len(self.free))
+        self._n_steps = 0
+        self._n_explosive = 0
+
+    @property
+    def n_atoms(self) -> int:
+        return len(self.crystal.numbers)
+
+    def fail(self, reason: str) -> None:
+        self.result = Relaxed(
+            self.crystal.positions, None, float("nan"), self._n_steps, False, reason
+        )
+
+    def take(self, evaluation: Evaluation, *, fmax: float, max_steps: int) -> None:
+        """Stop here, or make the next step, as `evaluation` of the present positions says."""
+        forces = evaluation.forces[self.free]
+        if not (np.isfinite(evaluation.energy) and np.isfinite(evaluation.forces).all()):
+            self.fail(f"energy or forces are not finite after {self._n_steps} steps")
+            return
+        largest = float(np.linalg.norm(forces, axis=1).max(initial=0.0))
+        self._n_explosive = self._n_explosive + 1 if largest > EXPLOSIVE_FORCE else 0
+        if self._n_explosive > EXPLOSIVE_STEPS:
+            self.fail(
+                f"exploded: forces above {EXPLOSIVE_FORCE:g} eV/Å for {EXPLOSIVE_STEPS} steps"
+            )
+            return
+        converged = largest < fmax
+        if converged or self._n_steps >= max_steps:
+            self.result = Relaxed(
+                self.crystal.positions, evaluation, largest, self._n_steps, converged
+            )
+            return
+        self._move(self._fire.step(forces))
+
+    def _move(self, step: np.ndarray) -> None:
+        positions = self.crystal.positions.copy()
+        positions[self.free] += step
+        self.crystal = Crystal(self.crystal.numbers, positions, self.crystal.cell)
+        self._n_steps += 1
+        travel = np.linalg.norm(positions - self._origin, axis=1).max()
+        if travel > MAX_TRAVEL:
+            self.fail(f"a site flew {travel:.0f} Å away in {self._n_steps} steps")
+
+
+class InFlight:
+    """Relaxes jobs with a potential, as many at a time as memory takes.
+
+    Args:
+        potential: Evaluates the crystals.
+        max_atoms: Atoms that are evaluated together. Halved whenever memory runs out; a single
+            crystal with more atoms is evaluated alone.
+        threads: Groups evaluated at the same time, each by one thread.
+    """
+
+    def __init__(self, potential: Potential, *, max_atoms: int, threads: int = 1) -> None:
+        self._potential = potential
+        self._max_atoms = max_atoms
+        self._threads = threads
+
+    def relax(
+        self,
+        jobs: Sequence[Job],
+        *,
+        fmax: float,
+        max_steps: int,
+        on_done: Callable[[Relaxed], None] = lambda relaxed: None,
+    ) -> list[Relaxed]:
+        """Relax every job until no force on a free site reaches `fmax`.
+
+        Args:
+            jobs: They are independent of each other; large crystals are taken first.
+            fmax: eV/Angstrom.
+            max_steps: Steps a job may take; not converged by then, it is returned as it is.
+            on_done: Called with each result as it comes.
+
+        Returns:
+            One result a job, in the order of `jobs`.
+        """
+        runs = [_Run(job) for job in jobs]
+        waiting = deque(sorted(runs, key=lambda run: -run.n_atoms))
+        active: list[_Run] = []
+        with ThreadPoolExecutor(self._threads) as pool:
+            while waiting or active:
+                self._admit(waiting, active)
+                for run, found in zip(active, self._evaluate_all(active, pool), strict=True):
+                    if isinstance(found, Evaluation):
+                        run.take(found, fmax=fmax, max_steps=max_steps)
+                    else:
+                        run.fail(found)
+                    if run.result is not None:
+                        on_done(run.result)
+                active = [run for run in active if run.result is None]
+        return [run.result for run in runs if run.result is not None]
+
+    def _admit(self, waiting: deque[_Run], active: list[_Run]) -> None:
+        room = self._max_atoms * self._threads - sum(run.n_atoms for run in active)
+        while waiting and (waiting[0].n_atoms <= room or not active):
+            run = waiting.popleft()
+            room -= run.n_atoms
+            active.append(run)
+
+    def _evaluate_all(
+        self, active: Sequence[_Run], pool: ThreadPoolExecutor
+    ) -> list[Evaluation | str]:
+        found: list[Evaluation | str | None] = [run.start for run in active]
+        for run in active:
+            run.start = None
+        todo = [index for index, known in enumerate(found) if known is None]
+        groups = self._pack([active[index] for index in todo])
+        results = pool.map(self._evaluate, groups)
+        flat = [one for group in results for one in group]
+        for index, one in zip(todo, flat, strict=True):
+            found[index] = one
+        return [one for one in found if one is not None]
+
+    def _pack(self, runs: Sequence[_Run]) -> list[list[Crystal]]:
+        """Split the runs, in order, into groups of at most `max_atoms`, one a thread or more."""
+        total = sum(run.n_atoms for run in runs)
+        target = min(self._max_atoms, -(-total // self._threads))
+        groups: list[list[Crystal]] = []
+        room = 0
+        for run in runs:
+            if not groups or run.n_atoms > room:
+                groups.append([])
+                room = target
+            groups[-1].append(run.crystal)
+            room -= run.n_atoms
+        return groups
+
+    def _evaluate(self, crystals: list[Crystal]) -> list[Evaluation | str]:
+        """Evaluate a group; when that fails, halve it until the culprit stands alone."""
+        try:
+            return list(self._potential.evaluate(crystals))
+        except (OutOfMemory, EvaluationError) as error:
+            if len(crystals) == 1:
+                return [str(error)]
+            if isinstance(error, OutOfMemory):
+                n_atoms = sum(len(crystal.numbers) for crystal in crystals)
+                self._max_atoms = max(1, min(self._max_atoms, n_atoms // 2))
+        middle = len(crystals) // 2
+        return self._evaluate(crystals[:middle]) + self._evaluate(crystals[middle:])

@@ -1,0 +1,244 @@
+"""The pretrained potentials that ``--mlip`` can name, behind one interface.
+
+SevenNet models ship inside the sevenn package and need no network. Models of the nequip
+package are given as files: a packaged model (``.nequip.zip``) runs eagerly, one compiled for
+``--target batch`` (``.nequip.pt2``) runs as it was compiled. Both files hold code that is run
+when they are opened, so use only those you trust.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ase.data import atomic_numbers as NUMBER_OF
+from matscipy.neighbours import neighbour_list
+
+from xtalfill.errors import ConfigError
+from xtalfill.record import file_sha256
+from xtalfill.relax.crystal import Crystal, Evaluation, EvaluationError, OutOfMemory, Potential
+
+SEVENNET_NAMES = ("7net-0", "7net-l3i5")
+NEQUIP_SUFFIXES = (".nequip.zip", ".nequip.pt2")
+
+
+def load_potential(mlip: str, *, device: str) -> Potential:
+    """Return the potential that `mlip` names, ready on `device`.
+
+    Args:
+        mlip: A name of `SEVENNET_NAMES`, or the path of a nequip model file.
+        device: "cpu" or "cuda".
+
+    Raises:
+        ConfigError: Unknown name, missing or unreadable file, or no such device here.
+    """
+    if device not in ("cpu", "cuda"):
+        raise ConfigError(f"device '{device}' is unknown; choose cpu or cuda")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("device 'cuda' was asked for but torch sees no GPU; use --device cpu")
+    if mlip in SEVENNET_NAMES:
+        return SevenNetPotential(mlip, device=device)
+    if mlip.endswith(NEQUIP_SUFFIXES):
+        if not Path(mlip).is_file():
+            raise ConfigError(f"mlip: there is no file '{mlip}'; {_possible()}")
+        return NequipPotential(mlip, device=device)
+    raise ConfigError(f"mlip '{mlip}' is unknown; {_possible()}")
+
+
+def _possible() -> str:
+    files = " or ".join(f"*{suffix}" for suffix in NEQUIP_SUFFIXES)
+    return f"possible are {', '.join(SEVENNET_NAMES)} or the path of a {files} file"
+
+
+@contextmanager
+def _as_own_errors() -> Iterator[None]:
+    """Tell what one crystal is to blame for from what the machine is.
+
+    A broken accelerator is left to end the task; the next attempt may get a sound one.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        torch.cuda.empty_cache()
+        raise OutOfMemory("does not fit in the GPU's memory") from error
+    except torch.AcceleratorError:
+        raise
+    except MemoryError as error:
+        raise OutOfMemory("does not fit in memory") from error
+    except (RuntimeError, ValueError, IndexError) as error:
+        if "can't allocate memory" in str(error):
+            raise OutOfMemory("does not fit in memory") from error
+        raise EvaluationError(" ".join(str(error).split())[:300]) from error
+
+
+def _split(
+    crystals: Sequence[Crystal], energies: np.ndarray, forces: np.ndarray
+) -> list[Evaluation]:
+    bounds = np.cumsum([len(crystal.numbers) for crystal in crystals])[:-1]
+    parts = np.split(forces, bounds)
+    return [Evaluation(float(e), f) for e, f in zip(energies, parts, strict=True)]
+
+
+def _system_idx(crystals: Sequence[Crystal]) -> np.ndarray:
+    counts = [len(crystal.numbers) for crystal in crystals]
+    return np.repeat(np.arange(len(crystals)), counts)
+
+
+def neighbour_graph(crystals: Sequence[Crystal], cutoff: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return all pairs within `cutoff`, over all periodic images, of several crystals.
+
+    Args:
+        crystals: Their atoms are numbered through.
+        cutoff: Angstrom.
+
+    Returns:
+        (2, n_edges) int64 indices i, j and (n_edges, 3) float64 vectors from i to j, Angstrom.
+    """
+    pairs, vectors, offset = [], [], 0
+    for crystal in crystals:
+        i, j, vector = neighbour_list(
+            "ijD",
+            positions=crystal.positions,
+            cell=crystal.cell,
+            pbc=np.ones(3, dtype=bool),
+            cutoff=cutoff,
+        )
+        pairs.append(np.stack([i, j]).astype(np.int64) + offset)
+        vectors.append(vector.reshape(-1, 3))
+        offset += len(crystal.numbers)
+    return np.concatenate(pairs, axis=1), np.concatenate(vectors)
+
+
+class SevenNetPotential:
+    """A SevenNet model (Park et al., J. Chem. Theory Comput. 20, 4857 (2024)).
+
+    Args:
+        name: One of `SEVENNET_NAMES`.
+        device: "cpu" or "cuda".
+    """
+
+    packages = ("sevenn", "e3nn", "torch", "matscipy")
+
+    def __init__(self, name: str, *, device: str) -> None:
+        from sevenn.checkpoint import SevenNetCheckpoint
+        from sevenn.util import pretrained_name_to_path
+
+        path = pretrained_name_to_path(name)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # advice on CUDA accelerators
+            model = SevenNetCheckpoint(path).build_model()
+        model.set_is_batch_data(True)
+        self._model = model.to(device).eval().requires_grad_(False)
+        self._device = torch.device(device)
+        self._cutoff = float(model.cutoff)
+        self.name = name
+        self.elements = frozenset(int(number) for number in model.type_map)
+        self.weights: Mapping[str, str] = {name: file_sha256(path)}
+
+    def evaluate(self, crystals: Sequence[Crystal]) -> list[Evaluation]:
+        """Return energy and forces of each crystal; see `Potential`."""
+        import sevenn._keys as KEY
+
+        with _as_own_errors():
+            output = self._model(self._inputs(crystals))
+            atomic = output[KEY.ATOMIC_ENERGY].detach().cpu().double().numpy().reshape(-1)
+            forces = output[KEY.PRED_FORCE].detach().cpu().double().numpy()
+        # Summed in float64: the total's own float32 resolution is 1e-5 eV at 100 eV.
+        energies = np.bincount(_system_idx(crystals), weights=atomic, minlength=len(crystals))
+        return _split(crystals, energies, forces)
+
+    def _inputs(self, crystals: Sequence[Crystal]) -> dict[str, Any]:
+        import sevenn._keys as KEY
+
+        pairs, vectors = neighbour_graph(crystals, self._cutoff)
+        numbers = torch.as_tensor(np.concatenate([c.numbers for c in crystals]), dtype=torch.int64)
+        volumes = [abs(np.linalg.det(crystal.cell)) for crystal in crystals]
+        data = {
+            KEY.ATOMIC_NUMBERS: numbers,
+            KEY.NODE_FEATURE: numbers,
+            KEY.NODE_ATTR: numbers,
+            KEY.EDGE_IDX: torch.from_numpy(pairs),
+            KEY.EDGE_VEC: torch.as_tensor(vectors, dtype=torch.float32),
+            KEY.BATCH: torch.from_numpy(_system_idx(crystals)),
+            KEY.NUM_ATOMS: torch.tensor([len(crystal.numbers) for crystal in crystals]),
+            KEY.CELL_VOLUME: torch.tensor(volumes, dtype=torch.float32),
+        }
+        return {key: value.to(self._device) for key, value in data.items()}
+
+
+class NequipPotential:
+    """A model file of the nequip package, through nequip's own torch-sim integration.
+
+    Args:
+        path: A ``.nequip.zip`` or ``.nequip.pt2`` file.
+        device: "cpu" or "cuda".
+
+    Raises:
+        ConfigError: The file is not such a model, or was compiled for something else.
+    """
+
+    packages = ("nequip", "e3nn", "torch", "torch-sim-atomistic", "matscipy")
+
+    def __init__(self, path: str, *, device: str) -> None:
+        from nequip.integrations.torchsim import NequIPTorchSimCalc
+
+        compiled = path.endswith(".pt2")
+        # nequip offers the eager path under a private name only; its public one needs a compiler.
+        load = (
+            NequIPTorchSimCalc.from_compiled_model
+            if compiled
+            else NequIPTorchSimCalc._from_saved_model
+        )
+        try:
+            self._model = load(
+                path,
+                device=device,
+                chemical_species_to_atom_type_map=True,
+                neighborlist_backend="matscipy",
+            )
+        except (RuntimeError, ValueError, KeyError, OSError, AssertionError) as error:
+            reason = " ".join(str(error).split())[:200]
+            how = "compile with --target batch" if compiled else "package with nequip-package"
+            raise ConfigError(f"mlip '{path}' cannot be loaded ({reason}); {how}") from error
+        self._device = torch.device(device)
+        self.name = Path(path).name
+        self.elements = frozenset(NUMBER_OF[symbol] for symbol in self._symbols())
+        self.weights: Mapping[str, str] = {self.name: file_sha256(path)}
+
+    def _symbols(self) -> list[str]:
+        from nequip.data.transforms import ChemicalSpeciesToAtomTypeMapper
+
+        mapper = next(
+            transform
+            for transform in self._model.transforms
+            if isinstance(transform, ChemicalSpeciesToAtomTypeMapper)
+        )
+        return list(mapper.model_type_names)
+
+    def evaluate(self, crystals: Sequence[Crystal]) -> list[Evaluation]:
+        """Return energy and forces of each crystal; see `Potential`."""
+        from torch_sim.state import SimState
+
+        def tensor(array: np.ndarray, dtype: torch.dtype) -> torch.Tensor:
+            return torch.as_tensor(array, dtype=dtype, device=self._device)
+
+        numbers = np.concatenate([crystal.numbers for crystal in crystals])
+        with _as_own_errors():
+            state = SimState(
+                positions=tensor(np.concatenate([c.positions for c in crystals]), torch.float64),
+                masses=tensor(np.ones(len(numbers)), torch.float64),
+                # torch-sim keeps the lattice vectors as columns.
+                cell=tensor(np.stack([c.cell.T for c in crystals]), torch.float64),
+                pbc=True,
+                atomic_numbers=tensor(numbers, torch.int64),
+                system_idx=tensor(_system_idx(crystals), torch.int64),
+            )
+            output = self._model(state)
+            energies = output["energy"].cpu().double().numpy()
+            forces = output["forces"].cpu().double().numpy()
+        return _split(crystals, energies, forces)

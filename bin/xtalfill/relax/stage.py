@@ -1,0 +1,220 @@
+"""The stage RELAX on a batch: relax_sites, then relax_positions.
+
+relax_sites moves only the sites that were filled; the host keeps its positions to the last
+bit. relax_positions then moves every atom. The cell is fixed in both. References go the same
+way, so that their energies compare with those of the candidates.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import dataclass
+from typing import Any, TextIO
+
+import numpy as np
+from ase.data import chemical_symbols
+from matscipy.neighbours import neighbour_list
+
+from xtalfill.batch import Batch, Stage
+from xtalfill.errors import ConfigError, InputError
+from xtalfill.record import package_versions
+from xtalfill.relax.crystal import Crystal, Evaluation, Potential
+from xtalfill.relax.inflight import InFlight, Job, Relaxed
+
+SITES = "relax_sites"
+POSITIONS = "relax_positions"
+MIN_DISTANCE = 0.5  # Angstrom; H2 has 0.74: anything nearer is a hole of the potential
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to relax.
+
+    Attributes:
+        sites_fmax: eV/Angstrom; threshold of relax_sites, over the filled sites.
+        sites_max_steps: Steps relax_sites may take.
+        fmax: eV/Angstrom; threshold of relax_positions, over all atoms.
+        max_steps: Steps relax_positions may take.
+        max_atoms_per_batch: Atoms evaluated together.
+        threads: Groups evaluated at the same time.
+    """
+
+    sites_fmax: float
+    sites_max_steps: int
+    fmax: float
+    max_steps: int
+    max_atoms_per_batch: int
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be meant.
+
+        Raises:
+            ConfigError: A threshold that is not positive, or a count below its least value.
+        """
+        for name in ("sites_fmax", "fmax"):
+            if not 0.0 < getattr(self, name) < np.inf:
+                raise ConfigError(f"{name} is {getattr(self, name)}; it must be above 0 eV/Å")
+        least = {"sites_max_steps": 0, "max_steps": 0, "max_atoms_per_batch": 1, "threads": 1}
+        for name, value in least.items():
+            if getattr(self, name) < value:
+                raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least {value}")
+
+
+def relax_batch(
+    batch: Batch,
+    potential: Potential,
+    settings: Settings,
+    *,
+    device: str = "cpu",
+    progress: TextIO = sys.stderr,
+    progress_seconds: float = 30.0,
+) -> None:
+    """Add the stages relax_sites and relax_positions to `batch`, and its systems' status.
+
+    Args:
+        batch: With a stage "inpaint".
+        potential: Evaluates it.
+        settings: How to relax.
+        device: Where the potential runs; recorded.
+        progress: Gets a line now and then.
+        progress_seconds: Least time between two lines.
+
+    Raises:
+        InputError: The batch has no stage "inpaint".
+    """
+    if "inpaint" not in batch.stages:
+        raise InputError("the batch has no stage 'inpaint'; run INPAINT on it first")
+    _refuse_unusable(batch, potential)
+    driver = InFlight(potential, max_atoms=settings.max_atoms_per_batch, threads=settings.threads)
+    provenance = {
+        "mlip": potential.name,
+        "weights": dict(potential.weights),
+        "versions": package_versions(potential.packages),
+        "optimizer": "FIRE",
+        "device": device,
+        "max_atoms_per_batch": settings.max_atoms_per_batch,
+    }
+    steps = (
+        (SITES, "inpaint", settings.sites_fmax, settings.sites_max_steps),
+        (POSITIONS, SITES, settings.fmax, settings.max_steps),
+    )
+    for name, previous, fmax, max_steps in steps:
+        usable = [int(index) for index in np.flatnonzero(batch.status != "failed")]
+        jobs = [_job(batch, index, name, previous) for index in usable]
+        report = Progress(name, len(jobs), file=progress, seconds=progress_seconds)
+        results = driver.relax(jobs, fmax=fmax, max_steps=max_steps, on_done=report.count)
+        attrs = {**provenance, "fmax": fmax, "max_steps": max_steps}
+        _add_stage(batch, name, dict(zip(usable, results, strict=True)), attrs)
+
+
+def _refuse_unusable(batch: Batch, potential: Potential) -> None:
+    positions = batch.stages["inpaint"].arrays["positions"]
+    for index in np.flatnonzero(batch.status != "failed"):
+        here = batch.atoms_slice(int(index))
+        unknown = sorted(set(batch.atomic_numbers[here].tolist()) - potential.elements)
+        if unknown:
+            symbols = ", ".join(chemical_symbols[number] for number in unknown)
+            batch.fail(int(index), f"{SITES}: {potential.name} does not know {symbols}")
+        elif not np.isfinite(positions[here]).all():
+            batch.fail(int(index), f"{SITES}: the proposed positions are not finite")
+
+
+def _job(batch: Batch, index: int, name: str, previous: str) -> Job:
+    here = batch.atoms_slice(index)
+    arrays = batch.stages[previous].arrays
+    crystal = Crystal(batch.atomic_numbers[here], arrays["positions"][here], batch.cell[index])
+    if name == SITES:
+        return Job(crystal, ~batch.is_host[here])
+    start = Evaluation(float(arrays["energy"][index]), arrays["forces"][here])
+    return Job(crystal, np.ones(len(crystal.numbers), dtype=bool), start)
+
+
+def _add_stage(batch: Batch, name: str, results: dict[int, Relaxed], attrs: dict[str, Any]) -> None:
+    """Write what a step found into the batch; positions of systems it skipped are NaN."""
+    n_atoms, n_systems = batch.n_atoms, batch.n_systems
+    arrays = {
+        "positions": np.full((n_atoms, 3), np.nan),
+        "energy": np.full(n_systems, np.nan),
+        "forces": np.full((n_atoms, 3), np.nan),
+        "fmax": np.full(n_systems, np.nan),
+        "n_steps": np.zeros(n_systems, dtype=np.int32),
+        "converged": np.zeros(n_systems, dtype=np.bool_),
+    }
+    for index, result in results.items():
+        if result.evaluation is None:
+            batch.fail(index, f"{name}: {result.error}")
+            continue
+        here = batch.atoms_slice(index)
+        arrays["positions"][here] = result.positions
+        arrays["energy"][index] = result.evaluation.energy
+        arrays["forces"][here] = result.evaluation.forces
+        arrays["fmax"][index] = result.fmax
+        arrays["n_steps"][index] = result.n_steps
+        arrays["converged"][index] = result.converged
+        if name == POSITIONS:
+            _judge(batch, index, result, attrs["max_steps"])
+    batch.stages[name] = Stage(arrays, attrs)
+
+
+def _judge(batch: Batch, index: int, result: Relaxed, max_steps: int) -> None:
+    """Set the status a system has after the full relaxation."""
+    distance = nearest_distance(result.positions, batch.cell[index])
+    if distance < MIN_DISTANCE:
+        batch.fail(
+            index, f"{POSITIONS}: two atoms collapsed to {distance:.2f} Å, the energy means nothing"
+        )
+    elif not result.converged:
+        batch.status[index] = "unconverged"
+        batch.message[index] = (
+            f"{POSITIONS}: not converged in {max_steps} steps, fmax {result.fmax:.2g} eV/Å"
+        )
+
+
+def nearest_distance(positions: np.ndarray, cell: np.ndarray) -> float:
+    """Return the shortest distance below `MIN_DISTANCE` between two atoms, images included.
+
+    Args:
+        positions: (n_atoms, 3) Angstrom.
+        cell: (3, 3) Angstrom; rows are a, b, c.
+
+    Returns:
+        Angstrom; infinity when no two atoms are that near.
+    """
+    distances = neighbour_list(
+        "d", positions=positions, cell=cell, pbc=np.ones(3, dtype=bool), cutoff=MIN_DISTANCE
+    )
+    return float(distances.min(initial=np.inf))
+
+
+class Progress:
+    """Says now and then how far a step is.
+
+    Args:
+        name: Of the step.
+        total: Systems to relax.
+        file: Where the lines go.
+        seconds: Least time between two lines.
+    """
+
+    def __init__(self, name: str, total: int, *, file: TextIO, seconds: float) -> None:
+        self._name, self._total, self._file, self._seconds = name, total, file, seconds
+        self._begin = self._last = time.monotonic()
+        self._done = self._failed = 0
+
+    def count(self, relaxed: Relaxed) -> None:
+        """Count one more system as done; maybe print a line."""
+        self._done += 1
+        self._failed += relaxed.evaluation is None
+        now = time.monotonic()
+        if now - self._last >= self._seconds or self._done == self._total:
+            self._last = now
+            print(self._line(now - self._begin), file=self._file, flush=True)
+
+    def _line(self, elapsed: float) -> str:
+        line = f"{self._name}: {self._done}/{self._total} done, {self._failed} failed"
+        if self._done == self._total:
+            return f"{line}, {elapsed:.0f} s"
+        remaining = elapsed / self._done * (self._total - self._done)
+        return f"{line}, ETA {max(1, round(remaining / 60))} min"

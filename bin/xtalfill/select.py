@@ -1,0 +1,176 @@
+"""SELECT: order the candidates of a structure by energy and tell distinct minima apart.
+
+Candidates of one structure and method are compared; converged ones come before unconverged
+ones, then the energy after relax_positions decides, then the sample's number. Two candidates
+are the same minimum when their energies lie within `ENERGY_WINDOW` and pymatgen's
+StructureMatcher finds the crystals equal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from ase import Atoms
+from pymatgen.analysis.structure_matcher import StructureMatcher
+from pymatgen.io.ase import AseAtomsAdaptor
+
+from xtalfill.batch import Batch, Stage
+from xtalfill.errors import InputError
+
+STAGE = "select"
+RELAXED = "relax_positions"
+ENERGY_WINDOW = 0.002  # eV per atom; relaxed to 0.05 eV/Angstrom, equal minima agree better
+LTOL, STOL, ANGLE_TOL = 0.2, 0.3, 5.0  # StructureMatcher: fraction, fraction, degrees
+
+Same = Callable[[int, int], bool]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What the choice depends on.
+
+    Attributes:
+        energy: eV; NaN when there is none.
+        status: "ok", "unconverged" or "failed".
+        sample: Number of the candidate.
+        n_atoms: Atoms in its cell.
+    """
+
+    energy: float
+    status: str
+    sample: int
+    n_atoms: int
+
+
+def energy_order(candidates: Sequence[Candidate]) -> list[int]:
+    """Return the usable candidates' indices, best first.
+
+    Unusable is what failed or has no finite energy. Unconverged candidates follow all
+    converged ones, whatever their energy; equal energies go by sample.
+    """
+    usable = [
+        index
+        for index, one in enumerate(candidates)
+        if one.status != "failed" and np.isfinite(one.energy)
+    ]
+
+    def key(index: int) -> tuple[bool, float, int]:
+        one = candidates[index]
+        return one.status != "ok", one.energy, one.sample
+
+    return sorted(usable, key=key)
+
+
+def distinct_minima(
+    candidates: Sequence[Candidate], order: Sequence[int], same: Same
+) -> dict[int, int]:
+    """Number the distinct minima among the candidates.
+
+    Args:
+        candidates: All of one structure and method.
+        order: Indices of the usable ones, best first.
+        same: Whether two candidates, by index, are the same crystal; asked only when their
+            energies agree.
+
+    Returns:
+        Index -> number of its minimum, 0 for that of the best. A candidate joins the first
+        minimum whose best member it equals.
+    """
+    best_members: list[int] = []
+    minimum: dict[int, int] = {}
+    for index in order:
+        one = candidates[index]
+        for number, member in enumerate(best_members):
+            apart = abs(one.energy - candidates[member].energy) / one.n_atoms
+            if apart <= ENERGY_WINDOW and same(member, index):
+                minimum[index] = number
+                break
+        else:
+            minimum[index] = len(best_members)
+            best_members.append(index)
+    return minimum
+
+
+def energy_gap(
+    candidates: Sequence[Candidate], order: Sequence[int], minimum: dict[int, int]
+) -> float:
+    """Return how far the next distinct minimum lies above the best one, in eV.
+
+    Only candidates as well converged as the best one count.
+
+    Returns:
+        NaN when there is no second minimum.
+    """
+    if not order:
+        return float("nan")
+    best = candidates[order[0]]
+    others = [
+        candidates[index].energy
+        for index in order
+        if minimum[index] > 0 and candidates[index].status == best.status
+    ]
+    return min(others) - best.energy if others else float("nan")
+
+
+def select_candidates(batch: Batch) -> None:
+    """Add the stage "select" to `batch`: rank, minimum, selected, energy_gap.
+
+    Raises:
+        InputError: The batch has no stage "relax_positions".
+    """
+    if RELAXED not in batch.stages:
+        raise InputError(f"the batch has no stage '{RELAXED}'; run RELAX on it first")
+    arrays = {
+        "rank": np.full(batch.n_systems, -1, dtype=np.int32),
+        "minimum": np.full(batch.n_systems, -1, dtype=np.int32),
+        "selected": np.zeros(batch.n_systems, dtype=np.bool_),
+        "energy_gap": np.full(batch.n_systems, np.nan),
+    }
+    for members in _by_method(batch):
+        _select_one(batch, members, arrays)
+    attrs = {
+        "energy_window_per_atom": ENERGY_WINDOW,
+        "structure_matcher": {"ltol": LTOL, "stol": STOL, "angle_tol": ANGLE_TOL},
+    }
+    batch.stages[STAGE] = Stage(arrays, attrs)
+
+
+def _by_method(batch: Batch) -> list[list[int]]:
+    groups: dict[tuple[str, str], list[int]] = {}
+    for structure_id, members in batch.groups().items():
+        for index in members:
+            groups.setdefault((structure_id, batch.method[index]), []).append(index)
+    return list(groups.values())
+
+
+def _select_one(batch: Batch, members: Sequence[int], arrays: dict[str, np.ndarray]) -> None:
+    energies = batch.stages[RELAXED].arrays["energy"]
+    candidates = [
+        Candidate(
+            energy=float(energies[index]),
+            status=str(batch.status[index]),
+            sample=int(batch.sample[index]),
+            n_atoms=len(batch.atomic_numbers[batch.atoms_slice(index)]),
+        )
+        for index in members
+    ]
+    order = energy_order(candidates)
+    atoms = [batch.to_ase(index, stage=RELAXED) for index in members]
+    minimum = distinct_minima(candidates, order, _matcher(atoms))
+    for rank, local in enumerate(order):
+        arrays["rank"][members[local]] = rank
+        arrays["minimum"][members[local]] = minimum[local]
+        arrays["selected"][members[local]] = rank == 0
+    arrays["energy_gap"][list(members)] = energy_gap(candidates, order, minimum)
+
+
+def _matcher(atoms: Sequence[Atoms]) -> Same:
+    matcher = StructureMatcher(ltol=LTOL, stol=STOL, angle_tol=ANGLE_TOL)
+
+    def same(first: int, second: int) -> bool:
+        structures = [AseAtomsAdaptor.get_structure(atoms[index]) for index in (first, second)]
+        return bool(matcher.fit(*structures))
+
+    return same
