@@ -1,0 +1,30 @@
+# xtalfill: everything a newcomer needs. `make` alone lists the targets.
+SHELL := /bin/bash
+export PATH := $(CURDIR)/.venv/bin:$(CURDIR)/.tools/bin:$(PATH)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint images clean
+
+help: ## list the targets
+	@sed -nE 's/^([a-z]+):.*## (.*)/make \1\t\2/p' Makefile | expand -t 14
+
+setup: ## make .venv and find or resolve Nextflow (a second run takes no time)
+	@tools/setup.sh
+
+demo: setup ## restore the hydrogen of six real crystals
+	nextflow run main.nf -profile demo --outdir results/demo
+	@echo "Report: $(CURDIR)/results/demo/report.html"
+
+test: setup ## lint, types, pytest and the nf-test suites
+	@tools/test.sh
+
+lint: setup ## formatting, lint and types only
+	@tools/test.sh lint
+
+images: ## build the Apptainer images of containers/
+	@containers/build.sh
+
+clean: ## remove what runs and tests leave behind; keeps .venv, .tools and results
+	rm -rf work .nextflow .nextflow.log* .nf-test .nf-test.log build bin/*.egg-info
+	rm -rf .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	find bin tests -name __pycache__ -type d -prune -exec rm -rf {} +

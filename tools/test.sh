@@ -1,0 +1,41 @@
+#!/usr/bin/env bash
+# Runs the suites, all of them even after a failure, and says what was skipped and why.
+# Run through 'make test' or 'make lint'.
+set -euo pipefail
+cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/.."
+export PATH=$PWD/.venv/bin:$PWD/.tools/bin:$PATH
+
+summary=()
+failed=0
+
+suite() {
+    local name=$1
+    shift
+    echo
+    echo "== $name: $*"
+    if "$@" < /dev/null; then
+        summary+=("PASSED: $name")
+    else
+        summary+=("FAILED: $name (exit $?)")
+        failed=1
+    fi
+}
+
+skip() { summary+=("SKIPPED: $1 ($2)"); }
+
+suite "formatting" ruff format --check .
+suite "lint" ruff check .
+suite "types" mypy
+if [[ ${1:-} != lint ]]; then
+    suite "pytest" pytest -rs
+    skip "slow pytest suites" "minutes to hours each; run them with: .venv/bin/pytest -m slow"
+    if command -v nf-test > /dev/null; then
+        suite "nf-test suites" nf-test test --ci
+    else
+        skip "nf-test suites" "nf-test is not on PATH"
+    fi
+fi
+
+echo
+printf '%s\n' "${summary[@]}"
+exit "$failed"
