@@ -1,0 +1,176 @@
+"""CHECK, the first stage: from any input to batches, and a line for what cannot be used."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase.data import chemical_symbols
+from ase.formula import Formula
+
+from xtalfill.batch import REFERENCE, write_batch
+from xtalfill.batching import build_batch, plan_batches
+from xtalfill.errors import ConfigError, InputError
+from xtalfill.hosts import Failure, Host, check_structures, parse_element
+from xtalfill.references import Reference, match_references
+from xtalfill.structures import read_structures
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckOptions:
+    """What CHECK is run with.
+
+    Attributes:
+        element: Element to fill where the input names none.
+        n_missing: Missing sites a cell where the input names none, or None.
+        remove_existing: Take the element's sites out of the input first.
+        methods: Proposal methods.
+        samples: Candidates a structure and method.
+        seed: The run's seed.
+        batch_size: Most structures a batch.
+    """
+
+    element: str
+    n_missing: int | None
+    remove_existing: bool
+    methods: tuple[str, ...]
+    samples: int
+    seed: int
+    batch_size: int
+
+    def __post_init__(self) -> None:
+        """Check the values.
+
+        Raises:
+            ConfigError: One of them cannot be used.
+        """
+        try:
+            parse_element(self.element)
+        except InputError as error:
+            raise ConfigError(f"--element: {error}") from error
+        for name in ("samples", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"--{name} is {getattr(self, name)}; it is at least 1")
+        if self.n_missing is not None and self.n_missing < 1:
+            raise ConfigError(f"--n_missing is {self.n_missing}; it is at least 1")
+        if not 0 <= self.seed < 2**63:
+            raise ConfigError(f"--seed is {self.seed}; it is 0 or more, below 2^63")
+        words = all(method.isidentifier() and method != REFERENCE for method in self.methods)
+        if not self.methods or not words or len(set(self.methods)) < len(self.methods):
+            raise ConfigError(
+                f"--method is {','.join(self.methods)!r}; name each method once, as host,random"
+            )
+
+
+def run_check(
+    source: str | Path,
+    *,
+    references: str | Path | None,
+    options: CheckOptions,
+    outdir: str | Path,
+) -> dict[str, Any]:
+    """Read, check and batch an input; write batches/batch_NNNN.h5 and check.json.
+
+    One line goes to stderr for every structure or reference that cannot be used.
+
+    Args:
+        source: The input: sheet, folder or file of structures.
+        references: True structures, matched by id, or None.
+        options: What to fill, and how often.
+        outdir: Where the results go.
+
+    Returns:
+        What check.json holds.
+
+    Raises:
+        InputError: The input cannot be read as a whole, or none of it can be used.
+    """
+    hosts, failures = check_structures(
+        read_structures(source),
+        element=options.element,
+        n_missing=options.n_missing,
+        remove_existing=options.remove_existing,
+    )
+    found: dict[str, Reference] = {}
+    unmatched: list[Failure] = []
+    if references is not None:
+        found, unmatched = match_references(read_structures(references), hosts)
+    _log(hosts, failures, unmatched)
+    systems = len(options.methods) * options.samples
+    costs = {host.id: float(len(host.numbers) * (systems + (host.id in found))) for host in hosts}
+    plan = plan_batches(costs, batch_size=options.batch_size)
+    report = _report(hosts, failures, found, unmatched, plan, options)
+    outdir = Path(outdir)
+    outdir.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(report, indent=2, sort_keys=True, ensure_ascii=False)
+    (outdir / "check.json").write_text(text + "\n", encoding="utf-8")
+    if not hosts:
+        raise InputError(
+            f"{source}: none of the {len(failures)} structures can be used; "
+            f"the first, {failures[0].id}: {failures[0].message}"
+        )
+    (outdir / "batches").mkdir(exist_ok=True)
+    host_of = {host.id: host for host in hosts}
+    for number, ids in enumerate(plan):
+        batch = build_batch(
+            [host_of[name] for name in ids],
+            found,
+            methods=options.methods,
+            samples=options.samples,
+            seed=options.seed,
+        )
+        write_batch(batch, outdir / "batches" / f"batch_{number:04d}.h5")
+    return report
+
+
+def _log(hosts: list[Host], failures: list[Failure], unmatched: list[Failure]) -> None:
+    for kind, items in (("SKIPPED", failures), ("REFERENCE", unmatched)):
+        for item in items:
+            print(f"{kind} {item.id} ({item.source}): {item.message}", file=sys.stderr)
+    for host in hosts:
+        for note in host.notes:
+            print(f"NOTE {host.id} ({host.source}): {note}", file=sys.stderr)
+    print(f"CHECK: {len(hosts)} usable, {len(failures)} skipped", file=sys.stderr)
+
+
+def _report(
+    hosts: list[Host],
+    failures: list[Failure],
+    found: dict[str, Reference],
+    unmatched: list[Failure],
+    plan: list[list[str]],
+    options: CheckOptions,
+) -> dict[str, Any]:
+    batch_of = {name: f"batch_{i:04d}.h5" for i, batch in enumerate(plan) for name in batch}
+    structures = [
+        {
+            "id": host.id,
+            "formula": _formula(host.numbers),
+            "n_atoms": len(host.numbers),
+            "host_formula": _formula(host.atoms.numbers),
+            "n_host": len(host.atoms),
+            "element": chemical_symbols[host.element],
+            "n_missing": host.n_missing,
+            "source": host.source,
+            "reference": found[host.id].source if host.id in found else None,
+            "batch": batch_of[host.id],
+            "notes": list(host.notes),
+        }
+        for host in hosts
+    ]
+    return {
+        "structures": structures,
+        "failures": [vars(failure) for failure in failures],
+        "reference_failures": [vars(failure) for failure in unmatched],
+        "parameters": vars(options) | {"methods": list(options.methods)},
+        "n_batches": len(plan),
+    }
+
+
+def _formula(numbers: np.ndarray) -> str:
+    symbols = [chemical_symbols[number] for number in numbers]
+    return str(Formula.from_list(symbols).format("metal"))

@@ -1,0 +1,364 @@
+"""Decide for each structure whether it can be filled, and with how many sites.
+
+Each check raises one line; `check_structures` records it and goes on with the rest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.data import atomic_numbers, chemical_symbols
+from ase.geometry import minkowski_reduce
+from ase.neighborlist import neighbor_list
+
+from xtalfill.errors import InputError
+from xtalfill.structures import Entry
+from xtalfill.structures.entry import ISOTOPES, one_line
+
+# No solid holds an atom in less than about 2 Å³ (metal superhydrides at megabars), and an
+# atom alone in a box of 20 Å has 8000 Å³: beyond these limits the unit or the count is wrong.
+MIN_VOLUME_PER_ATOM = 1.0
+MAX_VOLUME_PER_ATOM = 10_000.0
+MIN_DISTANCE = 0.5
+# Farther from the origin a float64 loses digits that a relaxation needs.
+MAX_COORDINATE = 1e5
+# The richest hydrides known or predicted hold about 16 hydrogen a metal atom.
+MAX_MISSING_PER_HOST_ATOM = 24
+# Counts in a declared formula are trusted to this relative precision.
+FORMULA_TOLERANCE = 0.02
+MAX_ID_LENGTH = 100
+
+
+@dataclass(frozen=True)
+class Host:
+    """A structure that passed: what is there and what is missing.
+
+    Attributes:
+        id: Unique, matches [A-Za-z0-9._-]{1,100}.
+        source: Where it was read.
+        atoms: The host alone, Angstrom, in the order and the cell of the input.
+        element: Nuclear charge of the element to fill.
+        n_missing: How many sites of it are missing.
+        notes: What was decided or taken differently from how it was written.
+    """
+
+    id: str
+    source: str
+    atoms: Atoms
+    element: int
+    n_missing: int
+    notes: tuple[str, ...] = ()
+
+    @property
+    def numbers(self) -> np.ndarray:
+        """(n_atoms,) nuclear charges of the filled crystal, host first."""
+        return np.concatenate([self.atoms.numbers, np.full(self.n_missing, self.element)])
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A structure that cannot be used, and why, in one line."""
+
+    id: str
+    source: str
+    message: str
+
+
+def check_structures(
+    entries: Iterable[Entry], *, element: str, n_missing: int | None, remove_existing: bool
+) -> tuple[list[Host], list[Failure]]:
+    """Check every structure; nothing is lost: each entry becomes a host or a failure.
+
+    Args:
+        entries: As read.
+        element: The element to fill where the structure's own input names none.
+        n_missing: The number of missing sites where the structure's own input names none.
+        remove_existing: Take the element's sites out of the input first.
+
+    Returns:
+        Hosts and failures, both sorted by id.
+    """
+    hosts, failures = [], []
+    for name, entry, problem in assign_ids(entries):
+        try:
+            if problem is not None:
+                raise InputError(problem)
+            hosts.append(
+                _check_entry(
+                    name,
+                    entry,
+                    element=element,
+                    n_missing=n_missing,
+                    remove_existing=remove_existing,
+                )
+            )
+        except InputError as error:
+            failures.append(Failure(name, entry.source, one_line(error, limit=400)))
+    hosts.sort(key=lambda host: host.id)
+    failures.sort(key=lambda failure: (failure.id, failure.source))
+    return hosts, failures
+
+
+def safe_id(name: str) -> str:
+    """Return `name` with only letters, digits, ".", "_" and "-", not starting with "." or "-".
+
+    Too long a name is cut and told apart by eight digits of its SHA-256. May be empty.
+    """
+    clean = re.sub(r"[^A-Za-z0-9._-]+", "_", name.strip()).lstrip(".-")
+    if len(clean) > MAX_ID_LENGTH:
+        digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+        clean = f"{clean[: MAX_ID_LENGTH - 9]}-{digest}"
+    return clean
+
+
+def assign_ids(entries: Iterable[Entry]) -> list[tuple[str, Entry, str | None]]:
+    """Give every entry its id, and say what keeps it from being used, if anything.
+
+    Structures that share an id are all refused, so that which of them is used, and which
+    reference belongs to it, never depends on their order.
+
+    Returns:
+        (id, entry, problem) in the order of the input; problem is None for a usable entry.
+    """
+    named = []
+    for entry in entries:
+        name = safe_id(entry.id or "") or safe_id(entry.fallback_id) or "structure"
+        named.append((name, entry))
+        if entry.id and name != entry.id:
+            entry.notes.append(f"id {one_line(entry.id, limit=60)!r} became {name!r}")
+    sources: dict[str, list[str]] = {}
+    for name, entry in named:
+        sources.setdefault(name, []).append(entry.source)
+    assigned: list[tuple[str, Entry, str | None]] = []
+    for name, entry in named:
+        problem = entry.error
+        if problem is None and len(sources[name]) > 1:
+            others = ", ".join(sorted(set(sources[name]) - {entry.source})[:3]) or entry.source
+            problem = (
+                f"{len(sources[name])} structures share this id (also {others}); "
+                "give each its own id"
+            )
+        assigned.append((name, entry, problem))
+    return assigned
+
+
+def parse_element(symbol: str) -> int:
+    """Return the nuclear charge of an element; deuterium and tritium are hydrogen.
+
+    Raises:
+        InputError: There is no such element.
+    """
+    clean = symbol.strip().capitalize()
+    number = 1 if clean in ISOTOPES else atomic_numbers.get(clean, 0)
+    if number == 0:
+        raise InputError(
+            f"unknown element {one_line(symbol, limit=40)!r}; give a symbol such as H or Li"
+        )
+    return int(number)
+
+
+def _check_entry(
+    name: str, entry: Entry, *, element: str, n_missing: int | None, remove_existing: bool
+) -> Host:
+    target = parse_element(entry.element or element)
+    atoms = entry.atoms
+    if atoms is None or len(atoms) == 0:
+        raise InputError("holds no atoms; give the host's sites")
+    foreign = sorted({symbol for symbol in entry.unlocated if symbol != chemical_symbols[target]})
+    if foreign:
+        raise InputError(
+            f"a site of {', '.join(foreign)} has no coordinates; complete the structure, "
+            f"only {chemical_symbols[target]} is filled"
+        )
+    removed = atoms.numbers == target if remove_existing else np.zeros(len(atoms), dtype=bool)
+    host = atoms[~removed]
+    if len(host) == 0:
+        raise InputError(
+            f"no host is left without its {chemical_symbols[target]}; leave out remove_existing"
+        )
+    check_geometry(host)
+    occupancy = atoms.arrays.get("occupancy", np.ones(len(atoms)))
+    notes = list(entry.notes)
+    if removed.any():
+        notes.append(f"{removed.sum()} {chemical_symbols[target]} sites removed")
+    count = _resolve_n_missing(
+        entry,
+        host,
+        target=target,
+        removed=float(occupancy[removed].sum()),
+        n_missing=n_missing,
+        notes=notes,
+    )
+    _check_count(host, count)
+    bare = Atoms(host.numbers, host.positions, cell=host.cell, pbc=True)
+    return Host(name, entry.source, bare, target, count, tuple(notes))
+
+
+def check_geometry(atoms: Atoms) -> None:
+    """Check that atoms are an ordered crystal that can be computed.
+
+    Args:
+        atoms: Angstrom; `arrays["occupancy"]` where some are below one.
+
+    Raises:
+        InputError: Not periodic, disordered, an unknown element, not finite, a cell without
+            or with an absurd volume, or two sites within `MIN_DISTANCE`.
+    """
+    if not all(atoms.pbc):
+        axes = "".join(axis for axis, periodic in zip("abc", atoms.pbc, strict=True) if periodic)
+        periodic = f"periodic along {', '.join(axes)} only" if axes else "not periodic (no lattice)"
+        raise InputError(f"{periodic}; give a crystal periodic in three dimensions")
+    occupancy = atoms.arrays.get("occupancy", np.ones(len(atoms)))
+    if (partial := np.flatnonzero(np.abs(occupancy - 1.0) > 1e-3)).size:
+        symbol = atoms.symbols[partial[0]]
+        raise InputError(
+            f"partially occupied: {partial.size} sites, {symbol} by {occupancy[partial[0]]:g}; "
+            "give an ordered structure"
+        )
+    if (atoms.numbers < 1).any() or (atoms.numbers >= len(chemical_symbols)).any():
+        raise InputError("unknown element (an X or a nuclear charge beyond 118); name the element")
+    positions, cell = atoms.positions, np.asarray(atoms.cell)
+    if not (np.isfinite(positions).all() and np.isfinite(cell).all()):
+        raise InputError("a coordinate or the cell is not a finite number; correct it")
+    if np.abs(positions).max() > MAX_COORDINATE:
+        raise InputError(f"a coordinate is beyond {MAX_COORDINATE:g} Å; wrap it into the cell")
+    _check_volume(atoms)
+    _check_distances(atoms)
+
+
+def _check_volume(atoms: Atoms) -> None:
+    with np.errstate(all="ignore"):
+        volume = abs(float(np.linalg.det(np.asarray(atoms.cell)))) / len(atoms)
+    if not volume >= 1e-6:
+        raise InputError("the cell has no volume; give three independent lattice vectors in Å")
+    if not MIN_VOLUME_PER_ATOM <= volume <= MAX_VOLUME_PER_ATOM:
+        raise InputError(
+            f"the cell holds {volume:.3g} Å³ an atom, outside {MIN_VOLUME_PER_ATOM:g} to "
+            f"{MAX_VOLUME_PER_ATOM:g}; check its unit (Å)"
+        )
+
+
+def _check_distances(atoms: Atoms) -> None:
+    """Refuse two sites, or a site and its own image, within `MIN_DISTANCE`."""
+    try:
+        # A skewed cell would need thousands of images; its reduced form needs few.
+        cell, _ = minkowski_reduce(np.asarray(atoms.cell))
+    except (RuntimeError, ValueError, ArithmeticError) as error:
+        raise InputError("the cell is too skewed to be reduced; give its reduced form") from error
+    shortest = float(np.linalg.norm(cell, axis=1).min())
+    if shortest < MIN_DISTANCE:
+        raise InputError(
+            f"a lattice vector of {shortest:.3g} Å puts an atom on its own image; "
+            "check the cell's unit (Å)"
+        )
+    reduced = Atoms(atoms.numbers, atoms.positions, cell=cell, pbc=True)
+    reduced.wrap()
+    first, second, distance = neighbor_list("ijd", reduced, MIN_DISTANCE)
+    if len(distance):
+        worst = int(np.argmin(distance))
+        i, j = sorted((int(first[worst]), int(second[worst])))
+        raise InputError(
+            f"overlapping sites: {atoms.symbols[i]} (site {i + 1}) and {atoms.symbols[j]} "
+            f"(site {j + 1}) are {distance[worst]:.3f} Å apart; remove one"
+        )
+
+
+def parse_count(value: Any) -> int:
+    """Return a number of sites given as a number or as text.
+
+    Raises:
+        InputError: It is not a whole number.
+    """
+    try:
+        number = float(value)
+        if isinstance(value, (bool, np.bool_)) or not math.isfinite(number) or number % 1:
+            raise ValueError
+    except (TypeError, ValueError, OverflowError) as error:
+        found = one_line(value, limit=40)
+        raise InputError(f"n_missing is {found!r}; give a whole number, 1 or more") from error
+    return int(number)
+
+
+def _resolve_n_missing(
+    entry: Entry,
+    host: Atoms,
+    *,
+    target: int,
+    removed: float,
+    n_missing: int | None,
+    notes: list[str],
+) -> int:
+    """Take n_missing from the input's own word, the option, the formula, or what was removed."""
+    symbol = chemical_symbols[target]
+    declared = _missing_by_formula(entry, host, target)
+    count = n_missing
+    if entry.n_missing is not None and str(entry.n_missing).strip():
+        count = parse_count(entry.n_missing)
+    if count is not None:
+        if declared is not None and declared != count:
+            notes.append(f"n_missing is {count}, the formula of the file tells {declared}")
+        return count
+    if declared is not None and declared >= round(removed):
+        notes.append(f"n_missing {declared} taken from the formula that the file declares")
+        return declared
+    if removed > 0:
+        count = round(removed)
+        if abs(removed - count) > 0.05:
+            raise InputError(
+                f"the removed {symbol} occupancies sum to {removed:.2f}; give n_missing"
+            )
+        return count
+    raise InputError(
+        f"no n_missing: give the number of missing {symbol} in the sheet's column, the frame's "
+        "key or --n_missing"
+    )
+
+
+def _missing_by_formula(entry: Entry, host: Atoms, target: int) -> int | None:
+    """Return how many sites of `target` the declared formula has beyond the host's.
+
+    Raises:
+        InputError: The other elements contradict the formula: sites are missing or doubled.
+    """
+    if entry.formula is None:
+        return None
+    declared = {z: count for z, count in entry.formula.items() if z != target and count > 0}
+    present = Counter(int(z) for z in host.numbers if z != target)
+    if not present and not declared:
+        return None
+    units = [present[z] / declared[z] for z in declared.keys() & present.keys()]
+    agree = declared.keys() == present.keys()
+    if not agree or max(units) - min(units) > FORMULA_TOLERANCE * max(units):
+        raise InputError(
+            f"the file lists {_formula_text(present)} but declares {_formula_text(declared)} "
+            "(_chemical_formula_sum, without the element to fill): truncated, or sites left out; "
+            "correct the sites or the formula"
+        )
+    n_units = sum(units) / len(units)
+    missing = entry.formula.get(target, 0.0) * n_units - np.count_nonzero(host.numbers == target)
+    count = round(missing)
+    return count if count >= 1 and abs(missing - count) < 0.05 else None
+
+
+def _formula_text(counts: dict[int, Any]) -> str:
+    return " ".join(f"{chemical_symbols[z]}{counts[z]:g}" for z in sorted(counts)) or "nothing"
+
+
+def _check_count(host: Atoms, count: int) -> None:
+    if count < 1:
+        raise InputError(f"n_missing is {count}; it is at least 1")
+    room = abs(float(np.linalg.det(np.asarray(host.cell)))) / MIN_VOLUME_PER_ATOM - len(host)
+    limit = min(MAX_MISSING_PER_HOST_ATOM * len(host), math.floor(room))
+    if count > limit:
+        raise InputError(
+            f"n_missing is {count}, but a cell of {len(host)} host atoms takes at most {limit}; "
+            "give the number a cell"
+        )

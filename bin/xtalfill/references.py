@@ -1,0 +1,107 @@
+"""Match references (true structures) to hosts by id, and tell their missing sites."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from ase import Atoms
+from ase.data import chemical_symbols
+from ase.geometry import get_distances
+from scipy.optimize import linear_sum_assignment
+
+from xtalfill.errors import InputError
+from xtalfill.hosts import Failure, Host, assign_ids, check_geometry
+from xtalfill.structures import Entry
+from xtalfill.structures.entry import one_line
+
+# A kept site that lies farther from every site of the reference is not the same site.
+MAX_KEPT_DISTANCE = 1.0
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A true structure.
+
+    Attributes:
+        source: Where it was read.
+        atoms: Angstrom, in its own cell: host sites first, then those missing in the host.
+        n_host: How many of its atoms are host sites.
+    """
+
+    source: str
+    atoms: Atoms
+    n_host: int
+
+
+def match_references(
+    entries: Iterable[Entry], hosts: Iterable[Host]
+) -> tuple[dict[str, Reference], list[Failure]]:
+    """Give each host its reference.
+
+    Args:
+        entries: The references as read.
+        hosts: The structures that passed CHECK.
+
+    Returns:
+        Host id -> reference, and what could not be used, sorted by id.
+    """
+    host_of = {host.id: host for host in hosts}
+    references: dict[str, Reference] = {}
+    failures = []
+    for name, entry, problem in assign_ids(entries):
+        try:
+            if problem is not None:
+                raise InputError(problem)
+            if name not in host_of:
+                raise InputError("no structure of this id is being filled; check both ids")
+            references[name] = _check_reference(entry, host_of[name])
+        except InputError as error:
+            failures.append(Failure(name, entry.source, one_line(error, limit=400)))
+    return references, sorted(failures, key=lambda failure: (failure.id, failure.source))
+
+
+def _check_reference(entry: Entry, host: Host) -> Reference:
+    atoms = entry.atoms
+    if atoms is None or len(atoms) == 0 or entry.unlocated:
+        raise InputError("holds no atoms or sites without coordinates; give the whole structure")
+    check_geometry(atoms)
+    expected = Counter(host.numbers.tolist())
+    found = Counter(atoms.numbers.tolist())
+    if found != expected:
+        raise InputError(
+            f"holds {atoms.get_chemical_formula()}, the filled structure is "
+            f"{Atoms(host.numbers).get_chemical_formula()}; give both in the same cell "
+            "and check n_missing"
+        )
+    missing = _missing_sites(atoms, host)
+    order = np.concatenate([np.flatnonzero(~missing), np.flatnonzero(missing)])
+    bare = Atoms(atoms.numbers[order], atoms.positions[order], cell=atoms.cell, pbc=True)
+    return Reference(entry.source, bare, int((~missing).sum()))
+
+
+def _missing_sites(atoms: Atoms, host: Host) -> np.ndarray:
+    """Return (n_atoms,) True at the reference's sites that the host lacks.
+
+    Sites of the element that the host kept are assigned to the reference's by the least sum of
+    squared distances, taken at equal fractional coordinates.
+    """
+    missing = atoms.numbers == host.element
+    kept = host.atoms.get_scaled_positions(wrap=False)[host.atoms.numbers == host.element]
+    if len(kept) == 0:
+        return missing
+    candidates = np.flatnonzero(missing)
+    _, distances = get_distances(
+        kept @ np.asarray(atoms.cell), atoms.positions[candidates], cell=atoms.cell, pbc=True
+    )
+    rows, columns = linear_sum_assignment(distances**2)
+    farthest = float(distances[rows, columns].max())
+    if farthest > MAX_KEPT_DISTANCE:
+        raise InputError(
+            f"a {chemical_symbols[host.element]} site that the host keeps lies {farthest:.2f} Å "
+            "from any of the reference; give both in the same cell and origin"
+        )
+    missing[candidates[columns]] = False
+    return missing

@@ -1,0 +1,139 @@
+"""One structure as read, before any check, and what all the readers share."""
+
+from __future__ import annotations
+
+import gzip
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from pymatgen.core import DummySpecies, Structure
+
+from xtalfill.errors import InputError
+
+# A text longer than this is no list of crystals (or a gzip bomb).
+MAX_TEXT_BYTES = 1 << 30
+ISOTOPES = {"D": "deuterium", "T": "tritium"}
+
+
+@dataclass
+class Entry:
+    """One structure as read: atoms, or the reason why there are none.
+
+    Attributes:
+        source: Where it was read, for the user: file, and line, frame, row or block.
+        fallback_id: The id it gets where none is given.
+        atoms: The structure in its own cell, Angstrom. `arrays["occupancy"]` where the file
+            gives occupancies below one.
+        id: The id as given, or None.
+        id_is_name: The id came from a key "name", which often is a formula and not unique.
+        element: The element to fill as given, or None.
+        n_missing: The number of missing sites as given (not yet checked), or None.
+        formula: Nuclear charge -> count in the formula that the file declares, or None.
+        unlocated: Symbols of the sites that the file lists without coordinates.
+        notes: What was taken differently from how it was written.
+        error: Why it cannot be used, in one line, or None.
+    """
+
+    source: str
+    fallback_id: str
+    atoms: Atoms | None = None
+    id: str | None = None
+    id_is_name: bool = False
+    element: str | None = None
+    n_missing: Any = None
+    formula: dict[int, float] | None = None
+    unlocated: tuple[str, ...] = ()
+    notes: list[str] = field(default_factory=list)
+    error: str | None = None
+
+
+def one_line(value: object, *, limit: int = 200) -> str:
+    """Return `value` as one printable line of at most `limit` characters."""
+    text = "".join(char if char.isprintable() else " " for char in str(value))
+    text = " ".join(text.split())
+    return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+def explain(error: Exception, *, kind: str) -> str:
+    """Say in one line why a parser gave up, and what to do.
+
+    Args:
+        error: What the parser raised.
+        kind: The format that was expected, for the user.
+    """
+    if isinstance(error, InputError):
+        return one_line(error, limit=400)
+    if isinstance(error, np.linalg.LinAlgError):
+        return "the cell has no volume; give three independent lattice vectors"
+    reason = one_line(error)
+    if "exceeded tolerance" in reason:
+        return f"two atoms share one site ({reason}); remove the double or mark the occupancies"
+    if "Can't parse Element" in reason or "is not a valid Element" in reason:
+        return f"unknown element ({reason}); use the symbols of the periodic table"
+    return (
+        f"cannot be read as {kind} ({type(error).__name__}: {reason}); "
+        "the file is damaged, truncated or of another format"
+    )
+
+
+def read_text(path: Path) -> str:
+    """Return the text of a file, unpacked where its name ends in .gz.
+
+    Raises:
+        InputError: It is larger than `MAX_TEXT_BYTES`.
+    """
+    opener = gzip.open if path.suffix.lower() == ".gz" else open
+    with opener(path, "rb") as file:
+        data = file.read(MAX_TEXT_BYTES + 1)
+    if len(data) > MAX_TEXT_BYTES:
+        raise InputError(f"larger than {MAX_TEXT_BYTES >> 20} MiB unpacked; split the file")
+    return data.decode("utf-8", errors="replace")
+
+
+def fill_from_pymatgen(entry: Entry, structure: Structure) -> None:
+    """Put a pymatgen structure into `entry`, site by site in its own order and cell.
+
+    Args:
+        entry: Gets the atoms, with `arrays["occupancy"]` if any is below one, and notes.
+        structure: May be partially occupied, but each site by one element only.
+
+    Raises:
+        InputError: A site is shared by elements or its element is unknown.
+    """
+    numbers, occupancies = [], []
+    isotopes: set[str] = set()
+    for site in structure:
+        occupancy_of: dict[int, float] = defaultdict(float)
+        for species, occupancy in site.species.items():
+            if isinstance(species, DummySpecies):
+                raise InputError(
+                    f"unknown element {one_line(species.symbol)!r}; "
+                    "use the symbols of the periodic table"
+                )
+            occupancy_of[species.Z] += occupancy
+            isotopes |= {species.symbol} & ISOTOPES.keys()
+        if len(occupancy_of) != 1:
+            raise InputError(
+                f"disordered: a site is shared by {one_line(site.species_string)}; "
+                "give an ordered structure"
+            )
+        numbers.append(next(iter(occupancy_of)))
+        occupancies.append(occupancy_of[numbers[-1]])
+    entry.atoms = Atoms(
+        numbers=numbers,
+        positions=structure.cart_coords,
+        cell=structure.lattice.matrix,
+        pbc=structure.lattice.pbc,
+    )
+    if any(abs(occupancy - 1.0) > 1e-3 for occupancy in occupancies):
+        entry.atoms.set_array("occupancy", np.array(occupancies), dtype=float)
+    note_isotopes(entry, isotopes)
+
+
+def note_isotopes(entry: Entry, symbols: set[str]) -> None:
+    """Note on `entry` which isotopes of hydrogen were read as hydrogen."""
+    entry.notes += [f"{ISOTOPES[symbol]} read as hydrogen" for symbol in sorted(symbols)]

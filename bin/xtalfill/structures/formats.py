@@ -1,0 +1,303 @@
+"""Read one file of structures: POSCAR, extended XYZ, ASE database, pymatgen JSON (CIF: cif.py).
+
+No reader evaluates or unpickles anything, and JSON never names the class to build.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import sqlite3
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import ase.io
+from ase import Atoms
+from ase.db.row import AtomsRow
+from ase.db.sqlite import SQLite3Database
+from ase.io.jsonio import decode
+from pymatgen.core import Structure
+from pymatgen.io.vasp import Poscar
+
+from xtalfill.errors import InputError
+from xtalfill.structures.cif import read_cif
+from xtalfill.structures.entry import (
+    Entry,
+    explain,
+    fill_from_pymatgen,
+    note_isotopes,
+    one_line,
+    read_text,
+)
+
+_ID_KEYS = ("id", "material_id", "entry_id", "name")
+_KINDS = {"cif": "CIF", "poscar": "POSCAR", "extxyz": "extended XYZ", "ase": "ASE database"}
+
+
+def file_format(path: Path) -> str | None:
+    """Return "cif", "poscar", "extxyz", "ase" or "json" by the name of a file, or None."""
+    name = path.name.lower().removesuffix(".gz")
+    if name.endswith((".cif", ".mcif")):
+        return "cif"
+    if name.endswith((".vasp", ".poscar")) or re.match(r"(poscar|contcar)", name):
+        return "poscar"
+    if name.endswith((".xyz", ".extxyz")):
+        return "extxyz"
+    return {".db": "ase", ".json": "json"}.get(Path(name).suffix)
+
+
+def file_stem(path: Path) -> str:
+    """Return the id that the name of a file suggests: Mg.cif.gz, POSCAR_Mg, Mg.vasp -> Mg."""
+    name = re.sub(r"\.gz$", "", path.name, flags=re.IGNORECASE)
+    bare = re.sub(r"\.(m?cif|vasp|poscar|xyz|extxyz|db|json)$", "", name, flags=re.IGNORECASE)
+    return re.sub(r"^(POSCAR|CONTCAR)[._-]+(?=.)", "", bare, flags=re.IGNORECASE)
+
+
+def read_file(path: Path) -> list[Entry]:
+    """Read all structures of one file; a failure becomes an entry with its error.
+
+    Args:
+        path: The file; its name tells the format.
+
+    Returns:
+        At least one entry.
+    """
+    source, stem = path.name, file_stem(path)
+    kind = file_format(path)
+    failed = Entry(source=source, fallback_id=stem)
+    if kind is None:
+        failed.error = (
+            "the name does not tell the format; use .cif, .vasp, POSCAR*, .extxyz, .db or .json"
+        )
+        return [failed]
+    try:
+        if not path.is_file():
+            raise InputError("no such file; check the path")
+        entries = _READERS[kind](path, source, stem)
+        if not entries:
+            raise InputError("holds no structure")
+    except Exception as error:  # noqa: BLE001 - one hostile file must not cost the others
+        failed.error = explain(error, kind=_KINDS.get(kind, kind))
+        return [failed]
+    return entries
+
+
+def _read_cif(path: Path, source: str, stem: str) -> list[Entry]:
+    return read_cif(read_text(path), source=source, stem=stem)
+
+
+def _read_poscar(path: Path, source: str, stem: str) -> list[Entry]:
+    entry = Entry(source=source, fallback_id=stem)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        # Without symbols pymatgen would call the elements H, He, Li, ...
+        warnings.filterwarnings("error", message="Elements in POSCAR cannot be determined")
+        try:
+            structure = Poscar.from_str(read_text(path), read_velocities=False).structure
+        except UserWarning as error:
+            raise InputError(f"{one_line(error, limit=80)}; add the line of symbols") from error
+    fill_from_pymatgen(entry, structure)
+    return [entry]
+
+
+def _frames(text: str) -> Iterator[tuple[str, str | None]]:
+    """Cut extended XYZ into frames: (text, None), or (what is left, why it is no frame)."""
+    lines = text.splitlines()
+    start = 0
+    while start < len(lines):
+        if not lines[start].strip():
+            start += 1
+            continue
+        count = lines[start].strip()
+        if not re.fullmatch(r"\d{1,9}", count):
+            found = one_line(count, limit=40)
+            yield "", f"line {start + 1}: expected the number of atoms, found {found!r}"
+            return
+        stop = start + 2 + int(count)
+        if stop > len(lines):
+            left = max(len(lines) - start - 2, 0)
+            yield "", f"truncated: {count} atoms announced, {left} lines left"
+            return
+        yield "\n".join(lines[start:stop]) + "\n", None
+        start = stop
+
+
+def _read_extxyz(path: Path, source: str, stem: str) -> list[Entry]:
+    entries = []
+    for number, (frame, problem) in enumerate(_frames(read_text(path))):
+        entry = Entry(source=f"{source} frame {number}", fallback_id=f"{stem}_{number}")
+        if problem:
+            entry.error = f"{problem}; what follows cannot be read"
+        else:
+            _attempt(entry, _fill_from_frame, frame, kind="extended XYZ")
+        entries.append(entry)
+    _drop_shared_names(entries)
+    return entries
+
+
+def _fill_from_frame(entry: Entry, frame: str) -> None:
+    head, comment, *rows = frame.splitlines()
+    isotopes: set[str] = set()
+    if re.search(r"Properties\s*=\s*\"?species:S:1", comment) or "Properties" not in comment:
+        isotopes = {row.split()[0].upper() for row in rows if row.split()} & {"D", "T"}
+        # ASE knows no isotopes.
+        rows = [re.sub(r"^(\s*)[DTdt](?=\s)", r"\1H", row) for row in rows]
+    text = "\n".join([head, comment, *rows]) + "\n"
+    try:
+        atoms = ase.io.read(io.StringIO(text), index=0, format="extxyz")
+    except KeyError as error:
+        raise InputError(
+            f"unknown element {one_line(error.args[0])!r}; use the symbols of the periodic table"
+        ) from error
+    info = dict(atoms.info)
+    for key in _ID_KEYS:
+        # As written: ASE turns id=007 into 7 and id=T into True.
+        raw = re.search(rf"(?:^|\s){key}=(?:\"([^\"]*)\"|([^\s\"'{{\[]\S*))", comment)
+        if raw and key in info:
+            info[key] = raw[1] if raw[1] is not None else raw[2]
+    _fill_keys(entry, info)
+    entry.atoms = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
+    note_isotopes(entry, isotopes)
+
+
+def _fill_keys(entry: Entry, keys: Mapping[str, Any]) -> None:
+    """Take id, element and n_missing from the keys that came with a structure."""
+    for key in _ID_KEYS:
+        value = keys.get(key)
+        if isinstance(value, (str, int)) and str(value).strip():
+            entry.id, entry.id_is_name = str(value), key == "name"
+            break
+    element = keys.get("element")
+    entry.element = element if isinstance(element, str) else None
+    entry.n_missing = keys.get("n_missing")
+
+
+def _attempt(entry: Entry, fill: Callable[..., None], *data: Any, kind: str) -> None:
+    """Fill one entry; what goes wrong becomes its error."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            fill(entry, *data)
+    except Exception as error:  # noqa: BLE001 - a hostile text makes a parser raise anything
+        entry.error = explain(error, kind=kind)
+
+
+def _drop_shared_names(entries: list[Entry]) -> None:
+    """Where a name is no id because several structures carry it, number the structures."""
+    names = Counter(entry.id for entry in entries if entry.id_is_name)
+    for entry in entries:
+        if entry.id_is_name and names[entry.id] > 1:
+            entry.id, entry.id_is_name = None, False
+
+
+class _ReadOnlyDatabase(SQLite3Database):
+    """ASE's database, opened so that it cannot be written or created."""
+
+    def _connect(self) -> sqlite3.Connection:
+        uri = f"file:{quote(str(self.filename))}?mode=ro"
+        return sqlite3.connect(uri, uri=True, timeout=20)
+
+
+def _read_ase(path: Path, source: str, stem: str) -> list[Entry]:
+    database = _ReadOnlyDatabase(str(path.resolve()), create_indices=False, use_lock_file=False)
+    with database as connected:
+        rows = connected.connection.execute("SELECT id FROM systems ORDER BY id").fetchall()
+        entries = []
+        for (row_id,) in rows:
+            entry = Entry(source=f"{source} row {row_id}", fallback_id=f"{stem}_{row_id}")
+            _attempt(entry, _fill_from_database, connected, row_id, kind="ASE database row")
+            entries.append(entry)
+    _drop_shared_names(entries)
+    return entries
+
+
+def _fill_from_database(entry: Entry, database: SQLite3Database, row_id: int) -> None:
+    _fill_from_row(entry, database.get(id=row_id))
+
+
+def _fill_from_row(entry: Entry, row: AtomsRow) -> None:
+    # Not row.toatoms(): that would also build the constraints and a calculator.
+    _fill_keys(entry, {key: row.get(key) for key in (*_ID_KEYS[1:], "element", "n_missing")})
+    entry.atoms = Atoms(row.numbers, row.positions, cell=row.cell, pbc=row.pbc)
+
+
+def _read_json(path: Path, source: str, stem: str) -> list[Entry]:
+    text = read_text(path)
+    data = json.loads(text)
+    if isinstance(data, dict) and {"ids", "nextid"} <= data.keys():
+        return _read_ase_json(text, source, stem)
+    items: list[tuple[int | str | None, Any]]
+    if isinstance(data, dict) and data.keys() & {"lattice", "sites", "structure"}:
+        items = [(None, data)]
+    elif isinstance(data, (list, dict)):
+        items = list(data.items() if isinstance(data, dict) else enumerate(data))
+    else:
+        raise InputError("is neither a structure nor a list or dict of structures")
+    entries = []
+    for number, (key, record) in enumerate(items):
+        entry = Entry(source=source, fallback_id=stem)
+        if key is not None:
+            entry.source = f"{source} entry {one_line(key, limit=80)}"
+            entry.fallback_id = f"{stem}_{number}"
+        _attempt(entry, _fill_from_json, record, kind="a pymatgen structure")
+        if isinstance(key, str):
+            entry.id, entry.id_is_name = key, False
+        entries.append(entry)
+    _drop_shared_names(entries)
+    return entries
+
+
+def _fill_from_json(entry: Entry, record: Any) -> None:
+    """Build the structure of a Structure, a ComputedStructureEntry or {"structure": ...}.
+
+    Only numbers and symbols pass: pymatgen would decode site properties with MontyDecoder,
+    which builds whatever class a file names.
+    """
+    structure = record.get("structure", record) if isinstance(record, dict) else None
+    if not isinstance(structure, dict) or "sites" not in structure:
+        raise InputError("is no structure; give pymatgen's Structure.as_dict()")
+    if "lattice" not in structure:
+        raise InputError("is not periodic: it has no lattice; give a crystal, not a molecule")
+    properties = structure.get("properties")
+    _fill_keys(entry, {**(properties if isinstance(properties, dict) else {}), **record})
+    sites = [
+        {
+            "abc": site["abc"],
+            "species": [
+                {key: part[key] for key in ("element", "occu")} for part in site["species"]
+            ],
+        }
+        for site in structure["sites"]
+    ]
+    keys = ("matrix", "a", "b", "c", "alpha", "beta", "gamma", "pbc")
+    lattice = {key: structure["lattice"][key] for key in keys if key in structure["lattice"]}
+    fill_from_pymatgen(entry, Structure.from_dict({"lattice": lattice, "sites": sites}))
+
+
+def _read_ase_json(text: str, source: str, stem: str) -> list[Entry]:
+    data = decode(text)
+    entries = []
+    for row_id in [int(number) for number in data["ids"]]:
+        entry = Entry(source=f"{source} row {row_id}", fallback_id=f"{stem}_{row_id}")
+        _attempt(entry, _fill_from_ase_json, data.get(row_id), kind="ASE database row")
+        entries.append(entry)
+    _drop_shared_names(entries)
+    return entries
+
+
+def _fill_from_ase_json(entry: Entry, row: dict[str, Any]) -> None:
+    _fill_from_row(entry, AtomsRow(row))
+
+
+_READERS: dict[str, Callable[[Path, str, str], list[Entry]]] = {
+    "cif": _read_cif,
+    "poscar": _read_poscar,
+    "extxyz": _read_extxyz,
+    "ase": _read_ase,
+    "json": _read_json,
+}
