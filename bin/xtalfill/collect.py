@@ -133,12 +133,10 @@ def _write_structures(tables: Tables, outdir: Path) -> None:
 
 
 def best_over_methods(tables: Tables) -> dict[str, Candidate]:
-    """Return, for each structure, the selected candidate of lowest energy of all methods."""
-    found: dict[str, Candidate] = {}
-    for row in tables.candidates:
-        if row.selected and (row.id not in found or row.energy < found[row.id].energy):
-            found[row.id] = row
-    return found
+    """Return each structure's selected candidate of lowest energy, converged ones first."""
+    selected = [row for row in tables.candidates if row.selected]
+    selected.sort(key=lambda row: (row.status != "ok", row.energy), reverse=True)
+    return {row.id: row for row in selected}
 
 
 def last_stage(batch: Batch, index: int) -> str | None:

@@ -16,11 +16,12 @@ from typing import Any
 
 import numpy as np
 
-from xtalfill.batch import Batch, read_batch
+from xtalfill.batch import REFERENCE, Batch, read_batch
 from xtalfill.errors import InputError
 
 _SAFE_ID = re.compile(r"[A-Za-z0-9._-]{1,100}")
 _LAST = "relax_positions"
+_LOST = "no batch holds it: its task failed; see the pipeline's log, mend it and -resume"
 
 
 @dataclass(frozen=True)
@@ -111,6 +112,7 @@ class Tables:
         candidates: In order of id, method and sample.
         failures: What CHECK refused, what was lost, what failed or did not converge.
         structures: The entries of check.json that were taken, by id.
+        methods: The methods that were asked for, in alphabetical order.
         refused: The entries of check.json that were not.
         batch_of: Structure id -> the batch file that holds it.
     """
@@ -118,13 +120,14 @@ class Tables:
     candidates: list[Candidate] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
     structures: dict[str, dict[str, Any]] = field(default_factory=dict)
+    methods: list[str] = field(default_factory=list)
     refused: list[dict[str, Any]] = field(default_factory=list)
     batch_of: dict[str, Path] = field(default_factory=dict)
 
     @property
-    def methods(self) -> list[str]:
-        """The methods that were run, in alphabetical order."""
-        return sorted({row.method for row in self.candidates})
+    def lost(self) -> list[str]:
+        """Ids of the structures that CHECK took and no batch holds."""
+        return sorted(set(self.structures) - set(self.batch_of))
 
     def grouped(self) -> dict[tuple[str, str], list[Candidate]]:
         """Return the candidates of each (id, method)."""
@@ -159,28 +162,24 @@ def read_tables(check: str | Path, batches: Iterable[str | Path]) -> Tables:
     """
     tables = Tables()
     content = read_json(check)
-    tables.structures = {entry["id"]: entry for entry in content.get("structures", [])}
-    tables.refused = list(content.get("failures", []))
-    for entry in tables.refused:
-        tables.failures.append(
-            Failure(
-                str(entry.get("id", "")),
-                "",
-                None,
-                "failed",
-                str(entry.get("message", "")),
-                str(entry.get("source", "")),
-            )
-        )
+    tables.structures = {entry["id"]: entry for entry in content["structures"]}
+    tables.refused = list(content["failures"])
+    tables.failures += [_refusal(entry, "") for entry in tables.refused]
+    tables.failures += [_refusal(entry, REFERENCE) for entry in content["reference_failures"]]
     for path in sorted(Path(name) for name in batches):
         _add_batch(tables, read_batch(path), path)
-    for name, entry in sorted(tables.structures.items()):
-        if name not in tables.batch_of:
-            message = "no batch holds it: its task failed; see the pipeline's log and -resume"
-            source = str(entry.get("source", ""))
-            tables.failures.append(Failure(name, "", None, "failed", message, source))
+    asked = content["parameters"]["methods"]
+    tables.methods = sorted({*asked, *(row.method for row in tables.candidates)})
+    for name in tables.lost:
+        source = str(tables.structures[name]["source"])
+        tables.failures.append(Failure(name, "", None, "failed", _LOST, source))
     tables.candidates.sort(key=lambda row: (row.id, row.method, row.sample))
     return tables
+
+
+def _refusal(entry: dict[str, Any], method: str) -> Failure:
+    message, source = str(entry["message"]), str(entry["source"])
+    return Failure(str(entry["id"]), method, None, "failed", message, source)
 
 
 def _add_batch(tables: Tables, batch: Batch, path: Path) -> None:
@@ -196,7 +195,8 @@ def _add_batch(tables: Tables, batch: Batch, path: Path) -> None:
                 "give each batch once"
             )
         tables.batch_of[structure_id] = path
-        tables.candidates += [_candidate(batch, index) for index in members]
+        formula = str(tables.structures.get(structure_id, {}).get("formula", ""))
+        tables.candidates += [_candidate(batch, index, formula=formula) for index in members]
         reference = batch.reference_of(structure_id)
         for index in members if reference is None else [*members, reference]:
             if batch.status[index] != "ok":
@@ -215,7 +215,7 @@ def _failure(batch: Batch, index: int, *, message: str = "") -> Failure:
     )
 
 
-def _candidate(batch: Batch, index: int) -> Candidate:
+def _candidate(batch: Batch, index: int, *, formula: str) -> Candidate:
     here = batch.atoms_slice(index)
     atoms = batch.to_ase(index)
     symbols = [atoms.symbols[site] for site in np.flatnonzero(~batch.is_host[here])]
@@ -229,7 +229,7 @@ def _candidate(batch: Batch, index: int) -> Candidate:
     site_class = judged["site_class"][index]
     return Candidate(
         id=batch.id[index],
-        formula=atoms.get_chemical_formula(mode="hill"),
+        formula=formula or atoms.get_chemical_formula(mode="metal"),
         n_atoms=len(atoms),
         element=" ".join(sorted(set(symbols))),
         n_missing=len(symbols),
@@ -260,12 +260,12 @@ def _candidate(batch: Batch, index: int) -> Candidate:
 
 def structure_rows(tables: Tables) -> list[StructureRow]:
     """Return the rows of results.csv: every structure of the input, none left out."""
-    grouped = tables.grouped()
-    rows = [_structure_row(members) for members in grouped.values()]
+    rows = [_structure_row(members) for members in tables.grouped().values()]
+    rows += [_empty_row(str(entry["id"]), "", entry, entry["message"]) for entry in tables.refused]
     rows += [
-        _lost_row(failure, tables.structures.get(failure.id, {}))
-        for failure in tables.failures
-        if not failure.method
+        _empty_row(name, method, tables.structures[name], _LOST)
+        for name in tables.lost
+        for method in tables.methods
     ]
     return sorted(rows, key=lambda row: (row.id, row.method))
 
@@ -281,7 +281,7 @@ def _structure_row(members: list[Candidate]) -> StructureRow:
         element=first.element,
         n_missing=first.n_missing,
         method=first.method,
-        status="ok" if best else _worst_status(members),
+        status=best.status if best else "failed",
         energy=best.energy if best else math.nan,
         energy_gap=best.energy_gap if best else math.nan,
         n_minima=len({row.minimum for row in members if row.minimum >= 0}),
@@ -300,28 +300,24 @@ def _structure_row(members: list[Candidate]) -> StructureRow:
     )
 
 
-def _worst_status(members: list[Candidate]) -> str:
-    return "unconverged" if any(row.status == "unconverged" for row in members) else "failed"
-
-
 def _summary_message(members: list[Candidate], best: Candidate | None) -> str:
     """Say in one line what went wrong with a structure's candidates; empty if nothing did."""
-    bad = [row for row in members if row.status != "ok"]
     if best:
         return best.message
-    if not bad:
-        return "select: no usable candidate"
-    return f"no usable candidate of {len(members)}; the first: {bad[0].message}"
+    return f"no usable candidate of {len(members)}; the first: {members[0].message}"
 
 
-def _lost_row(failure: Failure, entry: dict[str, Any]) -> StructureRow:
+def _empty_row(name: str, method: str, entry: dict[str, Any], message: str) -> StructureRow:
+    """Return the row of a structure without candidates; with a reference it is a failure."""
+    has_reference = bool(entry.get("reference"))
+    wrong = False if has_reference else None
     return StructureRow(
-        id=failure.id,
+        id=name,
         formula=str(entry.get("formula", "")),
         n_atoms=entry.get("n_atoms"),
         element=str(entry.get("element", "")),
         n_missing=entry.get("n_missing"),
-        method="",
+        method=method,
         status="failed",
         energy=math.nan,
         energy_gap=math.nan,
@@ -329,13 +325,13 @@ def _lost_row(failure: Failure, entry: dict[str, Any]) -> StructureRow:
         n_candidates=0,
         n_ok=0,
         sample=None,
-        has_reference=False,
-        matched=None,
-        les=None,
-        host_matched=None,
+        has_reference=has_reference,
+        matched=wrong,
+        les=wrong,
+        host_matched=wrong,
         rmsd=math.nan,
         rmsd_per_site=math.nan,
         energy_above_reference=math.nan,
         site_class="",
-        message=failure.message,
+        message=str(message),
     )

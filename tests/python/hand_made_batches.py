@@ -175,8 +175,18 @@ def write_check(path: Path, cases: Sequence[Case], failures: Sequence[dict] = ()
             "element": case.atoms.get_chemical_symbols()[-1],
             "n_missing": case.n_missing,
             "source": f"{case.id}.cif",
+            "reference": "true.extxyz" if case.with_reference else None,
+            "notes": [],
         }
         for case in cases
     ]
-    path.write_text(json.dumps({"structures": structures, "failures": list(failures)}))
+    methods = sorted({made.method for case in cases for made in case.candidates})
+    content = {
+        "structures": structures,
+        "failures": list(failures),
+        "reference_failures": [],
+        "parameters": {"methods": methods},
+        "n_batches": 1,
+    }
+    path.write_text(json.dumps(content))
     return path

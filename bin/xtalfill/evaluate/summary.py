@@ -25,6 +25,7 @@ from xtalfill.evaluate.metrics import (
 from xtalfill.tables import Candidate, StructureRow, Tables, structure_rows
 
 OUTCOMES = ("matched", "les")
+UNKNOWN_CLASS = "not known"
 # Fixed, so that equal results give equal intervals; it has nothing to do with the samples.
 BOOTSTRAP_SEED = 20250101
 N_RESAMPLES = 10_000
@@ -82,7 +83,7 @@ def count_all(tables: Tables) -> dict[str, int]:
         "structures_in": len(tables.structures) + len(tables.refused),
         "structures_refused": len(tables.refused),
         "structures_checked": len(tables.structures),
-        "structures_lost": len(set(tables.structures) - set(tables.batch_of)),
+        "structures_lost": len(tables.lost),
         "structures_restored": len(done),
         "structures_with_reference": len(compared),
         "structures_matched": len({row.id for row in rows if row.matched}),
@@ -111,7 +112,26 @@ def _judged(tables: Tables) -> dict[str, list[_Judged]]:
                 outcome=_outcomes(rows, usable),
             )
         )
+    n_samples = max((len(rows) for rows in tables.grouped().values()), default=1)
+    for name in tables.lost:
+        if tables.structures[name].get("reference"):
+            for method in tables.methods:
+                found[method].append(_all_wrong(tables.structures[name], n_samples))
     return found
+
+
+def _all_wrong(entry: dict[str, Any], n_samples: int) -> _Judged:
+    """Stand for a structure whose batch was lost: every candidate is a failure."""
+    never = np.zeros(n_samples, dtype=np.bool_)
+    return _Judged(
+        id=str(entry["id"]),
+        size=bin_label(int(entry["n_atoms"]), SIZE_BINS),
+        sites=bin_label(int(entry["n_missing"]), SITE_BINS),
+        site_class=UNKNOWN_CLASS,
+        energy=np.full(n_samples, np.nan),
+        selected=never,
+        outcome={name: never for name in (*OUTCOMES, "matched_inpaint")},
+    )
 
 
 def _outcomes(rows: list[Candidate], usable: np.ndarray) -> dict[str, np.ndarray]:
