@@ -37,8 +37,9 @@ check_java() {
     [[ -n $(java_version) ]] || apt_install openjdk-17-jre-headless
     local version
     version=$(java_version)
-    [[ -n $version ]] && at_least "$version" "$MIN_JAVA" ||
+    if [[ -z $version ]] || ! at_least "$version" "$MIN_JAVA"; then
         die "Nextflow needs Java $MIN_JAVA or newer, found ${version:-none}: install a JRE (Debian: openjdk-17-jre-headless)"
+    fi
 }
 
 find_python() {
