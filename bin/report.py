@@ -1,0 +1,39 @@
+#!/usr/bin/env python3
+"""Write report.html and provenance.json of a run (REPORT)."""
+
+import argparse
+from pathlib import Path
+
+from xtalfill.errors import run_command
+
+
+def main() -> None:
+    """Gather tables, evaluation and records into the report."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", type=Path, required=True, help="check.json of CHECK")
+    parser.add_argument(
+        "--batches", type=Path, nargs="+", required=True, help="batches after EVALUATE"
+    )
+    parser.add_argument("--evaluation", type=Path, required=True, help="evaluation.json of COLLECT")
+    parser.add_argument(
+        "--records", type=Path, nargs="+", required=True, help="records of all tasks"
+    )
+    parser.add_argument("--params", type=Path, required=True, help="parameters of the run (JSON)")
+    parser.add_argument("--revision", help="git revision of the pipeline, if it is known")
+    parser.add_argument("--outdir", type=Path, required=True, help="where the files go")
+    args = parser.parse_args()
+
+    from xtalfill.report.write import write_report
+
+    write_report(
+        check=args.check,
+        batches=args.batches,
+        evaluation=args.evaluation,
+        records=args.records,
+        params=args.params,
+        revision=args.revision,
+        outdir=args.outdir,
+    )
+
+
+run_command(main)

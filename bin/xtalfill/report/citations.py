@@ -1,0 +1,163 @@
+"""The works that a report may cite."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Citation:
+    """A work to cite.
+
+    Attributes:
+        label: Short form for the text.
+        url: Where it is found.
+        bibtex: The BibTeX entry.
+    """
+
+    label: str
+    url: str
+    bibtex: str
+
+
+def _article(key: str, label: str, *, url: str, **fields: str) -> tuple[str, Citation]:
+    lines = ",\n".join(f"  {name} = {{{value}}}" for name, value in fields.items())
+    return key, Citation(label, url, f"@article{{{key},\n{lines},\n  url = {{{url}}}\n}}")
+
+
+CITATIONS = dict(
+    (
+        _article(
+            "reents2026",
+            "Reents et al. 2026",
+            url="https://arxiv.org/abs/2601.01959",
+            author="Reents, Timo and Cantarella, Arianna and Bercx, Marnik and Bonf{\\`a}, Pietro "
+            "and Pizzi, Giovanni",
+            title="Score-based diffusion models for accurate crystal-structure inpainting and "
+            "reconstruction of hydrogen positions",
+            journal="arXiv:2601.01959",
+            year="2026",
+        ),
+        _article(
+            "song2021",
+            "Song et al. 2021",
+            url="https://arxiv.org/abs/2011.13456",
+            author="Song, Yang and Sohl-Dickstein, Jascha and Kingma, Diederik P. and Kumar, "
+            "Abhishek and Ermon, Stefano and Poole, Ben",
+            title="Score-Based Generative Modeling through Stochastic Differential Equations",
+            journal="International Conference on Learning Representations",
+            year="2021",
+        ),
+        _article(
+            "schutt2021",
+            "Schütt et al. 2021",
+            url="https://arxiv.org/abs/2102.03150",
+            author='Sch{\\"u}tt, Kristof T. and Unke, Oliver T. and Gastegger, Michael',
+            title="Equivariant message passing for the prediction of tensorial properties and "
+            "molecular spectra",
+            journal="Proceedings of Machine Learning Research",
+            volume="139",
+            pages="9377--9388",
+            year="2021",
+        ),
+        _article(
+            "batzner2022",
+            "Batzner et al. 2022",
+            url="https://doi.org/10.1038/s41467-022-29939-5",
+            author="Batzner, Simon and Musaelian, Albert and Sun, Lixin and Geiger, Mario and "
+            "Mailoa, Jonathan P. and Kornbluth, Mordechai and Molinari, Nicola and Smidt, Tess E. "
+            "and Kozinsky, Boris",
+            title="E(3)-equivariant graph neural networks for data-efficient and accurate "
+            "interatomic potentials",
+            journal="Nature Communications",
+            volume="13",
+            pages="2453",
+            year="2022",
+        ),
+        _article(
+            "park2024",
+            "Park et al. 2024",
+            url="https://doi.org/10.1021/acs.jctc.4c00190",
+            author="Park, Yutack and Kim, Jaesun and Hwang, Seungwoo and Han, Seungwu",
+            title="Scalable Parallel Algorithm for Graph Neural Network Interatomic Potentials in "
+            "Molecular Dynamics Simulations",
+            journal="Journal of Chemical Theory and Computation",
+            volume="20",
+            pages="4857--4868",
+            year="2024",
+        ),
+        _article(
+            "bitzek2006",
+            "Bitzek et al. 2006",
+            url="https://doi.org/10.1103/PhysRevLett.97.170201",
+            author='Bitzek, Erik and Koskinen, Pekka and G{\\"a}hler, Franz and Moseler, Michael '
+            "and Gumbsch, Peter",
+            title="Structural Relaxation Made Simple",
+            journal="Physical Review Letters",
+            volume="97",
+            pages="170201",
+            year="2006",
+        ),
+        _article(
+            "ong2013",
+            "Ong et al. 2013",
+            url="https://doi.org/10.1016/j.commatsci.2012.10.028",
+            author="Ong, Shyue Ping and Richards, William Davidson and Jain, Anubhav and Hautier, "
+            "Geoffroy and Kocher, Michael and Cholia, Shreyas and Gunter, Dan and Chevrier, "
+            "Vincent L. and Persson, Kristin A. and Ceder, Gerbrand",
+            title="Python Materials Genomics (pymatgen): A robust, open-source python library for "
+            "materials analysis",
+            journal="Computational Materials Science",
+            volume="68",
+            pages="314--319",
+            year="2013",
+        ),
+        _article(
+            "larsen2017",
+            "Larsen et al. 2017",
+            url="https://doi.org/10.1088/1361-648X/aa680e",
+            author="Larsen, Ask Hjorth and Mortensen, Jens J{\\o}rgen and Blomqvist, Jakob and "
+            "others",
+            title="The atomic simulation environment---a Python library for working with atoms",
+            journal="Journal of Physics: Condensed Matter",
+            volume="29",
+            pages="273002",
+            year="2017",
+        ),
+        _article(
+            "ditommaso2017",
+            "Di Tommaso et al. 2017",
+            url="https://doi.org/10.1038/nbt.3820",
+            author="Di Tommaso, Paolo and Chatzou, Maria and Floden, Evan W. and Barja, Pablo "
+            "Prieto and Palumbo, Emilio and Notredame, Cedric",
+            title="Nextflow enables reproducible computational workflows",
+            journal="Nature Biotechnology",
+            volume="35",
+            pages="316--319",
+            year="2017",
+        ),
+        _article(
+            "efron1979",
+            "Efron 1979",
+            url="https://doi.org/10.1214/aos/1176344552",
+            author="Efron, Bradley",
+            title="Bootstrap Methods: Another Look at the Jackknife",
+            journal="The Annals of Statistics",
+            volume="7",
+            pages="1--26",
+            year="1979",
+        ),
+        _article(
+            "mcnemar1947",
+            "McNemar 1947",
+            url="https://doi.org/10.1007/BF02295996",
+            author="McNemar, Quinn",
+            title="Note on the sampling error of the difference between correlated proportions or "
+            "percentages",
+            journal="Psychometrika",
+            volume="12",
+            pages="153--157",
+            year="1947",
+        ),
+    )
+)

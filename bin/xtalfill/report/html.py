@@ -1,0 +1,153 @@
+"""report.html: one file that needs neither a network nor another file."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
+
+from xtalfill.batch import Batch, read_batch
+from xtalfill.collect import best_over_methods
+from xtalfill.report.figures import (
+    Figure,
+    energy_strip,
+    split_bars,
+    stage_times,
+    success_curves,
+)
+from xtalfill.report.methods import cited, methods_paragraph
+from xtalfill.report.views import Traces, crystal_view
+from xtalfill.tables import Candidate, Tables, structure_rows
+
+MAX_VIEWS = 60
+MAX_FAILURES = 500
+# A reference in a cell that differs by more has its sites elsewhere: they are not drawn.
+_SAME_CELL = 1e-3
+_RELAXED = "relax_positions"
+_SPLITS = {
+    "size": "Size of the cell",
+    "sites": "Number of missing sites",
+    "site_class": "Chemistry",
+}
+
+
+def render_report(tables: Tables, *, evaluation: dict[str, Any], provenance: dict[str, Any]) -> str:
+    """Return the report as HTML.
+
+    Args:
+        tables: All rows of the run.
+        evaluation: Content of evaluation.json.
+        provenance: Content of provenance.json.
+    """
+    rows = structure_rows(tables)
+    best = best_over_methods(tables)
+    shown = sorted(best)[:MAX_VIEWS]
+    figures, views = _overview_figures(evaluation, provenance), _views(tables, best, shown)
+    for name in shown:
+        candidates = [row for row in tables.candidates if row.id == name]
+        figures[f"energy-{name}"] = energy_strip(candidates)
+    drawn = {name: figure for name, figure in figures.items() if figure is not None}
+    sentences = methods_paragraph(provenance, evaluation)
+    here = Path(__file__).parent
+    environment = Environment(
+        loader=FileSystemLoader(here), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    environment.filters |= {"number": _number, "percent": _percent, "interval": _interval}
+    return environment.get_template("template.html").render(
+        rows=rows,
+        best=best,
+        shown=shown,
+        n_left_out=len(best) - len(shown),
+        row_of={(row.id, row.method): row for row in rows},
+        figures=drawn,
+        failures=tables.failures[:MAX_FAILURES],
+        n_failures=len(tables.failures),
+        counts=evaluation["counts"],
+        evaluation=evaluation,
+        provenance=provenance,
+        splits=_SPLITS,
+        sentences=sentences,
+        citations=cited(sentences),
+        payload=_json({"figures": drawn, "views": views}),
+        plotly=Markup(get_plotlyjs()),  # noqa: S704 - the library's own file
+        style=_own_file(here / "style.css"),
+        script=_own_file(here / "report.js"),
+    )
+
+
+def _overview_figures(
+    evaluation: dict[str, Any], provenance: dict[str, Any]
+) -> dict[str, Figure | None]:
+    methods = evaluation["methods"]
+    figures = {
+        "curve-matched": success_curves(methods, "matched", title="structures matched, %"),
+        "curve-les": success_curves(methods, "les", title="lower energy or match, %"),
+        "times": stage_times(provenance["stages"]),
+    }
+    return figures | {f"split-{name}": split_bars(methods, name, "matched") for name in _SPLITS}
+
+
+def _views(tables: Tables, best: dict[str, Candidate], shown: list[str]) -> dict[str, Traces]:
+    """Return the 3-D view of the best candidate of each shown structure; reads each batch once."""
+    views = {}
+    for path in sorted({tables.batch_of[name] for name in shown}):
+        batch = read_batch(path)
+        index_of = {
+            (batch.id[i], batch.method[i], int(batch.sample[i])): i for i in range(batch.n_systems)
+        }
+        for name in shown:
+            row = best[name]
+            index = index_of.get((name, row.method, row.sample))
+            if index is not None:
+                views[name] = _view(batch, index)
+    return views
+
+
+def _view(batch: Batch, index: int) -> Traces:
+    here = batch.atoms_slice(index)
+    reference = batch.reference_of(batch.id[index])
+    sites = None if reference is None else _reference_sites(batch, index, reference)
+    atoms = batch.to_ase(index, stage=_RELAXED)
+    return crystal_view(atoms, batch.is_host[here], reference_sites=sites)
+
+
+def _reference_sites(batch: Batch, index: int, reference: int) -> np.ndarray | None:
+    """Return the relaxed sites of the reference, (m, 3) Angstrom, if its cell is the same."""
+    if not np.allclose(batch.cell[index], batch.cell[reference], rtol=0, atol=_SAME_CELL):
+        return None
+    there = batch.atoms_slice(reference)
+    positions = batch.stages[_RELAXED].arrays["positions"][there]
+    sites = positions[~batch.is_host[there]]
+    return sites if np.isfinite(sites).all() else None
+
+
+def _own_file(path: Path) -> Markup:
+    return Markup(path.read_text(encoding="utf-8"))  # noqa: S704 - a file of this package
+
+
+def _json(content: Any) -> Markup:
+    """Return JSON that can stand inside a script element, whatever its strings say."""
+    text = json.dumps(content, allow_nan=False, separators=(",", ":"))
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return Markup(text)  # noqa: S704 - escaped above
+
+
+def _number(value: float | None, digits: int = 3) -> str:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return "–"
+    return f"{value:.{digits}f}".replace("-", "−")
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.1f} %"
+
+
+def _interval(rate: dict[str, Any]) -> str:
+    return f"{_percent(rate['mean'])} ({100 * rate['low']:.0f}–{100 * rate['high']:.0f})"

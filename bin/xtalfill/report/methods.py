@@ -1,0 +1,109 @@
+"""The methods paragraph of a report, written for the stages that ran, and what to cite.
+
+Each sentence is a list of parts, texts and citation keys, so that the template can link the
+citations; every number in it comes from the parameters stored with the batches.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from xtalfill.report.citations import CITATIONS, Citation
+
+_METHOD_TEXT = {
+    "host": (
+        "sampled by reverse diffusion of the missing sites in the fixed host",
+        ("song2021", "reents2026", "schutt2021"),
+    ),
+    "random": ("placed at random", ()),
+}
+# Start of a potential's name -> what to cite for it beside NequIP.
+_POTENTIAL_CITATIONS = {"7net": ("park2024",)}
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """A sentence and the keys of what it cites."""
+
+    text: str
+    keys: tuple[str, ...] = ()
+
+
+def methods_paragraph(provenance: dict[str, Any], evaluation: dict[str, Any]) -> list[Sentence]:
+    """Return the methods of a run, sentence by sentence.
+
+    Args:
+        provenance: Content of provenance.json.
+        evaluation: Content of evaluation.json.
+    """
+    counts = provenance["counts"]
+    sentences = [
+        Sentence(
+            f"{counts['structures_checked']} of {counts['structures_in']} structures were restored "
+            f"with xtalfill {provenance['xtalfill']}, a Nextflow pipeline",
+            ("ditommaso2017", "larsen2017"),
+        )
+    ]
+    sentences += [_proposal(name, content) for name, content in evaluation["methods"].items()]
+    stages = provenance["batches"][0]["stages"] if provenance["batches"] else {}
+    if "relax_sites" in stages and "relax_positions" in stages:
+        sentences.append(_relaxation(stages["relax_sites"], stages["relax_positions"]))
+    if "select" in stages:
+        sentences.append(
+            Sentence(
+                "Of each structure's candidates that of lowest energy was selected; candidates "
+                "in the same minimum were told by pymatgen's StructureMatcher",
+                ("ong2013",),
+            )
+        )
+    if counts["structures_with_reference"]:
+        sentences += _judgement(stages.get("evaluate", {}), evaluation)
+    return sentences
+
+
+def _proposal(name: str, content: dict[str, Any]) -> Sentence:
+    text, keys = _METHOD_TEXT.get(name, (f"proposed by the method '{name}'", ()))
+    samples = content["n_samples"]
+    return Sentence(f"Method {name}: {samples} candidates per structure were {text}", keys)
+
+
+def _relaxation(sites: dict[str, Any], positions: dict[str, Any]) -> Sentence:
+    mlip = str(sites["mlip"])
+    keys = next((v for k, v in _POTENTIAL_CITATIONS.items() if mlip.startswith(k)), ())
+    return Sentence(
+        f"In a fixed cell, first the restored sites alone were relaxed with the potential {mlip} "
+        f"(FIRE, largest force below {sites['fmax']} eV/Å within {sites['max_steps']} steps), then "
+        f"all atoms (below {positions['fmax']} eV/Å within {positions['max_steps']} steps); "
+        "references went through the same",
+        (*keys, "batzner2022", "bitzek2006"),
+    )
+
+
+def _judgement(attrs: dict[str, Any], evaluation: dict[str, Any]) -> list[Sentence]:
+    settings = evaluation["settings"]
+    level = f"{100 * settings['interval_level']:.0f} %"
+    tolerances = ", ".join(f"{name} {attrs[name]}" for name in ("ltol", "stol", "angle_tol"))
+    sentences = [
+        Sentence(
+            f"A candidate matches when StructureMatcher ({tolerances}) takes it for the relaxed "
+            "reference, and succeeds in the sense of LES (lower energy or structural match) when "
+            "it matches or its energy is lower",
+            ("ong2013", "reents2026"),
+        ),
+        Sentence(
+            f"Intervals are {level} percentile bootstrap intervals over structures "
+            f"({settings['bootstrap_resamples']} resamples)",
+            ("efron1979",),
+        ),
+    ]
+    if evaluation["paired_tests"]:
+        text = "Methods were compared pairwise by the exact McNemar test"
+        sentences.append(Sentence(text, ("mcnemar1947",)))
+    return sentences
+
+
+def cited(sentences: list[Sentence]) -> list[tuple[str, Citation]]:
+    """Return the works that the sentences cite, in order of first mention."""
+    keys = dict.fromkeys(key for sentence in sentences for key in sentence.keys)
+    return [(key, CITATIONS[key]) for key in keys]

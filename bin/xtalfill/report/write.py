@@ -1,0 +1,47 @@
+"""The stage REPORT: report.html and provenance.json from what the run left."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from xtalfill.collect import atomic_writer, write_json
+from xtalfill.errors import InputError
+from xtalfill.report.html import render_report
+from xtalfill.report.provenance import gather_provenance
+from xtalfill.tables import read_json, read_tables
+
+
+def write_report(
+    *,
+    check: Path,
+    batches: list[Path],
+    evaluation: Path,
+    records: list[Path],
+    params: Path,
+    revision: str | None,
+    outdir: Path,
+) -> None:
+    """Write the report of a run.
+
+    Args:
+        check: check.json of CHECK.
+        batches: The batches after EVALUATE.
+        evaluation: evaluation.json of COLLECT.
+        records: The records of all tasks.
+        params: JSON object of the run's parameters.
+        revision: Git revision of the pipeline, if it is known.
+        outdir: Where the two files go; made if need be.
+
+    Raises:
+        InputError: A file cannot be read.
+    """
+    tables = read_tables(check, batches)
+    parameters = read_json(params)
+    if not isinstance(parameters, dict):
+        raise InputError(f"{params}: not a JSON object; give the run's parameters by name")
+    provenance = gather_provenance(tables, records=records, params=parameters, revision=revision)
+    page = render_report(tables, evaluation=read_json(evaluation), provenance=provenance)
+    outdir.mkdir(parents=True, exist_ok=True)
+    write_json(outdir / "provenance.json", provenance)
+    with atomic_writer(outdir / "report.html") as file:
+        file.write(page)
