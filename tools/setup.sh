@@ -42,6 +42,7 @@ check_java() {
     fi
 }
 
+# A Python that is new enough, or nothing.
 find_python() {
     local name
     for name in "${PYTHON:-}" python3.11 python3; do
@@ -50,7 +51,17 @@ find_python() {
             return
         fi
     done
-    die "xtalfill needs Python $MIN_PYTHON or newer: install it, or name it with PYTHON=/path/to/python"
+}
+
+make_venv() {
+    local python
+    python=$(find_python)
+    if [[ -z $python ]] || ! "$python" -c "import ensurepip, venv" 2> /dev/null; then
+        apt_install python3-venv
+        python=$(find_python)
+    fi
+    [[ -n $python ]] || die "xtalfill needs Python $MIN_PYTHON or newer: install it, or name it with PYTHON=/path/to/python"
+    "$python" -m venv --clear .venv || die "$python cannot make a virtual environment (Debian: install python3-venv)"
 }
 
 # The version of a Nextflow, or nothing where it does not start.
@@ -106,16 +117,12 @@ setup_nextflow() {
 }
 
 setup_python() {
-    local wanted python
+    local wanted
     wanted=$(digest requirements.txt requirements/*.txt pyproject.toml tools/setup.sh)
     if [[ -f $VENV_STAMP && $(< "$VENV_STAMP") == "$wanted" && -x .venv/bin/xtalfill ]]; then
         return
     fi
-    if ! .venv/bin/python -m pip --version > /dev/null 2>&1; then
-        python=$(find_python)
-        "$python" -c "import ensurepip, venv" 2> /dev/null || apt_install python3-venv
-        "$python" -m venv --clear .venv || die "$python cannot make a virtual environment (Debian: install python3-venv)"
-    fi
+    .venv/bin/python -m pip --version > /dev/null 2>&1 || make_venv
     say "installing the Python packages into .venv (about 6 GB with torch; minutes the first time)"
     local -a pip=(.venv/bin/python -m pip --disable-pip-version-check install --quiet --progress-bar off)
     "${pip[@]}" -c requirements/constraints.txt -r requirements.txt -r requirements/dev.txt ||
