@@ -18,8 +18,7 @@ def main() -> None:
     parser.add_argument(
         "--records", type=Path, nargs="+", required=True, help="records of all tasks"
     )
-    parser.add_argument("--params", type=Path, required=True, help="parameters of the run (JSON)")
-    parser.add_argument("--revision", help="git revision of the pipeline, if it is known")
+    parser.add_argument("--params", type=Path, required=True, help="JSON: params, workflow")
     parser.add_argument("--outdir", type=Path, required=True, help="where the files go")
     args = parser.parse_args()
 
@@ -31,7 +30,6 @@ def main() -> None:
         evaluation=args.evaluation,
         records=args.records,
         params=args.params,
-        revision=args.revision,
         outdir=args.outdir,
     )
 

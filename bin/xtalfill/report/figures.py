@@ -146,7 +146,7 @@ def _energy_zero(rows: Sequence[Candidate]) -> tuple[float, str]:
     for row in rows:
         if math.isfinite(row.energy_above_reference):
             zero = row.energy / row.n_atoms - row.energy_above_reference
-            return zero, "E − E(reference), meV/atom"
+            return zero, "E − E(ref), meV/atom"
     return min(row.energy for row in rows) / rows[0].n_atoms, "E − E(lowest), meV/atom"
 
 
@@ -211,6 +211,6 @@ def _layout(x_title: str, y_title: str) -> dict[str, Any]:
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
         "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
-        "xaxis": {"title": {"text": x_title}} | axis,
-        "yaxis": {"title": {"text": y_title}} | axis,
+        "xaxis": {"title": {"text": x_title, "font": {"size": 13}}} | axis,
+        "yaxis": {"title": {"text": y_title, "font": {"size": 13}}} | axis,
     }

@@ -13,7 +13,7 @@ from xtalfill.report.citations import CITATIONS, Citation
 
 _METHOD_TEXT = {
     "host": (
-        "sampled by reverse diffusion of the missing sites in the fixed host",
+        "sampled by reverse diffusion ({steps} noise levels) of the missing sites in the fixed host",
         ("song2021", "reents2026", "schutt2021"),
     ),
     "random": ("placed at random", ()),
@@ -45,8 +45,11 @@ def methods_paragraph(provenance: dict[str, Any], evaluation: dict[str, Any]) ->
             ("ditommaso2017", "larsen2017"),
         )
     ]
-    sentences += [_proposal(name, content) for name, content in evaluation["methods"].items()]
     stages = provenance["batches"][0]["stages"] if provenance["batches"] else {}
+    sentences += [
+        _proposal(name, content, stages.get("inpaint", {}))
+        for name, content in evaluation["methods"].items()
+    ]
     if "relax_sites" in stages and "relax_positions" in stages:
         sentences.append(_relaxation(stages["relax_sites"], stages["relax_positions"]))
     if "select" in stages:
@@ -62,8 +65,9 @@ def methods_paragraph(provenance: dict[str, Any], evaluation: dict[str, Any]) ->
     return sentences
 
 
-def _proposal(name: str, content: dict[str, Any]) -> Sentence:
-    text, keys = _METHOD_TEXT.get(name, (f"proposed by the method '{name}'", ()))
+def _proposal(name: str, content: dict[str, Any], attrs: dict[str, Any]) -> Sentence:
+    text, keys = _METHOD_TEXT.get(name, ("proposed", ()))
+    text = text.format(steps=attrs.get("steps", "?"))
     samples = content["n_samples"]
     return Sentence(f"Method {name}: {samples} candidates per structure were {text}", keys)
 

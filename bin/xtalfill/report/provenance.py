@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-import subprocess
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,16 +25,15 @@ def gather_provenance(
     tables: Tables,
     *,
     records: Iterable[Path],
-    params: dict[str, Any],
-    revision: str | None,
+    run: dict[str, Any],
 ) -> dict[str, Any]:
     """Return the content of provenance.json.
 
     Args:
         tables: All rows of the run.
         records: The --record files of all tasks.
-        params: The parameters of the run.
-        revision: Git revision of the pipeline; None looks for it beside the package.
+        run: What Nextflow says of the run: "params" and "workflow" (name, version, git revision,
+            Nextflow's version, profile, container engine).
 
     Raises:
         InputError: A record cannot be read.
@@ -45,8 +42,9 @@ def gather_provenance(
     return {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "xtalfill": xtalfill.__version__,
-        "git_revision": revision or git_revision(),
-        "parameters": params,
+        "git_revision": run["workflow"].get("revision"),
+        "workflow": run["workflow"],
+        "parameters": run["params"],
         "seeds": sorted({row.seed for row in tables.candidates}),
         "weights": _merge_weights(found),
         "versions": _merge_versions(found),
@@ -55,17 +53,6 @@ def gather_provenance(
         "batches": [_describe(path) for path in sorted(set(tables.batch_of.values()))],
         "counts": count_all(tables),
     }
-
-
-def git_revision() -> str | None:
-    """Return the git revision of the checkout that this package lies in, if it is one."""
-    root = Path(__file__).resolve().parents[3]
-    git = shutil.which("git")
-    if git is None or not (root / ".git").exists():
-        return None
-    command = [git, "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
-    return done.stdout.strip() or None
 
 
 def _read_record(path: Path) -> dict[str, Any]:

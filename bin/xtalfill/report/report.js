@@ -1,15 +1,16 @@
 "use strict";
 (() => {
   const payload = JSON.parse(document.getElementById("payload").textContent);
-  const config = { displaylogo: false, responsive: true, modeBarButtonsToRemove: ["sendDataToCloud", "lasso2d", "select2d"] };
+  const config = { displaylogo: false, responsive: true, modeBarButtons: [["toImage", "resetCameraDefault3d"]] };
   const axis = { visible: false, showspikes: false };
   const sceneLayout = {
     margin: { l: 0, r: 0, t: 0, b: 0 },
     paper_bgcolor: "rgba(0,0,0,0)",
+    modebar: { bgcolor: "rgba(0,0,0,0)", color: "#adb5bd", activecolor: "#495057" },
     legend: { orientation: "h", y: 0, x: 0.5, xanchor: "center", font: { size: 12 }, itemsizing: "constant" },
     scene: {
-      aspectmode: "data", xaxis: axis, yaxis: axis, zaxis: axis,
-      camera: { eye: { x: 0.55, y: -1.5, z: 0.45 }, projection: { type: "orthographic" } },
+      aspectmode: "manual", xaxis: axis, yaxis: axis, zaxis: axis,
+      camera: { eye: { x: 0.55, y: -1.5, z: 0.45 } },
     },
   };
 
@@ -21,12 +22,22 @@
   // A browser keeps about 16 WebGL contexts alive: a view exists only while it is in sight,
   // and the camera it was left with comes back with it.
   const cameras = new Map();
+  // True proportions, and the same size on the screen for cells of every shape.
+  const proportions = (traces) => {
+    const extent = ["x", "y", "z"].map((name) => {
+      const values = traces.flatMap((trace) => trace[name]).filter((value) => value !== null);
+      return Math.max(Math.max(...values) - Math.min(...values), 0.01);
+    });
+    const scale = 1.45 / Math.hypot(...extent);
+    return { x: scale * extent[0], y: scale * extent[1], z: scale * extent[2] };
+  };
   const showView = (node) => {
     const traces = payload.views[node.dataset.view];
     if (!traces || node.dataset.live) return;
     node.dataset.live = "yes";
     node.textContent = "";
     const layout = structuredClone(sceneLayout);
+    layout.scene.aspectratio = proportions(traces);
     layout.scene.camera = cameras.get(node.dataset.view) ?? layout.scene.camera;
     Plotly.newPlot(node, traces, layout, { ...config, displayModeBar: "hover" }).catch(() => {
       node.textContent = "This browser shows no WebGL; open the CIF file instead.";

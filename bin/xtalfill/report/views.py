@@ -23,6 +23,7 @@ _EDGE_COLOUR = "#495057"
 # Two atoms bond when nearer than this multiple of the sum of their covalent radii.
 _BOND_FACTOR = 1.15
 _BOUNDARY = 0.02  # fraction of a lattice vector
+_SAME_SITE = 0.8  # Angstrom
 _IMAGES = np.array(list(product((-1, 0, 1), repeat=3)))
 
 Traces = list[dict[str, Any]]
@@ -55,8 +56,9 @@ def crystal_view(
         size = 1.25 * _size(number, scale)
         traces.append(_markers(positions[here], name, RESTORED_COLOUR, size))
     if reference_sites is not None and len(reference_sites):
-        size = 1.9 * _size(int(numbers[~host][0]), scale) if (~host).any() else 12.0
-        traces.append(_reference(atoms.cell.array, reference_sites, size))
+        size = 1.8 * _size(int(numbers[~host][0]), scale)
+        sites = _near_restored(atoms.cell.array, reference_sites, positions[~host])
+        traces.append(_reference(sites, size))
     return traces
 
 
@@ -80,12 +82,14 @@ def drawn_atoms(atoms: Atoms, is_host: np.ndarray) -> tuple[np.ndarray, np.ndarr
     tree = cKDTree(images[fresh] @ cell)
     candidates = np.flatnonzero(fresh)
     restored = np.flatnonzero(~is_host[index])
+    nonmetal = ~_is_metal(atoms.numbers)
     for site in restored:
         reach = _BOND_FACTOR * (covalent_radii[atoms.numbers[index[site]]] + covalent_radii.max())
         near = candidates[tree.query_ball_point(fractional[site] @ cell, reach)]
         away = np.linalg.norm((images[near] - fractional[site]) @ cell, axis=1)
         limit = _bond_limit(atoms.numbers[index[site]], atoms.numbers[image_index[near]])
-        partners[near[away < limit]] = True
+        # A metal hydride would be buried under the metal atoms of the cells around.
+        partners[near[(away < limit) & nonmetal[image_index[near]]]] = True
     index = np.concatenate([index, image_index[partners]])
     return index, np.concatenate([fractional, images[partners]]) @ cell
 
@@ -108,10 +112,14 @@ def _bond_limit(number: int | np.ndarray, others: np.ndarray) -> np.ndarray:
     return np.asarray(_BOND_FACTOR * (covalent_radii[number] + covalent_radii[others]))
 
 
+def _is_metal(numbers: np.ndarray) -> np.ndarray:
+    return np.array([Element.from_Z(int(number)).is_metal for number in numbers], dtype=bool)
+
+
 def _bonds(numbers: np.ndarray, positions: np.ndarray) -> dict[str, Any]:
     """Return the bonds as one line trace; metal-metal contacts are left out as clutter."""
     radii = covalent_radii[numbers]
-    metal = np.array([Element.from_Z(int(number)).is_metal for number in numbers], dtype=bool)
+    metal = _is_metal(numbers)
     pairs = cKDTree(positions).query_pairs(2 * _BOND_FACTOR * radii.max(), output_type="ndarray")
     first, second = pairs.T if len(pairs) else np.empty((2, 0), dtype=int)
     length = np.linalg.norm(positions[first] - positions[second], axis=1)
@@ -158,9 +166,17 @@ def _markers(positions: np.ndarray, name: str, colour: str, size: float) -> dict
     }
 
 
-def _reference(cell: np.ndarray, sites: np.ndarray, size: float) -> dict[str, Any]:
-    _, fractional = _with_boundary(_wrapped(cell, sites))
-    trace = _markers(fractional @ cell, "reference site", REFERENCE_COLOUR, size)
+def _near_restored(cell: np.ndarray, sites: np.ndarray, restored: np.ndarray) -> np.ndarray:
+    """Return the true sites where restored ones are drawn nearby, else in the cell."""
+    images = (_wrapped(cell, sites)[None] + _IMAGES[:, None]) @ cell
+    near = cKDTree(restored).query(images.reshape(-1, 3))[0].reshape(images.shape[:2])
+    near = near < _SAME_SITE
+    alone = (_wrapped(cell, sites) @ cell)[~near.any(axis=0)]
+    return np.concatenate([images[near], alone])
+
+
+def _reference(sites: np.ndarray, size: float) -> dict[str, Any]:
+    trace = _markers(sites, "reference site", REFERENCE_COLOUR, size)
     trace["marker"] = {
         "color": REFERENCE_COLOUR,
         "size": round(size, 1),
@@ -190,4 +206,4 @@ def _marker_scale(atoms: Atoms) -> float:
 
 
 def _size(number: int, scale: float) -> float:
-    return scale * (6.0 + 13.0 * float(covalent_radii[number]))
+    return scale * (5.5 + 11.0 * float(covalent_radii[number]))

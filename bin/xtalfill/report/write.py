@@ -18,7 +18,6 @@ def write_report(
     evaluation: Path,
     records: list[Path],
     params: Path,
-    revision: str | None,
     outdir: Path,
 ) -> None:
     """Write the report of a run.
@@ -28,18 +27,18 @@ def write_report(
         batches: The batches after EVALUATE.
         evaluation: evaluation.json of COLLECT.
         records: The records of all tasks.
-        params: JSON object of the run's parameters.
-        revision: Git revision of the pipeline, if it is known.
+        params: JSON object with "params", the run's parameters by name, and "workflow", what
+            Nextflow says of the run.
         outdir: Where the two files go; made if need be.
 
     Raises:
         InputError: A file cannot be read.
     """
     tables = read_tables(check, batches)
-    parameters = read_json(params)
-    if not isinstance(parameters, dict):
-        raise InputError(f"{params}: not a JSON object; give the run's parameters by name")
-    provenance = gather_provenance(tables, records=records, params=parameters, revision=revision)
+    run = read_json(params)
+    if not (isinstance(run, dict) and {"params", "workflow"} <= set(run)):
+        raise InputError(f"{params}: lacks 'params' or 'workflow'; give what main.nf writes")
+    provenance = gather_provenance(tables, records=records, run=run)
     page = render_report(tables, evaluation=read_json(evaluation), provenance=provenance)
     outdir.mkdir(parents=True, exist_ok=True)
     write_json(outdir / "provenance.json", provenance)
