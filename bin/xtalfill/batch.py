@@ -176,14 +176,16 @@ class Batch:
         """
         n_atoms, n_systems = self.n_atoms, self.n_systems
         for name in _ATOM_FIELDS:
-            shape = (n_atoms, 3) if name == "positions" else (n_atoms,)
+            shape: tuple[int, ...] = (n_atoms, 3) if name == "positions" else (n_atoms,)
             _require(getattr(self, name).shape == shape, f"{name} is not of shape {shape}")
         for name in _SYSTEM_FIELDS:
             shape = (n_systems, 3, 3) if name == "cell" else (n_systems,)
             _require(getattr(self, name).shape == shape, f"{name} is not of shape {shape}")
         idx = self.system_idx
-        ordered = n_atoms == 0 or (idx[0] >= 0 and idx[-1] < n_systems and (np.diff(idx) >= 0).all())
-        _require(ordered, "system_idx is not ascending within the systems")
+        ordered = n_atoms == 0 or (
+            idx[0] >= 0 and idx[-1] < n_systems and (np.diff(idx) >= 0).all()
+        )
+        _require(bool(ordered), "system_idx is not ascending within the systems")
         _require(bool(np.isfinite(self.cell).all()), "a cell is not finite")
         hosts_finite = bool(np.isfinite(self.positions[self.is_host]).all())
         _require(hosts_finite, "a host position is not finite")

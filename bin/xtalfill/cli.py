@@ -1,0 +1,75 @@
+"""The command ``xtalfill``: what a user runs besides the pipeline."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from pathlib import Path
+
+from xtalfill import __version__
+from xtalfill.errors import run_command
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the command line's parser."""
+    top = argparse.ArgumentParser(
+        prog="xtalfill",
+        description="Fill the missing sites of crystals. The pipeline itself is "
+        "`nextflow run main.nf`; `nextflow run main.nf --help` lists its parameters.",
+    )
+    top.add_argument("--version", action="version", version=f"xtalfill {__version__}")
+    commands = top.add_subparsers(dest="command", required=True)
+    train = commands.add_parser(
+        "train", help="train a score model", formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    train.add_argument("--data", type=Path, nargs="+", required=True, help="training HDF5 files")
+    train.add_argument("--folder", type=Path, required=True, help="checkpoints, log and weights")
+    train.add_argument("--steps", type=int, required=True, help="optimiser steps of the whole run")
+    train.add_argument("--seed", type=int, default=42, help="of everything random")
+    train.add_argument("--width", type=int, default=96, help="channels of the network")
+    train.add_argument("--host_layers", type=int, default=3, help="layers of the host encoder")
+    train.add_argument("--site_layers", type=int, default=5, help="layers of the site denoiser")
+    train.add_argument("--dropout", type=float, default=0.0)
+    train.add_argument("--learning_rate", type=float, default=1e-3)
+    train.add_argument("--threads", type=int, default=2, help="parts of a step, one thread each")
+    train.add_argument("--validate_every", type=int, default=1000, help="steps")
+    return top
+
+
+def main() -> None:
+    """Run the command."""
+    run_command(_main)
+
+
+def _main() -> None:
+    args = parser().parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    _train(args)
+
+
+def _train(args: argparse.Namespace) -> None:
+    import torch
+
+    from xtalfill.model.hostnet import HostNetConfig
+    from xtalfill.record import file_sha256
+    from xtalfill.training.data import Crystals
+    from xtalfill.training.loop import TrainingConfig, train
+    from xtalfill.training.plot import plot_log
+
+    torch.set_num_threads(1)  # the parts of a step are the threads
+    model = HostNetConfig(
+        width=args.width,
+        host_layers=args.host_layers,
+        site_layers=args.site_layers,
+        dropout=args.dropout,
+    )
+    config = TrainingConfig(
+        steps=args.steps,
+        parts=args.threads,
+        learning_rate=args.learning_rate,
+        validate_every=args.validate_every,
+        seed=args.seed,
+    )
+    source = {path.name: file_sha256(path) for path in args.data}
+    train(Crystals(args.data), config, model, args.folder, source={"data": source})
+    plot_log(args.folder / "log.csv", args.folder / "loss.png")

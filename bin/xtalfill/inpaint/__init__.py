@@ -1,0 +1,1 @@
+"""INPAINT: propose the missing sites of a host."""

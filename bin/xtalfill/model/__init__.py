@@ -1,0 +1,1 @@
+"""Score models: networks that say where noised sites should move in a fixed host."""

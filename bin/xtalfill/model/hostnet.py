@@ -1,0 +1,307 @@
+"""HostNet: an equivariant network that denoises sites inside an exact host.
+
+The host is encoded once per structure and task; at each noise level messages travel only along
+edges that end on a moving site, so a denoising step costs what the missing sites cost and not
+what the crystal costs. Interaction and update blocks follow PaiNN (arXiv:2102.03150), the
+preconditioning follows EDM (arXiv:2206.00364, Table 1) for a variance-exploding process.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from xtalfill.model.messages import sum_messages
+
+MAX_ATOMIC_NUMBER = 103
+N_GLOBAL = 4
+
+
+@dataclass(frozen=True)
+class HostNetConfig:
+    """Shape of a HostNet.
+
+    Attributes:
+        width: Channels of scalar and vector features.
+        host_layers: Interaction layers of the host encoder.
+        site_layers: Interaction layers of the site denoiser.
+        host_cutoff: Angstrom, host-host edges.
+        site_host_cutoff: Angstrom, host -> site edges.
+        site_site_cutoff: Angstrom, site -> site edges.
+        n_radial: Gaussians of the distance expansion.
+        dropout: Dropout rate inside the update blocks while training.
+        sigma_data: Angstrom; largest useful displacement, limits the output at high noise.
+    """
+
+    width: int = 96
+    host_layers: int = 3
+    site_layers: int = 5
+    host_cutoff: float = 5.5
+    site_host_cutoff: float = 5.0
+    site_site_cutoff: float = 6.0
+    n_radial: int = 24
+    dropout: float = 0.0
+    sigma_data: float = 0.8
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the configuration as plain values."""
+        return asdict(self)
+
+
+@dataclass
+class HostGraph:
+    """Hosts of B structures, joined.
+
+    Attributes:
+        numbers: (n_host,) atomic numbers.
+        structure: (n_host,) index of the structure.
+        edges: (2, n_edges) receivers and senders among the host sites.
+        vectors: (n_edges, 3) Angstrom.
+        element: (B,) atomic number of the missing species.
+        features: (B, N_GLOBAL) see `global_features`.
+    """
+
+    numbers: Tensor
+    structure: Tensor
+    edges: Tensor
+    vectors: Tensor
+    element: Tensor
+    features: Tensor
+
+
+@dataclass
+class SiteGraph:
+    """Noised sites of D draws, joined; a draw is one noised copy of one structure's sites.
+
+    Attributes:
+        structure: (D,) index of the draw's structure in the `HostGraph`.
+        draw: (n_sites,) index of the site's draw.
+        sigma: (D,) noise level, Angstrom.
+        host_edges: (2, n) receivers among the sites, senders among the host sites.
+        host_vectors: (n, 3) Angstrom.
+        site_edges: (2, m) receivers and senders among the sites.
+        site_vectors: (m, 3) Angstrom.
+    """
+
+    structure: Tensor
+    draw: Tensor
+    sigma: Tensor
+    host_edges: Tensor
+    host_vectors: Tensor
+    site_edges: Tensor
+    site_vectors: Tensor
+
+
+@dataclass
+class HostEncoding:
+    """What the denoiser needs to know of the hosts: computed once, used at every noise level.
+
+    Attributes:
+        messages: For each site layer (n_host, 3F).
+        vectors: (n_host, 3, F).
+        context: (B, F) summary of each structure and its task.
+    """
+
+    messages: list[Tensor]
+    vectors: Tensor
+    context: Tensor
+
+
+class RadialFilter(nn.Module):
+    """Distances -> filters of a message, smooth to zero at the cut-off."""
+
+    def __init__(self, cutoff: float, n_radial: int, n_out: int) -> None:
+        """Make filters of width `n_out` for distances up to `cutoff` Angstrom."""
+        super().__init__()
+        self.cutoff = cutoff
+        self.centres: Tensor
+        # the last row is the bias, carried by the envelope so that it vanishes at the cut-off
+        self.weight = nn.Parameter(torch.empty(n_radial + 1, n_out))
+        nn.init.normal_(self.weight, std=n_radial**-0.5)
+        self.register_buffer("centres", torch.linspace(0.0, cutoff, n_radial), persistent=False)
+
+    def expand(self, distance: Tensor) -> Tensor:
+        """Return the Gaussians and the envelope of distances: (n_edges, n_radial + 1)."""
+        spacing = self.cutoff / (len(self.centres) - 1)
+        # a floor of exp(-30) keeps denormal numbers, ten times slower, out of the products
+        exponent = (0.5 * ((distance[:, None] - self.centres) / spacing) ** 2).clamp(max=30.0)
+        gaussians = torch.exp(-exponent)
+        envelope = 0.5 * (torch.cos(torch.pi * distance / self.cutoff) + 1.0)
+        return torch.cat([gaussians, torch.ones_like(distance)[:, None]], 1) * envelope[:, None]
+
+    def forward(self, expanded: Tensor) -> Tensor:
+        """Return the filters (n_edges, n_out) of expanded distances."""
+        return expanded @ self.weight
+
+
+class UpdateBlock(nn.Module):
+    """Mix scalars and vectors of one site (PaiNN, Eqs. 9 and 10)."""
+
+    def __init__(self, width: int, dropout: float) -> None:
+        """Make a block for `width` channels."""
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.mix = nn.Linear(width, 2 * width, bias=False)
+        self.net = nn.Sequential(
+            nn.Linear(2 * width, width), nn.SiLU(), nn.Dropout(dropout), nn.Linear(width, 3 * width)
+        )
+
+    def forward(self, scalars: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the updated scalars (n, F) and vectors (n, 3, F)."""
+        left, right = self.mix(vectors).chunk(2, dim=-1)
+        length = torch.sqrt((right**2).sum(1) + 1e-6)
+        gates = self.net(torch.cat([self.norm(scalars), length], dim=-1))
+        g_vv, g_sv, g_ss = gates.chunk(3, dim=-1)
+        scalars = scalars + g_ss + g_sv * (left * right).sum(1)
+        return scalars, vectors + left * g_vv[:, None]
+
+
+class Interaction(nn.Module):
+    """Messages from one kind of sender: the net on the sender and the filter on the edge."""
+
+    def __init__(self, width: int, cutoff: float, n_radial: int) -> None:
+        """Make an interaction of `width` channels within `cutoff` Angstrom."""
+        super().__init__()
+        self.sender = nn.Sequential(
+            nn.LayerNorm(width), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, 3 * width)
+        )
+        self.filter = RadialFilter(cutoff, n_radial, 3 * width)
+
+
+def _interactions(layers: nn.ModuleList) -> list[Interaction]:
+    """Return the layers by their true type, which a ModuleList forgets."""
+    return [cast("Interaction", layer) for layer in layers]
+
+
+class HostNet(nn.Module):
+    """Predicts, for each noised site, the displacement to where it belongs."""
+
+    def __init__(self, config: HostNetConfig) -> None:
+        """Make the network; weights come from torch's generator, which the caller seeds."""
+        super().__init__()
+        self.config = config
+        width, n_radial = config.width, config.n_radial
+        self.host_embedding = nn.Embedding(MAX_ATOMIC_NUMBER + 1, width)
+        self.element_embedding = nn.Embedding(MAX_ATOMIC_NUMBER + 1, width)
+        self.global_net = nn.Sequential(
+            nn.Linear(N_GLOBAL, width), nn.SiLU(), nn.Linear(width, width)
+        )
+        self.noise_net = nn.Sequential(nn.Linear(16, width), nn.SiLU(), nn.Linear(width, width))
+        self.context_net = nn.Sequential(
+            nn.Linear(2 * width, width), nn.SiLU(), nn.Linear(width, width)
+        )
+        self.host_interactions = nn.ModuleList(
+            Interaction(width, config.host_cutoff, n_radial) for _ in range(config.host_layers)
+        )
+        self.host_updates = nn.ModuleList(
+            UpdateBlock(width, config.dropout) for _ in range(config.host_layers)
+        )
+        self.from_host = nn.ModuleList(
+            Interaction(width, config.site_host_cutoff, n_radial) for _ in range(config.site_layers)
+        )
+        self.from_site = nn.ModuleList(
+            Interaction(width, config.site_site_cutoff, n_radial) for _ in range(config.site_layers)
+        )
+        self.conditions = nn.ModuleList(nn.Linear(width, width) for _ in range(config.site_layers))
+        self.site_updates = nn.ModuleList(
+            UpdateBlock(width, config.dropout) for _ in range(config.site_layers)
+        )
+        self.gate = nn.Sequential(
+            nn.LayerNorm(width), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width)
+        )
+
+    def encode(self, graph: HostGraph) -> HostEncoding:
+        """Encode the hosts once for all noise levels and samples.
+
+        Args:
+            graph: The hosts, without the missing sites.
+        """
+        task = self.element_embedding(graph.element) + self.global_net(graph.features)
+        scalars = self.host_embedding(graph.numbers) + task[graph.structure]
+        vectors = scalars.new_zeros(len(scalars), 3, self.config.width)
+        distance, unit = _length_and_direction(graph.vectors)
+        interactions = _interactions(self.host_interactions)
+        expanded = interactions[0].filter.expand(distance)
+        for interaction, update in zip(interactions, self.host_updates, strict=True):
+            s, v = sum_messages(
+                interaction.sender(scalars), vectors, interaction.filter(expanded),
+                unit, graph.edges, len(scalars),
+            )  # fmt: skip
+            scalars, vectors = update(scalars + 0.125 * s, vectors + 0.125 * v)
+        n_structures = len(graph.element)
+        pooled = scalars.new_zeros(n_structures, self.config.width)
+        pooled = pooled.index_add(0, graph.structure, scalars)
+        count = torch.bincount(graph.structure, minlength=n_structures)[:, None]
+        context = self.context_net(torch.cat([pooled / count, task], dim=-1))
+        messages = [layer.sender(scalars) for layer in _interactions(self.from_host)]
+        return HostEncoding(messages, vectors, context)
+
+    def denoise(self, encoding: HostEncoding, graph: SiteGraph) -> Tensor:
+        """Predict the displacement of each noised site to its expected true place.
+
+        Args:
+            encoding: The encoded hosts.
+            graph: The noised sites.
+
+        Returns:
+            (n_sites, 3) Angstrom: E[x0 | x] - x.
+        """
+        condition = encoding.context[graph.structure] + self.noise_net(_noise_features(graph.sigma))
+        scalars = condition[graph.draw]
+        vectors = scalars.new_zeros(len(scalars), 3, self.config.width)
+        host_distance, host_unit = _length_and_direction(graph.host_vectors)
+        site_distance, site_unit = _length_and_direction(graph.site_vectors)
+        from_hosts, from_sites = _interactions(self.from_host), _interactions(self.from_site)
+        host_expanded = from_hosts[0].filter.expand(host_distance)
+        site_expanded = from_sites[0].filter.expand(site_distance)
+        for layer, update in enumerate(self.site_updates):
+            from_host, from_site = from_hosts[layer], from_sites[layer]
+            s, v = sum_messages(
+                encoding.messages[layer], encoding.vectors, from_host.filter(host_expanded),
+                host_unit, graph.host_edges, len(scalars),
+            )  # fmt: skip
+            if len(site_distance):
+                s_site, v_site = sum_messages(
+                    from_site.sender(scalars), vectors, from_site.filter(site_expanded),
+                    site_unit, graph.site_edges, len(scalars),
+                )  # fmt: skip
+                s, v = s + s_site, v + v_site
+            shift = self.conditions[layer](condition)[graph.draw]
+            scalars, vectors = update(scalars + shift + 0.15 * s, vectors + 0.15 * v)
+        direction = (vectors * self.gate(scalars)[:, None]).sum(-1)
+        return direction * self.output_scale(graph.sigma)[graph.draw, None]
+
+    def output_scale(self, sigma: Tensor) -> Tensor:
+        """Return the expected size of the displacement at noise level `sigma` (Angstrom)."""
+        return sigma / torch.sqrt(1.0 + (sigma / self.config.sigma_data) ** 2)
+
+
+def global_features(*, volume: float, n_host: int, n_sites: int) -> list[float]:
+    """Describe a task as a whole: density of the crystal and how much of it is missing.
+
+    Args:
+        volume: Of the cell, cubic Angstrom.
+        n_host: Number of host sites.
+        n_sites: Number of missing sites.
+    """
+    per_atom = torch.tensor(
+        [volume / (n_host + n_sites), volume / n_sites, (1 + n_sites) / n_host, float(n_sites)],
+        dtype=torch.float64,
+    )
+    scale = torch.tensor([12.0, 40.0, 1.0, 4.0], dtype=torch.float64)
+    return torch.log(per_atom / scale).tolist()
+
+
+def _length_and_direction(vectors: Tensor) -> tuple[Tensor, Tensor]:
+    distance = torch.sqrt((vectors**2).sum(-1) + 1e-12)
+    return distance, vectors / distance[:, None]
+
+
+def _noise_features(sigma: Tensor) -> Tensor:
+    """Expand log(sigma) in 16 Gaussians between 0.02 and 5 Angstrom."""
+    log_sigma = torch.log(sigma)[:, None]
+    centres = torch.linspace(-3.9, 1.6, 16, dtype=sigma.dtype, device=sigma.device)
+    return torch.exp(-(0.5 * ((log_sigma - centres) / 0.37) ** 2).clamp(max=30.0))

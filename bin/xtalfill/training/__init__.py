@@ -1,0 +1,1 @@
+"""Training of the score models: data, tasks, loop, validation."""

@@ -1,0 +1,189 @@
+"""Training crystals and the tasks made of them: remove a sublattice, put it back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from xtalfill.errors import ConfigError
+from xtalfill.model.edges import periodic_edges
+from xtalfill.model.graphs import Host
+
+HYDROGEN = 1
+_FRACTION_UNIT = 65536.0
+_DATASETS = ("atomic_number", "frac_coords", "cell", "offset", "n_atoms", "is_validation")
+# light and mobile species: what users will ask for after hydrogen
+_SPECIES_WEIGHT = {
+    3: 6.0,
+    11: 3.0,
+    9: 3.0,
+    8: 2.0,
+    7: 3.0,
+    6: 3.0,
+    5: 3.0,
+    4: 2.0,
+    12: 2.0,
+    19: 2.0,
+}
+# classes that fail most; O-H is the most common and the easiest
+_CLASS_WEIGHT = {5: 2.0, 6: 2.0, 7: 2.0, 8: 1.0}
+_OTHER_CLASS_WEIGHT = 1.7
+
+
+@dataclass(frozen=True)
+class Task:
+    """A host and the true places of its missing sites (n_sites, 3), Angstrom."""
+
+    host: Host
+    sites: np.ndarray
+
+
+class Crystals:
+    """Crystals of one or more training files, held in memory.
+
+    Files hold ``atomic_number``, ``frac_coords`` (uint16, value / 65536), ``cell`` (float32,
+    Angstrom, rows are lattice vectors), ``offset``, ``n_atoms`` and ``is_validation``, which
+    marks whole chemical systems.
+    """
+
+    def __init__(self, paths: list[Path]) -> None:
+        """Read the files.
+
+        Raises:
+            ConfigError: A file is missing or lacks a dataset.
+        """
+        parts: dict[str, list[np.ndarray]] = {}
+        offset = 0
+        for path in paths:
+            try:
+                with h5py.File(path, "r") as file:
+                    read = {name: file[name][()] for name in _DATASETS}
+                    read["offset"] = read["offset"] + offset
+                    offset += len(read["atomic_number"])
+            except (OSError, KeyError) as error:
+                raise ConfigError(f"{path}: not a training file ({error})") from error
+            for name, values in read.items():
+                parts.setdefault(name, []).append(values)
+        data = {name: np.concatenate(values) for name, values in parts.items()}
+        self._numbers, self._fractions = data["atomic_number"], data["frac_coords"]
+        self._cells, self._offset, self._n_atoms = data["cell"], data["offset"], data["n_atoms"]
+        self.is_validation = data["is_validation"].astype(bool)
+        self.has_hydrogen = np.logical_or.reduceat(self._numbers == HYDROGEN, self._offset)
+
+    def __len__(self) -> int:
+        """Return the number of crystals."""
+        return len(self._n_atoms)
+
+    def crystal(self, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return atomic numbers (n,), positions (n, 3) and cell (3, 3), Angstrom."""
+        start = self._offset[index]
+        here = slice(start, start + self._n_atoms[index])
+        cell = self._cells[index].astype(np.float64)
+        return self._numbers[here], self._fractions[here] / _FRACTION_UNIT @ cell, cell
+
+    def hydrogen_weights(self, indices: np.ndarray) -> np.ndarray:
+        """Return how often each hydrogen crystal is drawn: weak classes more often."""
+        weights = np.empty(len(indices))
+        for row, index in enumerate(indices):
+            numbers, positions, cell = self.crystal(index)
+            sites = positions[numbers == HYDROGEN]
+            edges = periodic_edges(sites, positions, cell, 3.5, same=False)
+            length = np.linalg.norm(edges.vector, axis=1)
+            near = (length > 0.1) & (length < 3.5)
+            if not near.any():
+                weights[row] = _OTHER_CLASS_WEIGHT
+                continue
+            nearest = edges.sender[near][np.argmin(length[near])]
+            weights[row] = _CLASS_WEIGHT.get(int(numbers[nearest]), _OTHER_CLASS_WEIGHT)
+        return weights
+
+
+def remove_sublattice(
+    numbers: np.ndarray, positions: np.ndarray, cell: np.ndarray, removed: np.ndarray
+) -> Task:
+    """Make the task of putting back the sites where `removed` (n,) is True (one species)."""
+    host = Host(
+        numbers=numbers[~removed],
+        positions=positions[~removed],
+        cell=cell,
+        element=int(numbers[removed][0]),
+        n_sites=int(removed.sum()),
+    )
+    return Task(host, positions[removed])
+
+
+class TaskSampler:
+    """Draws training tasks: hydrogen often, any sublattice of any crystal too."""
+
+    def __init__(
+        self,
+        crystals: Crystals,
+        *,
+        hydrogen_fraction: float,
+        max_sites: int,
+        rng: np.random.Generator,
+    ) -> None:
+        """Prepare the draws from the crystals that are not held out.
+
+        Args:
+            crystals: The data.
+            hydrogen_fraction: Share of tasks whose missing species is hydrogen.
+            max_sites: Largest sublattice of another species than hydrogen.
+            rng: Source of all draws.
+        """
+        self._crystals, self._rng = crystals, rng
+        self._hydrogen_fraction, self._max_sites = hydrogen_fraction, max_sites
+        training = ~crystals.is_validation
+        self._hydrogen = np.flatnonzero(training & crystals.has_hydrogen)
+        self._other = np.flatnonzero(training & ~crystals.has_hydrogen)
+        weights = crystals.hydrogen_weights(self._hydrogen)
+        self._weights = weights / weights.sum()
+
+    def draw(self) -> Task:
+        """Return one augmented task."""
+        while True:
+            if self._rng.random() < self._hydrogen_fraction:
+                index = self._rng.choice(self._hydrogen, p=self._weights)
+            else:
+                index = self._rng.choice(self._other)
+            numbers, positions, cell = self._crystals.crystal(index)
+            removed = self._choose(numbers)
+            if removed is not None:
+                return self._augment(remove_sublattice(numbers, positions, cell, removed))
+
+    def _choose(self, numbers: np.ndarray) -> np.ndarray | None:
+        species, counts = np.unique(numbers, return_counts=True)
+        if HYDROGEN in species:
+            element = HYDROGEN
+        else:
+            usable = (counts <= self._max_sites) & (counts < len(numbers))
+            if not usable.any():
+                return None
+            species = species[usable]
+            weights = np.array([_SPECIES_WEIGHT.get(int(z), 1.0) for z in species])
+            element = self._rng.choice(species, p=weights / weights.sum())
+        removed = numbers == element
+        if removed.all():
+            return None
+        if removed.sum() > 1 and self._rng.random() < 0.1:
+            kept = self._rng.permutation(np.flatnonzero(removed))
+            removed[kept[: self._rng.integers(1, len(kept))]] = False
+        return removed
+
+    def _augment(self, task: Task) -> Task:
+        """Strain the crystal and shake its host a little: experiments are not DFT minima."""
+        noise = self._rng.normal(scale=0.01, size=(3, 3))
+        strain = np.eye(3) + 0.5 * (noise + noise.T)
+        amplitude = 0.05 * self._rng.random() if self._rng.random() < 0.5 else 0.0
+        shake = amplitude * self._rng.normal(size=task.host.positions.shape)
+        host = Host(
+            numbers=task.host.numbers,
+            positions=task.host.positions @ strain + shake,
+            cell=task.host.cell @ strain,
+            element=task.host.element,
+            n_sites=task.host.n_sites,
+        )
+        return Task(host, task.sites @ strain)

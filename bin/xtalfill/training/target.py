@@ -1,0 +1,101 @@
+"""The exact direction in which noised sites should move.
+
+The sites of one species are indistinguishable and the crystal is periodic, so the density that
+the noise makes of a crystal is a mixture over images and over assignments of noised to true
+sites. The target is the mean displacement under that mixture, not towards the one site a noised
+site came from: the same score with less noise in it.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numba
+import numpy as np
+
+_SWEEPS = 30
+_ASSIGNMENT_FLOOR = 1e-30
+
+
+def expected_displacement(
+    noised: np.ndarray, true: np.ndarray, cell: np.ndarray, sigma: float
+) -> np.ndarray:
+    """Return E[x0 | x] - x for each noised site of one known crystal.
+
+    The posterior over assignments is approximated by the doubly stochastic scaling (Sinkhorn) of
+    the pair likelihoods; for one site, and for noise far below the site distance, it is exact.
+
+    Args:
+        noised: (n, 3) Angstrom.
+        true: (n, 3) Angstrom.
+        cell: (3, 3) Angstrom, rows are lattice vectors.
+        sigma: Noise level, Angstrom.
+
+    Returns:
+        (n, 3) Angstrom.
+    """
+    inverse = np.linalg.inv(cell)
+    heights = 1.0 / np.linalg.norm(inverse, axis=0)
+    limit = np.where(heights > 4.0, 2, 3)
+    reach = np.minimum(np.ceil(3.0 * sigma / heights + 0.5), limit).astype(np.int64)
+    return _expected(noised @ inverse, true @ inverse, cell, reach, sigma)
+
+
+@numba.njit(nogil=True, cache=True)
+def _pair(
+    difference: np.ndarray, cell: np.ndarray, reach: np.ndarray, sigma: float, out: np.ndarray
+) -> float:
+    """Write the mean displacement over images to `out`; return the log-likelihood."""
+    fa = difference[0] - round(difference[0])
+    fb = difference[1] - round(difference[1])
+    fc = difference[2] - round(difference[2])
+    best = -1e300
+    total = 0.0
+    out[:] = 0.0
+    for a in range(-reach[0], reach[0] + 1):
+        for b in range(-reach[1], reach[1] + 1):
+            for c in range(-reach[2], reach[2] + 1):
+                ga, gb, gc = fa + a, fb + b, fc + c
+                x = ga * cell[0, 0] + gb * cell[1, 0] + gc * cell[2, 0]
+                y = ga * cell[0, 1] + gb * cell[1, 1] + gc * cell[2, 1]
+                z = ga * cell[0, 2] + gb * cell[1, 2] + gc * cell[2, 2]
+                log_weight = -(x * x + y * y + z * z) / (2.0 * sigma * sigma)
+                if log_weight < best - 30.0:
+                    continue
+                if log_weight > best:
+                    shrink = math.exp(best - log_weight) if best > -1e299 else 0.0
+                    total *= shrink
+                    out *= shrink
+                    best = log_weight
+                weight = math.exp(log_weight - best)
+                total += weight
+                out[0] += weight * x
+                out[1] += weight * y
+                out[2] += weight * z
+    out /= total
+    return best + math.log(total)
+
+
+@numba.njit(nogil=True, cache=True)
+def _expected(
+    noised: np.ndarray, true: np.ndarray, cell: np.ndarray, reach: np.ndarray, sigma: float
+) -> np.ndarray:
+    n = len(noised)
+    pairs = np.empty((n, n, 3))
+    likelihood = np.empty((n, n))
+    for i in range(n):
+        for k in range(n):
+            likelihood[i, k] = _pair(true[k] - noised[i], cell, reach, sigma, pairs[i, k])
+    for i in range(n):
+        likelihood[i] = np.exp(likelihood[i] - likelihood[i].max()) + _ASSIGNMENT_FLOOR
+    for _ in range(_SWEEPS if n > 1 else 0):
+        for k in range(n):
+            likelihood[:, k] /= likelihood[:, k].sum()
+        for i in range(n):
+            likelihood[i] /= likelihood[i].sum()
+    displacement = np.zeros((n, 3))
+    for i in range(n):
+        row = likelihood[i] / likelihood[i].sum()
+        for k in range(n):
+            displacement[i] += row[k] * pairs[i, k]
+    return displacement

@@ -1,0 +1,233 @@
+"""INPAINT: a candidate depends on (seed, id, sample) alone, and the host is left alone."""
+
+import io
+
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+from ase.data import covalent_radii
+
+from xtalfill.batch import REFERENCE, Batch
+from xtalfill.errors import ConfigError
+from xtalfill.inpaint.random_sites import random_sites
+from xtalfill.inpaint.sampler import (
+    candidate_generator,
+    encode_host,
+    noise_levels,
+    sample_sites,
+    wrap,
+)
+from xtalfill.inpaint.stage import STAGE, host_of, inpaint_batch
+from xtalfill.model.graphs import Host
+from xtalfill.model.hostnet import HostNet, HostNetConfig
+
+CONFIG = HostNetConfig(width=16, host_layers=1, site_layers=2, n_radial=8)
+
+
+@pytest.fixture(scope="module")
+def model() -> HostNet:
+    torch.set_num_threads(1)
+    torch.manual_seed(1)
+    return HostNet(CONFIG).eval()
+
+
+def make_batch(crystals: dict[str, Atoms], rows: list[tuple[str, str, int]], seed: int) -> Batch:
+    """Make a batch of (id, method, sample) rows; hydrogen is what is missing."""
+    parts = []
+    for system, (name, method, _) in enumerate(rows):
+        atoms = crystals[name]
+        is_host = atoms.numbers != 1
+        order = np.argsort(~is_host, kind="stable")
+        positions = atoms.positions.copy()
+        if method != REFERENCE:
+            positions[~is_host] = np.nan
+        parts.append(
+            (positions[order], atoms.numbers[order], np.full(len(atoms), system), is_host[order])
+        )
+    flat = [np.concatenate(items) for items in zip(*parts, strict=True)]
+    count = len(rows)
+    return Batch(
+        *flat,
+        cell=np.stack([crystals[name].cell.array for name, _, _ in rows]),
+        id=[row[0] for row in rows],
+        method=[row[1] for row in rows],
+        sample=[row[2] for row in rows],
+        seed=[seed] * count,
+        status=["ok"] * count,
+        message=[""] * count,
+    )
+
+
+@pytest.fixture
+def crystals(brucite: Atoms, rocksalt: Atoms) -> dict[str, Atoms]:
+    return {"brucite": brucite, "rocksalt": rocksalt}
+
+
+def filled(batch: Batch, model: HostNet, name: str, method: str, sample: int) -> np.ndarray:
+    inpaint_batch(batch, model, steps=6, weights={})
+    hits = (batch.id == name) & (batch.method == method) & (batch.sample == sample)
+    here = batch.atoms_slice(int(np.flatnonzero(hits)[0]))
+    return batch.stages[STAGE].arrays["positions"][here]
+
+
+@pytest.mark.parametrize("method", ["host", "random"])
+def test_candidate_has_the_same_bits_alone_and_in_any_batch(
+    crystals: dict[str, Atoms], model: HostNet, method: str
+) -> None:
+    alone = make_batch(crystals, [("brucite", method, 2)], 42)
+    rows = [("rocksalt", "host", 0), ("brucite", method, 0), ("brucite", method, 2)]
+    rows += [("rocksalt", "random", 1), ("brucite", "host" if method == "random" else "random", 2)]
+    first = filled(alone, model, "brucite", method, 2)
+    for order in (rows, rows[::-1]):
+        other = filled(make_batch(crystals, order, 42), model, "brucite", method, 2)
+        assert first.tobytes() == other.tobytes()
+
+
+@pytest.mark.parametrize("method", ["host", "random"])
+def test_seed_id_and_sample_each_change_the_candidate(
+    crystals: dict[str, Atoms], model: HostNet, method: str
+) -> None:
+    crystals["twin"] = crystals["brucite"]
+    rows = [("brucite", method, 0), ("brucite", method, 1), ("twin", method, 0)]
+    first = filled(make_batch(crystals, rows, 42), model, "brucite", method, 0)
+    assert not np.array_equal(
+        first, filled(make_batch(crystals, rows, 43), model, "brucite", method, 0)
+    )
+    batch = make_batch(crystals, rows, 42)
+    assert not np.array_equal(first, filled(batch, model, "brucite", method, 1))
+    assert not np.array_equal(
+        first, filled(make_batch(crystals, rows, 42), model, "twin", method, 0)
+    )
+
+
+def test_host_keeps_its_bits_and_references_pass_through(
+    crystals: dict[str, Atoms], model: HostNet
+) -> None:
+    rows = [("brucite", "host", 0), ("brucite", "random", 0), ("brucite", REFERENCE, 0)]
+    batch = make_batch(crystals, rows, 42)
+    before = batch.positions.copy()
+    inpaint_batch(batch, model, steps=3, weights={"host.pt": "0" * 64})
+    after = batch.stages[STAGE].arrays["positions"]
+    assert after[batch.is_host].tobytes() == before[batch.is_host].tobytes()
+    assert np.array_equal(batch.positions, before, equal_nan=True)
+    reference = batch.atoms_slice(2)
+    assert after[reference].tobytes() == before[reference].tobytes()
+    assert np.isfinite(after).all()
+    assert batch.stages[STAGE].attrs["weights"] == {"host.pt": "0" * 64}
+
+
+def test_sites_end_inside_the_cell(crystals: dict[str, Atoms], model: HostNet) -> None:
+    batch = make_batch(crystals, [("brucite", "host", k) for k in range(4)], 1)
+    inpaint_batch(batch, model, steps=4, weights={})
+    for index in range(4):
+        atoms = batch.to_ase(index, stage=STAGE)[3:]
+        fractions = atoms.positions @ np.linalg.inv(atoms.cell.array)
+        assert ((fractions > -1e-9) & (fractions < 1 + 1e-9)).all()
+
+
+def test_unknown_method_and_no_steps_are_refused(
+    crystals: dict[str, Atoms], model: HostNet
+) -> None:
+    batch = make_batch(crystals, [("brucite", "magic", 0)], 42)
+    with pytest.raises(ConfigError, match=r"method magic is unknown; choose from host, random"):
+        inpaint_batch(batch, model, steps=5, weights={})
+    batch = make_batch(crystals, [("brucite", "host", 0)], 42)
+    with pytest.raises(ConfigError, match="steps is 0"):
+        inpaint_batch(batch, model, steps=0, weights={})
+
+
+def test_weights_that_are_not_finite_are_refused(crystals: dict[str, Atoms]) -> None:
+    broken = HostNet(CONFIG).eval()
+    with torch.no_grad():
+        broken.host_embedding.weight[5, 0] = torch.nan
+    batch = make_batch(crystals, [("brucite", "host", 0)], 42)
+    with pytest.raises(ConfigError, match="not finite"):
+        inpaint_batch(batch, broken, steps=5, weights={})
+
+
+def test_element_beyond_the_model_and_failed_systems(model: HostNet, brucite: Atoms) -> None:
+    heavy = brucite.copy()
+    heavy.numbers[0] = 110
+    rows = [("heavy", "host", 0), ("brucite", "host", 0), ("brucite", "host", 1)]
+    batch = make_batch({"heavy": heavy, "brucite": brucite}, rows, 42)
+    batch.fail(2, "check: refused")
+    inpaint_batch(batch, model, steps=3, weights={})
+    assert list(batch.status) == ["failed", "ok", "failed"]
+    assert batch.message[0] == "inpaint: the score model knows elements up to 103"
+    assert batch.message[2] == "check: refused"
+    positions = batch.stages[STAGE].arrays["positions"]
+    assert np.isnan(positions[batch.atoms_slice(2)][3:]).all()
+
+
+def test_progress_is_reported(crystals: dict[str, Atoms], model: HostNet) -> None:
+    stream = io.StringIO()
+    batch = make_batch(crystals, [("brucite", "random", 0), ("rocksalt", "random", 0)], 42)
+    inpaint_batch(batch, model, steps=3, weights={}, progress=stream, progress_seconds=-1.0)
+    assert "inpaint: 2/2 structures" in stream.getvalue()
+
+
+def test_noise_levels_fall_geometrically_to_zero() -> None:
+    levels = noise_levels(50)
+    assert levels[0] == pytest.approx(3.0)
+    assert levels[-2] == pytest.approx(0.05)
+    assert levels[-1] == 0.0
+    np.testing.assert_allclose(levels[1:-1] / levels[:-2], levels[1] / levels[0])
+
+
+class PointModel(HostNet):
+    """A perfect denoiser of a crystal with one known site: the sampler must land on it."""
+
+    def __init__(self, host: Host, target: np.ndarray) -> None:
+        super().__init__(CONFIG)
+        self.host, self.target = host, target
+        self.inverse = np.linalg.inv(host.cell)
+
+    def denoise(self, _encoding: object, graph: object) -> torch.Tensor:
+        """Return the shortest way to the known site from the host atom's point of view."""
+        vector = graph.host_vectors[0].double().numpy()
+        position = self.host.positions[0] - vector
+        way = (self.target - position) @ self.inverse
+        return torch.from_numpy((way - np.round(way)) @ self.host.cell)
+
+
+def test_sampler_with_a_perfect_score_finds_the_site() -> None:
+    host = Host(np.array([3]), np.array([[0.2, 0.3, 0.1]]), np.eye(3) * 3.0, 1, 1)
+    target = np.array([[1.7, 1.6, 1.5]])
+    model = PointModel(host, target).eval()
+    encoding = encode_host(model, host)
+    for sample in range(5):
+        generator = candidate_generator(seed=1, structure_id="x", sample=sample)
+        sites = sample_sites(model, encoding, host, steps=30, generator=generator)
+        np.testing.assert_allclose(sites, target, atol=1e-5)
+
+
+def test_random_sites_keep_their_distance(rocksalt: Atoms, crystals: dict[str, Atoms]) -> None:
+    batch = make_batch(crystals, [("rocksalt", "random", 0)], 42)
+    host = host_of(batch, 0)
+    for sample in range(10):
+        generator = candidate_generator(seed=1, structure_id="x", sample=sample)
+        sites = random_sites(host, generator=generator)
+        atoms = Atoms(
+            [*host.numbers, *[1] * host.n_sites],
+            np.concatenate([host.positions, sites]),
+            cell=host.cell,
+            pbc=True,
+        )
+        distance = atoms.get_all_distances(mic=True)[len(host.numbers) :]
+        reach = 0.8 * (covalent_radii[atoms.numbers] + covalent_radii[1])
+        distance[distance == 0.0] = np.inf
+        assert (distance >= reach - 1e-9).all()
+
+
+def test_random_sites_end_in_a_host_without_room() -> None:
+    host = Host(np.array([55]), np.zeros((1, 3)), np.eye(3) * 2.0, 1, 3)
+    sites = random_sites(host, generator=np.random.default_rng(0))
+    assert sites.shape == (3, 3)
+
+
+def test_wrap_keeps_the_crystal(brucite: Atoms) -> None:
+    moved = brucite.positions + np.array([5, -3, 2]) @ brucite.cell.array
+    np.testing.assert_allclose(
+        wrap(moved, brucite.cell.array), wrap(brucite.positions, brucite.cell.array), atol=1e-9
+    )

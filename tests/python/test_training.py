@@ -1,0 +1,234 @@
+"""Training: exact targets, honest splits, resumable runs."""
+
+import csv
+import itertools
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from xtalfill.errors import ConfigError
+from xtalfill.model.hostnet import HostNetConfig
+from xtalfill.model.weights import load_weights
+from xtalfill.training.data import Crystals, TaskSampler, remove_sublattice
+from xtalfill.training.loop import TrainingConfig, draw_sigma, train
+from xtalfill.training.plot import plot_log
+from xtalfill.training.target import expected_displacement
+from xtalfill.training.validate import is_match, validate, validation_tasks
+
+NETWORK = HostNetConfig(width=8, host_layers=1, site_layers=1, n_radial=4, host_cutoff=4.0)
+RUN = TrainingConfig(
+    steps=6, hosts=2, sites=4, warmup=2, validate_every=3, validation_count=2, seed=7
+)
+
+
+def image_shifts(cell: np.ndarray, reach: int = 2) -> np.ndarray:
+    return np.array(list(itertools.product(range(-reach, reach + 1), repeat=3))) @ cell
+
+
+def exact_displacement(
+    noised: np.ndarray, true: np.ndarray, cell: np.ndarray, sigma: float
+) -> np.ndarray:
+    """Sum over every assignment and every image, in plain numpy."""
+    n = len(noised)
+    ways = true[None, :, None] - noised[:, None, None] + image_shifts(cell)
+    log_weight = -(ways**2).sum(-1) / (2 * sigma**2)
+    pair = np.log(np.exp(log_weight - log_weight.max()).sum(-1)) + log_weight.max()
+    share = np.exp(log_weight - pair[:, :, None])
+    mean = (share[..., None] * ways).sum(2)
+    orders = list(itertools.permutations(range(n)))
+    total = np.array([sum(pair[i, o[i]] for i in range(n)) for o in orders])
+    probability = np.exp(total - total.max())
+    probability /= probability.sum()
+    return sum(
+        p * np.array([mean[i, o[i]] for i in range(n)])
+        for p, o in zip(probability, orders, strict=True)
+    )
+
+
+CELL = np.array([[4.2, 0.0, 0.0], [0.5, 4.6, 0.0], [-0.3, 0.4, 5.1]])
+
+
+@given(seed=st.integers(0, 10_000), sigma=st.floats(0.05, 2.0))
+@settings(max_examples=20, deadline=None)
+def test_target_of_one_site_is_the_wrapped_score(seed: int, sigma: float) -> None:
+    rng = np.random.default_rng(seed)
+    true = rng.random((1, 3)) @ CELL
+    noised = true + sigma * rng.normal(size=(1, 3))
+    noised = noised - np.floor(noised @ np.linalg.inv(CELL)) @ CELL
+    np.testing.assert_allclose(
+        expected_displacement(noised, true, CELL, sigma),
+        exact_displacement(noised, true, CELL, sigma),
+        atol=0.02 * sigma,
+    )
+
+
+@pytest.mark.parametrize(("sigma", "tolerance"), [(0.1, 1e-6), (0.4, 0.05), (1.0, 0.15)])
+def test_target_of_several_sites_is_near_the_sum_over_assignments(
+    sigma: float, tolerance: float
+) -> None:
+    """Sinkhorn scaling stands in for the permanent: close, and far closer than no exchange."""
+    rng = np.random.default_rng(0)
+    errors, naive = [], []
+    for _ in range(20):
+        true = rng.random((4, 3)) @ CELL
+        noised = true + sigma * rng.normal(size=(4, 3))
+        noised = noised - np.floor(noised @ np.linalg.inv(CELL)) @ CELL
+        exact = exact_displacement(noised, true, CELL, sigma)
+        errors.append(expected_displacement(noised, true, CELL, sigma) - exact)
+        own = [
+            expected_displacement(noised[i : i + 1], true[i : i + 1], CELL, sigma)[0]
+            for i in range(4)
+        ]
+        naive.append(np.array(own) - exact)
+    error, without = (np.sqrt(np.mean(np.square(e))) for e in (errors, naive))
+    assert error < tolerance
+    if sigma > 0.2:
+        assert error < 0.75 * without
+
+
+def test_target_does_not_care_which_site_a_noised_one_came_from() -> None:
+    rng = np.random.default_rng(1)
+    true = rng.random((3, 3)) @ CELL
+    noised = true + 0.5 * rng.normal(size=(3, 3))
+    swapped = expected_displacement(noised, true[[1, 2, 0]], CELL, 0.5)
+    np.testing.assert_allclose(swapped, expected_displacement(noised, true, CELL, 0.5), atol=1e-6)
+
+
+def write_crystals(path: Path, *, kinds: int) -> Path:
+    """Write eight small crystals of `kinds` different geometries, the last two held out."""
+    numbers, fractions, cells = [], [], []
+    for k in range(8):
+        rng = np.random.default_rng(k % kinds)
+        numbers.append(np.array([12, 8, 8, 1, 1] if k % 2 else [11, 3, 17, 17], np.uint8))
+        fractions.append(rng.integers(0, 65536, (len(numbers[-1]), 3)).astype(np.uint16))
+        cells.append(np.diag([4.0, 4.5, 5.0]).astype(np.float32))
+    sizes = np.array([len(n) for n in numbers])
+    with h5py.File(path, "w") as file:
+        file["atomic_number"] = np.concatenate(numbers)
+        file["frac_coords"] = np.concatenate(fractions)
+        file["cell"] = np.stack(cells)
+        file["n_atoms"] = sizes
+        file["offset"] = np.cumsum(sizes) - sizes
+        file["is_validation"] = np.arange(8) >= 6
+    return path
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return write_crystals(tmp_path / "data.h5", kinds=8)
+
+
+def test_crystals_of_two_files_are_told_apart(data: Path) -> None:
+    crystals = Crystals([data, data])
+    assert len(crystals) == 16
+    for index in range(8):
+        for first, second in zip(crystals.crystal(index), crystals.crystal(index + 8), strict=True):
+            np.testing.assert_array_equal(first, second)
+    np.testing.assert_array_equal(crystals.has_hydrogen, np.arange(16) % 2 == 1)
+
+
+@pytest.mark.parametrize("content", [None, b"not hdf5"])
+def test_unreadable_training_file(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "bad.h5"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ConfigError, match=r"bad\.h5: not a training file"):
+        Crystals([path])
+
+
+def test_no_task_comes_from_a_held_out_system(data: Path) -> None:
+    crystals = Crystals([data])
+    held_out = {tuple(crystals.crystal(k)[1][0].round(6)) for k in (6, 7)}
+    sampler = TaskSampler(
+        crystals, hydrogen_fraction=0.5, max_sites=4, rng=np.random.default_rng(0)
+    )
+    sampler._augment = lambda task: task
+    elements = set()
+    for _ in range(200):
+        task = sampler.draw()
+        elements.add(task.host.element)
+        assert task.host.n_sites == len(task.sites) >= 1
+        assert len(task.host.numbers) >= 1
+        places = {tuple(p.round(6)) for p in [*task.host.positions, *task.sites]}
+        assert not places & held_out
+    assert {1, 3, 11, 17} <= elements
+    assert [len(t.sites) for t in validation_tasks(crystals, count=5, seed=0)] == [2]
+
+
+def test_is_match_knows_right_from_wrong(data: Path) -> None:
+    numbers = np.array([12, 8, 8, 1, 1])
+    cell = np.array([[3.14, 0, 0], [-1.57, 2.72, 0], [0, 0, 4.77]])
+    fractions = [[0, 0, 0], [1 / 3, 2 / 3, 0.22], [2 / 3, 1 / 3, 0.78]]
+    fractions += [[1 / 3, 2 / 3, 0.423], [2 / 3, 1 / 3, 0.577]]
+    task = remove_sublattice(numbers, np.array(fractions) @ cell, cell, numbers == 1)
+    assert is_match(task, task.sites + 0.05)
+    assert is_match(task, task.sites[::-1])
+    assert not is_match(task, np.array([[0, 0, 0.5], [0.5, 0, 0.5]]) @ cell)
+
+
+def test_noise_levels_cover_the_sampler() -> None:
+    rng = np.random.default_rng(0)
+    sigma = np.array([draw_sigma(rng) for _ in range(4000)])
+    assert sigma.min() >= 0.04
+    assert sigma.max() <= 3.5
+    assert (sigma < 0.1).mean() > 0.05
+    assert (sigma > 2.5).mean() > 0.02
+
+
+def read_log(folder: Path) -> list[dict[str, str]]:
+    with (folder / "log.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_run_trains_logs_and_resumes(data: Path, tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    crystals = Crystals([data])
+    folder = tmp_path / "run"
+    half = TrainingConfig(**{**vars(RUN), "steps": 3})
+    train(crystals, half, NETWORK, folder, source={"data": {"data.h5": "0"}})
+    assert [row["step"] for row in read_log(folder)] == ["3"]
+    train(crystals, RUN, NETWORK, folder, source={"data": {"data.h5": "0"}})
+    rows = read_log(folder)
+    assert [row["step"] for row in rows] == ["3", "6"]
+    assert np.isfinite([float(row["loss"]) for row in rows]).all()
+    content = torch.load(folder / "last.pt", weights_only=True)
+    assert content["training"]["steps"] == 6
+    assert content["training"]["data"] == {"data.h5": "0"}
+    model = load_weights(folder / "best.pt")
+    result = validate(model, validation_tasks(crystals, count=2, seed=0), steps=3, seed=0)
+    assert result == validate(model, validation_tasks(crystals, count=2, seed=0), steps=3, seed=0)
+    plot_log(folder / "log.csv", folder / "loss.png")
+    assert (folder / "loss.png").stat().st_size > 5000
+
+
+def test_equal_runs_give_equal_weights(data: Path, tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    crystals = Crystals([data])
+    for name in ("a", "b"):
+        train(crystals, RUN, NETWORK, tmp_path / name, source={})
+    first, second = (load_weights(tmp_path / name / "last.pt").state_dict() for name in ("a", "b"))
+    for name, value in first.items():
+        assert torch.equal(value, second[name])
+
+
+def test_checkpoint_of_another_network_is_refused(data: Path, tmp_path: Path) -> None:
+    crystals = Crystals([data])
+    train(crystals, RUN, NETWORK, tmp_path, source={})
+    other = HostNetConfig(**{**NETWORK.to_dict(), "width": 4})
+    with pytest.raises(ConfigError, match="another network"):
+        train(crystals, RUN, other, tmp_path, source={})
+
+
+def test_learning_lowers_the_loss(tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    crystals = Crystals([write_crystals(tmp_path / "data.h5", kinds=2)])
+    changes = {"steps": 120, "validate_every": 40, "hosts": 3, "hydrogen_fraction": 1.0}
+    run = TrainingConfig(**{**vars(RUN), **changes, "learning_rate": 1e-2})
+    train(crystals, run, NETWORK, tmp_path, source={})
+    losses = [float(row["loss"]) for row in read_log(tmp_path)]
+    assert losses[-1] < 0.9 * losses[0]
