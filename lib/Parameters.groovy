@@ -1,0 +1,156 @@
+import groovy.json.JsonSlurper
+import java.nio.file.Files
+import java.nio.file.Path
+import nextflow.Nextflow
+import org.codehaus.groovy.runtime.MethodRankHelper
+
+/**
+ * The pipeline's parameters as nextflow_schema.json describes them: checked, typed, explained.
+ *
+ * Reads the part of JSON Schema (draft 2020-12) that the file uses: groups of properties with
+ * type, enum, pattern, bounds, required and anyOf, and nf-schema's `exists` for paths.
+ */
+class Parameters {
+
+    private static final List<String> NEXTFLOW_OPTIONS = ['resume', 'profile', 'name', 'stub', 'bg', 'latest']
+
+    /** What MethodRankHelper counts for one wrong letter. */
+    private static final int EDIT = 10
+
+    private final Map schema
+    private final Map given
+
+    /**
+     * @param file the schema
+     * @param given the parameters of the run: defaults, profiles, files and command line together
+     */
+    Parameters(Path file, Map given) {
+        schema = new JsonSlurper().parse(file) as Map
+        this.given = given
+    }
+
+    /** The groups in the order of the file: [title:, required:, properties:]. */
+    private List<Map> groups() {
+        schema.allOf.collect { Map reference -> schema['$defs'][reference['$ref'].tokenize('/').last()] as Map }
+    }
+
+    private Map<String, Map> properties() {
+        groups().collectEntries { Map group -> group.properties } as Map<String, Map>
+    }
+
+    /** One line for each thing that is wrong with the given parameters; empty when nothing is. */
+    List<String> problems() {
+        def known = properties()
+        def unknown = given.keySet().findAll { name -> !known.containsKey(name) && !isAlias(name) }
+        def required = groups().collectMany { Map group -> group.required ?: [] }
+        unknown.collect { name -> explainUnknown(name, known.keySet()) } +
+            known.collectMany { name, spec ->
+                def value = typed(given[name], spec)
+                def problem = value == null
+                    ? (name in required ? "required, but not given: ${spec.description}" : null)
+                    : problemOf(value, spec)
+                problem ? ["--${name}: ${problem}".toString()] : []
+            }
+    }
+
+    /** The parameters of the schema with their right types: the strict parser of Nextflow and YAML leave text. */
+    Map values() {
+        properties().collectEntries { name, spec -> [name, typed(given[name], spec)] }
+    }
+
+    /** The text of --help. */
+    String help() {
+        def blocks = groups().collect { Map group ->
+            def rows = group.properties.collect { name, spec ->
+                def value = given[name] == null ? '' : " [${given[name]}]"
+                def type = spec.enum ? spec.enum.join('|') : spec.type
+                "  --${name.padRight(20)} ${spec.description}\n${' ' * 25}${type}${value}"
+            }
+            "${group.title}: ${group.description}\n${rows.join('\n')}"
+        }
+        """\
+        |xtalfill: ${schema.description}
+        |
+        |  nextflow run main.nf --input hosts.csv --outdir results [-profile slurm,gpu,apptainer] [-resume]
+        |
+        |${blocks.join('\n\n')}
+        |
+        |Profiles: standard, slurm, gpu, apptainer, test, demo, stub, debug; docs/usage.md tells more.
+        """.stripMargin().stripTrailing()
+    }
+
+    /** Nextflow adds max-steps to maxSteps: one mistake, one line. */
+    private boolean isAlias(String name) {
+        def camel = name.replaceAll(/-(.)/) { List<String> match -> match[1].toUpperCase() }
+        camel != name && given.containsKey(camel)
+    }
+
+    private static String explainUnknown(String name, Set<String> known) {
+        if (name in NEXTFLOW_OPTIONS) {
+            return "--${name}: unknown parameter; the option of Nextflow is written with one dash: -${name}".toString()
+        }
+        def snake = name.replaceAll(/([a-z0-9])([A-Z])/, '$1_$2').replace('-', '_').toLowerCase()
+        def nearest = known.min { candidate -> distance(candidate, snake) }
+        def hint = distance(nearest, snake) <= Math.max(2, snake.size().intdiv(2)) * EDIT
+            ? "did you mean --${nearest}?" : '--help lists them all'
+        "--${name}: unknown parameter; ${hint}".toString()
+    }
+
+    private static int distance(String one, String other) {
+        MethodRankHelper.damerauLevenshteinDistance(one as Character[], other as Character[])
+    }
+
+    /** Turns text and numbers into the schema's type where that loses nothing; leaves the rest to `problemOf`. */
+    private static Object typed(Object value, Map spec) {
+        def text = value?.toString()
+        if (spec.type == 'boolean' && text in ['true', 'false']) {
+            return text.toBoolean()
+        }
+        if (spec.type == 'integer' && text ==~ /[+-]?\d{1,18}/) {
+            def number = text.toLong()
+            return number == number.intValue() ? number.intValue() : number
+        }
+        if (spec.type == 'number' && value instanceof CharSequence && text.isBigDecimal()) {
+            return text.toBigDecimal()
+        }
+        spec.type == 'string' && (value instanceof Number || value instanceof CharSequence) ? text : value
+    }
+
+    private static String problemOf(Object value, Map spec) {
+        def types = [string: String, integer: Number, number: Number, boolean: Boolean]
+        def right = types[spec.type].isInstance(value) && (spec.type != 'integer' || value instanceof Integer || value instanceof Long)
+        if (!right) {
+            return value == true ? 'needs a value' : "'${value}' is not of type ${spec.type}"
+        }
+        def branches = spec.anyOf ? spec.anyOf.collect { Map branch -> violation(value, branch, spec) } : [null]
+        null in branches ? violation(value, spec, spec) : branches.last()
+    }
+
+    /** The first rule of `rules` that the value breaks, or null. */
+    private static String violation(Object value, Map rules, Map spec) {
+        if (rules.enum && !(value in rules.enum)) {
+            return "'${value}' is not possible; ${spec.errorMessage ?: "give one of ${rules.enum.join(', ')}"}"
+        }
+        if (rules.pattern && !(value =~ rules.pattern)) {
+            return "'${value}' is not possible; ${spec.errorMessage ?: "it has to match ${rules.pattern}"}"
+        }
+        if (rules.minimum != null && value < rules.minimum) {
+            return "${value} is too small; the least is ${rules.minimum}"
+        }
+        if (rules.exclusiveMinimum != null && value <= rules.exclusiveMinimum) {
+            return "${value} is too small; it has to be above ${rules.exclusiveMinimum}"
+        }
+        if (rules.maximum != null && value > rules.maximum) {
+            return "${value} is too large; the most is ${rules.maximum}"
+        }
+        rules.exists ? missing(value as String, rules.format as String) : null
+    }
+
+    private static String missing(String value, String format) {
+        def path = Nextflow.file(value, glob: false) as Path
+        if (!Files.exists(path)) {
+            return "there is no ${format == 'file-path' ? 'file' : 'file or folder'} '${value}'"
+        }
+        format == 'file-path' && !Files.isRegularFile(path) ? "'${value}' is not a file" : null
+    }
+}

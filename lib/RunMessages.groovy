@@ -1,0 +1,85 @@
+import groovy.json.JsonSlurper
+import java.nio.file.Files
+import java.nio.file.Path
+import nextflow.Nextflow
+
+/** What the terminal tells at the start, at the end and when a step fails. */
+class RunMessages {
+
+    private static final int MOST_LINES = 10
+
+    private static final Map<Integer, String> MEANING = [
+        65: 'the input data cannot be used',
+        75: 'the step stopped itself and could not go on in the attempts it has',
+        78: 'a parameter, a weights file or the installation is wrong',
+        126: 'the command is not executable',
+        127: 'a command was not found: the environment or the container lacks it',
+        130: 'interrupted',
+        137: 'killed, most likely out of memory',
+        140: 'killed by the scheduler at its time limit',
+        143: 'ended from outside',
+        255: 'the container or the job could not be started',
+    ]
+
+    private static final Map<Integer, String> NEXT = [
+        65: 'correct the input, then run the same command with -resume',
+        78: 'correct what the message names, then run the same command with -resume',
+        127: "run 'make setup', or give a container profile; then -resume",
+        137: 'lower --max_atoms_per_batch or --batch_size, or give the step more memory; then -resume',
+        255: "see the log; an image that is missing is built with 'make images' (--container_dir); then -resume",
+        140: 'lower --batch_size or give the step more time (conf/sites/template.config); then -resume',
+    ]
+
+    /** After CHECK: what will be done, and what was left out and why. */
+    static String plan(Path check, Map settings) {
+        def found = new JsonSlurper().parse(check) as Map
+        def usable = found.structures?.size() ?: 0
+        def refused = found.failures ?: []
+        def methods = settings.method.tokenize(',').size()
+        def lines = ["${usable} of ${usable + refused.size()} structures can be used: " +
+            "${usable * methods * settings.samples} candidates (${methods} method(s) x ${settings.samples} samples)"]
+        lines += refused.take(MOST_LINES).collect { Map entry -> "  left out: ${entry.id} (${entry.source}): ${entry.message}" }
+        lines += refused.size() > MOST_LINES ? ["  ... and ${refused.size() - MOST_LINES} more, see failures.csv"] : []
+        lines.join('\n')
+    }
+
+    /** At the end: N in, N valid, N converged, N matched, and where things are. */
+    static String summary(String outdir, Object duration) {
+        def folder = Nextflow.file(outdir) as Path
+        def counts = (new JsonSlurper().parse(folder.resolve('evaluation.json')) as Map).counts
+        def failures = Files.readAllLines(folder.resolve('failures.csv')).size() - 1
+        def matched = counts.structures_with_reference
+            ? " -> ${counts.structures_matched} of ${counts.structures_with_reference} match their reference" : ''
+        def rows = [
+            ['report.html', 'open this in a browser'],
+            ['results.csv', 'a row for each structure (candidates.csv: for each candidate)'],
+            ['structures/', 'restored crystals as CIF (selected.extxyz: in one file)'],
+            ['failures.csv', failures ? "${failures} line(s): what failed or did not converge, and why" : 'empty: nothing failed'],
+        ]
+        """\
+        |xtalfill done in ${duration}
+        |  ${counts.structures_in} structures in -> ${counts.structures_checked} valid -> ${counts.structures_restored} converged${matched}
+        |${rows.collect { name, what -> "  ${outdir}/${name}".padRight(outdir.size() + 18) + what }.join('\n')}
+        """.stripMargin().stripTrailing()
+    }
+
+    /** When a step fails: which, why, where, and what to do next. */
+    static String failure(String errorReport, Integer exitStatus) {
+        def report = errorReport ?: ''
+        def step = (report =~ /Error executing process > '(.+)'/).collect { match -> match[1] }
+        if (!step) {
+            return ''
+        }
+        def folder = (report =~ /Work dir:\s+(\S.*)/).collect { match -> match[1].trim() }
+        def said = (report =~ /(?m)^\s*ERROR: (.+)$/).collect { match -> match[1] }
+        def rows = [
+            ['step', step.first()],
+            ['exit', exitStatus == null ? 'did not start' : "${exitStatus}: ${MEANING[exitStatus] ?: 'not foreseen, see its log'}"],
+            ['said', said ? said.last() : null],
+            ['log', folder ? "${folder.first()}/.command.log" : null],
+            ['next', NEXT[exitStatus] ?: 'read the log; after a repair run the same command with -resume: what is done is kept'],
+        ]
+        def bar = '-' * 78
+        "${bar}\n" + rows.findAll { name, what -> what }.collect { name, what -> "  ${name.padRight(6)}${what}" }.join('\n') + "\n${bar}"
+    }
+}

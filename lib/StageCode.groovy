@@ -1,0 +1,74 @@
+import java.nio.file.Files
+import java.nio.file.Path
+import java.security.MessageDigest
+
+/**
+ * A digest of the code that a command of bin/ runs.
+ *
+ * Nextflow hashes the command itself but not the package that it imports: without this, -resume
+ * would serve results of older code. Each stage gets the digest of what it imports alone, so
+ * that an edit of the report does not redo the relaxations.
+ */
+class StageCode {
+
+    private static final String PACKAGE = 'xtalfill'
+
+    private final Path bin
+
+    StageCode(Path bin) {
+        this.bin = bin
+    }
+
+    /** Digest of `bin/<command>` and every module of the package that it imports, however deep. */
+    String digest(String command) {
+        def sha = MessageDigest.getInstance('SHA-256')
+        files(command).each { Path file ->
+            sha.update(bin.relativize(file).toString().bytes)
+            sha.update(Files.readAllBytes(file))
+        }
+        sha.digest().encodeHex().toString().take(16)
+    }
+
+    /** The files behind the digest, sorted. */
+    List<Path> files(String command) {
+        Set<Path> found = []
+        List<Path> open = [bin.resolve(command)]
+        while (open) {
+            def file = open.pop()
+            if (found.add(file)) {
+                open.addAll(file.toString().endsWith('.py') ? imports(file) : [])
+            }
+        }
+        found.sort()
+    }
+
+    /** The files of the package that one file imports, at the top or inside a function. */
+    private List<Path> imports(Path file) {
+        // Lines in brackets are joined, so that "from x import (a,\n b)" is one statement.
+        def code = file.text.replaceAll(/(?s)\bimport\s*\(([^)]*)\)/) { List<String> m -> "import ${m[1].replaceAll(/\s+/, ' ')}" }
+        def names = code.readLines().collectMany { line ->
+            def from = line =~ /^\s*from\s+(${PACKAGE}[\w.]*)\s+import\s+([^#]+)/
+            def plain = line =~ /^\s*import\s+(${PACKAGE}[\w.]*)/
+            from ? [from[0][1]] + from[0][2].tokenize(', ').collect { name -> "${from[0][1]}.${name}".toString() }
+                : plain ? [plain[0][1]] : []
+        }
+        names.collectMany { name -> filesOf(name) }
+    }
+
+    /** The files of one dotted name: its packages' __init__.py, its module, and data beside an __init__.py. */
+    private List<Path> filesOf(String name) {
+        def parts = name.tokenize('.')
+        (1..parts.size()).collectMany { depth ->
+            def path = bin.resolve(parts.take(depth).join('/'))
+            def module = path.resolveSibling("${path.fileName}.py")
+            Files.isDirectory(path) ? [path.resolve('__init__.py')] + data(path)
+                : Files.isRegularFile(module) ? [module] : []
+        }
+    }
+
+    private static List<Path> data(Path folder) {
+        Files.list(folder).withCloseable { entries ->
+            entries.filter { Path file -> Files.isRegularFile(file) && !(file.toString() =~ /\.pyc?$/) }.toList()
+        }
+    }
+}

@@ -1,0 +1,100 @@
+#!/usr/bin/env nextflow
+/*
+ * xtalfill fills the missing sites of crystal structures.
+ *
+ *   CHECK     reads the hosts, refuses with a reason what cannot be used, writes batches
+ *   INPAINT   proposes candidates: places the missing sites in the exact host
+ *   RELAX     relaxes the filled sites in the fixed host, then all positions, with a potential
+ *   SELECT    ranks the candidates of each structure by energy, tells distinct minima apart
+ *   EVALUATE  compares with the true structures, where they are given
+ *   COLLECT   writes tables and structure files
+ *   REPORT    writes report.html and provenance.json
+ *
+ * A batch is one HDF5 file; every stage copies it and adds what it found. A structure that fails
+ * carries its reason through all stages and never ends the run.
+ */
+
+include { CHECK    } from './modules/check_structures/main'
+include { INPAINT  } from './modules/inpaint/main'
+include { RELAX    } from './modules/relax/main'
+include { SELECT   } from './modules/select/main'
+include { EVALUATE } from './modules/evaluate/main'
+include { COLLECT  } from './modules/collect/main'
+include { REPORT   } from './modules/report/main'
+
+workflow {
+    def parameters = new Parameters(file("${projectDir}/nextflow_schema.json"), params)
+    if (params.help.toString() == 'true') {
+        println(parameters.help())
+        exit(0)
+    }
+    def problems = parameters.problems()
+    if (problems) {
+        error("${problems.size()} problem(s) with the parameters, nothing was run:\n  ${problems.join('\n  ')}")
+    }
+    def settings = parameters.values()
+    def input = file(settings.input, glob: false)
+    def references = settings.references ? file(settings.references, glob: false) : []
+    def mlip_file = settings.mlip.contains('.nequip.') ? file(settings.mlip, glob: false) : []
+
+    // A digest of the code behind each command, so that -resume redoes what an edit changes, and only that.
+    def code = new StageCode(file("${projectDir}/bin"))
+
+    CHECK(
+        input,
+        references,
+        InputFiles.named(input) + (references ? InputFiles.named(references) : []),
+        settings.subMap(['element', 'n_missing', 'remove_existing', 'method', 'samples', 'seed', 'batch_size']),
+        code.digest('check_structures.py'),
+    )
+
+    // e.g. [[id: 'batch_0007'], /work/3f/…/batches/batch_0007.h5]
+    ch_batches = CHECK.out.batches
+        .flatten()
+        .map { batch -> tuple([id: batch.baseName], batch) }
+
+    INPAINT(ch_batches, file(settings.model), settings.steps, code.digest('inpaint.py'))
+
+    RELAX(
+        INPAINT.out.batch,
+        mlip_file,
+        settings.subMap(['mlip', 'sites_fmax', 'sites_max_steps', 'fmax', 'max_steps', 'max_atoms_per_batch', 'device']),
+        code.digest('relax.py'),
+    )
+
+    SELECT(RELAX.out.batch, code.digest('select_candidates.py'))
+
+    EVALUATE(SELECT.out.batch, code.digest('evaluate.py'))
+
+    // Sorted: the order in which tasks end must not change what -resume compares.
+    ch_evaluated = EVALUATE.out.batch
+        .map { _meta, batch -> batch }
+        .toSortedList { one, other -> one.name <=> other.name }
+    ch_records = INPAINT.out.record
+        .mix(RELAX.out.record, SELECT.out.record, EVALUATE.out.record)
+        .toSortedList { one, other -> one.name <=> other.name }
+
+    COLLECT(CHECK.out.check, ch_evaluated, code.digest('collect.py'))
+
+    REPORT(
+        CHECK.out.check,
+        ch_evaluated,
+        COLLECT.out.evaluation,
+        ch_records,
+        Provenance.json(settings, workflow),
+        code.digest('report.py'),
+    )
+
+    if (!workflow.stubRun) {
+        CHECK.out.check.subscribe { check -> log.info(RunMessages.plan(check, settings)) }
+    }
+
+    workflow.onComplete = {
+        if (workflow.success && !workflow.stubRun) {
+            log.info(RunMessages.summary(settings.outdir, workflow.duration))
+        }
+    }
+    workflow.onError = {
+        System.err.println(RunMessages.failure(workflow.errorReport, workflow.exitStatus))
+    }
+}

@@ -1,0 +1,38 @@
+// CHECK: reads every structure, refuses with a reason what cannot be used, writes the batches.
+
+process CHECK {
+    tag "${input.fileName.name}"
+    label 'process_single'
+
+    input:
+    path input, stageAs: 'input/*'
+    path references, stageAs: 'references/*'     // [] without references
+    path named_files, stageAs: 'named_files/?/*' // what a sheet or folder names: for the hash and for containers
+    val settings                                 // [element:, n_missing:, remove_existing:, method:, samples:, seed:, batch_size:]
+    val code                                     // digest of the code; part of the hash
+
+    output:
+    path 'batches/*.h5', emit: batches
+    path 'check.json', emit: check
+
+    script:
+    """
+    check_structures.py \\
+        --input ${input} \\
+        ${references ? "--references ${references}" : ''} \\
+        --element ${settings.element} \\
+        ${settings.n_missing ? "--n_missing ${settings.n_missing}" : ''} \\
+        ${settings.remove_existing ? '--remove_existing' : ''} \\
+        --method ${settings.method} \\
+        --samples ${settings.samples} \\
+        --seed ${settings.seed} \\
+        --batch_size ${settings.batch_size}
+    """
+
+    stub:
+    """
+    mkdir batches
+    touch batches/batch_0000.h5 batches/batch_0001.h5
+    echo '{"structures": [], "failures": []}' > check.json
+    """
+}
