@@ -51,7 +51,10 @@ class Made:
 
 @dataclass
 class Case:
-    """One structure: the true crystal with its missing sites last, and its candidates."""
+    """One structure: the true crystal with its missing sites last, and its candidates.
+
+    The reference is the true crystal repeated `reference_repeat` times.
+    """
 
     id: str
     atoms: Atoms
@@ -59,11 +62,14 @@ class Case:
     candidates: list[Made] = field(default_factory=list)
     with_reference: bool = True
     reference_status: str = "ok"
+    reference_repeat: tuple[int, int, int] = (1, 1, 1)
 
 
 @dataclass
 class _System:
     case: Case
+    atoms: Atoms
+    n_missing: int
     method: str
     sample: int
     proposed: np.ndarray
@@ -89,6 +95,8 @@ def _systems(case: Case) -> list[_System]:
         systems.append(
             _System(
                 case,
+                case.atoms,
+                case.n_missing,
                 made.method,
                 sample,
                 proposed,
@@ -99,12 +107,28 @@ def _systems(case: Case) -> list[_System]:
             )
         )
     if case.with_reference:
-        true = case.atoms.positions
-        message = "" if case.reference_status == "ok" else "relax_positions: not converged"
-        systems.append(
-            _System(case, REFERENCE, 0, true, true, -10.0, case.reference_status, message)
-        )
+        systems.append(_reference(case))
     return systems
+
+
+def _reference(case: Case) -> _System:
+    times = int(np.prod(case.reference_repeat))
+    atoms = case.atoms.repeat(case.reference_repeat)
+    missing = np.tile(np.arange(len(case.atoms)) >= len(case.atoms) - case.n_missing, times)
+    atoms = atoms[np.argsort(missing, kind="stable")]
+    message = "" if case.reference_status == "ok" else "relax_positions: not converged"
+    return _System(
+        case,
+        atoms,
+        times * case.n_missing,
+        REFERENCE,
+        0,
+        atoms.positions,
+        atoms.positions,
+        -10.0 * times,
+        case.reference_status,
+        message,
+    )
 
 
 def _ranks(systems: list[_System]) -> dict[str, np.ndarray]:
@@ -127,10 +151,10 @@ def _ranks(systems: list[_System]) -> dict[str, np.ndarray]:
 def build(cases: Sequence[Case]) -> Batch:
     """Return a batch as SELECT leaves it."""
     systems = [system for case in cases for system in _systems(case)]
-    size = [len(system.case.atoms) for system in systems]
-    is_host = [np.arange(len(s.case.atoms)) < len(s.case.atoms) - s.case.n_missing for s in systems]
+    size = [len(system.atoms) for system in systems]
+    is_host = [np.arange(len(s.atoms)) < len(s.atoms) - s.n_missing for s in systems]
     given = [
-        np.where(host[:, None] | (s.method == REFERENCE), s.case.atoms.positions, np.nan)
+        np.where(host[:, None] | (s.method == REFERENCE), s.atoms.positions, np.nan)
         for s, host in zip(systems, is_host, strict=True)
     ]
     ok = np.array([s.status == "ok" for s in systems])
@@ -146,10 +170,10 @@ def build(cases: Sequence[Case]) -> Batch:
     host_given = np.where(np.concatenate(is_host)[:, None], np.concatenate(given), relaxed)
     return Batch(
         positions=np.concatenate(given),
-        atomic_numbers=np.concatenate([s.case.atoms.numbers for s in systems]),
+        atomic_numbers=np.concatenate([s.atoms.numbers for s in systems]),
         system_idx=np.repeat(np.arange(len(systems)), size),
         is_host=np.concatenate(is_host),
-        cell=np.stack([s.case.atoms.cell.array for s in systems]),
+        cell=np.stack([s.atoms.cell.array for s in systems]),
         id=np.array([s.case.id for s in systems], dtype=object),
         method=np.array([s.method for s in systems], dtype=object),
         sample=np.array([s.sample for s in systems]),

@@ -130,7 +130,7 @@ def _all_wrong(entry: dict[str, Any], n_samples: int) -> _Judged:
         site_class=UNKNOWN_CLASS,
         energy=np.full(n_samples, np.nan),
         selected=never,
-        outcome={name: never for name in (*OUTCOMES, "matched_inpaint")},
+        outcome=dict.fromkeys((*OUTCOMES, "matched_inpaint"), never),
     )
 
 

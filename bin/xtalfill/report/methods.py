@@ -13,7 +13,8 @@ from xtalfill.report.citations import CITATIONS, Citation
 
 _METHOD_TEXT = {
     "host": (
-        "sampled by reverse diffusion ({steps} noise levels) of the missing sites in the fixed host",
+        "sampled by reverse diffusion of the missing sites in the fixed host "
+        "({steps} noise levels)",
         ("song2021", "reents2026", "schutt2021"),
     ),
     "random": ("placed at random", ()),
