@@ -115,7 +115,8 @@ def fill_from_pymatgen(entry: Entry, structure: Structure) -> None:
                     "use the symbols of the periodic table"
                 )
             occupancy_of[species.Z] += occupancy
-            isotopes |= {species.symbol} & ISOTOPES.keys()
+            # pymatgen's Element.D has the symbol H and the name D.
+            isotopes |= {getattr(species, "element", species).name} & ISOTOPES.keys()
         if len(occupancy_of) != 1:
             raise InputError(
                 f"disordered: a site is shared by {one_line(site.species_string)}; "

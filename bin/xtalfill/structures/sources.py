@@ -72,7 +72,7 @@ def read_sheet(path: Path) -> list[Entry]:
         One entry for every row that is not blank.
 
     Raises:
-        InputError: It is no sheet: not text, no header, or no column `structure`.
+        InputError: It is no sheet: not text, no column `structure`, or no row.
     """
     try:
         text = path.read_bytes().decode("utf-8-sig")
@@ -89,7 +89,10 @@ def read_sheet(path: Path) -> list[Entry]:
     if doubled := sorted({name for name in SHEET_COLUMNS if columns.count(name) > 1}):
         raise InputError(f"{path}: the header names {doubled[0]!r} twice; keep one")
     folder = path.resolve().parent
-    return [_read_row(path, folder, columns, line, row, error) for line, row, error in rows]
+    entries = [_read_row(path, folder, columns, line, row, error) for line, row, error in rows]
+    if not entries:
+        raise InputError(f"{path}: has a header but no row; add a row a structure")
+    return entries
 
 
 def _rows(text: str, delimiter: str) -> Iterator[tuple[int, list[str], str | None]]:

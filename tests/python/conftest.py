@@ -1,0 +1,67 @@
+"""Small crystals and files that the tests share."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import ase.io
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import bulk
+from pymatgen.io.ase import AseAtomsAdaptor
+from pymatgen.io.cif import CifWriter
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def repository() -> Path:
+    """Return the root of the project."""
+    return REPOSITORY
+
+
+@pytest.fixture
+def brucite() -> Atoms:
+    """Return Mg(OH)2, five atoms: Mg, O, O, H, H; 2 H, hexagonal cell."""
+    scaled = [(0, 0, 0), (1 / 3, 2 / 3, 0.22), (2 / 3, 1 / 3, 0.78)]
+    scaled += [(1 / 3, 2 / 3, 0.423), (2 / 3, 1 / 3, 0.577)]
+    return Atoms("MgO2H2", scaled_positions=scaled, cell=[3.14, 3.14, 4.77, 90, 90, 120], pbc=True)
+
+
+@pytest.fixture
+def brucite_host(brucite: Atoms) -> Atoms:
+    """Return brucite without its hydrogen."""
+    return brucite[brucite.numbers != 1]
+
+
+@pytest.fixture
+def rocksalt() -> Atoms:
+    """Return LiH in its cubic cell, four Li and four H."""
+    return bulk("LiH", "rocksalt", a=4.08, cubic=True)
+
+
+@pytest.fixture
+def write_cif() -> Callable[..., Path]:
+    """Return a function that writes atoms as CIF with given sites changed."""
+
+    def write(atoms: Atoms, path: Path, **options: float) -> Path:
+        CifWriter(AseAtomsAdaptor.get_structure(atoms), **options).write_file(path)
+        return path
+
+    return write
+
+
+@pytest.fixture
+def hosts_folder(tmp_path: Path, brucite_host: Atoms, rocksalt: Atoms) -> Path:
+    """Return a folder of two hosts, one CIF and one POSCAR, without their hydrogen."""
+    folder = tmp_path / "hosts"
+    folder.mkdir(exist_ok=True)
+    CifWriter(AseAtomsAdaptor.get_structure(brucite_host)).write_file(folder / "brucite.cif")
+    ase.io.write(folder / "POSCAR_LiH", rocksalt[rocksalt.numbers != 1], format="vasp")
+    return folder
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    """Return a seeded generator."""
+    return np.random.default_rng(20260131)
