@@ -88,10 +88,11 @@ resolve_nextflow() {
     have mvn || apt_install maven
     have mvn || die "no Nextflow >= $MIN_NEXTFLOW on PATH and no Maven to resolve it: install one of them (Debian: maven)"
     say "resolving Nextflow with Maven"
-    rm -rf .tools/nextflow/lib .tools/nextflow/lib.part
+    rm -rf .tools/nextflow/lib.part
     mvn -B -ntp -q -Dstyle.color=never -f tools/nextflow/pom.xml dependency:copy-dependencies \
         -DincludeScope=runtime -DoutputDirectory="$PWD/.tools/nextflow/lib.part" > .tools/nextflow/maven.log 2>&1 ||
         die "Maven could not resolve Nextflow: see .tools/nextflow/maven.log"
+    rm -rf .tools/nextflow/lib
     mv .tools/nextflow/lib.part .tools/nextflow/lib
     [[ -n $(nextflow_version "$OWN_NEXTFLOW") ]] || die "the Nextflow that Maven resolved does not start: try $OWN_NEXTFLOW -version"
 }
