@@ -47,7 +47,7 @@ def file_sha256(path: str | Path) -> str:
     """
     digest = hashlib.sha256()
     try:
-        with open(path, "rb") as file:
+        with Path(path).open("rb") as file:
             while block := file.read(_BLOCK):
                 digest.update(block)
     except OSError as error:

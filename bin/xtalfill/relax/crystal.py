@@ -37,7 +37,7 @@ class Evaluation:
     forces: np.ndarray
 
 
-class OutOfMemory(Exception):
+class MemoryShortageError(Exception):
     """The crystals given together do not fit in memory; fewer of them may."""
 
 
@@ -63,6 +63,6 @@ class Potential(Protocol):
     def evaluate(self, crystals: Sequence[Crystal]) -> list[Evaluation]:
         """Return energy and forces of each crystal; none influences another.
 
-        Thread-safe. Raises `OutOfMemory` or `EvaluationError`.
+        Thread-safe. Raises `MemoryShortageError` or `EvaluationError`.
         """
         ...

@@ -13,7 +13,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from xtalfill.relax.crystal import Crystal, Evaluation, EvaluationError, OutOfMemory, Potential
+from xtalfill.relax.crystal import (
+    Crystal,
+    Evaluation,
+    EvaluationError,
+    MemoryShortageError,
+    Potential,
+)
 from xtalfill.relax.fire import Fire
 
 EXPLOSIVE_FORCE = 1e3  # eV/Angstrom
@@ -131,7 +137,7 @@ class InFlight:
         *,
         fmax: float,
         max_steps: int,
-        on_done: Callable[[Relaxed], None] = lambda relaxed: None,
+        on_done: Callable[[Relaxed], None] | None = None,
     ) -> list[Relaxed]:
         """Relax every job until no force on a free site reaches `fmax`.
 
@@ -155,7 +161,7 @@ class InFlight:
                         run.take(found, fmax=fmax, max_steps=max_steps)
                     else:
                         run.fail(found)
-                    if run.result is not None:
+                    if run.result is not None and on_done is not None:
                         on_done(run.result)
                 active = [run for run in active if run.result is None]
         return [run.result for run in runs if run.result is not None]
@@ -199,10 +205,10 @@ class InFlight:
         """Evaluate a group; when that fails, halve it until the culprit stands alone."""
         try:
             return list(self._potential.evaluate(crystals))
-        except (OutOfMemory, EvaluationError) as error:
+        except (MemoryShortageError, EvaluationError) as error:
             if len(crystals) == 1:
                 return [str(error)]
-            if isinstance(error, OutOfMemory):
+            if isinstance(error, MemoryShortageError):
                 n_atoms = sum(len(crystal.numbers) for crystal in crystals)
                 self._max_atoms = max(1, min(self._max_atoms, n_atoms // 2))
         middle = len(crystals) // 2

@@ -21,7 +21,14 @@ from matscipy.neighbours import neighbour_list
 
 from xtalfill.errors import ConfigError
 from xtalfill.record import file_sha256
-from xtalfill.relax.crystal import Crystal, Evaluation, EvaluationError, OutOfMemory, Potential
+from xtalfill.relax.convolution import fuse_nequip, fuse_sevennet
+from xtalfill.relax.crystal import (
+    Crystal,
+    Evaluation,
+    EvaluationError,
+    MemoryShortageError,
+    Potential,
+)
 
 SEVENNET_NAMES = ("7net-0", "7net-l3i5")
 NEQUIP_SUFFIXES = (".nequip.zip", ".nequip.pt2")
@@ -65,14 +72,14 @@ def _as_own_errors() -> Iterator[None]:
         yield
     except torch.OutOfMemoryError as error:
         torch.cuda.empty_cache()
-        raise OutOfMemory("does not fit in the GPU's memory") from error
+        raise MemoryShortageError("does not fit in the GPU's memory") from error
     except torch.AcceleratorError:
         raise
     except MemoryError as error:
-        raise OutOfMemory("does not fit in memory") from error
+        raise MemoryShortageError("does not fit in memory") from error
     except (RuntimeError, ValueError, IndexError) as error:
         if "can't allocate memory" in str(error):
-            raise OutOfMemory("does not fit in memory") from error
+            raise MemoryShortageError("does not fit in memory") from error
         raise EvaluationError(" ".join(str(error).split())[:300]) from error
 
 
@@ -122,7 +129,7 @@ class SevenNetPotential:
         device: "cpu" or "cuda".
     """
 
-    packages = ("sevenn", "e3nn", "torch", "matscipy")
+    packages: tuple[str, ...] = ("sevenn", "e3nn", "torch", "numba", "matscipy")
 
     def __init__(self, name: str, *, device: str) -> None:
         from sevenn.checkpoint import SevenNetCheckpoint
@@ -133,6 +140,8 @@ class SevenNetPotential:
             warnings.simplefilter("ignore")  # advice on CUDA accelerators
             model = SevenNetCheckpoint(path).build_model()
         model.set_is_batch_data(True)
+        if device == "cpu":
+            fuse_sevennet(model)
         self._model = model.to(device).eval().requires_grad_(False)
         self._device = torch.device(device)
         self._cutoff = float(model.cutoff)
@@ -182,7 +191,14 @@ class NequipPotential:
         ConfigError: The file is not such a model, or was compiled for something else.
     """
 
-    packages = ("nequip", "e3nn", "torch", "torch-sim-atomistic", "matscipy")
+    packages: tuple[str, ...] = (
+        "nequip",
+        "e3nn",
+        "torch",
+        "torch-sim-atomistic",
+        "numba",
+        "matscipy",
+    )
 
     def __init__(self, path: str, *, device: str) -> None:
         from nequip.integrations.torchsim import NequIPTorchSimCalc
@@ -205,6 +221,8 @@ class NequipPotential:
             reason = " ".join(str(error).split())[:200]
             how = "compile with --target batch" if compiled else "package with nequip-package"
             raise ConfigError(f"mlip '{path}' cannot be loaded ({reason}); {how}") from error
+        if device == "cpu" and not compiled:
+            fuse_nequip(self._model.model)
         self._device = torch.device(device)
         self.name = Path(path).name
         self.elements = frozenset(NUMBER_OF[symbol] for symbol in self._symbols())
