@@ -1,0 +1,361 @@
+"""The report: one page without a network, safe with hostile texts, numbers from the run."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hand_made_batches import Case, Made, brucite, build, lithium_hydride, write_check
+from xtalfill.batch import write_batch
+from xtalfill.collect import collect
+from xtalfill.errors import InputError
+from xtalfill.evaluate.match import evaluate_batch
+from xtalfill.record import write_record
+from xtalfill.report import html as page_module
+from xtalfill.report.figures import energy_strip, split_bars, success_curves
+from xtalfill.report.methods import CITATIONS, cited, methods_paragraph
+from xtalfill.report.provenance import gather_provenance
+from xtalfill.report.views import RESTORED_COLOUR, crystal_view, drawn_atoms
+from xtalfill.report.write import write_report
+from xtalfill.tables import read_tables
+
+HOSTILE = '</script><script>alert("x")</script><img src=x onerror=alert(1)>'
+RUN = {
+    "params": {"seed": 42, "input": f"/data/{HOSTILE}"},
+    "workflow": {"name": "xtalfill", "revision": "0123456789abcdef", "nextflow": "24.10.0"},
+}
+RELAXATION = {"mlip": "7net-0", "fmax": 0.05, "max_steps": 500}
+
+
+def make_run(folder: Path, cases: list[Case], refused: list[dict[str, str]]) -> dict[str, Any]:
+    """Write all that REPORT reads and return its arguments."""
+    batch = build(cases)
+    batch.stages["inpaint"].attrs = {"steps": 100}
+    for name in ("relax_sites", "relax_positions"):
+        batch.stages[name].attrs = dict(RELAXATION)
+    batch.stages["evaluate"] = evaluate_batch(batch)
+    write_batch(batch, folder / "batch_0000.h5")
+    write_check(folder / "check.json", cases, refused)
+    collect(folder / "check.json", [folder / "batch_0000.h5"], folder)
+    for stage, seconds in (("relax", 20.5), ("relax", 30.25), ("inpaint", 1.5)):
+        name = f"{stage}_{seconds}"
+        write_record(
+            folder / f"{name}.record.json",
+            stage=stage,
+            batch="batch_0000.h5",
+            seconds=seconds,
+            parameters={"fmax": 0.05},
+            counts={"ok": 3, "unconverged": 1, "failed": 0},
+            weights={"7net-0": "ab" * 32} if stage == "relax" else {"host.pt": "cd" * 32},
+        )
+    (folder / "params.json").write_text(json.dumps(RUN))
+    return {
+        "check": folder / "check.json",
+        "batches": [folder / "batch_0000.h5"],
+        "evaluation": folder / "evaluation.json",
+        "records": sorted(folder.glob("*.record.json")),
+        "params": folder / "params.json",
+        "outdir": folder,
+    }
+
+
+CASES = [
+    Case("mg", brucite(), 2, [Made(), Made(relaxed=(0, 0, 2.2)), Made(method="random")]),
+    Case("lih", lithium_hydride(), 4, [Made(), Made(status="failed", message=HOSTILE)]),
+    Case("free", brucite(), 2, [Made(method="random")], with_reference=False),
+]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("report")
+    refused = [{"id": "torn", "source": HOSTILE, "message": HOSTILE}]
+    write_report(**make_run(folder, CASES, refused))
+    return folder
+
+
+class Page(HTMLParser):
+    """What a browser would see: elements with attributes, and texts."""
+
+    def __init__(self, source: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(source)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Keep the element."""
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        """Keep the text."""
+        self.text += data
+
+
+@pytest.fixture(scope="module")
+def source(run: Path) -> str:
+    return (run / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def page(source: str) -> Page:
+    return Page(source)
+
+
+@pytest.fixture(scope="module")
+def payload(source: str) -> dict[str, Any]:
+    found = re.search(r'<script type="application/json" id="payload">(.*?)</script>', source, re.S)
+    assert found
+    return json.loads(found[1])
+
+
+def test_the_page_needs_nothing_but_itself(page: Page) -> None:
+    loading = [
+        (tag, name, attrs[name])
+        for tag, attrs in page.elements
+        for name in ("src", "srcset", "data", "action", "poster", "background")
+        if name in attrs
+    ]
+    assert loading == []
+    assert not [tag for tag, _ in page.elements if tag in ("link", "iframe", "object", "base")]
+    policy = [a["content"] for t, a in page.elements if t == "meta" and "content" in a][-1]
+    assert policy is not None
+    assert policy.startswith("default-src 'none'")
+    assert "http" not in policy
+
+
+def test_hostile_texts_are_shown_and_not_run(page: Page, source: str) -> None:
+    assert page.text.count(HOSTILE) >= 3  # of CHECK, of a candidate, of a parameter
+    assert not [attrs for tag, attrs in page.elements if tag == "img" or "onerror" in attrs]
+    assert sum(tag == "script" for tag, _ in page.elements) == 3
+    assert 'alert("x")</script>' not in source
+
+
+def test_every_structure_has_a_row_and_every_restored_one_a_view(
+    page: Page, payload: dict[str, Any]
+) -> None:
+    assert set(payload["views"]) == {"mg", "lih", "free"}
+    nodes = {attrs["data-view"] for _, attrs in page.elements if "data-view" in attrs}
+    assert nodes == {"mg", "lih", "free"}
+    for name in ("mg", "lih", "free", "torn"):
+        assert name in page.text
+    figures = {attrs["data-figure"] for _, attrs in page.elements if "data-figure" in attrs}
+    assert figures == set(payload["figures"])
+    assert {"curve-matched", "curve-les", "split-size", "energy-mg", "times"} <= figures
+
+
+def tiles(page_text: str) -> list[str]:
+    return re.findall(r'<div class="tile[^"]*"><b>(\d+)', page_text)
+
+
+def test_the_headline_is_that_of_the_run(run: Path, source: str) -> None:
+    counts = json.loads((run / "evaluation.json").read_text())["counts"]
+    names = ("structures_in", "structures_checked", "structures_restored", "candidates_ok")
+    names += ("structures_matched", "structures_les")
+    assert tiles(source) == [str(counts[name]) for name in names] == ["4", "3", "3", "5", "2", "2"]
+
+
+def test_without_references_nothing_is_said_of_success(tmp_path: Path) -> None:
+    cases = [Case("free", brucite(), 2, [Made()], with_reference=False)]
+    write_report(**make_run(tmp_path, cases, []))
+    text = (tmp_path / "report.html").read_text()
+    assert tiles(text) == ["1", "1", "1", "1"]
+    assert 'id="success"' not in text
+    assert "LES" not in Page(text).text.split("var Plotly", maxsplit=1)[0]
+
+
+def test_a_run_in_which_all_failed_still_has_a_report(tmp_path: Path) -> None:
+    cases = [Case("mg", brucite(), 2, [Made(status="failed", message="relax_sites: blew up")])]
+    write_report(**make_run(tmp_path, cases, []))
+    text = (tmp_path / "report.html").read_text()
+    assert tiles(text) == ["1", "1", "0", "0", "0", "0"]
+    assert "relax_sites: blew up" in text
+
+
+def test_views_beyond_the_cap_are_left_out_and_said_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(page_module, "MAX_VIEWS", 2)
+    monkeypatch.setattr(page_module, "MAX_FAILURES", 1)
+    failing = [Made(), Made(status="failed", message="x"), Made(status="failed", message="y")]
+    cases = [Case(name, brucite(), 2, failing) for name in "abc"]
+    write_report(**make_run(tmp_path, cases, []))
+    text = (tmp_path / "report.html").read_text()
+    assert "The first 2 structures by name are shown; 1 more" in text
+    assert "The first 1 of 6" in text
+    assert text.count('class="card"') == 2
+
+
+def test_rock_salt_is_drawn_with_all_its_faces_edges_and_corners() -> None:
+    atoms = lithium_hydride()
+    index, positions = drawn_atoms(atoms, np.array([True] * 4 + [False] * 4))
+    lithium = index < 4
+    assert lithium.sum() == 8 + 6  # corners and faces of the conventional cell
+    assert (~lithium).sum() == 12 + 1  # edges and centre
+    assert positions.min() == pytest.approx(0.0)
+    assert positions.max() == pytest.approx(4.083)
+
+
+def test_a_bond_across_the_boundary_is_completed() -> None:
+    atoms = brucite()
+    atoms.positions += atoms.cell.array[2] * (0.5 - 0.3)  # O at 0.42, its H at 0.61 ...
+    atoms.positions += atoms.cell.array[2] * 0.5  # ... then O at 0.92, its H at 0.11 + 1
+    index, positions = drawn_atoms(atoms, np.array([True] * 3 + [False] * 2))
+    for hydrogen in positions[index >= 3]:
+        oxygen = positions[(index == 1) | (index == 2)]
+        nearest = np.linalg.norm(oxygen - hydrogen, axis=1).min()
+        assert nearest == pytest.approx(0.919179, abs=1e-5)
+
+
+def segments(trace: dict[str, Any]) -> np.ndarray:
+    points = np.array([trace[axis] for axis in "xyz"], dtype=float).T
+    return points.reshape(-1, 3, 3)[:, :2]
+
+
+def test_view_of_brucite_holds_cell_bonds_and_sites() -> None:
+    atoms, host = brucite(), np.array([True] * 3 + [False] * 2)
+    traces = {trace["name"]: trace for trace in crystal_view(atoms, host)}
+    assert set(traces) == {"cell", "bonds", "Mg", "O", "H restored"}
+    assert len(segments(traces["cell"])) == 12
+    lengths = np.linalg.norm(np.diff(segments(traces["bonds"]), axis=1)[:, 0], axis=1)
+    assert lengths.min() == pytest.approx(0.9192, abs=2e-4)
+    assert traces["H restored"]["marker"]["color"] == RESTORED_COLOUR
+    json.dumps(list(traces.values()), allow_nan=False)
+
+
+def test_true_sites_are_drawn_where_the_restored_ones_are() -> None:
+    atoms, host = brucite(), np.array([True] * 3 + [False] * 2)
+    moved = atoms.positions[3:] + atoms.cell.array[0] + 0.05  # another image, a little off
+    trace = crystal_view(atoms, host, reference_sites=moved)[-1]
+    assert trace["name"] == "reference site"
+    assert trace["marker"]["symbol"] == "circle-open"
+    sites = np.array([trace[axis] for axis in "xyz"]).T
+    assert sites == pytest.approx(atoms.positions[3:] + 0.05, abs=1e-3)
+
+
+def test_true_sites_far_from_any_restored_one_are_drawn_in_the_cell() -> None:
+    atoms, host = brucite(), np.array([True] * 3 + [False] * 2)
+    trace = crystal_view(atoms, host, reference_sites=np.array([[0.1, 0.1, 2.4]]))[-1]
+    assert [trace[axis] for axis in "xyz"] == [[0.1], [0.1], [2.4]]
+
+
+def test_a_reference_in_another_cell_is_not_drawn(tmp_path: Path) -> None:
+    cases = [Case("mg", brucite(), 2, [Made()], reference_repeat=(1, 1, 2))]
+    write_report(**make_run(tmp_path, cases, []))
+    text = (tmp_path / "report.html").read_text()
+    assert '"name":"reference site"' not in text
+
+
+def test_energies_are_relative_to_the_reference(run: Path) -> None:
+    tables = read_tables(run / "check.json", [run / "batch_0000.h5"])
+    figure = energy_strip([row for row in tables.candidates if row.id == "mg"])
+    assert figure is not None
+    values = {trace["name"]: trace["y"] for trace in figure["data"]}
+    assert values["match"] == pytest.approx([0.0, 0.0], abs=1e-9)
+    assert values["other"] == pytest.approx([1000 * 2 * 2.2**2 / 5])
+    assert energy_strip([]) is None
+
+
+def test_figures_show_the_numbers_of_the_evaluation(run: Path) -> None:
+    methods = json.loads((run / "evaluation.json").read_text())["methods"]
+    figure = success_curves(methods, "matched", title="t")
+    assert figure is not None
+    lines = {trace["name"]: trace["y"] for trace in figure["data"] if trace.get("name")}
+    expected = methods["host"]["matched"]["best_of_k"]["mean"]
+    assert lines["host"] == pytest.approx([100 * value for value in expected])
+    bars = split_bars(methods, "sites", "matched")
+    assert bars is not None
+    host = next(trace for trace in bars["data"] if trace["name"] == "host")
+    assert host["x"] == ["2–4 sites<br>n = 2"]
+    assert success_curves({"host": {}}, "matched", title="t") is None
+    assert split_bars({"host": {}}, "size", "matched") is None
+
+
+def test_provenance_tells_what_made_the_result(run: Path) -> None:
+    content = json.loads((run / "provenance.json").read_text())
+    assert content["seeds"] == [42]
+    assert content["git_revision"] == "0123456789abcdef"
+    assert content["parameters"] == RUN["params"]
+    assert content["weights"] == {"7net-0": ["ab" * 32], "host.pt": ["cd" * 32]}
+    assert content["versions"]["pymatgen"]
+    assert content["hardware"][0]["cores"] >= 1
+    stages = {stage["stage"]: stage for stage in content["stages"]}
+    assert [stage["stage"] for stage in content["stages"]] == ["inpaint", "relax"]
+    assert stages["relax"]["tasks"] == 2
+    assert stages["relax"]["seconds_sum"] == pytest.approx(50.75)
+    assert stages["relax"]["seconds_max"] == pytest.approx(30.25)
+    assert stages["relax"]["counts"] == {"ok": 6, "unconverged": 2, "failed": 0}
+    assert content["batches"][0]["stages"]["relax_positions"] == RELAXATION
+    assert content["counts"]["structures_in"] == 4
+
+
+def test_methods_cite_what_was_used_and_nothing_else(run: Path) -> None:
+    provenance = json.loads((run / "provenance.json").read_text())
+    evaluation = json.loads((run / "evaluation.json").read_text())
+    sentences = methods_paragraph(provenance, evaluation)
+    text = " ".join(sentence.text for sentence in sentences)
+    assert "100 noise levels" in text
+    assert "7net-0" in text
+    assert "below 0.05 eV/Å within 500 steps" in text
+    assert {"park2024", "ong2013", "mcnemar1947"} <= {key for key, _ in cited(sentences)}
+    del evaluation["methods"]["host"]
+    evaluation["paired_tests"] = []
+    keys = {key for key, _ in cited(methods_paragraph(provenance, evaluation))}
+    assert "song2021" not in keys
+    assert "mcnemar1947" not in keys
+
+
+def test_every_citation_is_a_whole_bibtex_entry() -> None:
+    for key, work in CITATIONS.items():
+        assert work.bibtex.startswith(f"@article{{{key},")
+        assert work.bibtex.count("{") == work.bibtex.count("}")
+        for name in ("author", "title", "journal", "year", "url"):
+            assert f"  {name} = {{" in work.bibtex
+
+
+def test_a_foreign_record_is_refused(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "r.json").write_text('{"stage": "relax"}')
+    tables = read_tables(run / "check.json", [run / "batch_0000.h5"])
+    with pytest.raises(InputError, match="not a record of a task"):
+        gather_provenance(tables, records=[tmp_path / "r.json"], run=RUN)
+
+
+def test_the_command_writes_both_files(run: Path, tmp_path: Path, repository: Path) -> None:
+    command = [sys.executable, repository / "bin" / "report.py", "--check", run / "check.json"]
+    command += ["--batches", run / "batch_0000.h5", "--evaluation", run / "evaluation.json"]
+    command += ["--records", *sorted(run.glob("*.record.json"))]
+    command += ["--params", run / "params.json", "--outdir", tmp_path]
+    subprocess.run(command, check=True)
+    assert {path.name for path in tmp_path.iterdir()} == {"report.html", "provenance.json"}
+
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium here")
+def test_a_browser_without_network_draws_all_of_it(run: Path, tmp_path: Path) -> None:
+    options = "--headless --no-sandbox --disable-gpu --enable-unsafe-swiftshader --no-first-run"
+    options += " --disable-background-networking --disable-component-update --disable-sync"
+    options += (
+        " --virtual-time-budget=15000 --window-size=1200,8000 --dump-dom --enable-logging=stderr"
+    )
+    command = [str(CHROMIUM), *options.split(), "--host-resolver-rules=MAP * ~NOTFOUND"]
+    command += [f"--user-data-dir={tmp_path}", f"file://{run / 'report.html'}"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    seen = Page(done.stdout.split('<script type="application/json"', maxsplit=1)[0])
+    views = [attrs for _, attrs in seen.elements if "data-view" in attrs]
+    assert [view.get("data-live") for view in views] == ["yes"] * 3
+    drawn = [attrs for _, attrs in seen.elements if "data-figure" in attrs]
+    assert drawn
+    assert all("js-plotly-plot" in str(attrs["class"]) for attrs in drawn)
+    assert sum(tag == "canvas" for tag, _ in seen.elements) >= 3
+    assert "shows no WebGL" not in seen.text
+    wrong = [word for word in ("Uncaught", "Refused", "violates", "ERR_") if word in done.stderr]
+    assert wrong == [], done.stderr
