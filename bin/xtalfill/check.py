@@ -19,6 +19,9 @@ from xtalfill.hosts import Failure, Host, check_structures, parse_element
 from xtalfill.references import Reference, match_references
 from xtalfill.structures import read_structures
 
+# More notes than these would hide the failures in a log; check.json holds all.
+MAX_NOTES = 20
+
 
 @dataclass(frozen=True, kw_only=True)
 class CheckOptions:
@@ -131,9 +134,11 @@ def _log(hosts: list[Host], failures: list[Failure], unmatched: list[Failure]) -
     for kind, items in (("SKIPPED", failures), ("REFERENCE", unmatched)):
         for item in items:
             print(f"{kind} {item.id} ({item.source}): {item.message}", file=sys.stderr)
-    for host in hosts:
-        for note in host.notes:
-            print(f"NOTE {host.id} ({host.source}): {note}", file=sys.stderr)
+    notes = [f"NOTE {host.id} ({host.source}): {note}" for host in hosts for note in host.notes]
+    for note in notes[:MAX_NOTES]:
+        print(note, file=sys.stderr)
+    if len(notes) > MAX_NOTES:
+        print(f"NOTE {len(notes) - MAX_NOTES} more notes are in check.json", file=sys.stderr)
     print(f"CHECK: {len(hosts)} usable, {len(failures)} skipped", file=sys.stderr)
 
 

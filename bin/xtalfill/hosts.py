@@ -188,7 +188,7 @@ def _check_entry(
     occupancy = atoms.arrays.get("occupancy", np.ones(len(atoms)))
     notes = list(entry.notes)
     if removed.any():
-        notes.append(f"{removed.sum()} {chemical_symbols[target]} sites removed")
+        notes.append(f"{removed.sum()} {chemical_symbols[target]} removed")
     count = _resolve_n_missing(
         entry,
         host,

@@ -248,6 +248,18 @@ def test_command_says_one_line_a_bad_structure_and_goes_on(
     assert (tmp_path / "out" / "batches" / "batch_0000.h5").is_file()
 
 
+def test_notes_do_not_flood_the_log(
+    tmp_path: Path, brucite: Atoms, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "many.extxyz"
+    ase.io.write(path, [brucite] * 30)
+    report, _ = run(path, tmp_path / "out", remove_existing=True)
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 22
+    assert lines[-2:] == ["NOTE 10 more notes are in check.json", "CHECK: 30 usable, 0 skipped"]
+    assert all(item["notes"] == ["2 H removed"] for item in report["structures"])
+
+
 def test_command_fails_with_65_when_nothing_is_left(tmp_path: Path, hosts_folder: Path) -> None:
     result = command(hosts_folder, tmp_path / "out")
     assert result.returncode == 65

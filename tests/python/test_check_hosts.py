@@ -71,7 +71,7 @@ def test_hydrogen_already_there_is_host_unless_it_is_removed(brucite: Atoms) -> 
     assert (len(kept.atoms), kept.n_missing) == (5, 3)
     (removed,), _ = checked([entry], n_missing=None, remove=True)
     assert (len(removed.atoms), removed.n_missing) == (3, 2)
-    assert removed.notes == ("2 H sites removed",)
+    assert removed.notes == ("2 H removed",)
     (fewer,), _ = checked([entry], n_missing=1, remove=True)
     assert (len(fewer.atoms), fewer.n_missing) == (3, 1)
 
