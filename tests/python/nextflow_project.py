@@ -1,0 +1,106 @@
+"""Runs Nextflow on a copy of the project, so that tests may edit it and nobody else does."""
+
+from __future__ import annotations
+
+import csv
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+_FILES = ("main.nf", "nextflow.config", "nextflow_schema.json")
+_FOLDERS = ("assets", "bin", "conf", "lib", "modules")
+# Longer than any run here takes on two busy cores.
+TIMEOUT = 900
+
+
+def find_nextflow() -> str:
+    """Return the Nextflow on PATH, else the one that `make setup` resolved; skip without any."""
+    own = REPOSITORY / "tools" / "nextflow" / "nextflow"
+    jars = REPOSITORY / ".tools" / "nextflow" / "lib"
+    found = shutil.which("nextflow") or (str(own) if any(jars.glob("nextflow-*.jar")) else None)
+    if found is None:
+        pytest.skip("no Nextflow on PATH and none in .tools: run 'make setup'")
+    if shutil.which("java") is None and not os.environ.get("JAVA_HOME"):
+        pytest.skip("Nextflow needs Java, and there is none")
+    return found
+
+
+@dataclass
+class Project:
+    """A copy of the project and a folder to run it in.
+
+    Attributes:
+        root: The copy: main.nf and what it needs, no git history.
+        launch: Where runs start: holds .nextflow, work and the results.
+        path: Folders put in front of PATH.
+    """
+
+    root: Path
+    launch: Path
+    path: list[Path] = field(default_factory=list)
+
+    @classmethod
+    def make(cls, folder: Path) -> Project:
+        """Copy the project into a new folder."""
+        root, launch = folder / "project", folder / "launch"
+        root.mkdir(parents=True)
+        launch.mkdir()
+        for name in _FILES:
+            shutil.copy2(REPOSITORY / name, root / name)
+        for name in _FOLDERS:
+            ignore = shutil.ignore_patterns("__pycache__", "tests", "*.egg-info")
+            shutil.copytree(REPOSITORY / name, root / name, ignore=ignore)
+        # conf/base.config puts it on PATH: the commands are to run with this very Python.
+        (root / ".venv").symlink_to(sys.prefix)
+        return cls(root, launch)
+
+    def nextflow(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+        """Run Nextflow in the launch folder and return what it said, whatever its exit code."""
+        path = os.pathsep.join([*map(str, self.path), os.environ["PATH"]])
+        return subprocess.run(
+            [find_nextflow(), *map(str, arguments)],
+            cwd=self.launch,
+            env=os.environ | {"PATH": path, "NXF_ANSI_LOG": "false", "NXF_OFFLINE": "true"},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=TIMEOUT,
+        )
+
+    def run(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+        """Run the pipeline."""
+        return self.nextflow("run", self.root / "main.nf", *arguments)
+
+
+def read_csv(path: Path, *, delimiter: str = ",") -> list[dict[str, str]]:
+    """Return the rows of a table."""
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file, delimiter=delimiter))
+
+
+def read_trace(outdir: Path) -> dict[str, str]:
+    """Return the status of every task of the last run by its name."""
+    rows = read_csv(outdir / "pipeline_info" / "trace.txt", delimiter="\t")
+    return {row["name"]: row["status"] for row in rows}
+
+
+def not_cached(trace: dict[str, str]) -> set[str]:
+    """Return the processes of which a task was run."""
+    return {name.split(" ")[0] for name, status in trace.items() if status != "CACHED"}
+
+
+def said(result: subprocess.CompletedProcess[str]) -> str:
+    """Return all that a run printed, for the message of an assertion."""
+    return result.stdout + result.stderr
+
+
+def lines_with(text: str, words: Iterable[str]) -> list[str]:
+    """Return the lines that hold all of the words."""
+    return [line for line in text.splitlines() if all(word in line for word in words)]

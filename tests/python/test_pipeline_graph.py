@@ -1,0 +1,248 @@
+"""The pipeline without its engines: configuration, schema, Slurm, what an edit makes run again."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from nextflow_project import REPOSITORY, Project, not_cached, read_csv, read_trace, said
+
+BIN = REPOSITORY / "bin"
+COMMANDS = {
+    "CHECK": "check_structures.py",
+    "INPAINT": "inpaint.py",
+    "RELAX": "relax.py",
+    "SELECT": "select_candidates.py",
+    "EVALUATE": "evaluate.py",
+    "COLLECT": "collect.py",
+    "REPORT": "report.py",
+}
+TASKS = {
+    "CHECK": 1,
+    "INPAINT": 2,
+    "RELAX": 2,
+    "SELECT": 2,
+    "EVALUATE": 2,
+    "COLLECT": 1,
+    "REPORT": 1,
+}
+
+# Stands in for Slurm: keeps the header of a job and runs it at once.
+SBATCH = """#!/usr/bin/env bash
+job=${!#}
+grep '^#SBATCH' "$job" > "$(dirname "$job")/header.txt"
+bash "$job" > /dev/null 2>&1 < /dev/null
+echo 'Submitted batch job 1'
+"""
+SQUEUE = "#!/usr/bin/env bash\nexit 0\n"
+# Without the pauses that are kind to a real scheduler, and without pages that nobody reads.
+FAST = """
+executor { pollInterval = '200 ms'; submitRateLimit = '100/1sec' }
+report.enabled = false
+timeline.enabled = false
+dag.enabled = false
+"""
+
+
+@dataclass
+class Stub:
+    """A stub run on a stand-in for Slurm."""
+
+    project: Project
+    command: list[str | Path]
+
+    @property
+    def outdir(self) -> Path:
+        """Return the folder of the results."""
+        return self.project.launch / "results"
+
+    def resume(self) -> dict[str, str]:
+        """Run again with -resume and return the trace."""
+        result = self.project.run(*self.command, "-resume")
+        assert result.returncode == 0, said(result)
+        return read_trace(self.outdir)
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """Return a copy of the project with a stand-in for Slurm."""
+    project = Project.make(tmp_path_factory.mktemp("graph"))
+    slurm = project.launch / "slurm"
+    slurm.mkdir()
+    for name, text in (("sbatch", SBATCH), ("squeue", SQUEUE)):
+        (slurm / name).write_text(text, encoding="utf-8")
+        (slurm / name).chmod(0o755)
+    project.path.append(slurm)
+    (project.launch / "fast.config").write_text(FAST, encoding="utf-8")
+    (project.launch / "weights.pt").touch()
+    return project
+
+
+@pytest.fixture(scope="module")
+def stub(project: Project) -> Stub:
+    """Run the stubs once."""
+    command: list[str | Path] = ["-profile", "slurm,gpu,test,stub", "-c", "fast.config"]
+    command += ["--model", "weights.pt", "--outdir", "results", "--slurm_gpu_queue", "gpus"]
+    command += ["--slurm_account", "physics", "--relax_cpus", "7"]
+    result = project.run(*command)
+    assert result.returncode == 0, said(result)
+    return Stub(project, command)
+
+
+@pytest.fixture(scope="module")
+def schema() -> dict[str, Any]:
+    """Return nextflow_schema.json."""
+    return json.loads((REPOSITORY / "nextflow_schema.json").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def config(project: Project) -> dict[str, Any]:
+    """Return the configuration as Nextflow resolves it."""
+    result = project.nextflow("config", project.root, "-o", "json")
+    assert result.returncode == 0, said(result)
+    return json.loads(result.stdout)
+
+
+def test_schema_is_valid_and_agrees_with_the_defaults(
+    schema: dict[str, Any], config: dict[str, Any], project: Project
+) -> None:
+    jsonschema.Draft202012Validator.check_schema(schema)
+    groups = [group["properties"] for group in schema["$defs"].values()]
+    properties = {name: spec for group in groups for name, spec in group.items()}
+    assert sum(map(len, groups)) == len(properties) == len(config["params"])
+    for name, value in config["params"].items():
+        default = properties[name].get("default")
+        if isinstance(default, str):
+            default = default.replace("${projectDir}", str(project.root))
+        assert (name, value) == (name, default)
+        assert properties[name]["description"].endswith((".", ")"))
+    assert {group["$ref"].split("/")[-1] for group in schema["allOf"]} == set(schema["$defs"])
+
+
+def test_schema_judges_as_the_pipeline_does(schema: dict[str, Any], config: dict[str, Any]) -> None:
+    good = {name: value for name, value in config["params"].items() if value is not None}
+    good["input"] = "hosts.csv"
+    validator = jsonschema.Draft202012Validator(schema)
+    assert validator.is_valid(good)
+    bad = [{"samples": 0}, {"samples": "3"}, {"sample": 3}, {"method": "host,host"}, {"fmax": 0}]
+    for change in [*bad, {"mlip": "x.pt"}, {"element": "hydrogen"}, {"input": None}]:
+        assert not validator.is_valid(good | change), change
+
+
+def test_profiles_commute(project: Project) -> None:
+    resolved = []
+    for profile in ("slurm,gpu", "gpu,slurm"):
+        result = project.nextflow("config", project.root, "-profile", profile, "-flat", "-sort")
+        assert result.returncode == 0, said(result)
+        resolved.append(result.stdout)
+    assert resolved[0] == resolved[1]
+    lines = dict(line.split(" = ", 1) for line in resolved[0].splitlines() if " = " in line)
+    label = "process.'withLabel:process_gpu'."
+    assert {f"{label}{key}" for key in ("memory", "time", "clusterOptions")} <= set(lines)
+    assert "process.'withName:RELAX'.cpus" in lines
+    assert lines["process.executor"] == "'slurm'"
+    assert lines["params.device"] == "'cuda'"
+
+
+def test_stub_run_walks_the_whole_graph(stub: Stub) -> None:
+    trace = read_trace(stub.outdir)
+    names = [name.split(" ")[0] for name in trace]
+    assert {name: names.count(name) for name in names} == TASKS
+    assert set(trace.values()) == {"COMPLETED"}
+
+
+def test_slurm_is_asked_for_a_gpu_where_one_is_used(stub: Stub) -> None:
+    headers = {}
+    for row in read_csv(stub.outdir / "pipeline_info" / "trace.txt", delimiter="\t"):
+        header = Path(row["workdir"], "header.txt").read_text(encoding="utf-8")
+        headers[row["name"].split(" ")[0]] = header.replace("#SBATCH ", "").splitlines()
+    asked = {"--gpus=1", "-p gpus", "-c 7", "--mem 4096M", "-t 08:00:00", "-A physics"}
+    assert asked <= set(headers["RELAX"])
+    for name in set(TASKS) - {"RELAX"}:
+        assert not any(line.startswith("--gpus") for line in headers[name])
+        assert "-A physics" in headers[name]
+
+
+def test_an_edit_of_the_report_makes_nothing_else_run_again(stub: Stub) -> None:
+    template = stub.project.root / "bin" / "xtalfill" / "report" / "template.html"
+    template.write_text(template.read_text(encoding="utf-8") + "\n", encoding="utf-8")
+    assert not_cached(stub.resume()) == {"REPORT"}
+
+
+def test_a_changed_structure_file_is_seen(stub: Stub) -> None:
+    host = stub.project.root / "assets" / "demo" / "hosts" / "mp-23684.cif"
+    host.write_text(host.read_text(encoding="utf-8") + "\n", encoding="utf-8")
+    assert "CHECK" in not_cached(stub.resume())
+
+
+def imported(path: Path, bin_folder: Path) -> Iterator[Path]:
+    """Yield the files of the package that a file imports, wherever in it."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: StageCode does not follow relative imports"
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        for name in names:
+            parts = name.split(".")
+            for depth in range(1, len(parts) + 1 if parts[0] == "xtalfill" else 0):
+                stem = bin_folder.joinpath(*parts[:depth])
+                yield from (
+                    item
+                    for item in (stem.with_name(f"{stem.name}.py"), stem / "__init__.py")
+                    if item.is_file()
+                )
+
+
+def closure(command: str, bin_folder: Path) -> set[str]:
+    """Return the Python files behind a command, found with Python's own parser."""
+    found, todo = set(), [bin_folder / command]
+    while todo:
+        path = todo.pop()
+        if path not in found:
+            found.add(path)
+            todo += imported(path, bin_folder)
+    return {str(path.relative_to(bin_folder)) for path in found}
+
+
+def test_code_digest_covers_what_a_command_imports(project: Project) -> None:
+    script = project.root / "code.nf"
+    script.write_text(
+        "workflow {\n"
+        '    def bin = file("${projectDir}/bin")\n'
+        "    def code = new StageCode(bin)\n"
+        f"    {json.dumps(list(COMMANDS.values()))}.each {{ name ->\n"
+        "        def files = code.files(name).collect { file -> bin.relativize(file) }\n"
+        "        println(([name] + files).join(' '))\n"
+        "    }\n"
+        "}\n",
+        encoding="utf-8",
+    )
+    result = project.nextflow("-q", "run", script)
+    assert result.returncode == 0, said(result)
+    listed = {line.split()[0]: set(line.split()[1:]) for line in result.stdout.splitlines()}
+    for command in COMMANDS.values():
+        python = {name for name in listed[command] if name.endswith(".py")}
+        assert python == closure(command, project.root / "bin")
+    assert "xtalfill/report/template.html" in listed["report.py"]
+    assert not any("report/" in name for name in listed["relax.py"])
+
+
+def test_modules_call_commands_that_can_be_run() -> None:
+    modules = {path.parent.name: path for path in (REPOSITORY / "modules").glob("*/main.nf")}
+    text = "".join(path.read_text(encoding="utf-8") for path in modules.values())
+    assert len(modules) == len(COMMANDS)
+    for process, command in COMMANDS.items():
+        assert f"process {process} {{" in text
+        assert command in text
+        assert os.access(BIN / command, os.X_OK)
