@@ -128,7 +128,7 @@ def _write_structures(tables: Tables, outdir: Path) -> None:
                     everything.write(frame)
                     if row.selected:
                         selected.write(frame)
-                    if best.get(row.id) == row:
+                    if best.get(row.id) is row:
                         _write_cifs(batch, index, outdir / "structures")
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from hand_made_batches import Case, Made, brucite, build, lithium_hydride, write_check
-from xtalfill.batch import write_batch
+from xtalfill.batch import read_batch, write_batch
 from xtalfill.collect import collect
 from xtalfill.errors import InputError
 from xtalfill.evaluate.match import evaluate_batch
@@ -109,11 +109,16 @@ def page(source: str) -> Page:
     return Page(source)
 
 
-@pytest.fixture(scope="module")
-def payload(source: str) -> dict[str, Any]:
+def read_payload(source: str) -> dict[str, Any]:
+    """Return the data of the figures and views of a page."""
     found = re.search(r'<script type="application/json" id="payload">(.*?)</script>', source, re.S)
     assert found
     return json.loads(found[1])
+
+
+@pytest.fixture(scope="module")
+def payload(source: str) -> dict[str, Any]:
+    return read_payload(source)
 
 
 def test_the_page_needs_nothing_but_itself(page: Page) -> None:
@@ -251,6 +256,30 @@ def test_a_reference_in_another_cell_is_not_drawn(tmp_path: Path) -> None:
     write_report(**make_run(tmp_path, cases, []))
     text = (tmp_path / "report.html").read_text()
     assert '"name":"reference site"' not in text
+
+
+def test_a_reference_in_a_rotated_cell_is_turned_into_ours(tmp_path: Path) -> None:
+    arguments = make_run(tmp_path, [Case("mg", brucite(), 2, [Made()])], [])
+    batch = read_batch(arguments["batches"][0])
+    turned = brucite()
+    turned.rotate(50, (1, 2, 3), rotate_cell=True)
+    batch.cell[1] = turned.cell.array
+    batch.positions[5:] = turned.positions
+    batch.stages["relax_positions"].arrays["positions"][5:] = turned.positions
+    write_batch(batch, arguments["batches"][0])
+    write_report(**arguments)
+    views = read_payload((tmp_path / "report.html").read_text())["views"]
+    trace = next(trace for trace in views["mg"] if trace["name"] == "reference site")
+    sites = np.array([trace[axis] for axis in "xyz"]).T
+    assert sites == pytest.approx(brucite().positions[3:], abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(None, "–"), (float("nan"), "–"), (-1.25, "−1.25"), (-0.001, "0.00"), (0.5, "0.50")],
+)
+def test_numbers_are_set_as_in_print(value: float | None, text: str) -> None:
+    assert page_module._number(value, 2) == text
 
 
 def test_energies_are_relative_to_the_reference(run: Path) -> None:

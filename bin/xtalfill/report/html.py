@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ase.geometry import cell_to_cellpar
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
@@ -27,8 +28,7 @@ from xtalfill.tables import Candidate, Tables, structure_rows
 
 MAX_VIEWS = 60
 MAX_FAILURES = 500
-# A reference in a cell that differs by more has its sites elsewhere: they are not drawn.
-_SAME_CELL = 1e-3
+_SAME_CELL = 0.02  # Angstrom and degrees; CIF files round both
 _RELAXED = "relax_positions"
 _SPLITS = {
     "size": "Size of the cell",
@@ -118,13 +118,17 @@ def _view(batch: Batch, index: int) -> Traces:
 
 
 def _reference_sites(batch: Batch, index: int, reference: int) -> np.ndarray | None:
-    """Return the relaxed sites of the reference, (m, 3) Angstrom, if its cell is the same."""
-    if not np.allclose(batch.cell[index], batch.cell[reference], rtol=0, atol=_SAME_CELL):
+    """Return the relaxed sites of the reference in the candidate's cell, (m, 3) Angstrom.
+
+    None if the two cells differ in more than their orientation: the sites would lie elsewhere.
+    """
+    ours, true = batch.cell[index], batch.cell[reference]
+    if not np.allclose(cell_to_cellpar(ours), cell_to_cellpar(true), rtol=0, atol=_SAME_CELL):
         return None
     there = batch.atoms_slice(reference)
     positions = batch.stages[_RELAXED].arrays["positions"][there]
     sites = positions[~batch.is_host[there]]
-    return sites if np.isfinite(sites).all() else None
+    return np.linalg.solve(true.T, sites.T).T @ ours if np.isfinite(sites).all() else None
 
 
 def _own_file(path: Path) -> Markup:
@@ -142,7 +146,8 @@ def _json(content: Any) -> Markup:
 def _number(value: float | None, digits: int = 3) -> str:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return "–"
-    return f"{value:.{digits}f}".replace("-", "−")
+    text = f"{value:.{digits}f}"
+    return text.lstrip("-") if float(text) == 0 else text.replace("-", "−")
 
 
 def _percent(value: float | None) -> str:

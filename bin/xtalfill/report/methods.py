@@ -41,8 +41,8 @@ def methods_paragraph(provenance: dict[str, Any], evaluation: dict[str, Any]) ->
     counts = provenance["counts"]
     sentences = [
         Sentence(
-            f"{counts['structures_checked']} of {counts['structures_in']} structures were restored "
-            f"with xtalfill {provenance['xtalfill']}, a Nextflow pipeline",
+            f"{counts['structures_restored']} of {counts['structures_in']} structures were "
+            f"restored with xtalfill {provenance['xtalfill']}, a Nextflow pipeline",
             ("ditommaso2017", "larsen2017"),
         )
     ]

@@ -28,7 +28,7 @@
       const values = traces.flatMap((trace) => trace[name]).filter((value) => value !== null);
       return Math.max(Math.max(...values) - Math.min(...values), 0.01);
     });
-    const scale = 1.45 / Math.hypot(...extent);
+    const scale = 1.35 / Math.hypot(...extent);
     return { x: scale * extent[0], y: scale * extent[1], z: scale * extent[2] };
   };
   const showView = (node) => {
