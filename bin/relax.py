@@ -3,6 +3,7 @@
 
 import argparse
 import time
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from xtalfill.errors import run_command
@@ -25,13 +26,18 @@ def main() -> None:
     args = parser.parse_args()
     begin = time.monotonic()
 
+    import torch
+
     from xtalfill.batch import read_batch, write_batch
     from xtalfill.record import count_statuses, write_record
     from xtalfill.relax.potentials import load_potential
     from xtalfill.relax.stage import Settings, relax_batch
 
+    torch.set_num_threads(1)  # each group of crystals has one of --threads to itself
     names = ("sites_fmax", "sites_max_steps", "fmax", "max_steps", "max_atoms_per_batch", "threads")
     settings = Settings(**{name: getattr(args, name) for name in names})
+    if args.device == "cuda":
+        settings = replace(settings, threads=1)
     batch = read_batch(args.batch)
     potential = load_potential(args.mlip, device=args.device)
     relax_batch(batch, potential, settings, device=args.device)
@@ -41,7 +47,7 @@ def main() -> None:
         stage="relax",
         batch=args.batch.name,
         seconds=time.monotonic() - begin,
-        parameters={"mlip": args.mlip, "device": args.device, **vars(settings)},
+        parameters={"mlip": args.mlip, "device": args.device, **asdict(settings)},
         counts=count_statuses(batch.status),
         weights=potential.weights,
     )

@@ -7,7 +7,7 @@ count and verdict. One that is done leaves the batch and the next one waiting ta
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -176,30 +176,35 @@ class InFlight:
     def _evaluate_all(
         self, active: Sequence[_Run], pool: ThreadPoolExecutor
     ) -> list[Evaluation | str]:
-        found: list[Evaluation | str | None] = [run.start for run in active]
-        for run in active:
-            run.start = None
-        todo = [index for index, known in enumerate(found) if known is None]
-        groups = self._pack([active[index] for index in todo])
-        results = pool.map(self._evaluate, groups)
-        flat = [one for group in results for one in group]
-        for index, one in zip(todo, flat, strict=True):
-            found[index] = one
-        return [one for one in found if one is not None]
+        found: dict[int, Evaluation | str] = {}
+        for index, run in enumerate(active):
+            if run.start is not None:
+                found[index], run.start = run.start, None
+        todo = [index for index in range(len(active)) if index not in found]
+        groups = self._pack({index: active[index].n_atoms for index in todo})
+        crystals = [[active[index].crystal for index in group] for group in groups]
+        for group, results in zip(groups, pool.map(self._evaluate, crystals), strict=True):
+            found.update(zip(group, results, strict=True))
+        return [found[index] for index in range(len(active))]
 
-    def _pack(self, runs: Sequence[_Run]) -> list[list[Crystal]]:
-        """Split the runs, in order, into groups of at most `max_atoms`, one a thread or more."""
-        total = sum(run.n_atoms for run in runs)
-        target = min(self._max_atoms, -(-total // self._threads))
-        groups: list[list[Crystal]] = []
-        room = 0
-        for run in runs:
-            if not groups or run.n_atoms > room:
-                groups.append([])
-                room = target
-            groups[-1].append(run.crystal)
-            room -= run.n_atoms
-        return groups
+    def _pack(self, sizes: Mapping[int, int]) -> list[list[int]]:
+        """Deal crystals, by index, into groups of at most `max_atoms`, about equally large.
+
+        There is at least one group a thread, as far as there are crystals.
+        """
+        n_groups = min(len(sizes), self._threads)
+        while n_groups:
+            groups: list[list[int]] = [[] for _ in range(n_groups)]
+            loads = [0] * n_groups
+            for index in sorted(sizes, key=lambda i: -sizes[i]):
+                lightest = loads.index(min(loads))
+                groups[lightest].append(index)
+                loads[lightest] += sizes[index]
+            crowded = zip(groups, loads, strict=True)
+            if not any(len(g) > 1 and load > self._max_atoms for g, load in crowded):
+                return groups
+            n_groups += 1
+        return []
 
     def _evaluate(self, crystals: list[Crystal]) -> list[Evaluation | str]:
         """Evaluate a group; when that fails, halve it until the culprit stands alone."""

@@ -9,6 +9,7 @@ when they are opened, so use only those you trust.
 from __future__ import annotations
 
 import warnings
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,6 +33,17 @@ from xtalfill.relax.crystal import (
 
 SEVENNET_NAMES = ("7net-0", "7net-l3i5")
 NEQUIP_SUFFIXES = (".nequip.zip", ".nequip.pt2")
+
+# What nequip and torch raise for a file that is damaged, foreign or of another version.
+_UNREADABLE = (
+    AssertionError,
+    ImportError,
+    KeyError,
+    OSError,
+    RuntimeError,
+    ValueError,
+    zipfile.BadZipFile,
+)
 
 
 def load_potential(mlip: str, *, device: str) -> Potential:
@@ -217,7 +229,7 @@ class NequipPotential:
                 chemical_species_to_atom_type_map=True,
                 neighborlist_backend="matscipy",
             )
-        except (RuntimeError, ValueError, KeyError, OSError, AssertionError) as error:
+        except _UNREADABLE as error:
             reason = " ".join(str(error).split())[:200]
             how = "compile with --target batch" if compiled else "package with nequip-package"
             raise ConfigError(f"mlip '{path}' cannot be loaded ({reason}); {how}") from error

@@ -1,0 +1,82 @@
+"""A pair potential with exact forces, behind the interface of the pretrained ones."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.calculator import Calculator, all_changes
+from matscipy.neighbours import neighbour_list
+from xtalfill.relax.crystal import Crystal, Evaluation
+
+CUTOFF = 5.0
+WELL, DISTANCE = 0.3, 1.9  # eV, Angstrom
+
+
+class MorsePotential:
+    """Morse pairs, shifted so that energy and force end at the cut-off; finite everywhere."""
+
+    name = "morse"
+    elements = frozenset(range(1, 20))
+    weights = {"morse": "0" * 64}
+    packages = ("numpy",)
+
+    def __init__(self) -> None:
+        self.calls: list[list[int]] = []
+
+    def evaluate(self, crystals: Sequence[Crystal]) -> list[Evaluation]:
+        """Return energy and forces of each crystal, and remember the sizes."""
+        self.calls.append([len(crystal.numbers) for crystal in crystals])
+        return [morse(crystal) for crystal in crystals]
+
+
+def morse(crystal: Crystal) -> Evaluation:
+    """Return the energy and forces of Morse pairs."""
+    i, d, vector = neighbour_list(
+        "idD",
+        positions=crystal.positions,
+        cell=crystal.cell,
+        pbc=np.ones(3, dtype=bool),
+        cutoff=CUTOFF,
+    )
+
+    def pair(r: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        e = np.exp(-1.5 * (r - DISTANCE))
+        return WELL * (e * e - 2 * e), WELL * 3.0 * (e - e * e)
+
+    energy, slope = pair(d)
+    energy_end, slope_end = pair(np.array(CUTOFF))
+    energy = energy - energy_end - slope_end * (d - CUTOFF)
+    pull = ((slope - slope_end) / d)[:, None] * vector
+    forces = np.zeros_like(crystal.positions)
+    np.add.at(forces, i, pull)
+    return Evaluation(float(energy.sum() / 2), forces)
+
+
+class MorseCalculator(Calculator):
+    """The same for ASE."""
+
+    implemented_properties = ["energy", "forces"]
+
+    def calculate(self, atoms=None, properties=None, system_changes=all_changes) -> None:
+        """Evaluate `atoms`."""
+        super().calculate(atoms, properties, system_changes)
+        found = morse(Crystal(atoms.numbers, atoms.positions, np.array(atoms.cell)))
+        self.results = {"energy": found.energy, "forces": found.forces}
+
+
+def crystals(n: int, *, seed: int = 0) -> list[tuple[Crystal, np.ndarray]]:
+    """Return n random crystals of 4 to 9 atoms with their free sites (the last one to three)."""
+    rng = np.random.default_rng(seed)
+    made = []
+    for _ in range(n):
+        n_atoms = int(rng.integers(4, 10))
+        cell = np.eye(3) * (2.0 * n_atoms ** (1 / 3) + 0.6) + rng.normal(scale=0.2, size=(3, 3))
+        positions = rng.random((n_atoms, 3)) @ cell
+        free = np.arange(n_atoms) >= n_atoms - int(rng.integers(1, 4))
+        made.append((Crystal(rng.integers(1, 9, n_atoms), positions, cell), free))
+    return made
+
+
+def as_atoms(crystal: Crystal) -> Atoms:
+    """Return the crystal as ASE atoms."""
+    return Atoms(crystal.numbers, crystal.positions, cell=crystal.cell, pbc=True)

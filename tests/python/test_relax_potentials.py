@@ -1,0 +1,288 @@
+"""The pretrained potentials: exact against their own packages, honest about what is missing."""
+
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import ase.io
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+from ase.build import bulk
+from ase.calculators.emt import EMT
+from ase.constraints import FixAtoms
+from ase.optimize import FIRE
+from e3nn import o3
+from xtalfill.errors import ConfigError
+from xtalfill.relax.convolution import EdgeConvolution, fuse_nequip, fused
+from xtalfill.relax.crystal import Crystal
+from xtalfill.relax.inflight import InFlight, Job
+from xtalfill.relax.potentials import NequipPotential, SevenNetPotential, load_potential
+
+
+def crystal_of(atoms: Atoms) -> Crystal:
+    return Crystal(atoms.numbers, atoms.positions, np.array(atoms.cell))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Keep torch from waiting for cores that others use."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def sevennet() -> SevenNetPotential:
+    """Return 7net-0."""
+    return load_potential("7net-0", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def calculator():
+    """Return sevenn's own calculator for 7net-0, which never sees our kernels."""
+    from sevenn.calculator import SevenNetCalculator
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return SevenNetCalculator("7net-0", device="cpu")
+
+
+@pytest.fixture
+def some_atoms(brucite: Atoms) -> list[Atoms]:
+    """Return three small crystals away from their minima; one has a skew cell."""
+    salt = bulk("LiH", "rocksalt", a=4.0)
+    skew = Atoms("AlH", [[0, 0, 0], [1.6, 0.1, 0.2]], cell=[[3, 0, 0], [1, 3, 0], [0, 1, 4]])
+    skew.pbc = True
+    some = [brucite.copy(), salt, skew]
+    for k, atoms in enumerate(some):
+        atoms.rattle(0.1, seed=k)
+    return some
+
+
+def test_energies_and_forces_are_those_of_the_calculator(sevennet, calculator, some_atoms):
+    found = sevennet.evaluate([crystal_of(atoms) for atoms in some_atoms])
+    for atoms, one in zip(some_atoms, found, strict=True):
+        atoms.calc = calculator
+        per_atom = (one.energy - atoms.get_potential_energy()) / len(atoms)
+        assert abs(per_atom) < 1e-5
+        np.testing.assert_allclose(one.forces, atoms.get_forces(), atol=2e-4)
+
+
+def test_forces_are_the_gradient_of_the_energy(sevennet, some_atoms):
+    crystal = crystal_of(some_atoms[0])
+    moves = [(0, 2), (3, 0), (4, 1)]
+    moved = []
+    for atom, axis in moves:
+        for sign in (1, -1):
+            positions = crystal.positions.copy()
+            positions[atom, axis] += sign * 0.01
+            moved.append(Crystal(crystal.numbers, positions, crystal.cell))
+    *found, here = sevennet.evaluate([*moved, crystal])
+    for k, (atom, axis) in enumerate(moves):
+        slope = (found[2 * k].energy - found[2 * k + 1].energy) / 0.02
+        assert -slope == pytest.approx(here.forces[atom, axis], abs=5e-3, rel=5e-3)
+
+
+def test_relaxes_as_ase_does_with_the_same_potential(sevennet, calculator, brucite):
+    start = brucite.copy()
+    start.positions[3:] += [[0.15, 0.0, 0.05], [0.0, -0.1, 0.0]]
+    free = start.numbers == 1
+    job = Job(crystal_of(start), free)
+    other = Job(crystal_of(bulk("LiH", "rocksalt", a=4.0)), np.array([False, True]))
+    driver = InFlight(sevennet, max_atoms=50)
+    ours = driver.relax([other, job], fmax=0.05, max_steps=12)[1]
+    atoms = start.copy()
+    atoms.calc = calculator
+    atoms.set_constraint(FixAtoms(mask=~free))
+    optimizer = FIRE(atoms, logfile=None)
+    assert optimizer.run(fmax=0.05, steps=12) == ours.converged
+    assert ours.n_steps == optimizer.nsteps
+    assert abs(ours.evaluation.energy - atoms.get_potential_energy()) < 1e-3
+    assert np.abs(ours.positions - atoms.positions).max() < 0.02
+    assert ours.positions[~free].tobytes() == start.positions[~free].tobytes()
+
+
+def test_one_sick_crystal_leaves_the_others_alone(sevennet, brucite):
+    healthy = crystal_of(brucite)
+    sick = Crystal(healthy.numbers, healthy.positions.copy(), healthy.cell)
+    sick.positions[4] = sick.positions[3]  # two atoms in one place have no direction
+    first, _, last = sevennet.evaluate([healthy, sick, healthy])
+    alone = sevennet.evaluate([healthy])[0]
+    for one in (first, last):
+        assert one.energy == pytest.approx(alone.energy, abs=1e-4)
+        np.testing.assert_allclose(one.forces, alone.forces, atol=1e-4)
+
+
+def test_atoms_out_of_reach_of_each_other(sevennet):
+    lonely = Crystal(np.array([1]), np.zeros((1, 3)), np.eye(3) * 20.0)
+    found = sevennet.evaluate([lonely])[0]
+    assert np.isfinite(found.energy)
+    assert not found.forces.any()
+
+
+def test_knows_its_elements_and_weights(sevennet):
+    assert {1, 8, 26, 94} <= sevennet.elements
+    assert not {0, 85, 110} & sevennet.elements
+    assert len(sevennet.weights["7net-0"]) == 64
+
+
+@pytest.mark.parametrize(
+    ("mlip", "says"),
+    [
+        ("mace", "mlip 'mace' is unknown; possible are 7net-0, 7net-l3i5 or"),
+        ("7net-omni", "unknown"),  # sevenn would download it
+        ("no/where.nequip.zip", "there is no file 'no/where.nequip.zip'"),
+        ("checkpoint.pth", "unknown"),  # a pickle
+    ],
+)
+def test_what_is_not_there_is_one_clear_line(mlip, says):
+    with pytest.raises(ConfigError) as caught:
+        load_potential(mlip, device="cpu")
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("suffix", [".nequip.zip", ".nequip.pt2"])
+def test_a_damaged_model_file_is_one_clear_line(tmp_path: Path, suffix):
+    path = tmp_path / f"broken{suffix}"
+    path.write_bytes(b"not a model")
+    with pytest.raises(ConfigError, match="cannot be loaded") as caught:
+        load_potential(str(path), device="cpu")
+    assert "\n" not in str(caught.value)
+
+
+def test_no_silent_fallback_from_the_gpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ConfigError, match="torch sees no GPU"):
+        load_potential("7net-0", device="cuda")
+    with pytest.raises(ConfigError, match="unknown"):
+        load_potential("7net-0", device="tpu")
+
+
+def product(x: str, y: str, *, lmax: int) -> o3.TensorProduct:
+    """Return the tensor product of a NequIP convolution."""
+    irreps_x, irreps_y = o3.Irreps(x), o3.Irreps(y)
+    mid, instructions = [], []
+    for i, (mul, ir_x) in enumerate(irreps_x):
+        for j, (_, ir_y) in enumerate(irreps_y):
+            for ir in ir_x * ir_y:
+                if ir.l <= lmax:
+                    instructions.append((i, j, len(mid), "uvu", True))
+                    mid.append((mul, ir))
+    return o3.TensorProduct(
+        irreps_x, irreps_y, mid, instructions, shared_weights=False, internal_weights=False
+    )
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(
+    ("x", "y", "lmax"),
+    [
+        ("8x0e", "0e+1o+2e", 2),
+        ("16x0e+8x1o+4x2e", "0e+1o+2e", 2),
+        ("5x0e+3x0o+7x1o+2x1e+3x2e+2x3o", "0e+1o+2e+3o", 3),  # multiplicities of no power of two
+    ],
+)
+def test_the_fused_convolution_is_that_of_e3nn(x, y, lmax, dtype):
+    e3nn_product = product(x, y, lmax=lmax).to(dtype)
+    convolution = fused(e3nn_product)
+    assert isinstance(convolution, EdgeConvolution)
+    generator = torch.Generator().manual_seed(0)
+
+    def draw(*shape: int) -> torch.Tensor:
+        return torch.randn(shape, generator=generator, dtype=dtype).requires_grad_()
+
+    n_atoms, n_edges = 7, 40
+    inputs = (
+        draw(n_atoms, e3nn_product.irreps_in1.dim),
+        draw(n_edges, e3nn_product.irreps_in2.dim),
+        draw(n_edges, e3nn_product.weight_numel),
+    )
+    src, dst = torch.randint(n_atoms, (2, n_edges), generator=generator)
+    messages = e3nn_product(inputs[0][src], *inputs[1:])
+    expected = torch.zeros(n_atoms, messages.shape[1], dtype=dtype).index_add(0, dst, messages)
+    found = convolution(*inputs, src, dst)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    pull = torch.randn(expected.shape, generator=generator, dtype=dtype)
+    for ours, theirs in zip(
+        torch.autograd.grad((found * pull).sum(), inputs),
+        torch.autograd.grad((expected * pull).sum(), inputs),
+        strict=True,
+    ):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_a_product_of_another_kind_stays_as_it_is():
+    full = o3.FullyConnectedTensorProduct("4x0e+2x1o", "0e+1o", "4x0e+2x1o")
+    assert fused(full) is None
+    assert fused(product("2x0e+2x4e", "0e+4e", lmax=4)) is None
+
+
+def test_a_nequip_model_is_fused_to_the_same_numbers():
+    from nequip.data import AtomicDataDict, from_ase
+    from nequip.data.transforms import ChemicalSpeciesToAtomTypeMapper, NeighborListTransform
+    from nequip.model import NequIPGNNModel
+
+    model = NequIPGNNModel(
+        seed=1, model_dtype="float32", type_names=["H", "Al"], r_max=4.0, num_layers=2, l_max=2,
+        num_features=8, radial_mlp_depth=1, radial_mlp_width=8, avg_num_neighbors=20.0,
+    ).eval()  # fmt: skip
+    atoms = bulk("Al", cubic=True) + Atoms("H", [[2.0, 0.1, 0.1]])
+    atoms.rattle(0.1, seed=0)
+
+    def run() -> tuple[float, np.ndarray]:
+        data = from_ase(atoms)
+        data = ChemicalSpeciesToAtomTypeMapper(["H", "Al"])(data)
+        out = model(NeighborListTransform(r_max=4.0)(data))
+        energy = out[AtomicDataDict.TOTAL_ENERGY_KEY].item()
+        return energy, out[AtomicDataDict.FORCE_KEY].detach().numpy()
+
+    before = run()
+    assert fuse_nequip(model) == 2
+    after = run()
+    assert after[0] == pytest.approx(before[0], abs=1e-5)
+    np.testing.assert_allclose(after[1], before[1], atol=1e-5)
+
+
+NEQUIP_CONFIG = Path(__file__).parent / "data" / "nequip_tiny.yaml"
+
+
+@pytest.mark.slow
+def test_a_packaged_nequip_model_relaxes(tmp_path: Path):
+    frames = []
+    for seed in range(12):
+        atoms = bulk("Al", cubic=True) + Atoms("H", [[2.0, 0.1, 0.1]])
+        atoms.rattle(0.08, seed=seed)
+        atoms.calc = EMT()
+        atoms.get_forces()
+        frames.append(atoms)
+    ase.io.write(tmp_path / "frames.xyz", frames)
+    bin_folder = Path(sys.executable).parent
+    config = ["-cp", str(NEQUIP_CONFIG.parent), "-cn", NEQUIP_CONFIG.stem]
+    folders = [f"hydra.run.dir={tmp_path}/run", f"+frames={tmp_path}/frames.xyz"]
+    for command in (
+        [bin_folder / "nequip-train", *config, *folders],
+        [bin_folder / "nequip-package", "build", "run/last.ckpt", "tiny.nequip.zip"],
+    ):
+        subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, timeout=300)
+    from nequip.integrations.ase import NequIPCalculator
+
+    path = str(tmp_path / "tiny.nequip.zip")
+    potential = load_potential(path, device="cpu")
+    assert isinstance(potential, NequipPotential)
+    assert potential.elements == {1, 13}
+    found = potential.evaluate([crystal_of(atoms) for atoms in frames[:3]])
+    calc = NequIPCalculator._from_saved_model(
+        path, device="cpu", chemical_species_to_atom_type_map=True
+    )
+    for atoms, one in zip(frames, found, strict=False):
+        atoms.calc = calc
+        assert abs(one.energy - atoms.get_potential_energy()) / len(atoms) < 1e-5
+        np.testing.assert_allclose(one.forces, atoms.get_forces(), atol=1e-4)
+    job = Job(crystal_of(frames[0]), frames[0].numbers == 1)
+    relaxed = InFlight(potential, max_atoms=50).relax([job], fmax=0.5, max_steps=5)[0]
+    assert relaxed.error == ""

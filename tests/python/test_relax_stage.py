@@ -1,0 +1,212 @@
+"""RELAX on a batch: what it adds, what it leaves alone, how failures show."""
+
+import io
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from analytic_potential import MorsePotential, crystals, morse
+from xtalfill.batch import Batch, Stage, content_sha256
+from xtalfill.errors import ConfigError, InputError
+from xtalfill.relax.crystal import Crystal
+from xtalfill.relax.stage import Settings, nearest_distance, relax_batch
+
+SETTINGS = Settings(
+    sites_fmax=0.05, sites_max_steps=300, fmax=0.05, max_steps=400, max_atoms_per_batch=60
+)
+
+
+def make_batch(n: int = 5) -> Batch:
+    """Return a batch of n proposals and one reference, which has the id of the first."""
+    some = crystals(n, seed=1)
+    some.append(some[0])
+    counts = [len(crystal.numbers) for crystal, _ in some]
+    filled = np.concatenate([free for _, free in some])
+    proposed = np.concatenate([crystal.positions for crystal, _ in some])
+    known = np.repeat([*[False] * n, True], counts)
+    return Batch(
+        positions=np.where((filled & ~known)[:, None], np.nan, proposed),
+        atomic_numbers=np.concatenate([crystal.numbers for crystal, _ in some]),
+        system_idx=np.repeat(np.arange(n + 1), counts),
+        is_host=~filled,
+        cell=np.stack([crystal.cell for crystal, _ in some]),
+        id=[f"c{k}" for k in range(n)] + ["c0"],
+        method=["host"] * n + ["reference"],
+        sample=[0] * (n + 1),
+        seed=[42] * (n + 1),
+        status=["ok"] * (n + 1),
+        message=[""] * (n + 1),
+        stages={"inpaint": Stage({"positions": proposed}, {"model": "none"})},
+    )
+
+
+def relax(batch: Batch, settings: Settings = SETTINGS, potential=None, **more) -> Batch:
+    relax_batch(batch, potential or MorsePotential(), settings, progress=io.StringIO(), **more)
+    batch.validate()
+    return batch
+
+
+def test_both_steps_are_added_and_everything_converges():
+    batch = relax(make_batch())
+    assert list(batch.stages) == ["inpaint", "relax_sites", "relax_positions"]
+    for name in ("relax_sites", "relax_positions"):
+        arrays = batch.stages[name].arrays
+        assert set(arrays) == {"positions", "energy", "forces", "fmax", "n_steps", "converged"}
+        assert arrays["converged"].all()
+        assert (arrays["fmax"] < 0.05).all()
+        for index in range(batch.n_systems):
+            here = batch.atoms_slice(index)
+            at_the_end = Crystal(
+                batch.atomic_numbers[here], arrays["positions"][here], batch.cell[index]
+            )
+            assert arrays["energy"][index] == pytest.approx(morse(at_the_end).energy, abs=1e-9)
+            np.testing.assert_allclose(arrays["forces"][here], morse(at_the_end).forces, atol=1e-9)
+    assert (batch.status == "ok").all()
+    assert (batch.message == "").all()
+
+
+def test_the_host_moves_in_the_second_step_only():
+    batch = relax(make_batch())
+    before = batch.stages["inpaint"].arrays["positions"]
+    sites = batch.stages["relax_sites"].arrays["positions"]
+    full = batch.stages["relax_positions"].arrays["positions"]
+    host = batch.is_host
+    assert sites[host].tobytes() == before[host].tobytes()
+    assert (np.linalg.norm(sites - before, axis=1)[~host] > 0).all()
+    assert np.abs(full[host] - before[host]).max() > 1e-3
+
+
+def test_the_full_step_goes_on_where_the_sites_ended_and_lowers_the_energy():
+    batch = relax(make_batch())
+    sites = batch.stages["relax_sites"].arrays["energy"]
+    assert (batch.stages["relax_positions"].arrays["energy"] <= sites + 1e-9).all()
+    only_sites = relax(make_batch(), replace(SETTINGS, max_steps=0))
+    assert only_sites.stages["relax_positions"].arrays["energy"].tolist() == sites.tolist()
+
+
+def test_the_reference_is_relaxed_as_a_candidate_is():
+    batch = make_batch()
+    reference = batch.reference_of("c0")
+    relax(batch)
+    energy = batch.stages["relax_positions"].arrays["energy"]
+    assert energy[reference] == energy[0]  # it was made with the positions of candidate 0
+
+
+def test_equal_calls_give_equal_bits_in_any_packing():
+    first, second = relax(make_batch()), relax(make_batch())
+    assert content_sha256(first) == content_sha256(second)
+    packed = relax(make_batch(), replace(SETTINGS, max_atoms_per_batch=1, threads=2))
+    for name in ("relax_sites", "relax_positions"):
+        one, other = first.stages[name].arrays, packed.stages[name].arrays
+        assert one["positions"].tobytes() == other["positions"].tobytes()
+
+
+def test_parameters_are_plain_json_without_times_or_machines():
+    batch = relax(make_batch())
+    attrs = batch.stages["relax_positions"].attrs
+    assert json.loads(json.dumps(attrs)) == attrs
+    assert (attrs["fmax"], attrs["max_steps"]) == (0.05, 400)
+    assert attrs["weights"] == {"morse": "0" * 64}
+    assert attrs["versions"]["numpy"] == np.__version__
+
+
+def test_failed_systems_are_skipped_and_keep_their_message():
+    batch = make_batch()
+    batch.fail(1, "inpaint: it rained")
+    relax(batch)
+    here = batch.atoms_slice(1)
+    for name in ("relax_sites", "relax_positions"):
+        arrays = batch.stages[name].arrays
+        assert np.isnan(arrays["positions"][here]).all()
+        assert np.isnan(arrays["energy"][1])
+        assert np.isnan(arrays["fmax"][1])
+        assert (arrays["n_steps"][1], arrays["converged"][1]) == (0, False)
+    assert (batch.status[1], batch.message[1]) == ("failed", "inpaint: it rained")
+    assert batch.status.tolist().count("ok") == batch.n_systems - 1
+
+
+def test_unknown_elements_and_broken_proposals_fail_with_a_message():
+    batch = make_batch()
+    batch.atomic_numbers[batch.atoms_slice(2)] = 92
+    batch.stages["inpaint"].arrays["positions"][batch.atoms_slice(3).start] = np.nan
+    relax(batch)
+    assert batch.message[2] == "relax_sites: morse does not know U"
+    assert batch.message[3] == "relax_sites: the proposed positions are not finite"
+    assert batch.status.tolist() == ["ok", "ok", "failed", "failed", "ok", "ok"]
+
+
+def test_not_converged_is_said_and_the_energy_kept():
+    batch = relax(make_batch(), replace(SETTINGS, max_steps=2))
+    late = batch.status == "unconverged"
+    assert late.any()
+    assert np.isfinite(batch.stages["relax_positions"].arrays["energy"][late]).all()
+    assert batch.message[late][0].startswith("relax_positions: not converged in 2 steps, fmax ")
+    assert batch.message[late][0].endswith(" eV/Å")
+
+
+def test_sites_not_converged_is_no_failure():
+    batch = relax(make_batch(), replace(SETTINGS, sites_max_steps=1))
+    assert not batch.stages["relax_sites"].arrays["converged"].all()
+    assert (batch.status == "ok").all()
+
+
+def test_all_failed_still_gives_both_stages():
+    batch = make_batch()
+    batch.status[:] = "failed"
+    relax(batch)
+    assert np.isnan(batch.stages["relax_positions"].arrays["energy"]).all()
+
+
+class Hole(MorsePotential):
+    """Has no repulsion: everything falls into one point, as in a hole of a learnt potential."""
+
+    def evaluate(self, crystals):
+        return [replace(one, forces=one.forces * 0.0) for one in super().evaluate(crystals)]
+
+
+def test_a_collapsed_crystal_is_no_result():
+    batch = make_batch()
+    positions = batch.stages["inpaint"].arrays["positions"]
+    here = batch.atoms_slice(0)
+    positions[here.stop - 1] = positions[here.start] + [0.2, 0.0, 0.0]
+    relax(batch, potential=Hole())
+    assert batch.status[0] == "failed"
+    assert batch.message[0].startswith("relax_positions: two atoms collapsed to 0.20 Å")
+    assert np.isfinite(batch.stages["relax_positions"].arrays["energy"][0])
+
+
+def test_nearest_distance_looks_across_the_boundary():
+    cell = np.eye(3) * 5.0
+    assert nearest_distance(np.array([[0.1, 0, 0], [4.8, 0, 0]]), cell) == pytest.approx(0.3)
+    assert nearest_distance(np.array([[0.1, 0, 0], [2.5, 0, 0]]), cell) == np.inf
+    assert nearest_distance(np.zeros((1, 3)), np.diag([5.0, 5.0, 0.4])) == pytest.approx(0.4)
+
+
+def test_progress_says_how_far_it_is():
+    text = io.StringIO()
+    batch = make_batch()
+    batch.atomic_numbers[batch.atoms_slice(2)] = 92
+    relax_batch(batch, MorsePotential(), SETTINGS, progress=text, progress_seconds=0.0)
+    lines = text.getvalue().splitlines()
+    assert lines[0].startswith("relax_sites: 1/5 done, 0 failed, ETA ")
+    assert any(line.startswith("relax_positions: 5/5 done, 0 failed, ") for line in lines)
+    quiet = io.StringIO()
+    relax_batch(make_batch(), MorsePotential(), SETTINGS, progress=quiet, progress_seconds=1e6)
+    assert len(quiet.getvalue().splitlines()) == 2
+
+
+def test_a_batch_without_proposals_is_refused():
+    batch = make_batch()
+    del batch.stages["inpaint"]
+    with pytest.raises(InputError, match="no stage 'inpaint'"):
+        relax(batch)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("fmax", 0.0), ("sites_fmax", float("nan")), ("max_steps", -1), ("max_atoms_per_batch", 0)],
+)
+def test_settings_that_make_no_sense_are_refused(name, value):
+    with pytest.raises(ConfigError, match=f"^{name} is "):
+        replace(SETTINGS, **{name: value})
