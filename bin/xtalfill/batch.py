@@ -55,6 +55,17 @@ _DTYPES: dict[str, Any] = {
     "sample": np.int32,
     "seed": np.int64,
 }
+# What h5py raises on a damaged file: a lost object has no dtype, a size may be absurd.
+_DAMAGE: tuple[type[Exception], ...] = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 _TEXT_FIELDS = ("id", "method", "status", "message")
 
 
@@ -289,12 +300,15 @@ def read_batch(path: str | Path) -> Batch:
                 )
                 for name in json.loads(file.attrs["stages"])
             }
-    except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
+    except _DAMAGE as error:
         reason = " ".join(str(error).split())
         raise InputError(
             f"{path}: not a readable batch ({reason}); run the stage that writes it again"
         ) from error
-    batch = Batch(**fields, stages=stages)
+    try:
+        batch = Batch(**fields, stages=stages)
+    except (InputError, ValueError, TypeError) as error:
+        raise InputError(f"{path}: {error}; run the stage that writes it again") from error
     if content_sha256(batch) != stored:
         raise InputError(f"{path}: checksum does not agree, the file is damaged; write it again")
     return batch
