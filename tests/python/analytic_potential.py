@@ -1,11 +1,13 @@
 """A pair potential with exact forces, behind the interface of the pretrained ones."""
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 from matscipy.neighbours import neighbour_list
+
 from xtalfill.relax.crystal import Crystal, Evaluation
 
 CUTOFF = 5.0
@@ -17,10 +19,10 @@ class MorsePotential:
 
     name = "morse"
     elements = frozenset(range(1, 20))
-    weights = {"morse": "0" * 64}
-    packages = ("numpy",)
+    packages: tuple[str, ...] = ("numpy",)
 
     def __init__(self) -> None:
+        self.weights = {"morse": "0" * 64}
         self.calls: list[list[int]] = []
 
     def evaluate(self, crystals: Sequence[Crystal]) -> list[Evaluation]:
@@ -55,9 +57,14 @@ def morse(crystal: Crystal) -> Evaluation:
 class MorseCalculator(Calculator):
     """The same for ASE."""
 
-    implemented_properties = ["energy", "forces"]
+    implemented_properties: ClassVar[list[str]] = ["energy", "forces"]
 
-    def calculate(self, atoms=None, properties=None, system_changes=all_changes) -> None:
+    def calculate(
+        self,
+        atoms: Atoms | None = None,
+        properties: list[str] | None = None,
+        system_changes: list[str] = all_changes,
+    ) -> None:
         """Evaluate `atoms`."""
         super().calculate(atoms, properties, system_changes)
         found = morse(Crystal(atoms.numbers, atoms.positions, np.array(atoms.cell)))

@@ -1,22 +1,38 @@
 """The optimiser and the batch it runs in, on a potential that costs nothing."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
-from analytic_potential import MorseCalculator, MorsePotential, as_atoms, crystals, morse
 from ase.constraints import FixAtoms
 from ase.optimize import FIRE
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from xtalfill.relax.crystal import Crystal, Evaluation, EvaluationError, MemoryShortageError
+
+from analytic_potential import MorseCalculator, MorsePotential, as_atoms, crystals, morse
+from xtalfill.relax.crystal import (
+    Crystal,
+    Evaluation,
+    EvaluationError,
+    MemoryShortageError,
+    Potential,
+)
 from xtalfill.relax.fire import MAX_STEP, Fire
 from xtalfill.relax.inflight import InFlight, Job, Relaxed
 
 FMAX = 0.02
 
 
-def relax(jobs: Sequence[Job], potential=None, *, max_steps=400, max_atoms=40, threads=1, **more):
+def relax(
+    jobs: Sequence[Job],
+    potential: Potential | None = None,
+    *,
+    max_steps: int = 400,
+    max_atoms: int = 40,
+    threads: int = 1,
+    **more: Any,
+) -> list[Relaxed]:
     driver = InFlight(potential or MorsePotential(), max_atoms=max_atoms, threads=threads)
     return driver.relax(jobs, fmax=FMAX, max_steps=max_steps, **more)
 
@@ -34,7 +50,7 @@ def same_bits(a: Relaxed, b: Relaxed) -> bool:
     )
 
 
-def test_forces_of_the_test_potential_are_the_gradient():
+def test_forces_of_the_test_potential_are_the_gradient() -> None:
     crystal, _ = crystals(1)[0]
     found = morse(crystal).forces
     for atom, axis in ((0, 0), (2, 1), (3, 2)):
@@ -46,7 +62,7 @@ def test_forces_of_the_test_potential_are_the_gradient():
         assert -(energies[0] - energies[1]) / 2e-4 == pytest.approx(found[atom, axis], rel=1e-4)
 
 
-def test_follows_ase_fire_with_fixed_atoms():
+def test_follows_ase_fire_with_fixed_atoms() -> None:
     some = jobs(8)
     for job, ours in zip(some, relax(some), strict=True):
         atoms = as_atoms(job.crystal)
@@ -59,14 +75,14 @@ def test_follows_ase_fire_with_fixed_atoms():
         np.testing.assert_allclose(ours.positions, atoms.positions, atol=1e-7)
 
 
-def test_fixed_sites_keep_their_bits():
+def test_fixed_sites_keep_their_bits() -> None:
     for job, relaxed in zip(jobs(12), relax(jobs(12)), strict=True):
         fixed = ~job.free
         assert relaxed.positions[fixed].tobytes() == job.crystal.positions[fixed].tobytes()
         assert (relaxed.positions[job.free] != job.crystal.positions[job.free]).any()
 
 
-def test_converged_means_no_free_force_reaches_the_threshold():
+def test_converged_means_no_free_force_reaches_the_threshold() -> None:
     for job, relaxed in zip(jobs(12), relax(jobs(12)), strict=True):
         at_the_end = Crystal(job.crystal.numbers, relaxed.positions, job.crystal.cell)
         largest = np.linalg.norm(morse(at_the_end).forces[job.free], axis=1).max()
@@ -77,14 +93,14 @@ def test_converged_means_no_free_force_reaches_the_threshold():
 
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("max_atoms", [1, 17, 1000])
-def test_a_batch_equals_its_crystals_alone(max_atoms, threads):
+def test_a_batch_equals_its_crystals_alone(max_atoms: int, threads: int) -> None:
     some = jobs(15)
     together = relax(some, max_atoms=max_atoms, threads=threads)
     alone = [relax([job])[0] for job in some]
     assert all(same_bits(a, b) for a, b in zip(together, alone, strict=True))
 
 
-def test_order_does_not_matter():
+def test_order_does_not_matter() -> None:
     some = jobs(10)
     shuffled = [7, 2, 9, 0, 4, 1, 8, 3, 6, 5]
     forwards = relax(some)
@@ -92,7 +108,7 @@ def test_order_does_not_matter():
     assert all(same_bits(forwards[k], one) for k, one in zip(shuffled, backwards, strict=True))
 
 
-def test_calls_stay_within_the_memory_and_shrink_as_crystals_converge():
+def test_calls_stay_within_the_memory_and_shrink_as_crystals_converge() -> None:
     potential = MorsePotential()
     some = jobs(20)
     results = relax(some, potential, max_atoms=25)
@@ -102,7 +118,7 @@ def test_calls_stay_within_the_memory_and_shrink_as_crystals_converge():
     assert sum(map(len, potential.calls)) == sum(one.n_steps + 1 for one in results)
 
 
-def test_a_known_start_is_not_evaluated_again():
+def test_a_known_start_is_not_evaluated_again() -> None:
     job = jobs(1)[0]
     potential = MorsePotential()
     known = Job(job.crystal, job.free, morse(job.crystal))
@@ -112,14 +128,14 @@ def test_a_known_start_is_not_evaluated_again():
 
 
 @pytest.mark.parametrize("max_steps", [0, 3])
-def test_steps_are_counted_for_each_crystal(max_steps):
+def test_steps_are_counted_for_each_crystal(max_steps: int) -> None:
     results = relax(jobs(9), max_steps=max_steps, max_atoms=12)
     assert [one.n_steps for one in results] == [max_steps] * 9
     assert not any(one.converged for one in results)
     assert all(np.isfinite(one.evaluation.energy) and one.fmax >= FMAX for one in results)
 
 
-def test_nothing_to_move_and_nothing_to_do():
+def test_nothing_to_move_and_nothing_to_do() -> None:
     job = jobs(1)[0]
     still = relax([Job(job.crystal, np.zeros_like(job.free))])[0]
     assert (still.converged, still.n_steps, still.fmax) == (True, 0, 0.0)
@@ -134,6 +150,7 @@ class Sick(MorsePotential):
         self.illness = illness
 
     def evaluate(self, crystals: Sequence[Crystal]) -> list[Evaluation]:
+        """Return the energies, as far as this potential can."""
         if self.illness == "raises" and any(c.numbers[0] == 18 for c in crystals):
             raise EvaluationError("no such atom")
         return [self._one(crystal) for crystal in crystals]
@@ -161,7 +178,7 @@ class Sick(MorsePotential):
         ("raises", "no such atom"),
     ],
 )
-def test_a_sick_crystal_fails_alone(illness, message):
+def test_a_sick_crystal_fails_alone(illness: str, message: str) -> None:
     some = jobs(9)
     some[4].crystal.numbers[0] = 18
     results = relax(some, Sick(illness))
@@ -177,13 +194,14 @@ class Small(MorsePotential):
     """Has memory for 20 atoms."""
 
     def evaluate(self, crystals: Sequence[Crystal]) -> list[Evaluation]:
+        """Return the energies, as far as this potential can."""
         found = super().evaluate(crystals)
         if sum(self.calls[-1]) > 20:
             raise MemoryShortageError("does not fit in memory")
         return found
 
 
-def test_out_of_memory_halves_the_batch_and_goes_on():
+def test_out_of_memory_halves_the_batch_and_goes_on() -> None:
     potential = Small()
     some = jobs(14)
     results = relax(some, potential, max_atoms=200)
@@ -193,7 +211,7 @@ def test_out_of_memory_halves_the_batch_and_goes_on():
     assert not any(too_large[-20:])
 
 
-def test_a_crystal_too_large_for_the_memory_fails_alone():
+def test_a_crystal_too_large_for_the_memory_fails_alone() -> None:
     big = Crystal(np.ones(27, int), np.random.default_rng(0).random((27, 3)) * 9, np.eye(3) * 9)
     some = [*jobs(3), Job(big, np.ones(27, bool))]
     results = relax(some, Small())
@@ -202,7 +220,7 @@ def test_a_crystal_too_large_for_the_memory_fails_alone():
 
 
 @pytest.mark.parametrize("distance", [0.05, 0.3, 0.5])
-def test_clashing_proposals_come_apart(distance):
+def test_clashing_proposals_come_apart(distance: float) -> None:
     crystal, _ = crystals(1, seed=3)[0]
     positions = crystal.positions.copy()
     positions[-1] = positions[0] + [distance, 0, 0]
@@ -218,7 +236,7 @@ def test_clashing_proposals_come_apart(distance):
     n_steps=st.integers(1, 30),
 )
 @settings(max_examples=50, deadline=None)
-def test_no_step_exceeds_the_cap(forces, n_steps):
+def test_no_step_exceeds_the_cap(forces: list[float], n_steps: int) -> None:
     fire = Fire(2)
     rng = np.random.default_rng(0)
     for _ in range(n_steps):
@@ -227,7 +245,7 @@ def test_no_step_exceeds_the_cap(forces, n_steps):
         assert np.linalg.norm(step) <= MAX_STEP * (1 + 1e-12)
 
 
-def test_every_result_is_reported_once():
+def test_every_result_is_reported_once() -> None:
     seen: list[Relaxed] = []
     results = relax(jobs(7), on_done=seen.append)
     assert sorted(map(id, seen)) == sorted(map(id, results))

@@ -11,10 +11,12 @@ import pytest
 import torch
 from ase import Atoms
 from ase.build import bulk
+from ase.calculators.calculator import Calculator
 from ase.calculators.emt import EMT
 from ase.constraints import FixAtoms
 from ase.optimize import FIRE
 from e3nn import o3
+
 from xtalfill.errors import ConfigError
 from xtalfill.relax.convolution import EdgeConvolution, fuse_nequip, fused
 from xtalfill.relax.crystal import Crystal
@@ -27,7 +29,7 @@ def crystal_of(atoms: Atoms) -> Crystal:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def one_thread():
+def one_thread() -> Iterator[None]:
     """Keep torch from waiting for cores that others use."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -42,7 +44,7 @@ def sevennet() -> SevenNetPotential:
 
 
 @pytest.fixture(scope="module")
-def calculator():
+def calculator() -> Calculator:
     """Return sevenn's own calculator for 7net-0, which never sees our kernels."""
     from sevenn.calculator import SevenNetCalculator
 
@@ -63,7 +65,9 @@ def some_atoms(brucite: Atoms) -> list[Atoms]:
     return some
 
 
-def test_energies_and_forces_are_those_of_the_calculator(sevennet, calculator, some_atoms):
+def test_energies_and_forces_are_those_of_the_calculator(
+    sevennet: SevenNetPotential, calculator: Calculator, some_atoms: list[Atoms]
+) -> None:
     found = sevennet.evaluate([crystal_of(atoms) for atoms in some_atoms])
     for atoms, one in zip(some_atoms, found, strict=True):
         atoms.calc = calculator
@@ -72,7 +76,9 @@ def test_energies_and_forces_are_those_of_the_calculator(sevennet, calculator, s
         np.testing.assert_allclose(one.forces, atoms.get_forces(), atol=2e-4)
 
 
-def test_forces_are_the_gradient_of_the_energy(sevennet, some_atoms):
+def test_forces_are_the_gradient_of_the_energy(
+    sevennet: SevenNetPotential, some_atoms: list[Atoms]
+) -> None:
     crystal = crystal_of(some_atoms[0])
     moves = [(0, 2), (3, 0), (4, 1)]
     moved = []
@@ -87,7 +93,9 @@ def test_forces_are_the_gradient_of_the_energy(sevennet, some_atoms):
         assert -slope == pytest.approx(here.forces[atom, axis], abs=5e-3, rel=5e-3)
 
 
-def test_relaxes_as_ase_does_with_the_same_potential(sevennet, calculator, brucite):
+def test_relaxes_as_ase_does_with_the_same_potential(
+    sevennet: SevenNetPotential, calculator: Calculator, brucite: Atoms
+) -> None:
     start = brucite.copy()
     start.positions[3:] += [[0.15, 0.0, 0.05], [0.0, -0.1, 0.0]]
     free = start.numbers == 1
@@ -106,7 +114,9 @@ def test_relaxes_as_ase_does_with_the_same_potential(sevennet, calculator, bruci
     assert ours.positions[~free].tobytes() == start.positions[~free].tobytes()
 
 
-def test_one_sick_crystal_leaves_the_others_alone(sevennet, brucite):
+def test_one_sick_crystal_leaves_the_others_alone(
+    sevennet: SevenNetPotential, brucite: Atoms
+) -> None:
     healthy = crystal_of(brucite)
     sick = Crystal(healthy.numbers, healthy.positions.copy(), healthy.cell)
     sick.positions[4] = sick.positions[3]  # two atoms in one place have no direction
@@ -117,14 +127,14 @@ def test_one_sick_crystal_leaves_the_others_alone(sevennet, brucite):
         np.testing.assert_allclose(one.forces, alone.forces, atol=1e-4)
 
 
-def test_atoms_out_of_reach_of_each_other(sevennet):
+def test_atoms_out_of_reach_of_each_other(sevennet: SevenNetPotential) -> None:
     lonely = Crystal(np.array([1]), np.zeros((1, 3)), np.eye(3) * 20.0)
     found = sevennet.evaluate([lonely])[0]
     assert np.isfinite(found.energy)
     assert not found.forces.any()
 
 
-def test_knows_its_elements_and_weights(sevennet):
+def test_knows_its_elements_and_weights(sevennet: SevenNetPotential) -> None:
     assert {1, 8, 26, 94} <= sevennet.elements
     assert not {0, 85, 110} & sevennet.elements
     assert len(sevennet.weights["7net-0"]) == 64
@@ -139,7 +149,7 @@ def test_knows_its_elements_and_weights(sevennet):
         ("checkpoint.pth", "unknown"),  # a pickle
     ],
 )
-def test_what_is_not_there_is_one_clear_line(mlip, says):
+def test_what_is_not_there_is_one_clear_line(mlip: str, says: str) -> None:
     with pytest.raises(ConfigError) as caught:
         load_potential(mlip, device="cpu")
     assert says in str(caught.value)
@@ -147,7 +157,7 @@ def test_what_is_not_there_is_one_clear_line(mlip, says):
 
 
 @pytest.mark.parametrize("suffix", [".nequip.zip", ".nequip.pt2"])
-def test_a_damaged_model_file_is_one_clear_line(tmp_path: Path, suffix):
+def test_a_damaged_model_file_is_one_clear_line(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"broken{suffix}"
     path.write_bytes(b"not a model")
     with pytest.raises(ConfigError, match="cannot be loaded") as caught:
@@ -155,7 +165,7 @@ def test_a_damaged_model_file_is_one_clear_line(tmp_path: Path, suffix):
     assert "\n" not in str(caught.value)
 
 
-def test_no_silent_fallback_from_the_gpu(monkeypatch):
+def test_no_silent_fallback_from_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ConfigError, match="torch sees no GPU"):
         load_potential("7net-0", device="cuda")
@@ -187,7 +197,9 @@ def product(x: str, y: str, *, lmax: int) -> o3.TensorProduct:
         ("5x0e+3x0o+7x1o+2x1e+3x2e+2x3o", "0e+1o+2e+3o", 3),  # multiplicities of no power of two
     ],
 )
-def test_the_fused_convolution_is_that_of_e3nn(x, y, lmax, dtype):
+def test_the_fused_convolution_is_that_of_e3nn(
+    x: str, y: str, lmax: int, dtype: torch.dtype
+) -> None:
     e3nn_product = product(x, y, lmax=lmax).to(dtype)
     convolution = fused(e3nn_product)
     assert isinstance(convolution, EdgeConvolution)
@@ -216,13 +228,13 @@ def test_the_fused_convolution_is_that_of_e3nn(x, y, lmax, dtype):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
 
 
-def test_a_product_of_another_kind_stays_as_it_is():
+def test_a_product_of_another_kind_stays_as_it_is() -> None:
     full = o3.FullyConnectedTensorProduct("4x0e+2x1o", "0e+1o", "4x0e+2x1o")
     assert fused(full) is None
     assert fused(product("2x0e+2x4e", "0e+4e", lmax=4)) is None
 
 
-def test_a_nequip_model_is_fused_to_the_same_numbers():
+def test_a_nequip_model_is_fused_to_the_same_numbers() -> None:
     from nequip.data import AtomicDataDict, from_ase
     from nequip.data.transforms import ChemicalSpeciesToAtomTypeMapper, NeighborListTransform
     from nequip.model import NequIPGNNModel
@@ -252,7 +264,7 @@ NEQUIP_CONFIG = Path(__file__).parent / "data" / "nequip_tiny.yaml"
 
 
 @pytest.mark.slow
-def test_a_packaged_nequip_model_relaxes(tmp_path: Path):
+def test_a_packaged_nequip_model_relaxes(tmp_path: Path) -> None:
     frames = []
     for seed in range(12):
         atoms = bulk("Al", cubic=True) + Atoms("H", [[2.0, 0.1, 0.1]])

@@ -2,14 +2,17 @@
 
 import io
 import json
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
+
 from analytic_potential import MorsePotential, crystals, morse
 from xtalfill.batch import Batch, Stage, content_sha256
 from xtalfill.errors import ConfigError, InputError
-from xtalfill.relax.crystal import Crystal
+from xtalfill.relax.crystal import Crystal, Potential
 from xtalfill.relax.stage import Settings, nearest_distance, relax_batch
 
 SETTINGS = Settings(
@@ -41,13 +44,15 @@ def make_batch(n: int = 5) -> Batch:
     )
 
 
-def relax(batch: Batch, settings: Settings = SETTINGS, potential=None, **more) -> Batch:
+def relax(
+    batch: Batch, settings: Settings = SETTINGS, potential: Potential | None = None, **more: Any
+) -> Batch:
     relax_batch(batch, potential or MorsePotential(), settings, progress=io.StringIO(), **more)
     batch.validate()
     return batch
 
 
-def test_both_steps_are_added_and_everything_converges():
+def test_both_steps_are_added_and_everything_converges() -> None:
     batch = relax(make_batch())
     assert list(batch.stages) == ["inpaint", "relax_sites", "relax_positions"]
     for name in ("relax_sites", "relax_positions"):
@@ -66,7 +71,7 @@ def test_both_steps_are_added_and_everything_converges():
     assert (batch.message == "").all()
 
 
-def test_the_host_moves_in_the_second_step_only():
+def test_the_host_moves_in_the_second_step_only() -> None:
     batch = relax(make_batch())
     before = batch.stages["inpaint"].arrays["positions"]
     sites = batch.stages["relax_sites"].arrays["positions"]
@@ -77,7 +82,7 @@ def test_the_host_moves_in_the_second_step_only():
     assert np.abs(full[host] - before[host]).max() > 1e-3
 
 
-def test_the_full_step_goes_on_where_the_sites_ended_and_lowers_the_energy():
+def test_the_full_step_goes_on_where_the_sites_ended_and_lowers_the_energy() -> None:
     batch = relax(make_batch())
     sites = batch.stages["relax_sites"].arrays["energy"]
     assert (batch.stages["relax_positions"].arrays["energy"] <= sites + 1e-9).all()
@@ -85,7 +90,7 @@ def test_the_full_step_goes_on_where_the_sites_ended_and_lowers_the_energy():
     assert only_sites.stages["relax_positions"].arrays["energy"].tolist() == sites.tolist()
 
 
-def test_the_reference_is_relaxed_as_a_candidate_is():
+def test_the_reference_is_relaxed_as_a_candidate_is() -> None:
     batch = make_batch()
     reference = batch.reference_of("c0")
     relax(batch)
@@ -93,7 +98,7 @@ def test_the_reference_is_relaxed_as_a_candidate_is():
     assert energy[reference] == energy[0]  # it was made with the positions of candidate 0
 
 
-def test_equal_calls_give_equal_bits_in_any_packing():
+def test_equal_calls_give_equal_bits_in_any_packing() -> None:
     first, second = relax(make_batch()), relax(make_batch())
     assert content_sha256(first) == content_sha256(second)
     packed = relax(make_batch(), replace(SETTINGS, max_atoms_per_batch=1, threads=2))
@@ -102,7 +107,7 @@ def test_equal_calls_give_equal_bits_in_any_packing():
         assert one["positions"].tobytes() == other["positions"].tobytes()
 
 
-def test_parameters_are_plain_json_without_times_or_machines():
+def test_parameters_are_plain_json_without_times_or_machines() -> None:
     batch = relax(make_batch())
     attrs = batch.stages["relax_positions"].attrs
     assert json.loads(json.dumps(attrs)) == attrs
@@ -111,7 +116,7 @@ def test_parameters_are_plain_json_without_times_or_machines():
     assert attrs["versions"]["numpy"] == np.__version__
 
 
-def test_failed_systems_are_skipped_and_keep_their_message():
+def test_failed_systems_are_skipped_and_keep_their_message() -> None:
     batch = make_batch()
     batch.fail(1, "inpaint: it rained")
     relax(batch)
@@ -126,7 +131,7 @@ def test_failed_systems_are_skipped_and_keep_their_message():
     assert batch.status.tolist().count("ok") == batch.n_systems - 1
 
 
-def test_unknown_elements_and_broken_proposals_fail_with_a_message():
+def test_unknown_elements_and_broken_proposals_fail_with_a_message() -> None:
     batch = make_batch()
     batch.atomic_numbers[batch.atoms_slice(2)] = 92
     batch.stages["inpaint"].arrays["positions"][batch.atoms_slice(3).start] = np.nan
@@ -136,7 +141,7 @@ def test_unknown_elements_and_broken_proposals_fail_with_a_message():
     assert batch.status.tolist() == ["ok", "ok", "failed", "failed", "ok", "ok"]
 
 
-def test_not_converged_is_said_and_the_energy_kept():
+def test_not_converged_is_said_and_the_energy_kept() -> None:
     batch = relax(make_batch(), replace(SETTINGS, max_steps=2))
     late = batch.status == "unconverged"
     assert late.any()
@@ -145,13 +150,13 @@ def test_not_converged_is_said_and_the_energy_kept():
     assert batch.message[late][0].endswith(" eV/Å")
 
 
-def test_sites_not_converged_is_no_failure():
+def test_sites_not_converged_is_no_failure() -> None:
     batch = relax(make_batch(), replace(SETTINGS, sites_max_steps=1))
     assert not batch.stages["relax_sites"].arrays["converged"].all()
     assert (batch.status == "ok").all()
 
 
-def test_all_failed_still_gives_both_stages():
+def test_all_failed_still_gives_both_stages() -> None:
     batch = make_batch()
     batch.status[:] = "failed"
     relax(batch)
@@ -161,11 +166,12 @@ def test_all_failed_still_gives_both_stages():
 class Hole(MorsePotential):
     """Has no repulsion: everything falls into one point, as in a hole of a learnt potential."""
 
-    def evaluate(self, crystals):
+    def evaluate(self, crystals: Sequence[Crystal]) -> list[Evaluation]:
+        """Return energies, and no forces."""
         return [replace(one, forces=one.forces * 0.0) for one in super().evaluate(crystals)]
 
 
-def test_a_collapsed_crystal_is_no_result():
+def test_a_collapsed_crystal_is_no_result() -> None:
     batch = make_batch()
     positions = batch.stages["inpaint"].arrays["positions"]
     here = batch.atoms_slice(0)
@@ -176,14 +182,14 @@ def test_a_collapsed_crystal_is_no_result():
     assert np.isfinite(batch.stages["relax_positions"].arrays["energy"][0])
 
 
-def test_nearest_distance_looks_across_the_boundary():
+def test_nearest_distance_looks_across_the_boundary() -> None:
     cell = np.eye(3) * 5.0
     assert nearest_distance(np.array([[0.1, 0, 0], [4.8, 0, 0]]), cell) == pytest.approx(0.3)
     assert nearest_distance(np.array([[0.1, 0, 0], [2.5, 0, 0]]), cell) == np.inf
     assert nearest_distance(np.zeros((1, 3)), np.diag([5.0, 5.0, 0.4])) == pytest.approx(0.4)
 
 
-def test_progress_says_how_far_it_is():
+def test_progress_says_how_far_it_is() -> None:
     text = io.StringIO()
     batch = make_batch()
     batch.atomic_numbers[batch.atoms_slice(2)] = 92
@@ -196,7 +202,7 @@ def test_progress_says_how_far_it_is():
     assert len(quiet.getvalue().splitlines()) == 2
 
 
-def test_a_batch_without_proposals_is_refused():
+def test_a_batch_without_proposals_is_refused() -> None:
     batch = make_batch()
     del batch.stages["inpaint"]
     with pytest.raises(InputError, match="no stage 'inpaint'"):
@@ -207,6 +213,6 @@ def test_a_batch_without_proposals_is_refused():
     ("name", "value"),
     [("fmax", 0.0), ("sites_fmax", float("nan")), ("max_steps", -1), ("max_atoms_per_batch", 0)],
 )
-def test_settings_that_make_no_sense_are_refused(name, value):
+def test_settings_that_make_no_sense_are_refused(name: str, value: float) -> None:
     with pytest.raises(ConfigError, match=f"^{name} is "):
         replace(SETTINGS, **{name: value})

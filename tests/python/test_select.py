@@ -1,0 +1,210 @@
+"""Which candidate is chosen, and which minima are one."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from xtalfill.batch import Batch, Stage
+from xtalfill.errors import InputError
+from xtalfill.select import (
+    ENERGY_WINDOW,
+    Candidate,
+    Same,
+    distinct_minima,
+    energy_gap,
+    energy_order,
+    select_candidates,
+)
+
+NAN = float("nan")
+
+
+def candidates(*energies: float, status: str | list[str] = "ok") -> list[Candidate]:
+    """Return candidates of ten atoms."""
+    statuses = [status] * len(energies) if isinstance(status, str) else status
+    return [
+        Candidate(energy=energy, status=one, sample=k, n_atoms=10)
+        for k, (energy, one) in enumerate(zip(energies, statuses, strict=True))
+    ]
+
+
+def equal(_first: int, _second: int) -> bool:
+    return True
+
+
+def different(_first: int, _second: int) -> bool:
+    return False
+
+
+def test_lowest_energy_first_and_ties_by_sample() -> None:
+    assert energy_order(candidates(-1.0, -3.0, -2.0, -3.0)) == [1, 3, 2, 0]
+
+
+def test_unconverged_comes_after_all_converged() -> None:
+    some = candidates(-9.0, -1.0, -8.0, -2.0, status=["unconverged", "ok", "unconverged", "ok"])
+    assert energy_order(some) == [3, 1, 0, 2]
+
+
+def test_failed_and_without_energy_are_unusable() -> None:
+    some = candidates(-1.0, NAN, float("-inf"), -2.0, status=["ok", "ok", "ok", "failed"])
+    assert energy_order(some) == [0]
+    assert energy_order(candidates(-1.0, -2.0, status="failed")) == []
+    assert energy_order([]) == []
+
+
+@given(st.lists(st.floats(-10, 10) | st.just(NAN), max_size=8))
+def test_order_holds_each_usable_candidate_once(energies: Sequence[float]) -> None:
+    order = energy_order(candidates(*energies))
+    assert sorted(order) == [k for k, energy in enumerate(energies) if np.isfinite(energy)]
+    ordered = [energies[k] for k in order]
+    assert ordered == sorted(ordered)
+
+
+def minima_of(some: list[Candidate], same: Same) -> tuple[list[int], dict[int, int]]:
+    order = energy_order(some)
+    return order, distinct_minima(some, order, same)
+
+
+def test_a_minimum_needs_both_energy_and_structure() -> None:
+    far = 10 * ENERGY_WINDOW * 1.1
+    near = 10 * ENERGY_WINDOW * 0.9
+    some = candidates(0.0, near, far)
+    assert minima_of(some, equal)[1] == {0: 0, 1: 0, 2: 1}
+    assert minima_of(some, different)[1] == {0: 0, 1: 1, 2: 2}
+
+
+def test_structures_are_compared_only_where_energies_agree() -> None:
+    asked = []
+
+    def same(a: int, b: int) -> bool:
+        asked.append((a, b))
+        return True
+
+    minima_of(candidates(0.0, 1.0, 1.001), same)
+    assert asked == [(1, 2)]
+
+
+def test_a_minimum_does_not_creep() -> None:
+    step = 10 * ENERGY_WINDOW * 0.8
+    some = candidates(0.0, step, 2 * step, 3 * step)
+    assert minima_of(some, equal)[1] == {0: 0, 1: 0, 2: 1, 3: 1}
+
+
+def test_gap_reaches_to_the_next_distinct_minimum() -> None:
+    some = candidates(-5.0, -4.999, -4.2, -3.0)
+    order, minimum = minima_of(some, equal)
+    assert energy_gap(some, order, minimum) == pytest.approx(0.8)
+
+
+def test_no_gap_without_a_second_minimum() -> None:
+    some = candidates(-5.0, -5.0)
+    assert np.isnan(energy_gap(some, *minima_of(some, equal)))
+    assert np.isnan(energy_gap(some, [], {}))
+
+
+def test_gap_is_not_measured_to_an_unconverged_candidate() -> None:
+    some = candidates(-5.0, -7.0, -4.0, status=["ok", "unconverged", "ok"])
+    assert energy_gap(some, *minima_of(some, different)) == pytest.approx(1.0)
+    late = candidates(-5.0, -4.0, status="unconverged")
+    assert energy_gap(late, *minima_of(late, different)) == pytest.approx(1.0)
+
+
+SITES = {"octahedral": (0.5, 0.5, 0.5), "tetrahedral": (0.25, 0.25, 0.25)}
+
+
+def palladium_hydride(
+    where: list[tuple[float, float, float]], energies: Sequence[float], **more: Any
+) -> Batch:
+    """Return candidates of one H in the primitive cell of palladium, and a reference."""
+    cell = 2.05 * np.array([[0.0, 1, 1], [1, 0, 1], [1, 1, 0]])
+    n = len(where)
+    positions = np.concatenate([np.array([(0, 0, 0), site]) @ cell for site in where])
+    fields = {
+        "positions": positions,
+        "atomic_numbers": [46, 1] * n,
+        "system_idx": np.repeat(np.arange(n), 2),
+        "is_host": [True, False] * n,
+        "cell": [cell] * n,
+        "id": ["pd"] * n,
+        "method": ["host"] * n,
+        "sample": np.arange(n),
+        "seed": [42] * n,
+        "status": ["ok"] * n,
+        "message": [""] * n,
+    }
+    batch = Batch(**{**fields, **more})
+    relaxed = {"positions": positions, "energy": np.array(energies, float)}
+    batch.stages["relax_positions"] = Stage(relaxed, {})
+    return batch
+
+
+def selected(batch: Batch) -> dict[str, list]:
+    select_candidates(batch)
+    batch.validate()
+    return {name: array.tolist() for name, array in batch.stages["select"].arrays.items()}
+
+
+def test_equivalent_sites_are_one_minimum() -> None:
+    tetrahedral, other = (0.25, 0.25, 0.25), (0.75, 0.75, 0.75)  # images by inversion
+    octahedral = (0.5, 0.5, 0.5)
+    batch = palladium_hydride(
+        [octahedral, tetrahedral, other, octahedral], [-9.0, -9.2001, -9.2, -8.9999]
+    )
+    found = selected(batch)
+    assert found["rank"] == [2, 0, 1, 3]
+    assert found["minimum"] == [1, 0, 0, 1]
+    assert found["selected"] == [False, True, False, False]
+    assert found["energy_gap"] == pytest.approx([0.2001] * 4)
+
+
+def test_degenerate_but_different_sites_are_two_minima() -> None:
+    found = selected(palladium_hydride(list(SITES.values()), [-9.0, -9.0]))
+    assert found["minimum"] == [0, 1]
+    assert found["energy_gap"] == [0.0, 0.0]
+
+
+def test_structures_and_methods_are_ranked_apart_and_references_not_at_all() -> None:
+    site = SITES["octahedral"]
+    batch = palladium_hydride(
+        [site] * 5,
+        [-1.0, -2.0, -3.0, -4.0, -9.0],
+        id=["a", "a", "a", "b", "a"],
+        method=["host", "host", "random", "host", "reference"],
+        sample=[0, 1, 0, 0, 0],
+    )
+    found = selected(batch)
+    assert found["rank"] == [1, 0, 0, 0, -1]
+    assert found["selected"] == [False, True, True, True, False]
+    assert found["minimum"] == [1, 0, 0, 0, -1]
+    np.testing.assert_equal(found["energy_gap"], [1.0, 1.0, NAN, NAN, NAN])
+
+
+def test_all_failed_selects_none() -> None:
+    batch = palladium_hydride([SITES["octahedral"]] * 2, [NAN, NAN], status=["failed"] * 2)
+    found = selected(batch)
+    assert found["rank"] == [-1, -1]
+    assert found["selected"] == [False, False]
+
+
+def test_a_failed_candidate_is_never_selected_whatever_its_energy() -> None:
+    batch = palladium_hydride([SITES["octahedral"]] * 2, [-99.0, -9.0], status=["failed", "ok"])
+    assert selected(batch)["selected"] == [False, True]
+
+
+def test_unconverged_is_selected_only_where_nothing_converged() -> None:
+    sites = [SITES["octahedral"]] * 2
+    late = ["unconverged", "ok"]
+    assert selected(palladium_hydride(sites, [-9.5, -9.0], status=late))["rank"] == [1, 0]
+    only = palladium_hydride(sites, [-9.0, -9.5], status=["unconverged"] * 2)
+    assert selected(only)["selected"] == [False, True]
+
+
+def test_a_batch_that_was_not_relaxed_is_refused() -> None:
+    batch = palladium_hydride([SITES["octahedral"]], [-9.0])
+    del batch.stages["relax_positions"]
+    with pytest.raises(InputError, match="no stage 'relax_positions'"):
+        select_candidates(batch)
