@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import ase.io
@@ -287,6 +288,8 @@ def test_a_packaged_nequip_model_relaxes(tmp_path: Path) -> None:
     potential = load_potential(path, device="cpu")
     assert isinstance(potential, NequipPotential)
     assert potential.elements == {1, 13}
+    replaced = [type(module).__name__ for module in potential._model.model.modules()]
+    assert replaced.count("EdgeConvolution") == 2
     found = potential.evaluate([crystal_of(atoms) for atoms in frames[:3]])
     calc = NequIPCalculator._from_saved_model(
         path, device="cpu", chemical_species_to_atom_type_map=True

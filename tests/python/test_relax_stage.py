@@ -12,7 +12,7 @@ import pytest
 from analytic_potential import MorsePotential, crystals, morse
 from xtalfill.batch import Batch, Stage, content_sha256
 from xtalfill.errors import ConfigError, InputError
-from xtalfill.relax.crystal import Crystal, Potential
+from xtalfill.relax.crystal import Crystal, Evaluation, Potential
 from xtalfill.relax.stage import Settings, nearest_distance, relax_batch
 
 SETTINGS = Settings(
