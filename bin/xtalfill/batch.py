@@ -10,6 +10,9 @@ so the last file is the whole history of its systems:
 
 Within a system the host's sites come first, in the order of the input. Cells hold the lattice
 vectors a, b, c as rows. No time stamp enters the file: equal content gives equal bytes.
+
+A line in the file's user block (the 512 bytes that HDF5 leaves to its user) names format, version
+and the sha256 of all that follows, so damage is found before any library parses it.
 """
 
 from __future__ import annotations
@@ -55,7 +58,8 @@ _DTYPES: dict[str, Any] = {
     "sample": np.int32,
     "seed": np.int64,
 }
-# What h5py raises on a damaged file: a lost object has no dtype, a size may be absurd.
+_HEADER_SIZE = 512
+# What h5py raises on a forged file: a lost object has no dtype, a size may be absurd.
 _DAMAGE: tuple[type[Exception], ...] = (
     ArithmeticError,
     AttributeError,
@@ -250,10 +254,9 @@ def write_batch(batch: Batch, path: str | Path) -> None:
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with h5py.File(temporary, "w", libver=("v110", "v110")) as file:
-            file.attrs["format"] = FORMAT
-            file.attrs["version"] = VERSION
-            file.attrs["sha256"] = content_sha256(batch)
+        with h5py.File(
+            temporary, "w", libver=("v110", "v110"), userblock_size=_HEADER_SIZE
+        ) as file:
             file.attrs["stages"] = json.dumps(list(batch.stages))
             for name in _ATOM_FIELDS + _SYSTEM_FIELDS:
                 _write_array(file, name, getattr(batch, name))
@@ -262,9 +265,33 @@ def write_batch(batch: Batch, path: str | Path) -> None:
                 group.attrs["parameters"] = _dump(stage.attrs)
                 for name in sorted(stage.arrays):
                     _write_array(group, name, stage.arrays[name])
+        seal(temporary)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def seal(path: Path) -> None:
+    """Write format, version and checksum of an HDF5 file into its user block."""
+    digest = hashlib.sha256(path.read_bytes()[_HEADER_SIZE:]).hexdigest()
+    line = f"{FORMAT} {VERSION} {digest}\n".encode()
+    with path.open("r+b") as file:
+        file.write(line.ljust(_HEADER_SIZE, b"\0"))
+
+
+def _check_seal(path: Path) -> None:
+    """Refuse a file that is foreign, of another version or damaged, without parsing it."""
+    content = path.read_bytes()
+    name, version, digest = [*content[:_HEADER_SIZE].rstrip(b"\0").split(), b"", b"", b""][:3]
+    if name != FORMAT.encode():
+        raise InputError(f"{path}: not an {FORMAT} file; give the HDF5 that CHECK wrote")
+    if version != str(VERSION).encode():
+        raise InputError(
+            f"{path}: batch version {version.decode(errors='replace')}, this xtalfill reads "
+            f"{VERSION}; use the release that wrote it or start again from the structures"
+        )
+    if digest != hashlib.sha256(content[_HEADER_SIZE:]).hexdigest().encode():
+        raise InputError(f"{path}: checksum does not agree, the file is damaged; write it again")
 
 
 def _write_array(group: h5py.Group, name: str, array: np.ndarray) -> None:
@@ -290,8 +317,8 @@ def read_batch(path: str | Path) -> Batch:
     """
     path = Path(path)
     try:
+        _check_seal(path)
         with h5py.File(path, "r") as file:
-            stored = _check_header(file, path)
             fields = {name: _read_array(file[name]) for name in _ATOM_FIELDS + _SYSTEM_FIELDS}
             stages = {
                 name: Stage(
@@ -306,24 +333,9 @@ def read_batch(path: str | Path) -> Batch:
             f"{path}: not a readable batch ({reason}); run the stage that writes it again"
         ) from error
     try:
-        batch = Batch(**fields, stages=stages)
+        return Batch(**fields, stages=stages)
     except (InputError, ValueError, TypeError) as error:
         raise InputError(f"{path}: {error}; run the stage that writes it again") from error
-    if content_sha256(batch) != stored:
-        raise InputError(f"{path}: checksum does not agree, the file is damaged; write it again")
-    return batch
-
-
-def _check_header(file: h5py.File, path: Path) -> str:
-    if file.attrs.get("format") != FORMAT:
-        raise InputError(f"{path}: not an {FORMAT} file; give the HDF5 that CHECK wrote")
-    version = int(file.attrs["version"])
-    if version != VERSION:
-        raise InputError(
-            f"{path}: batch version {version}, this xtalfill reads {VERSION}; "
-            "use the release that wrote it or start again from the structures"
-        )
-    return str(file.attrs["sha256"])
 
 
 def _read_array(dataset: h5py.Dataset) -> np.ndarray:
