@@ -42,7 +42,7 @@ OUTPUTS = (
     "results.csv", "candidates.csv", "failures.csv", "selected.extxyz", "candidates.extxyz",
     "evaluation.json", "report.html", "provenance.json", "batches/batch_0000.h5",
     "batches/batch_0001.h5", "pipeline_info/trace.txt", "pipeline_info/timeline.html",
-    "pipeline_info/report.html", "pipeline_info/dag.html",
+    "pipeline_info/report.html", "pipeline_info/dag.html", "pipeline_info/check.json",
 )  # fmt: skip
 
 
