@@ -19,7 +19,7 @@ from ase.optimize import FIRE
 from e3nn import o3
 
 from xtalfill.errors import ConfigError
-from xtalfill.relax.convolution import EdgeConvolution, fuse_nequip, fused
+from xtalfill.relax.convolution import EDGES_AT_ONCE, EdgeConvolution, fuse_nequip, fused
 from xtalfill.relax.crystal import Crystal
 from xtalfill.relax.inflight import InFlight, Job
 from xtalfill.relax.potentials import NequipPotential, SevenNetPotential, load_potential
@@ -227,6 +227,33 @@ def test_the_fused_convolution_is_that_of_e3nn(
         strict=True,
     ):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_a_radial_layer_inside_the_convolution_changes_nothing() -> None:
+    e3nn_product = product("6x0e+4x1o", "0e+1o", lmax=1)
+    generator = torch.Generator().manual_seed(0)
+    radial = torch.randn(5, e3nn_product.weight_numel, generator=generator)
+    inside, outside = fused(e3nn_product, radial), fused(e3nn_product)
+    n_edges = 2 * EDGES_AT_ONCE + 7  # three portions, the last one short
+    x = torch.randn(9, e3nn_product.irreps_in1.dim, generator=generator).requires_grad_()
+    y = torch.randn(n_edges, e3nn_product.irreps_in2.dim, generator=generator).requires_grad_()
+    hidden = torch.randn(n_edges, 5, generator=generator).requires_grad_()
+    src, dst = torch.randint(9, (2, n_edges), generator=generator)
+    found, expected = inside(x, y, hidden, src, dst), outside(x, y, hidden @ radial, src, dst)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    pull = torch.randn(expected.shape, generator=generator)
+    for ours, theirs in zip(
+        torch.autograd.grad((found * pull).sum(), (x, y, hidden)),
+        torch.autograd.grad((expected * pull).sum(), (x, y, hidden)),
+        strict=True,
+    ):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-3)
+
+
+def test_every_convolution_of_the_bundled_models_is_fused(sevennet: SevenNetPotential) -> None:
+    kinds = [type(module).__name__ for module in sevennet._model.modules()]
+    assert kinds.count("EdgeConvolution") == 5
+    assert kinds.count("IrrepsConvolution") == 0
 
 
 def test_a_product_of_another_kind_stays_as_it_is() -> None:

@@ -17,6 +17,8 @@ from e3nn import o3
 
 from xtalfill.relax.kernels import MAX_L, convolve, pull_back
 
+EDGES_AT_ONCE = 256  # their radial weights, about a thousand each, stay in the second-level cache
+
 Tables = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
@@ -31,10 +33,14 @@ def fuse_sevennet(model: Any) -> int:
     ]
     replaced = 0
     for name, module in found:
-        convolution = fused(module.convolution)
+        *hidden, last = module.weight_nn
+        radial = last(torch.eye(last.h_in)).detach() if last.act is None else None
+        convolution = fused(module.convolution, radial)
         if convolution is not None:
             new = IrrepsScatterGatterFusedConvolution.from_irreps_convolution(module)
             new.convolution = convolution
+            if radial is not None:
+                new.weight_nn = torch.nn.Sequential(*hidden)
             model.replace_module(name, new)
             replaced += 1
     return replaced
@@ -55,12 +61,13 @@ def fuse_nequip(model: torch.nn.Module) -> int:
     return replaced
 
 
-def fused(product: o3.TensorProduct) -> EdgeConvolution | None:
+def fused(product: o3.TensorProduct, radial: torch.Tensor | None = None) -> EdgeConvolution | None:
     """Return a convolution that stands for this tensor product, or None where none can.
 
     Args:
         product: It must have "uvu" instructions with weights from outside, a second operand
             of multiplicity 1 and no irrep above `MAX_L`.
+        radial: Layer that makes the weights, as `EdgeConvolution` takes it.
     """
     irreps = (product.irreps_in1, product.irreps_in2, product.irreps_out)
     suitable = all(
@@ -71,8 +78,8 @@ def fused(product: o3.TensorProduct) -> EdgeConvolution | None:
     ) and all(ir.l <= MAX_L for some in irreps for _, ir in some)
     if not suitable:
         return None
-    convolution = EdgeConvolution(product)
-    return convolution if _can_stand_for(convolution, product) else None
+    convolution = EdgeConvolution(product, radial)
+    return convolution if _can_stand_for(convolution, product, radial) else None
 
 
 class _NequipConvolution(torch.nn.Module):
@@ -95,48 +102,24 @@ class _NequipConvolution(torch.nn.Module):
         return result
 
 
-class _Convolve(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any,
-        x: torch.Tensor,
-        y: torch.Tensor,
-        w: torch.Tensor,
-        src: torch.Tensor,
-        dst: torch.Tensor,
-        tables: Tables,
-        dim_out: int,
-    ) -> torch.Tensor:
-        out = x.new_zeros((x.shape[0], dim_out))
-        ctx.arrays = tuple(t.detach().contiguous().numpy() for t in (x, y, w, src, dst))
-        ctx.tables = tables
-        convolve(*ctx.arrays, *tables, out.numpy())
-        return out
-
-    @staticmethod
-    def backward(ctx: Any, *grad_outputs: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        x, y, w = ctx.arrays[:3]
-        g_x, g_y, g_w = np.zeros_like(x), np.zeros_like(y), np.zeros_like(w)
-        g_out = grad_outputs[0].contiguous().numpy()
-        with_x = ctx.needs_input_grad[0]
-        pull_back(*ctx.arrays, *ctx.tables, g_out, g_x, g_y, g_w)
-        found = [torch.from_numpy(g) for g in (g_x, g_y, g_w)]
-        return (found[0] if with_x else None, found[1], found[2], None, None, None, None)
-
-
 class EdgeConvolution(torch.nn.Module):
     """out[dst] += tensor_product(x[src], edge attributes, edge weights), on the CPU.
 
     Args:
         product: e3nn's tensor product, with "uvu" instructions, weights from outside and a
             second operand of multiplicity 1, as in NequIP.
+        radial: (n_hidden, n_weights) last linear layer of the radial network, if the
+            convolution is to apply it: a few edges at a time, the weights of all edges (the
+            largest tensor of the model by far) then never have to leave the cache.
     """
 
-    def __init__(self, product: o3.TensorProduct) -> None:
+    def __init__(self, product: o3.TensorProduct, radial: torch.Tensor | None = None) -> None:
         super().__init__()
-        self._irreps_x = product.irreps_in1
-        self._irreps_out = product.irreps_out
+        self._radial = radial
+        self._dim_out = product.irreps_out.dim
         self._paths, self._terms, self._coefficients = _tables(product)
+        self._order_x = _component_first(product.irreps_in1)
+        self._order_out = torch.argsort(_component_first(product.irreps_out))
 
     def forward(
         self,
@@ -151,27 +134,91 @@ class EdgeConvolution(torch.nn.Module):
         Args:
             x: (n_atoms, dim_x) features.
             edge_attr: (n_edges, dim_y) spherical harmonics.
-            weight: (n_edges, n_weights).
+            weight: (n_edges, n_weights), or (n_edges, n_hidden) with a radial layer.
             edge_src: (n_edges,) the atom a message comes from.
             edge_dst: (n_edges,) the atom it goes to.
 
         Returns:
             (n_atoms, dim_out) sums over the edges of each atom.
         """
-        tables: Tables = (self._paths, self._terms, self._coefficients.astype(_numpy_dtype(x)))
-        out = _Convolve.apply(
-            _transposed(x, self._irreps_x, component_first=True),
-            edge_attr,
-            weight,
-            edge_src,
-            edge_dst,
-            tables,
-            self._irreps_out.dim,
-        )
-        return _transposed(out, self._irreps_out, component_first=False)
+        result: torch.Tensor = _Convolve.apply(x, edge_attr, weight, edge_src, edge_dst, self)
+        return result
+
+    def run(
+        self,
+        x: torch.Tensor,
+        y: torch.Tensor,
+        w: torch.Tensor,
+        src: torch.Tensor,
+        dst: torch.Tensor,
+    ) -> torch.Tensor:
+        """Compute `forward`, outside of autograd."""
+        out = x.new_zeros((len(x), self._dim_out))
+        xc = x[:, self._order_x].numpy()
+        tables = self._tables_as(xc.dtype)
+        for part in self._parts(len(y)):
+            edges = (y[part].numpy(), self._weights(w[part]), src[part].numpy(), dst[part].numpy())
+            convolve(xc, *edges, *tables, out.numpy())
+        return out[:, self._order_out]
+
+    def pull(
+        self,
+        inputs: tuple[torch.Tensor, ...],
+        grad_out: torch.Tensor,
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return the gradients with regard to x, y and w, the first three of `inputs`."""
+        x, y, w, src, dst = inputs
+        xc = x[:, self._order_x].numpy()
+        tables = self._tables_as(xc.dtype)
+        g_out = torch.empty_like(grad_out)
+        g_out[:, self._order_out] = grad_out
+        g_xc, g_y, g_w = np.zeros_like(xc), torch.zeros_like(y), torch.zeros_like(w)
+        for part in self._parts(len(y)):
+            weights = self._weights(w[part])
+            g_weights = np.zeros_like(weights) if self._radial is not None else g_w[part].numpy()
+            edges = (y[part].numpy(), weights, src[part].numpy(), dst[part].numpy())
+            pull_back(xc, *edges, *tables, g_out.numpy(), g_xc, g_y[part].numpy(), g_weights)
+            if self._radial is not None:
+                torch.mm(torch.from_numpy(g_weights), self._radial.T, out=g_w[part])
+        g_x = torch.empty_like(x)
+        g_x[:, self._order_x] = torch.from_numpy(g_xc)
+        return g_x, g_y, g_w
+
+    def _weights(self, w: torch.Tensor) -> np.ndarray:
+        return (w if self._radial is None else torch.mm(w, self._radial)).numpy()
+
+    def _parts(self, n_edges: int) -> list[slice]:
+        size = EDGES_AT_ONCE if self._radial is not None else max(n_edges, 1)
+        return [slice(first, first + size) for first in range(0, n_edges, size)]
+
+    def _tables_as(self, dtype: np.dtype) -> Tables:
+        return self._paths, self._terms, self._coefficients.astype(dtype)
 
 
-def _can_stand_for(convolution: EdgeConvolution, product: o3.TensorProduct) -> bool:
+class _Convolve(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: torch.Tensor,
+        y: torch.Tensor,
+        w: torch.Tensor,
+        src: torch.Tensor,
+        dst: torch.Tensor,
+        convolution: EdgeConvolution,
+    ) -> torch.Tensor:
+        ctx.inputs = tuple(t.detach().contiguous() for t in (x, y, w, src, dst))
+        ctx.convolution = convolution
+        return convolution.run(*ctx.inputs)
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        g_x, g_y, g_w = ctx.convolution.pull(ctx.inputs, grad_outputs[0])
+        return g_x, g_y, g_w, None, None, None
+
+
+def _can_stand_for(
+    convolution: EdgeConvolution, product: o3.TensorProduct, radial: torch.Tensor | None
+) -> bool:
     """Compare with e3nn's own arithmetic on a few edges: a package may hold another e3nn."""
     reference = next(product.buffers(), torch.zeros(0))
     dtype = reference.dtype if reference.is_floating_point() else torch.float32
@@ -181,23 +228,22 @@ def _can_stand_for(convolution: EdgeConvolution, product: o3.TensorProduct) -> b
         return torch.randn(shape, generator=generator).to(dtype)
 
     x, y = draw(4, product.irreps_in1.dim), draw(4, product.irreps_in2.dim)
-    weight, same = draw(4, product.weight_numel), torch.arange(4)
-    return torch.allclose(
-        convolution(x, y, weight, same, same), product(x, y, weight), rtol=1e-4, atol=1e-4
-    )
+    given = draw(4, product.weight_numel if radial is None else len(radial))
+    weight, same = given if radial is None else given @ radial, torch.arange(4)
+    found, expected = convolution(x, y, given, same, same), product(x, y, weight)
+    return torch.allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
-def _numpy_dtype(tensor: torch.Tensor) -> type:
-    return np.float64 if tensor.dtype == torch.float64 else np.float32
+def _component_first(irreps: o3.Irreps) -> torch.Tensor:
+    """Return the columns that bring e3nn's (multiplicity, component) to (component, multiplicity).
 
-
-def _transposed(x: torch.Tensor, irreps: o3.Irreps, *, component_first: bool) -> torch.Tensor:
-    """Swap multiplicity and component within each irrep: e3nn has the multiplicity first."""
-    blocks = []
-    for where, (mul, ir) in zip(irreps.slices(), irreps, strict=True):
-        shape = (mul, ir.dim) if component_first else (ir.dim, mul)
-        blocks.append(x[:, where].reshape(-1, *shape).transpose(1, 2).reshape(len(x), -1))
-    return torch.cat(blocks, dim=1)
+    The kernels run over the multiplicity, which has to be contiguous for that.
+    """
+    columns = [
+        torch.arange(where.start, where.stop).reshape(mul, ir.dim).T.reshape(-1)
+        for where, (mul, ir) in zip(irreps.slices(), irreps, strict=True)
+    ]
+    return torch.cat(columns)
 
 
 def _tables(product: o3.TensorProduct) -> Tables:
