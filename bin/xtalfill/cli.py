@@ -25,6 +25,7 @@ def parser() -> argparse.ArgumentParser:
     train.add_argument("--data", type=Path, nargs="+", required=True, help="training HDF5 files")
     train.add_argument("--folder", type=Path, required=True, help="checkpoints, log and weights")
     train.add_argument("--steps", type=int, required=True, help="optimiser steps of the whole run")
+    train.add_argument("--start", type=Path, help="weights to begin a new run with")
     train.add_argument("--seed", type=int, default=42, help="of everything random")
     train.add_argument("--width", type=int, default=96, help="channels of the network")
     train.add_argument("--host_layers", type=int, default=3, help="layers of the host encoder")
@@ -71,5 +72,8 @@ def _train(args: argparse.Namespace) -> None:
         seed=args.seed,
     )
     source = {path.name: file_sha256(path) for path in args.data}
-    train(Crystals(args.data), config, model, args.folder, source={"data": source})
+    if args.start is not None:
+        source[args.start.name] = file_sha256(args.start)
+    data = Crystals(args.data)
+    train(data, config, model, args.folder, source={"data": source}, start=args.start)
     plot_log(args.folder / "log.csv", args.folder / "loss.png")

@@ -224,6 +224,21 @@ def test_checkpoint_of_another_network_is_refused(data: Path, tmp_path: Path) ->
         train(crystals, RUN, other, tmp_path, source={})
 
 
+def test_a_run_starts_from_given_weights(data: Path, tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    crystals = Crystals([data])
+    train(crystals, RUN, NETWORK, tmp_path / "first", source={})
+    given = tmp_path / "first" / "last.pt"
+    frozen = TrainingConfig(**{**vars(RUN), "steps": 3, "learning_rate": 0.0})
+    train(crystals, frozen, NETWORK, tmp_path / "second", source={}, start=given)
+    first = load_weights(given).state_dict()
+    for name, value in load_weights(tmp_path / "second" / "last.pt").state_dict().items():
+        torch.testing.assert_close(value, first[name])
+    other = HostNetConfig(**{**NETWORK.to_dict(), "width": 4})
+    with pytest.raises(ConfigError, match="another network"):
+        train(crystals, RUN, other, tmp_path / "third", source={}, start=given)
+
+
 def test_learning_lowers_the_loss(tmp_path: Path) -> None:
     torch.set_num_threads(1)
     crystals = Crystals([write_crystals(tmp_path / "data.h5", kinds=2)])

@@ -9,7 +9,7 @@ import queue
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ import torch
 from xtalfill.errors import ConfigError
 from xtalfill.model.graphs import Draw, Host, host_graph, site_graph
 from xtalfill.model.hostnet import HostGraph, HostNet, HostNetConfig, SiteGraph
-from xtalfill.model.weights import save_weights
+from xtalfill.model.weights import load_weights, save_weights
 from xtalfill.training.data import Crystals, TaskSampler
 from xtalfill.training.target import expected_displacement
 from xtalfill.training.validate import validate, validation_tasks
@@ -162,6 +162,18 @@ class Trainer:
         self.best_match = saved["best_match"]
         return True
 
+    def start_from(self, weights: Path) -> None:
+        """Begin with the weights of an earlier run instead of random ones.
+
+        Raises:
+            ConfigError: They belong to another network.
+        """
+        model = load_weights(weights)
+        if replace(model.config, dropout=0.0) != replace(self.network.config, dropout=0.0):
+            raise ConfigError(f"{weights}: of another network; give the options it was made with")
+        self.network.load_state_dict(model.state_dict())
+        self.averaged.load_state_dict(model.state_dict())
+
     def save(self) -> None:
         """Write the checkpoint; a kill at any moment leaves a whole one."""
         content = {
@@ -224,6 +236,7 @@ def train(
     folder: Path,
     *,
     source: dict[str, Any],
+    start: Path | None = None,
 ) -> None:
     """Train until `config.steps`, resuming what stands in `folder`.
 
@@ -235,11 +248,14 @@ def train(
         model: The network.
         folder: Where all files go.
         source: What the weights file says of the data.
+        start: Weights to begin a new run with; without them it begins at random.
     """
     folder.mkdir(parents=True, exist_ok=True)
     trainer = Trainer(config, model, folder)
     if trainer.resume():
         log.info("resumed at step %d", trainer.step)
+    elif start is not None:
+        trainer.start_from(start)
     tasks = validation_tasks(crystals, count=config.validation_count, seed=config.seed)
     stream = StepStream(crystals, config, model, first_step=trainer.step)
     pool = ThreadPoolExecutor(config.parts)
