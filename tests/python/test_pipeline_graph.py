@@ -43,8 +43,12 @@ bash "$job" > /dev/null 2>&1 < /dev/null
 echo 'Submitted batch job 1'
 """
 SQUEUE = "#!/usr/bin/env bash\nexit 0\n"
-# Without the pauses that are kind to a real scheduler, and without pages that nobody reads.
-FAST = """
+# A site's own settings, read last; without the pauses that are kind to a real scheduler, and
+# without pages that nobody reads.
+SITE = """
+params.slurm_account = 'physics'
+params.slurm_gpu_queue = 'gpus'
+process.resourceLimits = [time: '6.h']
 executor { pollInterval = '200 ms'; submitRateLimit = '100/1sec' }
 report.enabled = false
 timeline.enabled = false
@@ -81,7 +85,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
         (slurm / name).write_text(text, encoding="utf-8")
         (slurm / name).chmod(0o755)
     project.path.append(slurm)
-    (project.launch / "fast.config").write_text(FAST, encoding="utf-8")
+    (project.launch / "site.config").write_text(SITE, encoding="utf-8")
     (project.launch / "weights.pt").touch()
     return project
 
@@ -89,9 +93,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
 @pytest.fixture(scope="module")
 def stub(project: Project) -> Stub:
     """Run the stubs once."""
-    command: list[str | Path] = ["-profile", "slurm,gpu,test,stub", "-c", "fast.config"]
-    command += ["--model", "weights.pt", "--outdir", "results", "--slurm_gpu_queue", "gpus"]
-    command += ["--slurm_account", "physics", "--relax_cpus", "7"]
+    command: list[str | Path] = ["-profile", "slurm,gpu,test,stub", "-c", "site.config"]
+    command += ["--model", "weights.pt", "--outdir", "results", "--relax_cpus", "7"]
     result = project.run(*command)
     assert result.returncode == 0, said(result)
     return Stub(project, command)
@@ -164,11 +167,11 @@ def test_slurm_is_asked_for_a_gpu_where_one_is_used(stub: Stub) -> None:
     for row in read_csv(stub.outdir / "pipeline_info" / "trace.txt", delimiter="\t"):
         header = Path(row["workdir"], "header.txt").read_text(encoding="utf-8")
         headers[row["name"].split(" ")[0]] = header.replace("#SBATCH ", "").splitlines()
-    asked = {"--gpus=1", "-p gpus", "-c 7", "--mem 4096M", "-t 08:00:00", "-A physics"}
+    asked = {"--account=physics --gpus=1", "-p gpus", "-c 7", "--mem 4096M", "-t 06:00:00"}
     assert asked <= set(headers["RELAX"])
     for name in set(TASKS) - {"RELAX"}:
-        assert not any(line.startswith("--gpus") for line in headers[name])
-        assert "-A physics" in headers[name]
+        assert not any("--gpus" in line for line in headers[name])
+        assert "--account=physics" in headers[name]
 
 
 def test_an_edit_of_the_report_makes_nothing_else_run_again(stub: Stub) -> None:
