@@ -52,7 +52,7 @@ def load_weights(path: str | Path) -> HostNet:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile,
             pickle.UnpicklingError) as error:  # fmt: skip
-        reason = str(error).split("\n")[0][:120]
+        reason = str(error).split("\n")[0][:120] or "empty or cut off"
         raise ConfigError(f"{path}: not a readable weights file ({reason})") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise ConfigError(
