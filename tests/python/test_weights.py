@@ -91,6 +91,11 @@ def test_checksum_file_is_obeyed(weights: Path) -> None:
     torch.save({**torch.load(weights, weights_only=True), "training": {"steps": 4}}, weights)
     with pytest.raises(ConfigError, match="sha256 is not the one"):
         load_weights(weights)
+    link = weights.parent / "staged" / "host.pt"
+    link.parent.mkdir()
+    link.symlink_to(weights)
+    with pytest.raises(ConfigError, match="sha256 is not the one"):
+        load_weights(link)
 
 
 def test_loaded_weights_compute(weights: Path) -> None:
