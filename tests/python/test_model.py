@@ -154,6 +154,23 @@ def test_a_joined_graph_equals_its_parts() -> None:
     np.testing.assert_allclose(joined, np.concatenate(parts), atol=2e-5)
 
 
+def test_the_default_type_of_torch_does_not_matter() -> None:
+    """A potential loaded in the same process may have set it to double precision."""
+    host = make_host(12)
+    draws = [Draw(0, np.random.default_rng(0).random((3, 3)) @ host.cell, 0.7)]
+    state = make_model().state_dict()
+    before = displacement(make_model(), [host], draws)
+    torch.set_default_dtype(torch.float64)
+    try:
+        model = HostNet(CONFIG).eval()
+        model.load_state_dict(state)
+        after = displacement(model, [host], draws)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert after.dtype == np.float32
+    np.testing.assert_allclose(after, before, atol=1e-6)
+
+
 def test_messages_fade_out_at_the_cutoff() -> None:
     """No jump when a neighbour crosses the cut-off: relaxed paths of the sampler are smooth."""
     model = make_model()

@@ -212,6 +212,7 @@ class HostNet(nn.Module):
         self.gate = nn.Sequential(
             nn.LayerNorm(width), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width)
         )
+        self.float()  # whatever default type another library has set
 
     def encode(self, graph: HostGraph) -> HostEncoding:
         """Encode the hosts once for all noise levels and samples.

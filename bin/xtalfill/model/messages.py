@@ -68,8 +68,8 @@ class _FusedMessages(torch.autograd.Function):
         arrays = [t.detach().contiguous() for t in (phi, vectors, filters, unit, edges)]
         ctx.save_for_backward(*arrays)
         width = phi.shape[1] // 3
-        scalars_out = torch.zeros(n_receivers, width)
-        vectors_out = torch.zeros(n_receivers, 3, width)
+        scalars_out = torch.zeros(n_receivers, width, dtype=phi.dtype)
+        vectors_out = torch.zeros(n_receivers, 3, width, dtype=phi.dtype)
         out = (scalars_out, vectors_out)
         _forward(*[t.numpy() for t in (*arrays, *out)])
         return out
