@@ -70,7 +70,6 @@ _DAMAGE: tuple[type[Exception], ...] = (
     TypeError,
     ValueError,
 )
-_TEXT_FIELDS = ("id", "method", "status", "message")
 
 
 @dataclass

@@ -13,16 +13,14 @@ from dataclasses import dataclass
 
 import numpy as np
 from ase import Atoms
-from pymatgen.analysis.structure_matcher import StructureMatcher
-from pymatgen.io.ase import AseAtomsAdaptor
 
 from xtalfill.batch import Batch, Stage
 from xtalfill.errors import InputError
+from xtalfill.matching import TOLERANCES, matcher, to_pymatgen
 
 STAGE = "select"
 RELAXED = "relax_positions"
 ENERGY_WINDOW = 0.002  # eV per atom; relaxed to 0.05 eV/Angstrom, equal minima agree better
-LTOL, STOL, ANGLE_TOL = 0.2, 0.3, 5.0  # StructureMatcher: fraction, fraction, degrees
 
 Same = Callable[[int, int], bool]
 
@@ -132,7 +130,7 @@ def select_candidates(batch: Batch) -> None:
         _select_one(batch, members, arrays)
     attrs = {
         "energy_window_per_atom": ENERGY_WINDOW,
-        "structure_matcher": {"ltol": LTOL, "stol": STOL, "angle_tol": ANGLE_TOL},
+        "structure_matcher": dict(TOLERANCES),
     }
     batch.stages[STAGE] = Stage(arrays, attrs)
 
@@ -167,10 +165,9 @@ def _select_one(batch: Batch, members: Sequence[int], arrays: dict[str, np.ndarr
 
 
 def _matcher(atoms: Sequence[Atoms]) -> Same:
-    matcher = StructureMatcher(ltol=LTOL, stol=STOL, angle_tol=ANGLE_TOL)
+    fit = matcher()
 
     def same(first: int, second: int) -> bool:
-        structures = [AseAtomsAdaptor.get_structure(atoms[index]) for index in (first, second)]
-        return bool(matcher.fit(*structures))
+        return bool(fit.fit(to_pymatgen(atoms[first]), to_pymatgen(atoms[second])))
 
     return same

@@ -17,16 +17,13 @@ from dataclasses import dataclass
 import numpy as np
 from ase import Atoms
 from ase.neighborlist import neighbor_list
-from pymatgen.analysis.structure_matcher import StructureMatcher
 from pymatgen.core import Structure
-from pymatgen.io.ase import AseAtomsAdaptor
 
 from xtalfill.batch import Batch, Stage
 from xtalfill.errors import InputError
+from xtalfill.matching import TOLERANCES, matcher, to_pymatgen
 from xtalfill.record import package_versions
 
-# The tolerances of the published hydrogen benchmarks, which are pymatgen's defaults.
-LTOL, STOL, ANGLE_TOL = 0.2, 0.3, 5.0
 NEIGHBOUR_CUTOFF = 6.0  # Angstrom; farther than any nearest neighbour in a dense crystal
 NAMED_NEIGHBOURS = ("O", "N", "C", "B", "H")
 OTHER_NEIGHBOUR = "metal/other"
@@ -48,11 +45,6 @@ class Comparison:
     matched: bool
     host_matched: bool
     rmsd: float
-
-
-def matcher() -> StructureMatcher:
-    """Return the matcher that all comparisons use."""
-    return StructureMatcher(ltol=LTOL, stol=STOL, angle_tol=ANGLE_TOL)
 
 
 def compare(candidate: Atoms, reference: Atoms, *, n_missing: tuple[int, int]) -> Comparison:
@@ -82,13 +74,6 @@ def compare(candidate: Atoms, reference: Atoms, *, n_missing: tuple[int, int]) -
         if found is not None:
             rmsd = float(found[0]) * _length_per_atom(ours, true)
     return Comparison(matched, host_matched, rmsd)
-
-
-def to_pymatgen(atoms: Atoms) -> Structure:
-    """Return the crystal as a plain pymatgen structure (no calculator, no info)."""
-    return AseAtomsAdaptor.get_structure(
-        Atoms(atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=True)
-    )
 
 
 def _host(atoms: Atoms, *, n_missing: int) -> Structure:
@@ -164,9 +149,7 @@ def evaluate_batch(batch: Batch) -> Stage:
                 arrays["has_reference"][index] = True
                 _judge(batch, index, reference, arrays)
     attrs = {
-        "ltol": LTOL,
-        "stol": STOL,
-        "angle_tol": ANGLE_TOL,
+        **TOLERANCES,
         "versions": package_versions(("pymatgen", "ase", "numpy")),
     }
     return Stage(arrays, attrs)

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from pymatgen.analysis.structure_matcher import StructureMatcher
-from pymatgen.core import Lattice, Structure
+from ase import Atoms
+from pymatgen.core import Structure
 
 from xtalfill.inpaint.sampler import candidate_generator, encode_host, sample_sites
-from xtalfill.model.graphs import Draw, host_graph, site_graph
+from xtalfill.matching import matcher, to_pymatgen
+from xtalfill.model.graphs import Draw, site_graph
 from xtalfill.model.hostnet import HostNet
 from xtalfill.training.data import HYDROGEN, Crystals, Task, remove_sublattice
 from xtalfill.training.target import expected_displacement
@@ -49,16 +50,15 @@ def validation_tasks(crystals: Crystals, *, count: int, seed: int) -> list[Task]
 
 
 def is_match(task: Task, sites: np.ndarray) -> bool:
-    """Tell whether sites (n, 3) restore the task's crystal (StructureMatcher 0.2/0.3/5)."""
+    """Tell whether sites (n, 3), in Angstrom, restore the task's crystal."""
     host = task.host
-    species = [*host.numbers.tolist(), *[host.element] * host.n_sites]
+    numbers = [*host.numbers, *[host.element] * host.n_sites]
 
     def crystal(filled: np.ndarray) -> Structure:
         coordinates = np.concatenate([host.positions, filled])
-        return Structure(Lattice(host.cell), species, coordinates, coords_are_cartesian=True)
+        return to_pymatgen(Atoms(numbers, coordinates, cell=host.cell))
 
-    matcher = StructureMatcher(ltol=0.2, stol=0.3, angle_tol=5)
-    return bool(matcher.fit(crystal(task.sites), crystal(sites)))
+    return bool(matcher().fit(crystal(task.sites), crystal(sites)))
 
 
 def validation_loss(model: HostNet, tasks: list[Task], *, seed: int) -> dict[float, float]:
@@ -66,8 +66,7 @@ def validation_loss(model: HostNet, tasks: list[Task], *, seed: int) -> dict[flo
     losses: dict[float, list[float]] = {level: [] for level in LEVELS}
     rng = np.random.default_rng(seed)
     for task in tasks:
-        with torch.inference_mode():
-            encoding = model.encode(host_graph([task.host], model.config))
+        encoding = encode_host(model, task.host)
         for level in LEVELS:
             noised = task.sites + level * rng.normal(size=task.sites.shape)
             graph = site_graph([task.host], [Draw(0, noised, level)], model.config)
