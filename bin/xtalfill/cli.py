@@ -5,9 +5,13 @@ from __future__ import annotations
 import argparse
 import logging
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from xtalfill import __version__
-from xtalfill.errors import run_command
+from xtalfill.errors import ConfigError, run_command
+
+if TYPE_CHECKING:
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
 
 def parser() -> argparse.ArgumentParser:
@@ -19,6 +23,22 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"xtalfill {__version__}")
     commands = top.add_subparsers(dest="command", required=True)
+    _add_compare(commands)
+    _add_train(commands)
+    return top
+
+
+def _add_compare(commands: Commands) -> None:
+    compare = commands.add_parser(
+        "compare", help="set the success rates of several runs side by side"
+    )
+    compare.add_argument(
+        "runs", nargs="+", metavar="LABEL=OUTDIR", help="a name and the --outdir of a finished run"
+    )
+    compare.add_argument("--output", type=Path, help="JSON file with everything that is printed")
+
+
+def _add_train(commands: Commands) -> None:
     train = commands.add_parser(
         "train", help="train a score model", formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
@@ -34,7 +54,6 @@ def parser() -> argparse.ArgumentParser:
     train.add_argument("--learning_rate", type=float, default=1e-3)
     train.add_argument("--threads", type=int, default=2, help="parts of a step, one thread each")
     train.add_argument("--validate_every", type=int, default=1000, help="steps")
-    return top
 
 
 def main() -> None:
@@ -45,7 +64,23 @@ def main() -> None:
 def _main() -> None:
     args = parser().parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    _train(args)
+    {"compare": _compare, "train": _train}[args.command](args)
+
+
+def _compare(args: argparse.Namespace) -> None:
+    from xtalfill.collect import write_json
+    from xtalfill.evaluate.compare import compare_runs, markdown
+
+    runs: dict[str, Path] = {}
+    for text in args.runs:
+        label, equals, outdir = text.partition("=")
+        if not (label and equals and outdir) or label in runs:
+            raise ConfigError(f"{text}: give each run as LABEL=OUTDIR, each label once")
+        runs[label] = Path(outdir)
+    comparison = compare_runs(runs)
+    if args.output is not None:
+        write_json(args.output, comparison)
+    print(markdown(comparison), end="")
 
 
 def _train(args: argparse.Namespace) -> None:

@@ -33,8 +33,18 @@ LEVEL = 0.95
 
 
 @dataclass(frozen=True)
-class _Judged:
-    """The candidates of a structure under one method, as arrays over n candidates."""
+class Judged:
+    """The candidates of a structure under one method, as arrays over n candidates.
+
+    Attributes:
+        id: Of the structure.
+        size: Label of its bin in SIZE_BINS.
+        sites: Label of its bin in SITE_BINS.
+        site_class: Chemistry of its missing sites.
+        energy: (n,) eV; NaN for a candidate that failed or did not converge.
+        selected: (n,) bool.
+        outcome: Name of each of OUTCOMES, and "matched_inpaint" -> (n,) bool.
+    """
 
     id: str
     size: str
@@ -54,7 +64,7 @@ def summarise(tables: Tables) -> dict[str, Any]:
     Returns:
         Plain JSON values; a rate that is not defined is None.
     """
-    judged = _judged(tables)
+    judged = judge(tables)
     return {
         "settings": {
             "outcomes": list(OUTCOMES),
@@ -64,13 +74,18 @@ def summarise(tables: Tables) -> dict[str, Any]:
         },
         "counts": count_all(tables),
         "methods": {name: _method(tables, name, judged[name]) for name in tables.methods},
-        "paired_tests": [
-            {"outcome": outcome, "first": first, "second": second}
-            | _paired(judged[first], judged[second], outcome)
-            for first, second in combinations(tables.methods, 2)
-            for outcome in OUTCOMES
-        ],
+        "paired_tests": paired_tests(judged),
     }
+
+
+def paired_tests(judged: dict[str, list[Judged]]) -> list[dict[str, Any]]:
+    """Test every two methods against each other, on the structures that both were given."""
+    return [
+        {"outcome": outcome, "first": first, "second": second}
+        | _paired(judged[first], judged[second], outcome)
+        for first, second in combinations(judged, 2)
+        for outcome in OUTCOMES
+    ]
 
 
 def count_all(tables: Tables) -> dict[str, int]:
@@ -94,15 +109,16 @@ def count_all(tables: Tables) -> dict[str, int]:
     }
 
 
-def _judged(tables: Tables) -> dict[str, list[_Judged]]:
-    found: dict[str, list[_Judged]] = {name: [] for name in tables.methods}
+def judge(tables: Tables) -> dict[str, list[Judged]]:
+    """Return, for each method, the structures that have a reference."""
+    found: dict[str, list[Judged]] = {name: [] for name in tables.methods}
     for (structure_id, method), rows in tables.grouped().items():
         if not rows[0].has_reference:
             continue
         usable = np.array([row.status == "ok" and row.rank >= 0 for row in rows])
         energy = np.array([row.energy for row in rows])
         found[method].append(
-            _Judged(
+            Judged(
                 id=structure_id,
                 size=bin_label(rows[0].n_atoms, SIZE_BINS),
                 sites=bin_label(rows[0].n_missing, SITE_BINS),
@@ -120,10 +136,10 @@ def _judged(tables: Tables) -> dict[str, list[_Judged]]:
     return found
 
 
-def _all_wrong(entry: dict[str, Any], n_samples: int) -> _Judged:
+def _all_wrong(entry: dict[str, Any], n_samples: int) -> Judged:
     """Stand for a structure whose batch was lost: every candidate is a failure."""
     never = np.zeros(n_samples, dtype=np.bool_)
-    return _Judged(
+    return Judged(
         id=str(entry["id"]),
         size=bin_label(int(entry["n_atoms"]), SIZE_BINS),
         sites=bin_label(int(entry["n_missing"]), SITE_BINS),
@@ -139,7 +155,7 @@ def _outcomes(rows: list[Candidate], usable: np.ndarray) -> dict[str, np.ndarray
     return found | {"matched_inpaint": np.array([row.matched_inpaint for row in rows])}
 
 
-def _method(tables: Tables, method: str, judged: list[_Judged]) -> dict[str, Any]:
+def _method(tables: Tables, method: str, judged: list[Judged]) -> dict[str, Any]:
     rows = [row for row in structure_rows(tables) if row.method == method]
     n_samples = max((row.n_candidates for row in rows), default=0)
     content: dict[str, Any] = {
@@ -148,10 +164,21 @@ def _method(tables: Tables, method: str, judged: list[_Judged]) -> dict[str, Any
         "n_with_reference": len(judged),
         "n_samples": n_samples,
     }
-    if not judged:
-        return content
+    if judged:
+        content |= success(judged, n_samples)
+        content["medians"] = _medians([row for row in rows if row.has_reference])
+    return content
+
+
+def success(judged: list[Judged], n_samples: int) -> dict[str, Any]:
+    """Return the success rates of one method.
+
+    Args:
+        judged: Its structures, at least one.
+        n_samples: Candidates of a structure; the longest curve against k.
+    """
     k = list(range(1, n_samples + 1))
-    content |= {
+    content: dict[str, Any] = {
         outcome: _rates(judged, outcome)
         | {
             "k": k,
@@ -166,11 +193,10 @@ def _method(tables: Tables, method: str, judged: list[_Judged]) -> dict[str, Any
         "any_of_k": _curve([any_of_k(s.outcome["matched_inpaint"], k) for s in judged]),
     }
     content["splits"] = {name: _split(judged, name) for name in ("size", "sites", "site_class")}
-    content["medians"] = _medians([row for row in rows if row.has_reference])
     return content
 
 
-def _rates(judged: list[_Judged], outcome: str) -> dict[str, Any]:
+def _rates(judged: list[Judged], outcome: str) -> dict[str, Any]:
     """Return the single-trial rate and that of the selected candidate, with intervals."""
     return {
         "single": _mean_interval([s.outcome[outcome].mean() for s in judged]),
@@ -178,7 +204,7 @@ def _rates(judged: list[_Judged], outcome: str) -> dict[str, Any]:
     }
 
 
-def _selected(structure: _Judged, outcome: str) -> bool:
+def _selected(structure: Judged, outcome: str) -> bool:
     return bool((structure.selected & structure.outcome[outcome]).any())
 
 
@@ -204,7 +230,7 @@ def _interval(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     )
 
 
-def _split(judged: list[_Judged], name: str) -> list[dict[str, Any]]:
+def _split(judged: list[Judged], name: str) -> list[dict[str, Any]]:
     labels = [label for label, _, _ in {"size": SIZE_BINS, "sites": SITE_BINS}.get(name, ())]
     labels = labels or sorted({structure.site_class for structure in judged})
     parts = []
@@ -227,7 +253,7 @@ def _medians(rows: list[StructureRow]) -> dict[str, Any]:
     return found
 
 
-def _paired(first: list[_Judged], second: list[_Judged], outcome: str) -> dict[str, Any]:
+def _paired(first: list[Judged], second: list[Judged], outcome: str) -> dict[str, Any]:
     """Test two methods on the selected candidates of the structures that both were given."""
     ours = {structure.id: _selected(structure, outcome) for structure in first}
     theirs = {structure.id: _selected(structure, outcome) for structure in second}

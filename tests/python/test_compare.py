@@ -1,0 +1,97 @@
+"""Several runs side by side: the same structures, the labels asked for, paired tests."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from hand_made_batches import Case, Made, brucite, build, write_check
+from xtalfill import cli
+from xtalfill.batch import write_batch
+from xtalfill.errors import InputError
+from xtalfill.evaluate.compare import compare_runs, markdown
+from xtalfill.evaluate.match import evaluate_batch
+
+WRONG = (0, 0, 2.2)
+
+
+def finished_run(outdir: Path, cases: list[Case]) -> Path:
+    batch = build(cases)
+    batch.stages["evaluate"] = evaluate_batch(batch)
+    (outdir / "batches").mkdir(parents=True)
+    (outdir / "pipeline_info").mkdir()
+    write_batch(batch, outdir / "batches" / "batch_0000.h5")
+    write_check(outdir / "pipeline_info" / "check.json", cases)
+    return outdir
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> dict[str, Path]:
+    """A run that is right on a and b, and one that is right on a alone and never saw c."""
+    good, bad = [Made()], [Made(relaxed=WRONG)]
+    first = [
+        Case(name, brucite(), 2, made) for name, made in (("a", good), ("b", good), ("c", bad))
+    ]
+    second = [Case(name, brucite(), 2, made) for name, made in (("a", good), ("b", bad))]
+    return {
+        "25 steps": finished_run(tmp_path / "first", first),
+        "50 steps": finished_run(tmp_path / "second", second),
+    }
+
+
+def test_only_shared_structures_count(runs: dict[str, Path]) -> None:
+    comparison = compare_runs(runs)
+    assert comparison["n_structures"] == 2
+    rates = {
+        label: method["matched"]["single"]["mean"]
+        for label, method in comparison["methods"].items()
+    }
+    assert rates == {"25 steps": 1.0, "50 steps": 0.5}
+    matched = next(test for test in comparison["paired_tests"] if test["outcome"] == "matched")
+    assert {name: matched[name] for name in ("both", "only_first", "only_second", "neither")} == {
+        "both": 1, "only_first": 1, "only_second": 0, "neither": 0,
+    }  # fmt: skip
+    assert "| 50 steps | " in markdown(comparison)
+
+
+def test_a_run_with_two_methods_names_both(tmp_path: Path) -> None:
+    made = [Made(), Made(method="random", relaxed=WRONG)]
+    outdir = finished_run(tmp_path / "both", [Case("a", brucite(), 2, made)])
+    assert list(compare_runs({"mine": outdir})["methods"]) == ["mine:host", "mine:random"]
+
+
+def test_runs_that_share_nothing_and_foreign_folders_are_refused(tmp_path: Path) -> None:
+    one = finished_run(tmp_path / "one", [Case("a", brucite(), 2, [Made()])])
+    other = finished_run(tmp_path / "other", [Case("z", brucite(), 2, [Made()])])
+    with pytest.raises(InputError, match="no structure with a reference is in all runs"):
+        compare_runs({"one": one, "other": other})
+    with pytest.raises(InputError, match="not the --outdir of a finished run"):
+        compare_runs({"empty": tmp_path})
+
+
+def test_the_command_prints_and_writes(
+    runs: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    output = tmp_path / "comparison.json"
+    arguments = [f"{label}={outdir}" for label, outdir in runs.items()]
+    monkeypatch.setattr(sys, "argv", ["xtalfill", "compare", *arguments, "--output", str(output)])
+    cli.main()
+    assert "2 structures" in capsys.readouterr().out
+    assert json.loads(output.read_text())["n_structures"] == 2
+
+
+def test_a_run_without_a_label_is_one_clear_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["xtalfill", "compare", "results"])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert stop.value.code == 78
+    assert (
+        capsys.readouterr().err
+        == "ERROR: results: give each run as LABEL=OUTDIR, each label once\n"
+    )
