@@ -88,7 +88,8 @@ def _train(args: argparse.Namespace) -> None:
 
     from xtalfill.model.hostnet import HostNetConfig
     from xtalfill.record import file_sha256
-    from xtalfill.training.data import Crystals
+    from xtalfill.training.data import CrystalSet
+    from xtalfill.training.host import HostObjective, HostTasks
     from xtalfill.training.loop import TrainingConfig, train
     from xtalfill.training.plot import plot_log
 
@@ -109,6 +110,6 @@ def _train(args: argparse.Namespace) -> None:
     source = {path.name: file_sha256(path) for path in args.data}
     if args.start is not None:
         source[args.start.name] = file_sha256(args.start)
-    data = Crystals(args.data)
-    train(data, config, model, args.folder, source={"data": source}, start=args.start)
+    objective = HostObjective(CrystalSet(args.data), HostTasks(), model, seed=args.seed)
+    train(objective, config, args.folder, source={"data": source}, start=args.start)
     plot_log(args.folder / "log.csv", args.folder / "loss.png")

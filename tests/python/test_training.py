@@ -2,6 +2,7 @@
 
 import csv
 import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -14,16 +15,22 @@ from hypothesis import strategies as st
 from xtalfill.errors import ConfigError
 from xtalfill.model.hostnet import HostNetConfig
 from xtalfill.model.weights import load_weights
-from xtalfill.training.data import Crystals, TaskSampler, remove_sublattice
-from xtalfill.training.loop import TrainingConfig, draw_sigma, train
+from xtalfill.training.data import CrystalSet, TaskSampler, remove_sublattice
+from xtalfill.training.host import HostObjective, HostTasks, draw_sigma
+from xtalfill.training.loop import Trainer, TrainingConfig, train
 from xtalfill.training.plot import plot_log
 from xtalfill.training.target import expected_displacement
 from xtalfill.training.validate import is_match, validate, validation_tasks
 
 NETWORK = HostNetConfig(width=8, host_layers=1, site_layers=1, n_radial=4, host_cutoff=4.0)
-RUN = TrainingConfig(
-    steps=6, hosts=2, sites=4, warmup=2, validate_every=3, validation_count=2, seed=7
-)
+RUN = TrainingConfig(steps=6, warmup=2, validate_every=3, save_every=2, seed=7)
+TASKS = HostTasks(hosts=2, sites=4, validation_count=2)
+
+
+def host_objective(
+    path: Path, *, tasks: HostTasks = TASKS, model: HostNetConfig = NETWORK
+) -> HostObjective:
+    return HostObjective(CrystalSet([path]), tasks, model, seed=RUN.seed)
 
 
 def image_shifts(cell: np.ndarray, reach: int = 2) -> np.ndarray:
@@ -124,7 +131,7 @@ def data(tmp_path: Path) -> Path:
 
 
 def test_crystals_of_two_files_are_told_apart(data: Path) -> None:
-    crystals = Crystals([data, data])
+    crystals = CrystalSet([data, data])
     assert len(crystals) == 16
     for index in range(8):
         for first, second in zip(crystals.crystal(index), crystals.crystal(index + 8), strict=True):
@@ -138,19 +145,18 @@ def test_unreadable_training_file(tmp_path: Path, content: bytes | None) -> None
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(ConfigError, match=r"bad\.h5: not a training file"):
-        Crystals([path])
+        CrystalSet([path])
 
 
 def test_no_task_comes_from_a_held_out_system(data: Path) -> None:
-    crystals = Crystals([data])
+    crystals = CrystalSet([data])
     held_out = {tuple(crystals.crystal(k)[1][0].round(6)) for k in (6, 7)}
-    sampler = TaskSampler(
-        crystals, hydrogen_fraction=0.5, max_sites=4, rng=np.random.default_rng(0)
-    )
-    sampler._augment = lambda task: task
+    sampler = TaskSampler(crystals, hydrogen_fraction=0.5, max_sites=4)
+    sampler._augment = lambda task, _rng: task
+    rng = np.random.default_rng(0)
     elements = set()
     for _ in range(200):
-        task = sampler.draw()
+        task = sampler.draw(rng)
         elements.add(task.host.element)
         assert task.host.n_sites == len(task.sites) >= 1
         assert len(task.host.numbers) >= 1
@@ -187,63 +193,87 @@ def read_log(folder: Path) -> list[dict[str, str]]:
 
 def test_a_run_trains_logs_and_resumes(data: Path, tmp_path: Path) -> None:
     torch.set_num_threads(1)
-    crystals = Crystals([data])
+    objective = host_objective(data)
     folder = tmp_path / "run"
-    half = TrainingConfig(**{**vars(RUN), "steps": 3})
-    train(crystals, half, NETWORK, folder, source={"data": {"data.h5": "0"}})
-    assert [row["step"] for row in read_log(folder)] == ["3"]
-    train(crystals, RUN, NETWORK, folder, source={"data": {"data.h5": "0"}})
+    train(objective, RUN, folder, source={"data": {"data.h5": "0"}})
     rows = read_log(folder)
     assert [row["step"] for row in rows] == ["3", "6"]
     assert np.isfinite([float(row["loss"]) for row in rows]).all()
     content = torch.load(folder / "last.pt", weights_only=True)
     assert content["training"]["steps"] == 6
     assert content["training"]["data"] == {"data.h5": "0"}
+    tasks = validation_tasks(CrystalSet([data]), count=2, seed=0)
     model = load_weights(folder / "best.pt")
-    result = validate(model, validation_tasks(crystals, count=2, seed=0), steps=3, seed=0)
-    assert result == validate(model, validation_tasks(crystals, count=2, seed=0), steps=3, seed=0)
+    result = validate(model, tasks, steps=3, seed=0)
+    assert result == validate(model, tasks, steps=3, seed=0)
     plot_log(folder / "log.csv", folder / "loss.png")
     assert (folder / "loss.png").stat().st_size > 5000
 
 
-def test_equal_runs_give_equal_weights(data: Path, tmp_path: Path) -> None:
+class KilledError(Exception):
+    """Stands for a kill."""
+
+
+@pytest.mark.parametrize("killed_at", [1, 3, 4, 5])
+def test_a_killed_run_ends_as_one_that_was_not(
+    data: Path, tmp_path: Path, killed_at: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     torch.set_num_threads(1)
-    crystals = Crystals([data])
-    for name in ("a", "b"):
-        train(crystals, RUN, NETWORK, tmp_path / name, source={})
-    first, second = (load_weights(tmp_path / name / "last.pt").state_dict() for name in ("a", "b"))
-    for name, value in first.items():
-        assert torch.equal(value, second[name])
+    objective = host_objective(data)
+    train(objective, RUN, tmp_path / "whole", source={})
+    learn = Trainer.learn
+
+    def dying(self: Trainer, *args: object) -> float:
+        if self.step == killed_at:
+            raise KilledError
+        return learn(self, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "learn", dying)
+        with pytest.raises(KilledError):
+            train(objective, RUN, tmp_path / "killed", source={})
+    train(objective, RUN, tmp_path / "killed", source={})
+    whole, killed = (
+        load_weights(tmp_path / name / "last.pt").state_dict() for name in ("whole", "killed")
+    )
+    for name, value in whole.items():
+        assert torch.equal(value, killed[name]), name
+    assert [row["step"] for row in read_log(tmp_path / "killed")] == ["3", "6"]
 
 
 def test_checkpoint_of_another_network_is_refused(data: Path, tmp_path: Path) -> None:
-    crystals = Crystals([data])
-    train(crystals, RUN, NETWORK, tmp_path, source={})
+    train(host_objective(data), RUN, tmp_path, source={})
     other = HostNetConfig(**{**NETWORK.to_dict(), "width": 4})
     with pytest.raises(ConfigError, match="another network"):
-        train(crystals, RUN, other, tmp_path, source={})
+        train(host_objective(data, model=other), RUN, tmp_path, source={})
 
 
 def test_a_run_starts_from_given_weights(data: Path, tmp_path: Path) -> None:
     torch.set_num_threads(1)
-    crystals = Crystals([data])
-    train(crystals, RUN, NETWORK, tmp_path / "first", source={})
+    train(host_objective(data), RUN, tmp_path / "first", source={})
     given = tmp_path / "first" / "last.pt"
-    frozen = TrainingConfig(**{**vars(RUN), "steps": 3, "learning_rate": 0.0})
-    train(crystals, frozen, NETWORK, tmp_path / "second", source={}, start=given)
+    frozen = replace(RUN, steps=3, learning_rate=0.0)
+    train(host_objective(data), frozen, tmp_path / "second", source={}, start=given)
     first = load_weights(given).state_dict()
     for name, value in load_weights(tmp_path / "second" / "last.pt").state_dict().items():
         torch.testing.assert_close(value, first[name])
-    other = HostNetConfig(**{**NETWORK.to_dict(), "width": 4})
+    other = host_objective(data, model=HostNetConfig(**{**NETWORK.to_dict(), "width": 4}))
     with pytest.raises(ConfigError, match="another network"):
-        train(crystals, RUN, other, tmp_path / "third", source={}, start=given)
+        train(other, RUN, tmp_path / "third", source={}, start=given)
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_with_a_reason(data: Path, tmp_path: Path) -> None:
+    objective = host_objective(data)
+    objective.loss = lambda network, _part: sum(p.sum() for p in network.parameters()) * np.nan
+    with pytest.raises(ConfigError, match=r"not finite at step 1; .* lower --learning_rate"):
+        train(objective, RUN, tmp_path, source={})
 
 
 def test_learning_lowers_the_loss(tmp_path: Path) -> None:
     torch.set_num_threads(1)
-    crystals = Crystals([write_crystals(tmp_path / "data.h5", kinds=2)])
-    changes = {"steps": 120, "validate_every": 40, "hosts": 3, "hydrogen_fraction": 1.0}
-    run = TrainingConfig(**{**vars(RUN), **changes, "learning_rate": 1e-2})
-    train(crystals, run, NETWORK, tmp_path, source={})
+    data = write_crystals(tmp_path / "data.h5", kinds=2)
+    tasks = replace(TASKS, hosts=3, hydrogen_fraction=1.0)
+    run = replace(RUN, steps=120, validate_every=40, save_every=100, learning_rate=1e-2)
+    train(host_objective(data, tasks=tasks), run, tmp_path, source={})
     losses = [float(row["loss"]) for row in read_log(tmp_path)]
     assert losses[-1] < 0.9 * losses[0]

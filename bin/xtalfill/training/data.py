@@ -41,7 +41,7 @@ class Task:
     sites: np.ndarray
 
 
-class Crystals:
+class CrystalSet:
     """Crystals of one or more training files, held in memory.
 
     Files hold ``atomic_number``, ``frac_coords`` (uint16, value / 65536), ``cell`` (float32,
@@ -120,11 +120,10 @@ class TaskSampler:
 
     def __init__(
         self,
-        crystals: Crystals,
+        crystals: CrystalSet,
         *,
         hydrogen_fraction: float,
         max_sites: int,
-        rng: np.random.Generator,
     ) -> None:
         """Prepare the draws from the crystals that are not held out.
 
@@ -132,9 +131,8 @@ class TaskSampler:
             crystals: The data.
             hydrogen_fraction: Share of tasks whose missing species is hydrogen.
             max_sites: Largest sublattice of another species than hydrogen.
-            rng: Source of all draws.
         """
-        self._crystals, self._rng = crystals, rng
+        self._crystals = crystals
         self._hydrogen_fraction, self._max_sites = hydrogen_fraction, max_sites
         training = ~crystals.is_validation
         self._hydrogen = np.flatnonzero(training & crystals.has_hydrogen)
@@ -142,19 +140,19 @@ class TaskSampler:
         weights = crystals.hydrogen_weights(self._hydrogen)
         self._weights = weights / weights.sum()
 
-    def draw(self) -> Task:
-        """Return one augmented task."""
+    def draw(self, rng: np.random.Generator) -> Task:
+        """Return one augmented task; all of its draws come from `rng`."""
         while True:
-            if self._rng.random() < self._hydrogen_fraction:
-                index = self._rng.choice(self._hydrogen, p=self._weights)
+            if rng.random() < self._hydrogen_fraction:
+                index = rng.choice(self._hydrogen, p=self._weights)
             else:
-                index = self._rng.choice(self._other)
+                index = rng.choice(self._other)
             numbers, positions, cell = self._crystals.crystal(index)
-            removed = self._choose(numbers)
+            removed = self._choose(numbers, rng)
             if removed is not None:
-                return self._augment(remove_sublattice(numbers, positions, cell, removed))
+                return self._augment(remove_sublattice(numbers, positions, cell, removed), rng)
 
-    def _choose(self, numbers: np.ndarray) -> np.ndarray | None:
+    def _choose(self, numbers: np.ndarray, rng: np.random.Generator) -> np.ndarray | None:
         species, counts = np.unique(numbers, return_counts=True)
         if HYDROGEN in species:
             element = HYDROGEN
@@ -164,21 +162,21 @@ class TaskSampler:
                 return None
             species = species[usable]
             weights = np.array([_SPECIES_WEIGHT.get(int(z), 1.0) for z in species])
-            element = self._rng.choice(species, p=weights / weights.sum())
+            element = rng.choice(species, p=weights / weights.sum())
         removed = numbers == element
         if removed.all():
             return None
-        if removed.sum() > 1 and self._rng.random() < 0.1:
-            kept = self._rng.permutation(np.flatnonzero(removed))
-            removed[kept[: self._rng.integers(1, len(kept))]] = False
+        if removed.sum() > 1 and rng.random() < 0.1:
+            kept = rng.permutation(np.flatnonzero(removed))
+            removed[kept[: rng.integers(1, len(kept))]] = False
         return removed
 
-    def _augment(self, task: Task) -> Task:
+    def _augment(self, task: Task, rng: np.random.Generator) -> Task:
         """Strain the crystal and shake its host a little: experiments are not DFT minima."""
-        noise = self._rng.normal(scale=0.01, size=(3, 3))
+        noise = rng.normal(scale=0.01, size=(3, 3))
         strain = np.eye(3) + 0.5 * (noise + noise.T)
-        amplitude = 0.05 * self._rng.random() if self._rng.random() < 0.5 else 0.0
-        shake = amplitude * self._rng.normal(size=task.host.positions.shape)
+        amplitude = 0.05 * rng.random() if rng.random() < 0.5 else 0.0
+        shake = amplitude * rng.normal(size=task.host.positions.shape)
         host = Host(
             numbers=task.host.numbers,
             positions=task.host.positions @ strain + shake,

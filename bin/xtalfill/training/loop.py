@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import logging
 import os
 import queue
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,127 +18,83 @@ import numpy as np
 import torch
 
 from xtalfill.errors import ConfigError
-from xtalfill.model.graphs import Draw, Host, host_graph, site_graph
-from xtalfill.model.hostnet import HostGraph, HostNet, HostNetConfig, SiteGraph
 from xtalfill.model.weights import load_weights, save_weights
-from xtalfill.training.data import Crystals, TaskSampler
-from xtalfill.training.target import expected_displacement
-from xtalfill.training.validate import validate, validation_tasks
+from xtalfill.training.objective import Objective, same_shape
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """What a training run is made of.
+    """How a training run goes, whatever it learns.
 
     Attributes:
-        steps: Optimiser steps of the whole run; the learning rate falls to zero with them.
+        steps: Optimiser steps of the whole run; the learning rate falls to 2 % with them.
         parts: Threads, each with its own part of a step.
-        hosts: Hosts in a part.
-        sites: Noised sites of each host in a step, shared out over draws.
         learning_rate: Peak learning rate of AdamW.
         warmup: Steps of linear warm-up.
         ema: Decay of the averaged weights.
-        hydrogen_fraction: Share of tasks whose missing species is hydrogen.
-        max_sites: Largest sublattice of another species.
+        clip: Largest norm of the gradient.
         validate_every: Steps between validations.
-        validation_count: Held-out crystals in a validation.
+        save_every: Steps between checkpoints.
         seed: Of everything random.
     """
 
     steps: int
     parts: int = 2
-    hosts: int = 8
-    sites: int = 48
     learning_rate: float = 1e-3
     warmup: int = 500
     ema: float = 0.999
-    hydrogen_fraction: float = 0.6
-    max_sites: int = 16
+    clip: float = 1.0
     validate_every: int = 1000
-    validation_count: int = 150
+    save_every: int = 200
     seed: int = 42
 
 
-@dataclass(frozen=True)
-class Step:
-    """Input and target (n_sites, 3) of one optimiser step."""
+class PartStream:
+    """Draws the parts of the next steps in a thread while the network works on the last ones.
 
-    hosts: HostGraph
-    sites: SiteGraph
-    target: torch.Tensor
+    A part is decided by the seed, the number of its step and its own number, so a run that was
+    interrupted sees the same data as one that was not.
+    """
 
+    def __init__(self, objective: Objective[Any], config: TrainingConfig, *, step: int) -> None:
+        """Start the stream at `step`."""
+        self._queue: queue.Queue[Any] = queue.Queue(maxsize=2)
 
-def draw_sigma(rng: np.random.Generator) -> float:
-    """Draw a noise level: log-uniform, and more where sites choose their neighbours."""
-    if rng.random() < 0.5:
-        return float(np.exp(rng.uniform(np.log(0.04), np.log(3.5))))
-    return float(np.exp(np.clip(rng.normal(np.log(0.7), 0.6), np.log(0.04), np.log(3.5))))
-
-
-def make_step(
-    sampler: TaskSampler, config: TrainingConfig, model: HostNetConfig, rng: np.random.Generator
-) -> Step:
-    """Draw the hosts, noise and targets of one step."""
-    hosts: list[Host] = []
-    draws: list[Draw] = []
-    targets: list[np.ndarray] = []
-    for number in range(config.hosts):
-        task = sampler.draw()
-        hosts.append(task.host)
-        for _ in range(int(np.clip(config.sites // task.host.n_sites, 2, 12))):
-            sigma = draw_sigma(rng)
-            noised = task.sites + sigma * rng.normal(size=task.sites.shape)
-            draws.append(Draw(number, noised, sigma))
-            targets.append(expected_displacement(noised, task.sites, task.host.cell, sigma))
-    target = torch.from_numpy(np.concatenate(targets).astype(np.float32))
-    return Step(host_graph(hosts, model), site_graph(hosts, draws, model), target)
-
-
-class StepStream:
-    """Makes steps in a thread while the network works on the last one."""
-
-    def __init__(
-        self, crystals: Crystals, config: TrainingConfig, model: HostNetConfig, *, first_step: int
-    ) -> None:
-        """Start the stream; step number and seed alone decide what a stream draws from there."""
-        rng = np.random.default_rng([config.seed, first_step])
-        sampler = TaskSampler(
-            crystals,
-            hydrogen_fraction=config.hydrogen_fraction,
-            max_sites=config.max_sites,
-            rng=rng,
-        )
-        self._queue: queue.Queue[Step | BaseException] = queue.Queue(maxsize=4)
+        def parts(number: int) -> list[Any]:
+            return [
+                objective.draw(np.random.default_rng([config.seed, number, part]))
+                for part in range(config.parts)
+            ]
 
         def produce() -> None:
             try:
-                while True:
-                    self._queue.put(make_step(sampler, config, model, rng))
+                for number in itertools.count(step):
+                    self._queue.put(parts(number))
             except BaseException as error:  # handed to the consumer, which raises it
                 self._queue.put(error)
                 raise
 
         threading.Thread(target=produce, daemon=True).start()
 
-    def next(self) -> Step:
-        """Return the next step."""
+    def next(self) -> list[Any]:
+        """Return the parts of the next step."""
         item = self._queue.get()
         if isinstance(item, BaseException):
             raise RuntimeError("making a training step failed") from item
-        return item
+        return list(item)
 
 
 class Trainer:
     """State of a run: network, averaged network, optimiser, step number."""
 
-    def __init__(self, config: TrainingConfig, model: HostNetConfig, folder: Path) -> None:
+    def __init__(self, config: TrainingConfig, objective: Objective[Any], folder: Path) -> None:
         """Make the state of a new run in `folder`."""
         torch.manual_seed(config.seed)
-        self.config, self.folder = config, folder
-        self.network = HostNet(model)
-        self.averaged = HostNet(model)
+        self.config, self.objective, self.folder = config, objective, folder
+        self.network = objective.new_network()
+        self.averaged = objective.new_network()
         self.averaged.load_state_dict(self.network.state_dict())
         self.averaged.eval()
         self.optimizer = torch.optim.AdamW(self.network.parameters(), weight_decay=0.01)
@@ -169,7 +126,7 @@ class Trainer:
             ConfigError: They belong to another network.
         """
         model = load_weights(weights)
-        if replace(model.config, dropout=0.0) != replace(self.network.config, dropout=0.0):
+        if not same_shape(model.config.to_dict(), self.network.config.to_dict()):
             raise ConfigError(f"{weights}: of another network; give the options it was made with")
         self.network.load_state_dict(model.state_dict())
         self.averaged.load_state_dict(model.state_dict())
@@ -189,30 +146,29 @@ class Trainer:
         torch.save(content, temporary)
         os.replace(temporary, self.folder / "checkpoint.pt")
 
-    def gradients(self, step: Step) -> tuple[float, list[torch.Tensor]]:
-        """Return the loss of a step and its gradients; safe to call from several threads."""
-        predicted = self.network.denoise(self.network.encode(step.hosts), step.sites)
-        scale = self.network.output_scale(step.sites.sigma)[step.sites.draw, None]
-        loss = (((predicted - step.target) / scale) ** 2).mean()
-        gradients = torch.autograd.grad(loss, list(self.network.parameters()))
+    def gradients(self, part: Any) -> tuple[float, list[torch.Tensor]]:
+        """Return the loss of a part and its gradients; safe to call from several threads."""
+        loss = self.objective.loss(self.network, part)
+        parameters = list(self.network.parameters())
+        gradients = torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)
         return loss.item(), list(gradients)
 
-    def learn(self, steps: list[Step], pool: ThreadPoolExecutor) -> float:
+    def learn(self, parts: list[Any], pool: ThreadPoolExecutor) -> float:
         """Take one optimiser step on the mean of several parts, one thread each.
 
         Args:
-            steps: The parts.
+            parts: The parts.
             pool: Threads to compute them in.
 
         Returns:
             The mean loss.
         """
-        parts = list(pool.map(self.gradients, steps))
+        results = list(pool.map(self.gradients, parts))
         for number, parameter in enumerate(self.network.parameters()):
-            parameter.grad = torch.stack([part[1][number] for part in parts]).mean(0)
+            parameter.grad = torch.stack([result[1][number] for result in results]).mean(0)
         for group in self.optimizer.param_groups:
             group["lr"] = self._learning_rate()
-        torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip)
         self.optimizer.step()
         self.step += 1
         decay = min(self.config.ema, (1 + self.step) / (10 + self.step))
@@ -220,7 +176,7 @@ class Trainer:
             pairs = zip(self.averaged.parameters(), self.network.parameters(), strict=True)
             for mean, value in pairs:
                 mean.lerp_(value, 1.0 - decay)
-        return float(np.mean([part[0] for part in parts]))
+        return float(np.mean([result[0] for result in results]))
 
     def _learning_rate(self) -> float:
         warm = min(1.0, (self.step + 1) / self.config.warmup)
@@ -230,9 +186,8 @@ class Trainer:
 
 
 def train(
-    crystals: Crystals,
+    objective: Objective[Any],
     config: TrainingConfig,
-    model: HostNetConfig,
     folder: Path,
     *,
     source: dict[str, Any],
@@ -243,39 +198,65 @@ def train(
     Writes checkpoint.pt, log.csv, last.pt and best.pt (highest match rate on held-out systems).
 
     Args:
-        crystals: The data.
+        objective: What to learn.
         config: The run.
-        model: The network.
         folder: Where all files go.
         source: What the weights file says of the data.
         start: Weights to begin a new run with; without them it begins at random.
+
+    Raises:
+        ConfigError: The checkpoint or the weights belong to another network.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    trainer = Trainer(config, model, folder)
+    trainer = Trainer(config, objective, folder)
     if trainer.resume():
         log.info("resumed at step %d", trainer.step)
+        _forget_rows_after(trainer.step, folder / "log.csv")
     elif start is not None:
         trainer.start_from(start)
-    tasks = validation_tasks(crystals, count=config.validation_count, seed=config.seed)
-    stream = StepStream(crystals, config, model, first_step=trainer.step)
+    stream = PartStream(objective, config, step=trainer.step)
     pool = ThreadPoolExecutor(config.parts)
     losses: list[float] = []
     started = time.perf_counter()
     while trainer.step < config.steps:
-        losses.append(trainer.learn([stream.next() for _ in range(config.parts)], pool))
+        losses.append(trainer.learn(stream.next(), pool))
+        if not np.isfinite(losses[-1]):
+            raise ConfigError(
+                f"{folder}: the loss is not finite at step {trainer.step}; "
+                "go on from the checkpoint with a lower --learning_rate"
+            )
         if trainer.step % 100 == 0:
             log.info("step %d loss %.4f", trainer.step, np.mean(losses[-100:]))
-        if trainer.step % config.validate_every == 0 or trainer.step == config.steps:
+        validating = trainer.step % config.validate_every == 0 or trainer.step == config.steps
+        if validating or trainer.step % config.save_every == 0:
             trainer.seconds += time.perf_counter() - started
-            _report(trainer, tasks, float(np.mean(losses)), source)
-            losses = []
             started = time.perf_counter()
+            if validating:
+                _report(trainer, float(np.mean(losses)), source)
+                losses = []
+                started = time.perf_counter()
+            trainer.save()
 
 
-def _report(trainer: Trainer, tasks: list[Any], loss: float, source: dict[str, Any]) -> None:
+def _forget_rows_after(step: int, path: Path) -> None:
+    """Drop the rows of a log that the run, resumed at `step`, will write again."""
+    if not path.is_file():
+        return
+    with path.open(newline="") as file:
+        reader = csv.DictReader(file)
+        rows, names = [row for row in reader if int(row["step"]) <= step], reader.fieldnames
+    temporary = path.with_suffix(".tmp")
+    with temporary.open("w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=names or [])
+        writer.writeheader()
+        writer.writerows(rows)
+    os.replace(temporary, path)
+
+
+def _report(trainer: Trainer, loss: float, source: dict[str, Any]) -> None:
     """Validate, log, and keep the weights if they match more than any before."""
     config = trainer.config
-    result = validate(trainer.averaged, tasks, steps=40, seed=config.seed)
+    result = trainer.objective.validate(trainer.averaged)
     training = {
         **source,
         "steps": trainer.step,
@@ -304,4 +285,3 @@ def _report(trainer: Trainer, tasks: list[Any], loss: float, source: dict[str, A
             writer.writeheader()
         writer.writerow(row)
     log.info("%s", row)
-    trainer.save()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 from ase import Atoms
@@ -13,29 +11,14 @@ from xtalfill.inpaint.sampler import candidate_generator, encode_host, sample_si
 from xtalfill.matching import matcher, to_pymatgen
 from xtalfill.model.graphs import Draw, site_graph
 from xtalfill.model.hostnet import HostNet
-from xtalfill.training.data import HYDROGEN, Crystals, Task, remove_sublattice
+from xtalfill.training.data import HYDROGEN, CrystalSet, Task, remove_sublattice
+from xtalfill.training.objective import Validation
 from xtalfill.training.target import expected_displacement
-
-
-@dataclass(frozen=True)
-class Validation:
-    """Result of one validation.
-
-    Attributes:
-        loss: Mean squared error of the displacement in units of its expected size.
-        loss_by_level: The same for each fixed noise level.
-        match: Share of single candidates that match, before any relaxation.
-    """
-
-    loss: float
-    loss_by_level: dict[float, float]
-    match: float
-
 
 LEVELS = (0.05, 0.15, 0.4, 0.8, 1.5, 3.0)
 
 
-def validation_tasks(crystals: Crystals, *, count: int, seed: int) -> list[Task]:
+def validation_tasks(crystals: CrystalSet, *, count: int, seed: int) -> list[Task]:
     """Return hydrogen tasks of held-out systems, a seeded choice of at most `count`."""
     held_out = np.flatnonzero(crystals.is_validation & crystals.has_hydrogen)
     rng = np.random.default_rng(seed)

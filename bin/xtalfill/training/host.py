@@ -1,0 +1,103 @@
+"""Training of the method `host`: denoise a sublattice in its exact host."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from xtalfill.model.graphs import Draw, Host, host_graph, site_graph
+from xtalfill.model.hostnet import HostGraph, HostNet, HostNetConfig, SiteGraph
+from xtalfill.training.data import CrystalSet, TaskSampler
+from xtalfill.training.objective import ScoreNetwork, Validation
+from xtalfill.training.target import expected_displacement
+from xtalfill.training.validate import validate, validation_tasks
+
+
+@dataclass(frozen=True)
+class HostTasks:
+    """What a part of a step is made of.
+
+    Attributes:
+        hosts: Hosts in a part.
+        sites: Noised sites of each host, shared out over draws.
+        hydrogen_fraction: Share of tasks whose missing species is hydrogen.
+        max_sites: Largest sublattice of another species.
+        validation_count: Held-out crystals in a validation.
+    """
+
+    hosts: int = 8
+    sites: int = 48
+    hydrogen_fraction: float = 0.6
+    max_sites: int = 16
+    validation_count: int = 150
+
+
+@dataclass(frozen=True)
+class HostPart:
+    """Input and target (n_sites, 3) of one part of a step."""
+
+    hosts: HostGraph
+    sites: SiteGraph
+    target: torch.Tensor
+
+
+class HostObjective:
+    """Predict the displacement of noised sites to where they belong, host given."""
+
+    def __init__(
+        self, crystals: CrystalSet, tasks: HostTasks, model: HostNetConfig, *, seed: int
+    ) -> None:
+        """Prepare the draws and choose the validation tasks.
+
+        Args:
+            crystals: The data.
+            tasks: What to draw.
+            model: The network.
+            seed: Of the choice of validation tasks and of their noise.
+        """
+        self._tasks, self._model, self._seed = tasks, model, seed
+        self._sampler = TaskSampler(
+            crystals, hydrogen_fraction=tasks.hydrogen_fraction, max_sites=tasks.max_sites
+        )
+        self._validation = validation_tasks(crystals, count=tasks.validation_count, seed=seed)
+
+    def new_network(self) -> HostNet:
+        """Return the network with random weights from torch's generator."""
+        return HostNet(self._model)
+
+    def draw(self, rng: np.random.Generator) -> HostPart:
+        """Draw the hosts, noise and targets of one part."""
+        hosts: list[Host] = []
+        draws: list[Draw] = []
+        targets: list[np.ndarray] = []
+        for number in range(self._tasks.hosts):
+            task = self._sampler.draw(rng)
+            hosts.append(task.host)
+            for _ in range(int(np.clip(self._tasks.sites // task.host.n_sites, 2, 12))):
+                sigma = draw_sigma(rng)
+                noised = task.sites + sigma * rng.normal(size=task.sites.shape)
+                draws.append(Draw(number, noised, sigma))
+                targets.append(expected_displacement(noised, task.sites, task.host.cell, sigma))
+        target = torch.from_numpy(np.concatenate(targets).astype(np.float32))
+        return HostPart(
+            host_graph(hosts, self._model), site_graph(hosts, draws, self._model), target
+        )
+
+    def loss(self, network: ScoreNetwork, part: HostPart) -> torch.Tensor:
+        """Return the mean squared error in units of the displacement's expected size."""
+        predicted = network.denoise(network.encode(part.hosts), part.sites)
+        scale = network.output_scale(part.sites.sigma)[part.sites.draw, None]
+        return (((predicted - part.target) / scale) ** 2).mean()
+
+    def validate(self, network: ScoreNetwork) -> Validation:
+        """Measure loss and match rate on the validation tasks."""
+        return validate(network, self._validation, steps=40, seed=self._seed)
+
+
+def draw_sigma(rng: np.random.Generator) -> float:
+    """Draw a noise level: log-uniform, and more where sites choose their neighbours."""
+    if rng.random() < 0.5:
+        return float(np.exp(rng.uniform(np.log(0.04), np.log(3.5))))
+    return float(np.exp(np.clip(rng.normal(np.log(0.7), 0.6), np.log(0.04), np.log(3.5))))

@@ -1,0 +1,50 @@
+"""What a training run learns: the network, its data, its loss and how it is validated."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+from torch import Tensor
+
+from xtalfill.model.hostnet import HostNet
+
+ScoreNetwork = HostNet
+Part = TypeVar("Part")
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Result of one validation.
+
+    Attributes:
+        loss: Mean of the losses by level.
+        loss_by_level: The training loss at each fixed noise level or time.
+        match: Share of single candidates that match, before any relaxation.
+    """
+
+    loss: float
+    loss_by_level: dict[float, float]
+    match: float
+
+
+class Objective(Protocol[Part]):
+    """One way of training; the loop knows nothing else of it."""
+
+    def new_network(self) -> ScoreNetwork:
+        """Return the network with random weights from torch's generator."""
+
+    def draw(self, rng: np.random.Generator) -> Part:
+        """Draw one part of an optimiser step; `rng` alone decides it."""
+
+    def loss(self, network: ScoreNetwork, part: Part) -> Tensor:
+        """Return the loss (a scalar) of one part."""
+
+    def validate(self, network: ScoreNetwork) -> Validation:
+        """Measure the network on held-out chemical systems; the same network, the same result."""
+
+
+def same_shape(first: dict[str, Any], second: dict[str, Any]) -> bool:
+    """Tell whether weights of one network fit another; dropout has none."""
+    return {**first, "dropout": 0.0} == {**second, "dropout": 0.0}
