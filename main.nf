@@ -28,13 +28,15 @@ workflow {
         println(parameters.help())
         exit(0)
     }
-    def problems = parameters.problems()
+    def weights = files("${projectDir}/assets/weights/*.pt")
+    def problems = parameters.problems() ?: ScoreModels.problems(parameters.values(), weights)
     if (problems) {
         error("${problems.size()} problem(s) with the parameters, nothing was run:\n  ${problems.join('\n  ')}")
     }
     def settings = parameters.values()
     def input = file(settings.input, glob: false)
     def references = settings.references ? file(settings.references, glob: false) : []
+    def model_files = ScoreModels.given(settings).collect { name -> file(name, glob: false) }
     def mlip_file = settings.mlip.contains('.nequip.') ? file(settings.mlip, glob: false) : []
 
     // A digest of the code behind each command, so that -resume redoes what an edit changes, and only that.
@@ -53,7 +55,13 @@ workflow {
         .flatten()
         .map { batch -> tuple([id: batch.baseName], batch) }
 
-    INPAINT(ch_batches, file(settings.model), settings.steps, code.digest('inpaint.py'))
+    INPAINT(
+        ch_batches,
+        weights,
+        model_files,
+        settings.subMap(['steps', 'predictor', 'corrector_steps', 'corrector_rule', 'snr', 'resampling', 'jump_length', 'repaint_noise']),
+        code.digest('inpaint.py'),
+    )
 
     RELAX(
         INPAINT.out.batch,

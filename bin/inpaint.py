@@ -4,20 +4,34 @@
 import argparse
 import os
 import time
+from dataclasses import fields
 from pathlib import Path
 
 from xtalfill.errors import run_command
 
 
+def parser() -> argparse.ArgumentParser:
+    """Return the command's parser."""
+    top = argparse.ArgumentParser(description=__doc__)
+    top.add_argument("--batch", type=Path, required=True, help="batch that CHECK wrote")
+    top.add_argument("--bundled", type=Path, nargs="*", default=[], help="weights, KIND.pt")
+    top.add_argument("--model", type=Path, nargs="*", default=[], help="weights to use instead")
+    top.add_argument("--steps", type=int, required=True, help="noise levels")
+    top.add_argument("--predictor", required=True, help="ancestral, x0_renoise or x0_jump")
+    top.add_argument("--corrector_steps", type=int, required=True, help="Langevin steps a level")
+    top.add_argument("--corrector_rule", required=True, help="score or level: what sizes a step")
+    top.add_argument("--snr", type=float, required=True, help="of a Langevin step")
+    top.add_argument("--resampling", type=int, required=True, help="of repaint")
+    top.add_argument("--jump_length", type=int, required=True, help="of repaint, levels")
+    top.add_argument("--repaint_noise", required=True, help="exact or upstream")
+    top.add_argument("--output", type=Path, required=True, help="batch to write")
+    top.add_argument("--record", type=Path, required=True, help="JSON record to write")
+    return top
+
+
 def main() -> None:
     """Read a batch, fill its candidates, write it."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--batch", type=Path, required=True, help="batch that CHECK wrote")
-    parser.add_argument("--model", type=Path, required=True, help="weights of the score model")
-    parser.add_argument("--steps", type=int, required=True, help="noise levels")
-    parser.add_argument("--output", type=Path, required=True, help="batch to write")
-    parser.add_argument("--record", type=Path, required=True, help="JSON record to write")
-    args = parser.parse_args()
+    args = parser().parse_args()
     begin = time.monotonic()
     # one thread: the order of sums, and so every bit, does not depend on the machine's load
     os.environ["OMP_NUM_THREADS"] = "1"
@@ -25,23 +39,27 @@ def main() -> None:
     import torch
 
     from xtalfill.batch import read_batch, write_batch
-    from xtalfill.inpaint.stage import STAGE, inpaint_batch
-    from xtalfill.model.weights import load_weights
-    from xtalfill.record import count_statuses, file_sha256, write_record
+    from xtalfill.inpaint.models import load_models
+    from xtalfill.inpaint.settings import SamplerSettings
+    from xtalfill.inpaint.stage import STAGE, inpaint_batch, known_methods
+    from xtalfill.record import count_statuses, write_record
 
     torch.set_num_threads(1)
     batch = read_batch(args.batch)
-    weights = {args.model.name: file_sha256(args.model)}
-    inpaint_batch(batch, load_weights(args.model), steps=args.steps, weights=weights)
+    names = [field.name for field in fields(SamplerSettings)]
+    parameters = {name: getattr(args, name) for name in names if name in args}
+    methods = known_methods(batch.method.tolist())
+    models = load_models(methods, given=args.model, bundled=args.bundled)
+    inpaint_batch(batch, models, SamplerSettings(**parameters))
     write_batch(batch, args.output)
     write_record(
         args.record,
         stage=STAGE,
         batch=args.batch.name,
         seconds=time.monotonic() - begin,
-        parameters={"steps": args.steps, "model": args.model.name},
+        parameters=parameters | {"model": [path.name for path in args.model]},
         counts=count_statuses(batch.status),
-        weights=weights,
+        weights=models.checksums,
     )
 
 

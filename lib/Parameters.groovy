@@ -8,7 +8,8 @@ import org.codehaus.groovy.runtime.MethodRankHelper
  * The pipeline's parameters as nextflow_schema.json describes them: checked, typed, explained.
  *
  * Reads the part of JSON Schema (draft 2020-12) that the file uses: groups of properties with
- * type, enum, pattern, bounds, required and anyOf, and nf-schema's `exists` for paths.
+ * type, enum, pattern, bounds, required and anyOf, nf-schema's `exists` for paths, and `separator`
+ * for several paths in one value.
  */
 class Parameters {
 
@@ -143,7 +144,12 @@ class Parameters {
         if (rules.maximum != null && value > rules.maximum) {
             return "${value} is too large; the most is ${rules.maximum}"
         }
-        rules.exists ? missing(value as String, rules.format as String) : null
+        rules.exists ? paths(value as String, spec).findResult { path -> missing(path, rules.format as String) } : null
+    }
+
+    /** The paths in a value; `separator` is ours and names what stands between several. */
+    private static List<String> paths(String value, Map spec) {
+        spec.separator ? value.tokenize(spec.separator as String)*.trim() : [value]
     }
 
     private static String missing(String value, String format) {

@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -26,10 +27,10 @@ from xtalfill.evaluate.metrics import (
     bin_label,
     bootstrap_interval,
 )
+from xtalfill.inpaint.methods import METHODS, Method
+from xtalfill.inpaint.models import load_models
 from xtalfill.inpaint.sampler import candidate_generator
-from xtalfill.inpaint.stage import METHODS
-from xtalfill.model.weights import load_weights
-from xtalfill.record import file_sha256
+from xtalfill.inpaint.settings import SamplerSettings
 from xtalfill.training.data import HYDROGEN, Task, remove_sublattice
 from xtalfill.training.validate import is_match
 
@@ -38,10 +39,13 @@ def main() -> None:
     """Run the benchmark and write its JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--bench", type=Path, required=True, help="extxyz of whole crystals")
-    parser.add_argument("--model", type=Path, required=True)
-    parser.add_argument("--method", choices=tuple(METHODS), default="host")
+    parser.add_argument("--model", type=Path, nargs="*", default=[])
+    parser.add_argument("--method", choices=METHODS, default="host")
     parser.add_argument("--samples", type=int, default=10)
     parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--predictor", default="ancestral")
+    parser.add_argument("--corrector_steps", type=int, default=0)
+    parser.add_argument("--snr", type=float, default=0.2)
     parser.add_argument("--seed", type=int, default=42)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--output", type=Path, required=True, help="JSON to write")
@@ -54,9 +58,9 @@ def main() -> None:
     chance = np.array([any_of_k(row, ks) for row in found])
     result = {
         "method": args.method,
-        "model": file_sha256(args.model),
+        "weights": load_models([args.method], given=args.model, bundled=[]).checksums,
         "samples": args.samples,
-        "steps": args.steps,
+        **asdict(settings_of(args)),
         "seed": args.seed,
         "crystals": len(frames),
         "all": rates(chance, ks),
@@ -70,6 +74,16 @@ def main() -> None:
     print(json.dumps(result["all"]))
 
 
+def settings_of(args: argparse.Namespace) -> SamplerSettings:
+    """Return how to sample."""
+    return SamplerSettings(
+        steps=args.steps,
+        predictor=args.predictor,
+        corrector_steps=args.corrector_steps,
+        snr=args.snr,
+    )
+
+
 def task_of(atoms: Atoms) -> Task:
     """Return the crystal with its hydrogen taken out."""
     removed = atoms.numbers == HYDROGEN
@@ -80,7 +94,8 @@ def matches(atoms: Atoms, *, args: argparse.Namespace) -> list[bool]:
     """Tell which of a crystal's candidates match it."""
     torch.set_num_threads(1)
     task = task_of(atoms)
-    propose = METHODS[args.method](task.host, load_weights(args.model), args.steps)
+    models = load_models([args.method], given=args.model, bundled=[])
+    propose = Method(args.method, models, settings_of(args)).proposal(task.host)
     generators = [
         candidate_generator(seed=args.seed, structure_id=atoms.info["material_id"], sample=sample)
         for sample in range(args.samples)

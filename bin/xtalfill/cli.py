@@ -11,7 +11,13 @@ from xtalfill import __version__
 from xtalfill.errors import ConfigError, run_command
 
 if TYPE_CHECKING:
+    from xtalfill.training.crystal import CrystalObjective
+    from xtalfill.training.host import HostObjective
+
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+
+# beside the package in a checkout
+_SCALE_FILE = Path(__file__).resolve().parents[2] / "assets" / "gemnet-dT.json"
 
 
 def parser() -> argparse.ArgumentParser:
@@ -42,18 +48,26 @@ def _add_train(commands: Commands) -> None:
     train = commands.add_parser(
         "train", help="train a score model", formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
+    train.add_argument("--method", choices=("host", "td", "pos"), default="host")
     train.add_argument("--data", type=Path, nargs="+", required=True, help="training HDF5 files")
     train.add_argument("--folder", type=Path, required=True, help="checkpoints, log and weights")
     train.add_argument("--steps", type=int, required=True, help="optimiser steps of the whole run")
     train.add_argument("--start", type=Path, help="weights to begin a new run with")
     train.add_argument("--seed", type=int, default=42, help="of everything random")
-    train.add_argument("--width", type=int, default=96, help="channels of the network")
-    train.add_argument("--host_layers", type=int, default=3, help="layers of the host encoder")
-    train.add_argument("--site_layers", type=int, default=5, help="layers of the site denoiser")
-    train.add_argument("--dropout", type=float, default=0.0)
-    train.add_argument("--learning_rate", type=float, default=1e-3)
+    train.add_argument("--learning_rate", type=float, default=1e-3, help="its peak")
     train.add_argument("--threads", type=int, default=2, help="parts of a step, one thread each")
     train.add_argument("--validate_every", type=int, default=1000, help="steps")
+    train.add_argument("--width", type=int, default=96, help="channels of the network")
+    host = train.add_argument_group("method host")
+    host.add_argument("--host_layers", type=int, default=3, help="layers of the host encoder")
+    host.add_argument("--site_layers", type=int, default=5, help="layers of the site denoiser")
+    host.add_argument("--dropout", type=float, default=0.0)
+    crystal = train.add_argument_group("methods td and pos (GemNet)")
+    crystal.add_argument("--blocks", type=int, default=3, help="interaction blocks")
+    crystal.add_argument("--max_neighbors", type=int, default=16, help="edges that end on a site")
+    crystal.add_argument("--cutoff", type=float, default=6.0, help="longest edge, Angstrom")
+    crystal.add_argument("--crystals", type=int, default=8, help="crystals in a part of a step")
+    crystal.add_argument("--scale_file", type=Path, default=_SCALE_FILE, help="of GemNet")
 
 
 def main() -> None:
@@ -86,20 +100,11 @@ def _compare(args: argparse.Namespace) -> None:
 def _train(args: argparse.Namespace) -> None:
     import torch
 
-    from xtalfill.model.hostnet import HostNetConfig
     from xtalfill.record import file_sha256
-    from xtalfill.training.data import CrystalSet
-    from xtalfill.training.host import HostObjective, HostTasks
     from xtalfill.training.loop import TrainingConfig, train
     from xtalfill.training.plot import plot_log
 
     torch.set_num_threads(1)  # the parts of a step are the threads
-    model = HostNetConfig(
-        width=args.width,
-        host_layers=args.host_layers,
-        site_layers=args.site_layers,
-        dropout=args.dropout,
-    )
     config = TrainingConfig(
         steps=args.steps,
         parts=args.threads,
@@ -110,6 +115,46 @@ def _train(args: argparse.Namespace) -> None:
     source = {path.name: file_sha256(path) for path in args.data}
     if args.start is not None:
         source[args.start.name] = file_sha256(args.start)
-    objective = HostObjective(CrystalSet(args.data), HostTasks(), model, seed=args.seed)
+    objective = _host_objective(args) if args.method == "host" else _crystal_objective(args)
     train(objective, config, args.folder, source={"data": source}, start=args.start)
     plot_log(args.folder / "log.csv", args.folder / "loss.png")
+
+
+def _host_objective(args: argparse.Namespace) -> HostObjective:
+    from xtalfill.model.hostnet import HostNetConfig
+    from xtalfill.training.data import CrystalSet
+    from xtalfill.training.host import HostObjective, HostTasks
+
+    model = HostNetConfig(
+        width=args.width,
+        host_layers=args.host_layers,
+        site_layers=args.site_layers,
+        dropout=args.dropout,
+    )
+    return HostObjective(CrystalSet(args.data), HostTasks(), model, seed=args.seed)
+
+
+def _crystal_objective(args: argparse.Namespace) -> CrystalObjective:
+    from xtalfill.model.gemnet import GemNetConfig
+    from xtalfill.training.crystal import CrystalObjective, CrystalTasks
+    from xtalfill.training.data import CrystalSet
+
+    model = GemNetConfig(
+        hidden_dim=args.width,
+        emb_size_edge=args.width,
+        emb_size_trip=max(16, args.width // 2),
+        emb_size_bil_trip=max(16, args.width // 2),
+        num_radial=64,
+        num_blocks=args.blocks,
+        max_neighbors=args.max_neighbors,
+        cutoff=args.cutoff,
+        per_site_times=args.method == "td",
+    )
+    return CrystalObjective(
+        CrystalSet(args.data),
+        CrystalTasks(crystals=args.crystals),
+        model,
+        method=args.method,
+        scale_file=args.scale_file,
+        seed=args.seed,
+    )

@@ -244,7 +244,7 @@ def _read_scale_factors(path: Path) -> dict[str, float]:
         ) from error
 
 
-def enable_mattergen(*, scale_file: Path) -> None:
+def enable_mattergen(*, scale_file: Path | None) -> None:
     """Makes ``import mattergen`` work in this process; call it before the first such import.
 
     Calling it again only changes the scale factors for models built afterwards. A model that
@@ -252,11 +252,12 @@ def enable_mattergen(*, scale_file: Path) -> None:
 
     Args:
         scale_file: Scale factors of GemNet-dT (JSON, name -> factor): assets/gemnet-dT.json.
+            None where they come with a state dict.
 
     Raises:
         ConfigError: mattergen 1.0.3 is not installed, or the scale factors cannot be read.
     """
-    factors = _read_scale_factors(scale_file)
+    factors = {} if scale_file is None else _read_scale_factors(scale_file)
     try:
         version = importlib.metadata.version("mattergen")
     except importlib.metadata.PackageNotFoundError:

@@ -6,8 +6,9 @@ process INPAINT {
 
     input:
     tuple val(meta), path(batch, stageAs: 'input/*')
-    path model
-    val steps
+    path bundled, stageAs: 'bundled/*' // weights that come with xtalfill, named after their kind
+    path model, stageAs: 'model?/*' // weights of the user, or nothing
+    val sampling // map: steps, predictor, corrector_steps, corrector_rule, snr, resampling, jump_length, repaint_noise
     val code // digest of the code; part of the hash
 
     output:
@@ -15,11 +16,20 @@ process INPAINT {
     path "inpaint_${meta.id}.json", emit: record
 
     script:
+    def given = model ? "--model ${model}" : ''
     """
     inpaint.py \\
         --batch ${batch} \\
-        --model ${model} \\
-        --steps ${steps} \\
+        --bundled ${bundled} \\
+        ${given} \\
+        --steps ${sampling.steps} \\
+        --predictor ${sampling.predictor} \\
+        --corrector_steps ${sampling.corrector_steps} \\
+        --corrector_rule ${sampling.corrector_rule} \\
+        --snr ${sampling.snr} \\
+        --resampling ${sampling.resampling} \\
+        --jump_length ${sampling.jump_length} \\
+        --repaint_noise ${sampling.repaint_noise} \\
         --output ${meta.id}.h5 \\
         --record inpaint_${meta.id}.json
     """

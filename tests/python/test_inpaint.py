@@ -10,6 +10,7 @@ from ase.data import covalent_radii
 
 from xtalfill.batch import REFERENCE, Batch
 from xtalfill.errors import ConfigError
+from xtalfill.inpaint.models import ScoreModels
 from xtalfill.inpaint.random_sites import random_sites
 from xtalfill.inpaint.sampler import (
     candidate_generator,
@@ -18,6 +19,7 @@ from xtalfill.inpaint.sampler import (
     sample_sites,
     wrap,
 )
+from xtalfill.inpaint.settings import SamplerSettings
 from xtalfill.inpaint.stage import STAGE, host_of, inpaint_batch
 from xtalfill.model.graphs import Host
 from xtalfill.model.hostnet import HostNet, HostNetConfig
@@ -64,8 +66,13 @@ def crystals(brucite: Atoms, rocksalt: Atoms) -> dict[str, Atoms]:
     return {"brucite": brucite, "rocksalt": rocksalt}
 
 
+def inpaint(batch: Batch, model: HostNet, *, steps: int = 3, **options: object) -> None:
+    models = ScoreModels({"host": model}, {"host.pt": "0" * 64})
+    inpaint_batch(batch, models, SamplerSettings(steps=steps, corrector_steps=0), **options)
+
+
 def filled(batch: Batch, model: HostNet, name: str, method: str, sample: int) -> np.ndarray:
-    inpaint_batch(batch, model, steps=6, weights={})
+    inpaint(batch, model, steps=6)
     hits = (batch.id == name) & (batch.method == method) & (batch.sample == sample)
     here = batch.atoms_slice(int(np.flatnonzero(hits)[0]))
     return batch.stages[STAGE].arrays["positions"][here]
@@ -107,7 +114,7 @@ def test_host_keeps_its_bits_and_references_pass_through(
     rows = [("brucite", "host", 0), ("brucite", "random", 0), ("brucite", REFERENCE, 0)]
     batch = make_batch(crystals, rows, 42)
     before = batch.positions.copy()
-    inpaint_batch(batch, model, steps=3, weights={"host.pt": "0" * 64})
+    inpaint(batch, model)
     after = batch.stages[STAGE].arrays["positions"]
     assert after[batch.is_host].tobytes() == before[batch.is_host].tobytes()
     assert np.array_equal(batch.positions, before, equal_nan=True)
@@ -119,7 +126,7 @@ def test_host_keeps_its_bits_and_references_pass_through(
 
 def test_sites_end_inside_the_cell(crystals: dict[str, Atoms], model: HostNet) -> None:
     batch = make_batch(crystals, [("brucite", "host", k) for k in range(4)], 1)
-    inpaint_batch(batch, model, steps=4, weights={})
+    inpaint(batch, model, steps=4)
     for index in range(4):
         atoms = batch.to_ase(index, stage=STAGE)[3:]
         fractions = atoms.positions @ np.linalg.inv(atoms.cell.array)
@@ -130,20 +137,11 @@ def test_unknown_method_and_no_steps_are_refused(
     crystals: dict[str, Atoms], model: HostNet
 ) -> None:
     batch = make_batch(crystals, [("brucite", "magic", 0)], 42)
-    with pytest.raises(ConfigError, match=r"method magic is unknown; choose from host, random"):
-        inpaint_batch(batch, model, steps=5, weights={})
+    with pytest.raises(ConfigError, match=r"method magic is unknown; choose from host, td"):
+        inpaint(batch, model)
     batch = make_batch(crystals, [("brucite", "host", 0)], 42)
     with pytest.raises(ConfigError, match="steps is 0"):
-        inpaint_batch(batch, model, steps=0, weights={})
-
-
-def test_weights_that_are_not_finite_are_refused(crystals: dict[str, Atoms]) -> None:
-    broken = HostNet(CONFIG).eval()
-    with torch.no_grad():
-        broken.host_embedding.weight[5, 0] = torch.nan
-    batch = make_batch(crystals, [("brucite", "host", 0)], 42)
-    with pytest.raises(ConfigError, match="not finite"):
-        inpaint_batch(batch, broken, steps=5, weights={})
+        inpaint(batch, model, steps=0)
 
 
 def test_element_beyond_the_model_and_failed_systems(model: HostNet, brucite: Atoms) -> None:
@@ -152,7 +150,7 @@ def test_element_beyond_the_model_and_failed_systems(model: HostNet, brucite: At
     rows = [("heavy", "host", 0), ("brucite", "host", 0), ("brucite", "host", 1)]
     batch = make_batch({"heavy": heavy, "brucite": brucite}, rows, 42)
     batch.fail(2, "check: refused")
-    inpaint_batch(batch, model, steps=3, weights={})
+    inpaint(batch, model)
     assert list(batch.status) == ["failed", "ok", "failed"]
     assert batch.message[0] == "inpaint: the score model knows elements up to 103"
     assert batch.message[2] == "check: refused"
@@ -163,7 +161,7 @@ def test_element_beyond_the_model_and_failed_systems(model: HostNet, brucite: At
 def test_progress_is_reported(crystals: dict[str, Atoms], model: HostNet) -> None:
     stream = io.StringIO()
     batch = make_batch(crystals, [("brucite", "random", 0), ("rocksalt", "random", 0)], 42)
-    inpaint_batch(batch, model, steps=3, weights={}, progress=stream, progress_seconds=-1.0)
+    inpaint(batch, model, progress=stream, progress_seconds=-1.0)
     assert "inpaint: 2/2 structures" in stream.getvalue()
 
 
@@ -191,14 +189,19 @@ class PointModel(HostNet):
         return torch.from_numpy((way - np.round(way)) @ self.host.cell)
 
 
-def test_sampler_with_a_perfect_score_finds_the_site() -> None:
+@pytest.mark.parametrize(
+    ("predictor", "corrector_steps"),
+    [("ancestral", 0), ("ancestral", 2), ("x0_renoise", 0), ("x0_jump", 1)],
+)
+def test_sampler_with_a_perfect_score_finds_the_site(predictor: str, corrector_steps: int) -> None:
+    settings = SamplerSettings(steps=30, predictor=predictor, corrector_steps=corrector_steps)
     host = Host(np.array([3]), np.array([[0.2, 0.3, 0.1]]), np.eye(3) * 3.0, 1, 1)
     target = np.array([[1.7, 1.6, 1.5]])
     model = PointModel(host, target).eval()
     encoding = encode_host(model, host)
     for sample in range(5):
         generator = candidate_generator(seed=1, structure_id="x", sample=sample)
-        sites = sample_sites(model, encoding, host, steps=30, generator=generator)
+        sites = sample_sites(model, encoding, host, settings=settings, generator=generator)
         np.testing.assert_allclose(sites, target, atol=1e-5)
 
 

@@ -211,8 +211,7 @@ def test_bad_parameters_are_told_together_before_any_task(run: Run) -> None:
     work = run.project.launch / "never"
     arguments = ["--samlpes", "3", "--resume", "--samples", "many", "--fmax", "-1", "--seed"]
     arguments += ["--device", "tpu", "--input", "absent.csv", "--mlip", "absent.nequip.zip"]
-    # A copy of the project has no weights where they are to be: as if they were removed.
-    (run.project.root / "assets" / "weights" / "host.pt").unlink(missing_ok=True)
+    arguments += ["--method", "host,magic", "--model", "tiny.pt, absent.pt"]
     result = run.project.run(*arguments, "-w", work)
     text = said(result)
     assert result.returncode != 0
@@ -225,13 +224,24 @@ def test_bad_parameters_are_told_together_before_any_task(run: Run) -> None:
         "--device": "one of cpu, cuda",
         "--input": "no file or folder 'absent.csv'",
         "--mlip": "no file 'absent.nequip.zip'",
-        "--model": "assets/weights/host.pt'",
+        "--method": "give one or more of host, td, pos, repaint, mattergen, random",
+        "--model": "no file or folder 'absent.pt'",
     }
     for name, words in expected.items():
         assert len(lines_with(text, [f"  {name}: ", words])) == 1, text
     assert f"{len(expected)} problem(s)" in text
     assert "Exception" not in text
     assert ".groovy" not in text
+    assert not list(work.glob("*/*"))
+
+
+def test_removed_weights_are_one_line_before_any_task(run: Run) -> None:
+    work = run.project.launch / "never"
+    (run.project.root / "assets" / "weights" / "host.pt").unlink(missing_ok=True)
+    result = run.project.run("--input", run.sheet, "-w", work)
+    assert result.returncode != 0
+    words = ["--method host: no weights of kind host in assets/weights; name some with --model"]
+    assert len(lines_with(said(result), words)) == 1, said(result)
     assert not list(work.glob("*/*"))
 
 

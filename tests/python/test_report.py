@@ -37,7 +37,10 @@ RELAXATION = {"mlip": "7net-0", "fmax": 0.05, "max_steps": 500}
 def make_run(folder: Path, cases: list[Case], refused: list[dict[str, str]]) -> dict[str, Any]:
     """Write all that REPORT reads and return its arguments."""
     batch = build(cases)
-    batch.stages["inpaint"].attrs = {"steps": 100}
+    batch.stages["inpaint"].attrs = {
+        "steps": 100, "predictor": "ancestral", "corrector_steps": 0,
+        "resampling": 3, "jump_length": 10,
+    }  # fmt: skip
     for name in ("relax_sites", "relax_positions"):
         batch.stages[name].attrs = dict(RELAXATION)
     batch.stages["evaluate"] = evaluate_batch(batch)

@@ -4,33 +4,29 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any, TextIO
 
 import numpy as np
-import torch
 
 from xtalfill.batch import REFERENCE, Batch, Stage
 from xtalfill.errors import ConfigError
-from xtalfill.inpaint.random_sites import random_sites
-from xtalfill.inpaint.sampler import candidate_generator, encode_host, sample_sites
+from xtalfill.inpaint.methods import METHODS, Method, Proposal
+from xtalfill.inpaint.models import ScoreModels
+from xtalfill.inpaint.sampler import candidate_generator
+from xtalfill.inpaint.settings import SamplerSettings
 from xtalfill.model.graphs import Host
-from xtalfill.model.hostnet import MAX_ATOMIC_NUMBER, HostNet
 from xtalfill.record import package_versions
 
 STAGE = "inpaint"
 VERSIONS = ("numpy", "torch", "numba")
 
-# Proposes the sites (n_sites, 3) of one candidate of one host, in Angstrom.
-Proposal = Callable[[np.random.Generator], np.ndarray]
-
 
 def inpaint_batch(
     batch: Batch,
-    model: HostNet,
+    models: ScoreModels,
+    settings: SamplerSettings,
     *,
-    steps: int,
-    weights: dict[str, str],
     progress: TextIO = sys.stderr,
     progress_seconds: float = 30.0,
 ) -> None:
@@ -38,34 +34,35 @@ def inpaint_batch(
 
     Args:
         batch: As CHECK wrote it.
-        model: The score model of the method "host".
-        steps: Noise levels.
-        weights: Name -> sha256 of the weights in use, for the record of the batch.
+        models: The score models of the batch's methods.
+        settings: How to sample.
         progress: Where a line goes every `progress_seconds`.
         progress_seconds: Seconds between two such lines.
 
     Raises:
-        ConfigError: A method of the batch is unknown.
+        ConfigError: A method is unknown, or model or settings do not fit it.
     """
-    check_methods(batch, model, steps)
+    methods = {
+        name: Method(name, models, settings) for name in known_methods(batch.method.tolist())
+    }
     positions = batch.positions.copy()
     last = time.monotonic()
     groups = batch.groups()
     for number, (structure_id, members) in enumerate(groups.items()):
         proposals: dict[str, Proposal] = {}
         for index in members:
-            if batch.status[index] == "failed" or not _is_known(batch, index):
+            method = methods[batch.method[index]]
+            if batch.status[index] == "failed" or not _knows(method, batch, index):
                 continue
-            method = batch.method[index]
-            if method not in proposals:
-                proposals[method] = METHODS[method](host_of(batch, index), model, steps)
-            _fill(batch, index, proposals[method], positions)
+            if method.name not in proposals:
+                proposals[method.name] = method.proposal(host_of(batch, index))
+            _fill(batch, index, proposals[method.name], positions)
         if time.monotonic() - last > progress_seconds:
             last = time.monotonic()
             print(f"{STAGE}: {number + 1}/{len(groups)} structures, {structure_id}", file=progress)
     attrs: dict[str, Any] = {
-        "steps": steps,
-        "weights": weights,
+        **asdict(settings),
+        "weights": models.checksums,
         "versions": package_versions(VERSIONS),
     }
     batch.stages[STAGE] = Stage({"positions": positions}, attrs)
@@ -84,27 +81,25 @@ def host_of(batch: Batch, index: int) -> Host:
     )
 
 
-def check_methods(batch: Batch, model: HostNet, steps: int) -> None:
-    """Refuse, before any work, what cannot be run.
+def known_methods(names: list[str]) -> list[str]:
+    """Return the distinct proposal methods among `names`, references aside.
 
     Raises:
-        ConfigError: An unknown method or no noise level at all.
+        ConfigError: One is unknown.
     """
-    unknown = sorted(set(batch.method) - set(METHODS) - {REFERENCE})
-    if unknown:
-        raise ConfigError(f"method {unknown[0]} is unknown; choose from {', '.join(METHODS)}")
-    if steps < 1:
-        raise ConfigError(f"steps is {steps}; it must be at least 1")
-    if not all(bool(torch.isfinite(value).all()) for value in model.parameters()):
-        raise ConfigError("the weights of the score model are not finite; train or restore them")
+    found = sorted(set(names) - {REFERENCE})
+    for name in found:
+        if name not in METHODS:
+            raise ConfigError(f"method {name} is unknown; choose from {', '.join(METHODS)}")
+    return found
 
 
-def _is_known(batch: Batch, index: int) -> bool:
+def _knows(method: Method, batch: Batch, index: int) -> bool:
     """Tell whether the score model has all elements of a system; a system it lacks fails."""
     largest = int(batch.atomic_numbers[batch.atoms_slice(index)].max())
-    if largest <= MAX_ATOMIC_NUMBER:
+    if largest <= method.largest_element:
         return True
-    batch.fail(index, f"{STAGE}: the score model knows elements up to {MAX_ATOMIC_NUMBER}")
+    batch.fail(index, f"{STAGE}: the score model knows elements up to {method.largest_element}")
     return False
 
 
@@ -122,20 +117,3 @@ def _fill(batch: Batch, index: int, proposal: Proposal, positions: np.ndarray) -
         return
     rows = np.arange(here.start, here.stop)[~batch.is_host[here]]
     positions[rows] = sites
-
-
-def _host_method(host: Host, model: HostNet, steps: int) -> Proposal:
-    """Diffusion in the exact host, encoded once for all candidates."""
-    encoding = encode_host(model, host)
-    return lambda generator: sample_sites(model, encoding, host, steps=steps, generator=generator)
-
-
-def _random_method(host: Host, _model: HostNet, _steps: int) -> Proposal:
-    """Uniform placement with a distance filter."""
-    return lambda generator: random_sites(host, generator=generator)
-
-
-METHODS: dict[str, Callable[[Host, HostNet, int], Proposal]] = {
-    "host": _host_method,
-    "random": _random_method,
-}

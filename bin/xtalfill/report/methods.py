@@ -13,12 +13,34 @@ from xtalfill.report.citations import CITATIONS, Citation
 
 _METHOD_TEXT = {
     "host": (
-        "sampled by reverse diffusion of the missing sites in the fixed host "
-        "({steps} noise levels)",
+        "sampled by reverse diffusion of the missing sites in the fixed host",
         ("song2021", "reents2026", "schutt2021"),
+    ),
+    "td": (
+        "sampled by reverse diffusion of the missing sites, with a time for each site and the "
+        "known ones at the smallest (TD-Paint), with GemNet",
+        ("mayet2024", "reents2026", "zeni2025", "gasteiger2021"),
+    ),
+    "pos": (
+        "sampled by reverse diffusion of all sites, the known ones noised to each level from "
+        "their exact places, with GemNet",
+        ("song2021", "reents2026", "zeni2025", "gasteiger2021"),
+    ),
+    "repaint": (
+        "sampled as by pos with resampling (RePaint, {resampling} passes over stretches of "
+        "{jump_length} levels), with GemNet",
+        ("lugmayr2022", "reents2026", "zeni2025", "gasteiger2021"),
+    ),
+    "mattergen": (
+        "sampled by MatterGen with cell and elements held and the known sites noised to each "
+        "level from their exact places",
+        ("zeni2025", "reents2026", "gasteiger2021"),
     ),
     "random": ("placed at random", ()),
 }
+_SAMPLER_TEXT = (
+    " ({steps} noise levels, {predictor} predictor, {corrector_steps} Langevin steps per level)"
+)
 # Start of a potential's name -> what to cite for it beside NequIP.
 _POTENTIAL_CITATIONS = {"7net": ("park2024",)}
 
@@ -68,7 +90,8 @@ def methods_paragraph(provenance: dict[str, Any], evaluation: dict[str, Any]) ->
 
 def _proposal(name: str, content: dict[str, Any], attrs: dict[str, Any]) -> Sentence:
     text, keys = _METHOD_TEXT.get(name, ("proposed", ()))
-    text = text.format(steps=attrs.get("steps", "?"))
+    if keys:
+        text = (text + _SAMPLER_TEXT).format_map(attrs)
     samples = content["n_samples"]
     return Sentence(f"Method {name}: {samples} candidates per structure were {text}", keys)
 

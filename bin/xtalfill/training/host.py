@@ -9,8 +9,9 @@ import torch
 
 from xtalfill.model.graphs import Draw, Host, host_graph, site_graph
 from xtalfill.model.hostnet import HostGraph, HostNet, HostNetConfig, SiteGraph
+from xtalfill.model.weights import ScoreNetwork
 from xtalfill.training.data import CrystalSet, TaskSampler
-from xtalfill.training.objective import ScoreNetwork, Validation
+from xtalfill.training.objective import Validation
 from xtalfill.training.target import expected_displacement
 from xtalfill.training.validate import validate, validation_tasks
 
@@ -87,13 +88,25 @@ class HostObjective:
 
     def loss(self, network: ScoreNetwork, part: HostPart) -> torch.Tensor:
         """Return the mean squared error in units of the displacement's expected size."""
-        predicted = network.denoise(network.encode(part.hosts), part.sites)
-        scale = network.output_scale(part.sites.sigma)[part.sites.draw, None]
+        model = _hostnet(network)
+        predicted = model.denoise(model.encode(part.hosts), part.sites)
+        scale = model.output_scale(part.sites.sigma)[part.sites.draw, None]
         return (((predicted - part.target) / scale) ** 2).mean()
 
     def validate(self, network: ScoreNetwork) -> Validation:
         """Measure loss and match rate on the validation tasks."""
-        return validate(network, self._validation, steps=40, seed=self._seed)
+        return validate(_hostnet(network), self._validation, steps=40, seed=self._seed)
+
+
+def _hostnet(network: ScoreNetwork) -> HostNet:
+    """Return the network by its type.
+
+    Raises:
+        TypeError: It is no HostNet.
+    """
+    if not isinstance(network, HostNet):
+        raise TypeError(f"{type(network).__name__} is no HostNet")
+    return network
 
 
 def draw_sigma(rng: np.random.Generator) -> float:

@@ -97,7 +97,9 @@ class Trainer:
         self.averaged = objective.new_network()
         self.averaged.load_state_dict(self.network.state_dict())
         self.averaged.eval()
-        self.optimizer = torch.optim.AdamW(self.network.parameters(), weight_decay=0.01)
+        # GemNet keeps its scale factors as parameters that are not to be learned
+        self.parameters = [p for p in self.network.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.AdamW(self.parameters, weight_decay=0.01)
         self.step, self.seconds, self.best_match = 0, 0.0, -1.0
 
     def resume(self) -> bool:
@@ -149,8 +151,9 @@ class Trainer:
     def gradients(self, part: Any) -> tuple[float, list[torch.Tensor]]:
         """Return the loss of a part and its gradients; safe to call from several threads."""
         loss = self.objective.loss(self.network, part)
-        parameters = list(self.network.parameters())
-        gradients = torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)
+        gradients = torch.autograd.grad(
+            loss, self.parameters, allow_unused=True, materialize_grads=True
+        )
         return loss.item(), list(gradients)
 
     def learn(self, parts: list[Any], pool: ThreadPoolExecutor) -> float:
@@ -164,11 +167,11 @@ class Trainer:
             The mean loss.
         """
         results = list(pool.map(self.gradients, parts))
-        for number, parameter in enumerate(self.network.parameters()):
+        for number, parameter in enumerate(self.parameters):
             parameter.grad = torch.stack([result[1][number] for result in results]).mean(0)
         for group in self.optimizer.param_groups:
             group["lr"] = self._learning_rate()
-        torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip)
+        torch.nn.utils.clip_grad_norm_(self.parameters, self.config.clip)
         self.optimizer.step()
         self.step += 1
         decay = min(self.config.ema, (1 + self.step) / (10 + self.step))

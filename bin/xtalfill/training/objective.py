@@ -8,9 +8,8 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from torch import Tensor
 
-from xtalfill.model.hostnet import HostNet
+from xtalfill.model.weights import ScoreNetwork
 
-ScoreNetwork = HostNet
 Part = TypeVar("Part")
 
 

@@ -8,6 +8,7 @@ from ase import Atoms
 from pymatgen.core import Structure
 
 from xtalfill.inpaint.sampler import candidate_generator, encode_host, sample_sites
+from xtalfill.inpaint.settings import SamplerSettings
 from xtalfill.matching import matcher, to_pymatgen
 from xtalfill.model.graphs import Draw, site_graph
 from xtalfill.model.hostnet import HostNet
@@ -71,10 +72,11 @@ def validate(model: HostNet, tasks: list[Task], *, steps: int, seed: int) -> Val
         seed: Of the noise.
     """
     by_level = validation_loss(model, tasks, seed=seed)
+    settings = SamplerSettings(steps=steps, corrector_steps=0)
     matches = []
     for number, task in enumerate(tasks):
         generator = candidate_generator(seed=seed, structure_id=str(number), sample=0)
         encoding = encode_host(model, task.host)
-        sites = sample_sites(model, encoding, task.host, steps=steps, generator=generator)
+        sites = sample_sites(model, encoding, task.host, settings=settings, generator=generator)
         matches.append(is_match(task, sites))
     return Validation(float(np.mean(list(by_level.values()))), by_level, float(np.mean(matches)))

@@ -1,0 +1,128 @@
+"""The noise of the score models over all sites: a wrapped variance-exploding SDE.
+
+Fractional coordinates of a crystal of n atoms, missing ones included, carry Gaussian noise of
+standard deviation sigma(t) n^(-1/3) at time t in (0, 1], wrapped into the cell; sigma(t) =
+sigma_min (sigma_max / sigma_min)^t. This is the process of arXiv:2601.01959, Eq. 3, with the
+scaling of MatterGen (Zeni et al., Nature 639, 624 (2025)). Its reverse is Eq. 4.
+
+All numbers of a site depend on its own crystal alone, to the last bit: powers are taken one by
+one, since those of a vector may depend on where in the vector a number stands.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+SIGMA_MIN = 0.01
+SIGMA_MAX = 5.0
+
+Predictor = Literal["ancestral", "x0_jump", "x0_renoise"]
+
+
+def wrap(fractions: Tensor) -> Tensor:
+    """Return fractional coordinates, any shape, brought into [0, 1)."""
+    wrapped = torch.remainder(fractions, 1.0)
+    # A tiny negative number is rounded to 1.
+    return torch.where(wrapped >= 1.0, 0.0, wrapped)
+
+
+def noise_std(times: Tensor, n_atoms: Tensor) -> Tensor:
+    """Return the standard deviation of the noise.
+
+    Args:
+        times: (n,) diffusion times in [0, 1].
+        n_atoms: (n,) number of all atoms of the crystal in question.
+
+    Returns:
+        (n,) float64, in fractional coordinates; sigma_min n^(-1/3) at time 0.
+    """
+    pairs = zip(times.tolist(), n_atoms.tolist(), strict=True)
+    ratio = SIGMA_MAX / SIGMA_MIN
+    stds = [SIGMA_MIN * ratio**time * atoms ** (-1.0 / 3.0) for time, atoms in pairs]
+    return torch.tensor(stds, dtype=torch.float64)
+
+
+def time_grid(steps: int) -> Tensor:
+    """Return the times of the noise levels, (steps,) float64: from 1 down to 1 / steps."""
+    return torch.arange(steps, 0, -1, dtype=torch.float64) / steps
+
+
+def level_stds(steps: int, n_atoms: Tensor) -> Tensor:
+    """Return the noise of every level: level k has time k / steps, level 0 is noiseless.
+
+    Args:
+        steps: Number of noise levels.
+        n_atoms: (B,) number of all atoms of each crystal.
+
+    Returns:
+        (steps + 1, B) float64, in fractional coordinates.
+    """
+    rows = [noise_std(time.expand(len(n_atoms)), n_atoms) for time in time_grid(steps).flip(0)]
+    return torch.stack([torch.zeros(len(n_atoms), dtype=torch.float64), *rows])
+
+
+def add_noise(fractions: Tensor, std: Tensor, noise: Tensor) -> Tensor:
+    """Return a draw of noised coordinates: the marginal of the forward process.
+
+    Args:
+        fractions: (n, 3) coordinates at the lower noise; the clean ones for the marginal.
+        std: (n,) standard deviation of what is added.
+        noise: (n, 3) standard normal.
+
+    Returns:
+        (n, 3) in [0, 1).
+    """
+    return wrap(fractions + std[:, None] * noise)
+
+
+def draw_prior(n_atoms: Tensor, noise: Tensor) -> Tensor:
+    """Return coordinates at time 1: uniform in effect, the noise being wider than the cell.
+
+    Args:
+        n_atoms: (n,) number of all atoms of the crystal of each site.
+        noise: (n, 3) standard normal.
+
+    Returns:
+        (n, 3) in [0, 1).
+    """
+    start = torch.ones(len(n_atoms), dtype=torch.float64)
+    return add_noise(torch.zeros_like(noise), noise_std(start, n_atoms), noise)
+
+
+def predictor_coefficients(
+    predictor: Predictor, std: Tensor, std_next: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return a and b of one step down: x -> wrap(x + a score + b z), z standard normal.
+
+    With x0 = x + std^2 score, the clean coordinates that the score predicts, all three are
+
+    - `ancestral`: a draw of what lies between x and x0 (Eq. 4):
+      a = std^2 - std_next^2, b = std_next sqrt(std^2 - std_next^2) / std;
+    - `x0_renoise`: x0, noised anew to the next level: a = std^2, b = std_next;
+    - `x0_jump`: x0 itself at every level: a = std^2, b = 0.
+
+    The first two are members of one family whose draws have the right noise at every level if x0
+    is right (Song et al., arXiv:2010.02502, Eq. 7; `x0_renoise` keeps none of the old noise), and
+    both are sound. `x0_jump` is not: what it hands to the next level has no noise at all, while
+    the model is told that it has. It is here because the sampler of XtalPaint takes this step, by
+    an error of indices, in most structures. Only a corrector then makes noise, and the more of it
+    the smaller the score is. It serves to repeat what was published; to use the same x0 soundly,
+    take `x0_renoise`.
+
+    Args:
+        predictor: Which of the three.
+        std: (n,) noise of the sites now.
+        std_next: (n,) noise after the step, smaller; zero at the end, where b is zero in all.
+
+    Returns:
+        a and b, each (n,).
+    """
+    if predictor == "x0_jump":
+        return std * std, torch.zeros_like(std)
+    if predictor == "x0_renoise":
+        return std * std, std_next
+    gain = std * std - std_next * std_next
+    return gain, std_next * torch.sqrt(gain) / std

@@ -1,0 +1,229 @@
+"""Training of `td` and `pos`: denoise all sites of a crystal, with GemNet.
+
+One time t ~ U(0, 1] is drawn for a crystal and its sites are noised by the wrapped SDE of
+`xtalfill.inpaint.wrapped_sde`. For `td` a part of the sites is said to be known: their time is
+the smallest one (TD-Paint; arXiv:2601.01959, Methods IV.2). The paper takes a random fifth of
+the sites. Half of our crystals are shown as they are met later instead: all but one sublattice
+is known.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from xtalfill.inpaint.crystal_sampler import sample_crystals
+from xtalfill.inpaint.sampler import candidate_generator
+from xtalfill.inpaint.settings import TRAINED_KNOWN_TIME, SamplerSettings
+from xtalfill.inpaint.wrapped_sde import SIGMA_MAX, noise_std
+from xtalfill.model.crystals import Crystals
+from xtalfill.model.gemnet import GemNetConfig, GemNetScore
+from xtalfill.model.weights import ScoreNetwork
+from xtalfill.training.data import CrystalSet, Task, TaskSampler
+from xtalfill.training.objective import Validation
+from xtalfill.training.validate import is_match, validation_tasks
+
+SMALLEST_TIME = 1e-5
+TIMES = (0.1, 0.3, 0.5, 0.7, 0.9)
+_IMAGES = np.arange(-int(5 * SIGMA_MAX) - 1, int(5 * SIGMA_MAX) + 2)
+_VALIDATION_STEPS = 50
+
+
+@dataclass(frozen=True)
+class CrystalTasks:
+    """What a part of a step is made of.
+
+    Attributes:
+        crystals: Crystals in a part.
+        hydrogen_fraction: Share of crystals with hydrogen.
+        max_sites: Largest sublattice of another species that is shown as missing.
+        known_fraction: Of `td`: share of sites with the smallest time, drawn one by one.
+        sublattice_fraction: Of `td`: share of crystals whose known sites are instead all but
+            one sublattice.
+        validation_count: Held-out crystals in a validation.
+    """
+
+    crystals: int = 8
+    hydrogen_fraction: float = 0.6
+    max_sites: int = 16
+    known_fraction: float = 0.2
+    sublattice_fraction: float = 0.5
+    validation_count: int = 60
+
+
+@dataclass(frozen=True)
+class CrystalPart:
+    """Input and target of one part of a step: times (n,) and scaled scores (n, 3)."""
+
+    crystals: Crystals
+    times: Tensor
+    target: Tensor
+
+
+class CrystalObjective:
+    """Predict the scaled score of all sites of noised crystals."""
+
+    def __init__(
+        self,
+        crystals: CrystalSet,
+        tasks: CrystalTasks,
+        model: GemNetConfig,
+        *,
+        method: Literal["td", "pos"],
+        scale_file: Path,
+        seed: int,
+    ) -> None:
+        """Prepare the draws and choose the validation tasks.
+
+        Args:
+            crystals: The data.
+            tasks: What to draw.
+            model: The network; its `per_site_times` must fit the method.
+            method: What the weights will serve.
+            scale_file: GemNet's scale factors, assets/gemnet-dT.json.
+            seed: Of the choice of validation tasks and of their noise.
+        """
+        self._tasks, self._model, self._method = tasks, model, method
+        self._scale_file, self._seed = scale_file, seed
+        self._sampler = TaskSampler(
+            crystals, hydrogen_fraction=tasks.hydrogen_fraction, max_sites=tasks.max_sites
+        )
+        self._validation = validation_tasks(crystals, count=tasks.validation_count, seed=seed)
+
+    def new_network(self) -> GemNetScore:
+        """Return the network with random weights from torch's generator."""
+        return GemNetScore(self._model, scale_file=self._scale_file)
+
+    def draw(self, rng: np.random.Generator) -> CrystalPart:
+        """Draw crystals, times, noise and targets of one part."""
+        tasks = [self._sampler.draw(rng) for _ in range(self._tasks.crystals)]
+        times = [self._times(task, rng) for task in tasks]
+        return noised_part(tasks, times, rng)
+
+    def _times(self, task: Task, rng: np.random.Generator) -> np.ndarray:
+        """Return the time (n,) of each site, host first."""
+        n_host, n_sites = len(task.host.numbers), task.host.n_sites
+        times = np.full(n_host + n_sites, rng.uniform(SMALLEST_TIME, 1.0))
+        if self._method == "td":
+            if rng.random() < self._tasks.sublattice_fraction:
+                known = np.arange(len(times)) < n_host
+            else:
+                known = rng.random(len(times)) < self._tasks.known_fraction
+            times[known] = TRAINED_KNOWN_TIME
+        return times
+
+    def loss(self, network: ScoreNetwork, part: CrystalPart) -> Tensor:
+        """Return the squared error, summed over a crystal's sites (mean over x, y, z)."""
+        predicted = _gemnet(network).scaled_score(part.crystals, part.times)
+        return ((predicted - part.target) ** 2).mean(1).sum() / len(part.crystals.cell)
+
+    def validate(self, network: ScoreNetwork) -> Validation:
+        """Measure the loss at fixed times and the match rate of single candidates."""
+        model = _gemnet(network)
+        losses = {time: self._loss_at(model, time) for time in TIMES}
+        settings = SamplerSettings(steps=_VALIDATION_STEPS, corrector_steps=0)
+        matches = []
+        for number, task in enumerate(self._validation):
+            fractions = sample_crystals(
+                model,
+                joined([task]),
+                torch.arange(len(task.host.numbers) + task.host.n_sites) < len(task.host.numbers),
+                method=self._method,
+                settings=settings,
+                generators=[
+                    candidate_generator(seed=self._seed, structure_id=str(number), sample=0)
+                ],
+            )
+            matches.append(is_match(task, fractions.numpy() @ task.host.cell))
+        return Validation(float(np.mean(list(losses.values()))), losses, float(np.mean(matches)))
+
+    def _loss_at(self, network: GemNetScore, time: float) -> float:
+        """Return the mean error of the missing sites at one time; the same noise at every call."""
+        rng = np.random.default_rng(self._seed)
+        errors = []
+        for task in self._validation:
+            n_host = len(task.host.numbers)
+            times = np.full(n_host + task.host.n_sites, time)
+            if self._method == "td":
+                times[:n_host] = TRAINED_KNOWN_TIME
+            part = noised_part([task], [times], rng)
+            with torch.inference_mode():
+                predicted = network.scaled_score(part.crystals, part.times)
+            errors.append(float(((predicted - part.target)[n_host:] ** 2).mean()))
+        return float(np.mean(errors))
+
+
+def _gemnet(network: ScoreNetwork) -> GemNetScore:
+    """Return the network by its type.
+
+    Raises:
+        TypeError: It is no GemNet.
+    """
+    if not isinstance(network, GemNetScore):
+        raise TypeError(f"{type(network).__name__} is no GemNet")
+    return network
+
+
+def joined(tasks: list[Task]) -> Crystals:
+    """Join tasks into crystals, the host's sites first in each."""
+    fractions = [
+        np.concatenate([task.host.positions, task.sites]) @ np.linalg.inv(task.host.cell)
+        for task in tasks
+    ]
+    numbers = [[*task.host.numbers, *[task.host.element] * task.host.n_sites] for task in tasks]
+    return Crystals(
+        fractions=torch.from_numpy(np.concatenate(fractions).astype(np.float32)),
+        cell=torch.from_numpy(np.stack([task.host.cell for task in tasks]).astype(np.float32)),
+        numbers=torch.from_numpy(np.concatenate(numbers).astype(np.int64)),
+        structure=torch.repeat_interleave(
+            torch.arange(len(tasks)), torch.tensor([len(n) for n in numbers])
+        ),
+    )
+
+
+def noised_part(
+    tasks: list[Task], times: list[np.ndarray], rng: np.random.Generator
+) -> CrystalPart:
+    """Noise each site to its time.
+
+    Args:
+        tasks: The true crystals.
+        times: For each crystal the time (n,) of its sites, host first.
+        rng: Source of the noise.
+    """
+    clean = joined(tasks)
+    flat = torch.from_numpy(np.concatenate(times))
+    n_atoms = torch.bincount(clean.structure)[clean.structure]
+    std = noise_std(flat, n_atoms).numpy()
+    displacement = std[:, None] * rng.normal(size=(len(std), 3))
+    noised = (clean.fractions + torch.from_numpy(displacement)).remainder(1.0).float()
+    return CrystalPart(
+        crystals=Crystals(noised, clean.cell, clean.numbers, clean.structure),
+        times=flat.float(),
+        target=torch.from_numpy(scaled_wrapped_score(displacement, std).astype(np.float32)),
+    )
+
+
+def scaled_wrapped_score(displacement: np.ndarray, std: np.ndarray) -> np.ndarray:
+    """Return the score of a wrapped normal distribution times its standard deviation.
+
+    The axes of fractional coordinates are independent, so the sum over images is one for each
+    axis, long enough to be exact for any noise in use.
+
+    Args:
+        displacement: (n, 3) from the centre, fractional.
+        std: (n,) fractional.
+
+    Returns:
+        (n, 3) dimensionless.
+    """
+    nearest = displacement - np.round(displacement)
+    images = (nearest[..., None] + _IMAGES) / std[:, None, None]
+    log_weight = -0.5 * images**2
+    weight = np.exp(log_weight - log_weight.max(-1, keepdims=True))
+    return np.asarray(-(weight * images).sum(-1) / weight.sum(-1))

@@ -1,0 +1,32 @@
+import java.nio.file.Path
+
+/**
+ * The weights of the score models: those that come with xtalfill and those of --model.
+ *
+ * A bundled file is named after its kind. What kind a user's weights are is only known when
+ * INPAINT reads them.
+ */
+class ScoreModels {
+
+    private static final Map<String, String> KIND_OF_METHOD = [
+        host: 'host', td: 'td', pos: 'pos', repaint: 'pos', mattergen: 'mattergen',
+    ]
+
+    /** The files and folders that --model names. */
+    static List<String> given(Map settings) {
+        (settings.model ?: '').tokenize(',')*.trim().findAll()
+    }
+
+    /** One line for each method that no weights can be there for. */
+    static List<String> problems(Map settings, List<Path> bundled) {
+        if (given(settings)) {
+            return []
+        }
+        def kinds = bundled*.baseName
+        settings.method.tokenize(',')
+            .findAll { method -> KIND_OF_METHOD[method] && !(KIND_OF_METHOD[method] in kinds) }
+            .collect { method ->
+                "--method ${method}: no weights of kind ${KIND_OF_METHOD[method]} in assets/weights; name some with --model".toString()
+            }
+    }
+}

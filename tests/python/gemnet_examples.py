@@ -1,0 +1,114 @@
+"""Small GemNets and crystals, and mattergen's own denoiser run on them."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from xtalfill.compat import enable_mattergen
+from xtalfill.model.crystals import Crystals
+from xtalfill.model.gemnet import GemNetConfig, GemNetScore, _AllInDouble
+
+SCALE_FILE = Path(__file__).resolve().parents[2] / "assets" / "gemnet-dT.json"
+SMALL = GemNetConfig(
+    hidden_dim=32,
+    emb_size_edge=24,
+    emb_size_trip=12,
+    emb_size_rbf=8,
+    emb_size_cbf=6,
+    emb_size_bil_trip=10,
+    num_radial=16,
+    num_spherical=5,
+    num_blocks=2,
+    cutoff=5.0,
+    max_neighbors=200,  # cuts nothing off
+)
+
+
+def fill(model: nn.Module, *, seed: int = 0) -> None:
+    """Give a model the same weights on every machine, of the size of trained ones."""
+    rng = np.random.default_rng(seed)
+    with torch.no_grad():
+        for _, weight in sorted(model.named_parameters()):
+            spread = 1.0 if weight.ndim < 2 else np.prod(weight.shape[1:]) ** -0.5
+            centre = 1.0 if weight.ndim == 0 else 0.0  # scale factors are positive
+            values = rng.normal(centre, 0.8 * spread, size=weight.shape)
+            weight.copy_(torch.tensor(values, dtype=torch.float32))
+
+
+def small_score(**changes: Any) -> GemNetScore:
+    """Return a small network in double precision."""
+    model = GemNetScore(replace(SMALL, **changes), scale_file=SCALE_FILE).double().eval()
+    fill(model)
+    return model.requires_grad_(requires_grad=False)
+
+
+def random_crystals(*sizes: int, seed: int = 1, n_elements: int = 30) -> Crystals:
+    """Return crystals of low symmetry, in double precision: no two distances tie."""
+    rng = np.random.default_rng(seed)
+    cell = 4.2 * np.eye(3) + rng.normal(scale=0.4, size=(len(sizes), 3, 3))
+    return Crystals(
+        fractions=torch.tensor(rng.uniform(size=(sum(sizes), 3))),
+        cell=torch.tensor(cell),
+        numbers=torch.tensor(rng.integers(1, n_elements, size=sum(sizes))),
+        structure=torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes)),
+    )
+
+
+def upstream_denoiser(config: GemNetConfig, network: type[nn.Module] | None = None) -> nn.Module:
+    """Return mattergen's GemNetTDenoiser, around its GemNetT or another network."""
+    enable_mattergen(scale_file=SCALE_FILE)
+    from mattergen.common.gemnet.gemnet import GemNetT
+    from mattergen.common.gemnet.layers.embedding_block import AtomEmbedding
+    from mattergen.denoiser import GemNetTDenoiser
+
+    sizes = config.to_dict()
+    for name in ("hidden_dim", "three_fields", "per_site_times", "sigma_min", "sigma_max"):
+        del sizes[name]
+    gemnet = (network or GemNetT)(
+        num_targets=1,
+        latent_dim=config.hidden_dim,
+        atom_embedding=AtomEmbedding(config.hidden_dim, with_mask_type=config.three_fields),
+        emb_size_atom=config.hidden_dim,
+        otf_graph=True,
+        regress_stress=True,
+        **sizes,
+    )
+    return GemNetTDenoiser(
+        gemnet, hidden_dim=config.hidden_dim, denoise_atom_types=config.three_fields
+    )
+
+
+def upstream_score(denoiser: nn.Module, crystals: Crystals, times: Tensor) -> Tensor:
+    """Return what mattergen's denoiser, in double precision, gives for the positions.
+
+    Args:
+        denoiser: mattergen's GemNetTDenoiser.
+        crystals: The crystals, in double precision.
+        times: One for each crystal, or for each site where the network takes that.
+    """
+    from mattergen.common.data.chemgraph import ChemGraph
+    from mattergen.common.data.collate import collate
+    from mattergen.common.data.transform import symmetrize_lattice
+
+    graphs = []
+    for number, cell in enumerate(crystals.cell):
+        ours = crystals.structure == number
+        graph = ChemGraph(
+            atomic_numbers=crystals.numbers[ours],
+            pos=crystals.fractions[ours],
+            cell=cell[None],
+            num_atoms=ours.sum()[None],
+        )
+        graphs.append(symmetrize_lattice(graph))
+    default = torch.get_default_dtype()
+    # mattergen's encoding of the times has the default type
+    torch.set_default_dtype(torch.float64)
+    try:
+        with _AllInDouble(), torch.no_grad():
+            return denoiser.double().eval()(collate(graphs), times).pos
+    finally:
+        torch.set_default_dtype(default)

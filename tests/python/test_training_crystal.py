@@ -1,0 +1,158 @@
+"""Training over whole crystals: exact targets, the right times, weights that sample."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from test_inpaint_models import ASSETS, small
+from test_training import RUN, read_log, write_crystals
+from xtalfill.inpaint.models import kind_of
+from xtalfill.inpaint.settings import TRAINED_KNOWN_TIME
+from xtalfill.inpaint.wrapped_sde import noise_std
+from xtalfill.model.hostnet import HostNet
+from xtalfill.model.weights import load_weights
+from xtalfill.training.crystal import (
+    CrystalObjective,
+    CrystalTasks,
+    joined,
+    noised_part,
+    scaled_wrapped_score,
+)
+from xtalfill.training.data import CrystalSet, remove_sublattice
+from xtalfill.training.loop import train
+
+TASKS = CrystalTasks(crystals=3, max_sites=4, validation_count=2)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return write_crystals(tmp_path / "data.h5", kinds=8)
+
+
+def objective(path: Path, method: str, *, tasks: CrystalTasks = TASKS) -> CrystalObjective:
+    torch.set_num_threads(1)
+    return CrystalObjective(
+        CrystalSet([path]), tasks, small(method).config, method=method,
+        scale_file=ASSETS / "gemnet-dT.json", seed=5,
+    )  # fmt: skip
+
+
+@given(seed=st.integers(0, 1000), std=st.floats(0.01, 5.0))
+@settings(max_examples=40, deadline=None)
+def test_target_is_the_gradient_of_the_wrapped_density(seed: int, std: float) -> None:
+    place = np.random.default_rng(seed).uniform(-0.5, 0.5, (1, 3))
+
+    def log_density(x: np.ndarray) -> float:
+        images = x[0, :, None] + np.arange(-40, 41)
+        exponent = -0.5 * (images / std) ** 2
+        top = exponent.max(-1, keepdims=True)
+        return float((np.log(np.exp(exponent - top).sum(-1)) + top[:, 0]).sum())
+
+    step = 1e-5 * min(1.0, std)
+    moves = step * np.eye(3)[:, None]
+    slope = np.array([log_density(place + m) - log_density(place - m) for m in moves]) / (2 * step)
+    found = scaled_wrapped_score(place, np.array([std]))[0]
+    np.testing.assert_allclose(found, std * slope, atol=2e-4)
+
+
+def test_target_is_that_of_mattergen_where_its_sum_is_long_enough() -> None:
+    small("pos")  # makes mattergen importable
+    from mattergen.diffusion.wrapped.wrapped_normal_loss import wrapped_normal_score
+
+    rng = np.random.default_rng(0)
+    std = rng.uniform(0.01, 0.5, 50)
+    mean = rng.random((50, 3))
+    noised = (mean + std[:, None] * rng.normal(size=(50, 3))) % 1.0
+    theirs = wrapped_normal_score(
+        x=torch.from_numpy(noised),
+        mean=torch.from_numpy(mean),
+        wrapping_boundary=torch.eye(3, dtype=torch.float64)[None],
+        variance_diag=torch.from_numpy(std**2),
+        batch=torch.zeros(50, dtype=torch.int64),
+        max_offset_integer=4,
+    )
+    ours = scaled_wrapped_score(noised - mean, std)
+    np.testing.assert_allclose(ours, std[:, None] * theirs.numpy(), atol=1e-5)
+
+
+def test_no_noise_is_left_of_the_target_at_time_one() -> None:
+    place = np.random.default_rng(1).random((20, 3))
+    assert np.abs(scaled_wrapped_score(place, np.full(20, 1.5))).max() < 1e-10
+
+
+def test_sites_are_noised_to_their_times(data: Path) -> None:
+    numbers, positions, cell = CrystalSet([data]).crystal(1)
+    task = remove_sublattice(numbers, positions, cell, numbers == 1)
+    times = np.array([0.001, 0.001, 0.001, 0.6, 0.6])
+    rng = np.random.default_rng(0)
+    moves = []
+    for _ in range(400):
+        part = noised_part([task], [times], rng)
+        move = part.crystals.fractions - joined([task]).fractions
+        moves.append((move - move.round()).numpy())
+    spread = np.array(moves).std((0, 2))
+    expected = noise_std(torch.from_numpy(times), torch.full((5,), 5)).numpy()
+    np.testing.assert_allclose(spread, expected, rtol=0.1)
+    assert part.times.tolist() == pytest.approx(times.tolist())
+    assert ((part.crystals.fractions >= 0) & (part.crystals.fractions < 1)).all()
+
+
+def test_times_of_pos_are_one_for_a_crystal(data: Path) -> None:
+    part = objective(data, "pos").draw(np.random.default_rng(0))
+    for structure in range(3):
+        here = part.times[part.crystals.structure == structure]
+        assert (here == here[0]).all()
+
+
+def test_times_of_td_tell_what_is_known(data: Path) -> None:
+    rng = np.random.default_rng(0)
+    sublattice = objective(data, "td", tasks=replace(TASKS, sublattice_fraction=1.0))
+    for _ in range(10):
+        part = sublattice.draw(rng)
+        for structure in range(3):
+            here = part.crystals.structure == structure
+            missing = part.times[here] != np.float32(TRAINED_KNOWN_TIME)
+            assert 0 < missing.sum() < here.sum()
+            assert len(set(part.crystals.numbers[here][missing].tolist())) == 1
+    scattered = objective(data, "td", tasks=replace(TASKS, sublattice_fraction=0.0))
+    known = [
+        (scattered.draw(rng).times == np.float32(TRAINED_KNOWN_TIME)).float().mean().item()
+        for _ in range(150)
+    ]
+    assert np.mean(known) == pytest.approx(TASKS.known_fraction, abs=0.03)
+
+
+def test_loss_is_zero_for_the_right_answer_and_sums_over_sites(data: Path) -> None:
+    made = objective(data, "pos")
+    part = made.draw(np.random.default_rng(0))
+    network = made.new_network()
+    network.scaled_score = lambda _crystals, _times: part.target
+    assert made.loss(network, part).item() == 0.0
+    network.scaled_score = lambda _crystals, _times: part.target + 2.0
+    assert made.loss(network, part).item() == pytest.approx(4.0 * len(part.times) / 3)
+
+
+def test_a_network_of_the_wrong_architecture_is_refused(data: Path) -> None:
+    made = objective(data, "pos")
+    with pytest.raises(TypeError, match="HostNet is no GemNet"):
+        made.loss(small("host"), made.draw(np.random.default_rng(0)))
+    assert isinstance(small("host"), HostNet)
+
+
+@pytest.mark.parametrize("method", ["td", "pos"])
+def test_training_lowers_the_loss_and_writes_weights_of_its_kind(
+    tmp_path: Path, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("xtalfill.training.crystal._VALIDATION_STEPS", 3)
+    data = write_crystals(tmp_path / "data.h5", kinds=2)
+    run = replace(RUN, steps=30, warmup=5, validate_every=15, save_every=10, learning_rate=1e-2)
+    train(objective(data, method), run, tmp_path / "run", source={})
+    rows = read_log(tmp_path / "run")
+    assert [row["step"] for row in rows] == ["15", "30"]
+    assert float(rows[1]["loss"]) < float(rows[0]["loss"])
+    assert kind_of(load_weights(tmp_path / "run" / "last.pt")) == method
