@@ -10,6 +10,8 @@
  *   COLLECT   writes tables and structure files
  *   REPORT    writes report.html and provenance.json
  *
+ * With --mode train it does none of this and trains a score model (TRAIN).
+ *
  * A batch is one HDF5 file; every stage copies it and adds what it found. A structure that fails
  * carries its reason through all stages and never ends the run.
  */
@@ -21,6 +23,7 @@ include { SELECT   } from './modules/select/main'
 include { EVALUATE } from './modules/evaluate/main'
 include { COLLECT  } from './modules/collect/main'
 include { REPORT   } from './modules/report/main'
+include { TRAIN    } from './modules/train/main'
 
 workflow {
     def parameters = new Parameters(file("${projectDir}/nextflow_schema.json"), params)
@@ -34,72 +37,85 @@ workflow {
         error("${problems.size()} problem(s) with the parameters, nothing was run:\n  ${problems.join('\n  ')}")
     }
     def settings = parameters.values()
-    def input = file(settings.input, glob: false)
-    def references = settings.references ? file(settings.references, glob: false) : []
-    def model_files = ScoreModels.given(settings).collect { name -> file(name, glob: false) }
-    def mlip_file = settings.mlip.contains('.nequip.') ? file(settings.mlip, glob: false) : []
 
     // A digest of the code behind each command, so that -resume redoes what an edit changes, and only that.
     def code = new StageCode(file("${projectDir}/bin"))
 
-    CHECK(
-        input,
-        references,
-        InputFiles.named(input) + (references ? InputFiles.named(references) : []),
-        settings.subMap(['element', 'n_missing', 'remove_existing', 'method', 'samples', 'seed', 'batch_size']),
-        code.digest('check_structures.py'),
-    )
+    if (settings.mode == 'train') {
+        TRAIN(
+            ScoreModels.paths(settings.train_data).collect { name -> file(name, glob: false) },
+            settings.train_start ? file(settings.train_start, glob: false) : [],
+            file("${projectDir}/assets/gemnet-dT.json"),
+            ScoreModels.trainingFolder(settings),
+            settings.subMap(['train_method', 'train_steps', 'train_width', 'train_learning_rate', 'seed']),
+            code.digest('train.py'),
+        )
+    }
+    else {
+        def input = file(settings.input, glob: false)
+        def references = settings.references ? file(settings.references, glob: false) : []
+        def model_files = ScoreModels.paths(settings.model).collect { name -> file(name, glob: false) }
+        def mlip_file = settings.mlip.contains('.nequip.') ? file(settings.mlip, glob: false) : []
 
-    // e.g. [[id: 'batch_0007'], /work/3f/…/batches/batch_0007.h5]
-    ch_batches = CHECK.out.batches
-        .flatten()
-        .map { batch -> tuple([id: batch.baseName], batch) }
+        CHECK(
+            input,
+            references,
+            InputFiles.named(input) + (references ? InputFiles.named(references) : []),
+            settings.subMap(['element', 'n_missing', 'remove_existing', 'method', 'samples', 'seed', 'batch_size']),
+            code.digest('check_structures.py'),
+        )
 
-    INPAINT(
-        ch_batches,
-        weights,
-        model_files,
-        settings.subMap(['steps', 'predictor', 'corrector_steps', 'corrector_rule', 'snr', 'resampling', 'jump_length', 'repaint_noise']),
-        code.digest('inpaint.py'),
-    )
+        // e.g. [[id: 'batch_0007'], /work/3f/…/batches/batch_0007.h5]
+        ch_batches = CHECK.out.batches
+            .flatten()
+            .map { batch -> tuple([id: batch.baseName], batch) }
 
-    RELAX(
-        INPAINT.out.batch,
-        mlip_file,
-        settings.subMap(['mlip', 'sites_fmax', 'sites_max_steps', 'fmax', 'max_steps', 'max_atoms_per_batch', 'device']),
-        code.digest('relax.py'),
-    )
+        INPAINT(
+            ch_batches,
+            weights,
+            model_files,
+            settings.subMap(['steps', 'predictor', 'corrector_steps', 'corrector_rule', 'snr', 'resampling', 'jump_length', 'repaint_noise']),
+            code.digest('inpaint.py'),
+        )
 
-    SELECT(RELAX.out.batch, code.digest('select_candidates.py'))
+        RELAX(
+            INPAINT.out.batch,
+            mlip_file,
+            settings.subMap(['mlip', 'sites_fmax', 'sites_max_steps', 'fmax', 'max_steps', 'max_atoms_per_batch', 'device']),
+            code.digest('relax.py'),
+        )
 
-    EVALUATE(SELECT.out.batch, code.digest('evaluate.py'))
+        SELECT(RELAX.out.batch, code.digest('select_candidates.py'))
 
-    // Sorted: the order in which tasks end must not change what -resume compares.
-    ch_evaluated = EVALUATE.out.batch
-        .map { _meta, batch -> batch }
-        .toSortedList { one, other -> one.name <=> other.name }
-    ch_records = INPAINT.out.record
-        .mix(RELAX.out.record, SELECT.out.record, EVALUATE.out.record)
-        .toSortedList { one, other -> one.name <=> other.name }
+        EVALUATE(SELECT.out.batch, code.digest('evaluate.py'))
 
-    COLLECT(CHECK.out.check, ch_evaluated, code.digest('collect.py'))
+        // Sorted: the order in which tasks end must not change what -resume compares.
+        ch_evaluated = EVALUATE.out.batch
+            .map { _meta, batch -> batch }
+            .toSortedList { one, other -> one.name <=> other.name }
+        ch_records = INPAINT.out.record
+            .mix(RELAX.out.record, SELECT.out.record, EVALUATE.out.record)
+            .toSortedList { one, other -> one.name <=> other.name }
 
-    REPORT(
-        CHECK.out.check,
-        ch_evaluated,
-        COLLECT.out.evaluation,
-        ch_records,
-        Provenance.json(settings, workflow),
-        code.digest('report.py'),
-    )
+        COLLECT(CHECK.out.check, ch_evaluated, code.digest('collect.py'))
 
-    if (!workflow.stubRun) {
-        CHECK.out.check.subscribe { check -> log.info(RunMessages.plan(check, settings)) }
+        REPORT(
+            CHECK.out.check,
+            ch_evaluated,
+            COLLECT.out.evaluation,
+            ch_records,
+            Provenance.json(settings, workflow),
+            code.digest('report.py'),
+        )
+
+        if (!workflow.stubRun) {
+            CHECK.out.check.subscribe { check -> log.info(RunMessages.plan(check, settings)) }
+        }
     }
 
     workflow.onComplete = {
         if (workflow.success && !workflow.stubRun) {
-            log.info(RunMessages.summary(settings.outdir, workflow.duration))
+            log.info(RunMessages.summary(settings, workflow.duration))
         }
     }
     workflow.onError = {

@@ -8,7 +8,7 @@ import org.codehaus.groovy.runtime.MethodRankHelper
  * The pipeline's parameters as nextflow_schema.json describes them: checked, typed, explained.
  *
  * Reads the part of JSON Schema (draft 2020-12) that the file uses: groups of properties with
- * type, enum, pattern, bounds, required and anyOf, nf-schema's `exists` for paths, and `separator`
+ * type, enum, pattern, bounds, required and anyOf, one `if` on constants, nf-schema's `exists` for paths, and `separator`
  * for several paths in one value.
  */
 class Parameters {
@@ -43,7 +43,7 @@ class Parameters {
     List<String> problems() {
         def known = properties()
         def unknown = given.keySet().findAll { name -> !known.containsKey(name) && !isAlias(name) }
-        def required = groups().collectMany { Map group -> group.required ?: [] }
+        def required = groups().collectMany { Map group -> group.required ?: [] } + requiredHere()
         unknown.collect { name -> explainUnknown(name, known.keySet()) } +
             known.collectMany { name, spec ->
                 def value = typed(given[name], spec)
@@ -52,6 +52,12 @@ class Parameters {
                     : problemOf(value, spec)
                 problem ? ["--${name}: ${problem}".toString()] : []
             }
+    }
+
+    /** What is required under the condition of the schema's `if`: a constant for each of its properties. */
+    private List<String> requiredHere() {
+        def holds = schema.if.properties.every { name, rule -> given[name] == rule.const }
+        schema[holds ? 'then' : 'else'].required as List<String>
     }
 
     /** The parameters of the schema with their right types: the strict parser of Nextflow and YAML leave text. */

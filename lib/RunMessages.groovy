@@ -43,8 +43,14 @@ class RunMessages {
         lines.join('\n')
     }
 
-    /** At the end: N in, N valid, N converged, N matched, and where things are. */
-    static String summary(String outdir, Object duration) {
+    /** At the end: what was done, and where things are. */
+    static String summary(Map settings, Object duration) {
+        settings.mode == 'train'
+            ? "xtalfill trained in ${duration}\n  ${settings.outdir}/weights/${settings.train_method}.pt    weights for --model"
+            : filled(settings.outdir as String, duration)
+    }
+
+    private static String filled(String outdir, Object duration) {
         def folder = Nextflow.file(outdir) as Path
         def counts = (new JsonSlurper().parse(folder.resolve('evaluation.json')) as Map).counts
         def failures = Files.readAllLines(folder.resolve('failures.csv')).size() - 1

@@ -1,4 +1,6 @@
+import java.nio.file.Files
 import java.nio.file.Path
+import nextflow.Nextflow
 
 /**
  * The weights of the score models: those that come with xtalfill and those of --model.
@@ -12,14 +14,20 @@ class ScoreModels {
         host: 'host', td: 'td', pos: 'pos', repaint: 'pos', mattergen: 'mattergen',
     ]
 
-    /** The files and folders that --model names. */
-    static List<String> given(Map settings) {
-        (settings.model ?: '').tokenize(',')*.trim().findAll()
+    /** The files and folders that a parameter names, separated by commas. */
+    static List<String> paths(String value) {
+        (value ?: '').tokenize(',')*.trim().findAll()
+    }
+
+    /** Where a training keeps its state: outside of the work folder, so that it outlives its task. */
+    static Path trainingFolder(Map settings) {
+        def folder = Nextflow.file("${settings.outdir}/training/${settings.train_method}") as Path
+        Files.createDirectories(folder)
     }
 
     /** One line for each method that no weights can be there for. */
     static List<String> problems(Map settings, List<Path> bundled) {
-        if (given(settings)) {
+        if (settings.mode == 'train' || paths(settings.model)) {
             return []
         }
         def kinds = bundled*.baseName

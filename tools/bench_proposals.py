@@ -45,6 +45,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--predictor", default="ancestral")
     parser.add_argument("--corrector_steps", type=int, default=0)
+    parser.add_argument("--corrector_rule", default="score")
     parser.add_argument("--snr", type=float, default=0.2)
     parser.add_argument("--seed", type=int, default=42)
     parser.add_argument("--workers", type=int, default=2)
@@ -80,6 +81,7 @@ def settings_of(args: argparse.Namespace) -> SamplerSettings:
         steps=args.steps,
         predictor=args.predictor,
         corrector_steps=args.corrector_steps,
+        corrector_rule=args.corrector_rule,
         snr=args.snr,
     )
 

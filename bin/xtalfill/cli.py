@@ -70,13 +70,13 @@ def _add_train(commands: Commands) -> None:
     crystal.add_argument("--scale_file", type=Path, default=_SCALE_FILE, help="of GemNet")
 
 
-def main() -> None:
-    """Run the command."""
-    run_command(_main)
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command with the given arguments, those of the process by default."""
+    run_command(lambda: _main(arguments))
 
 
-def _main() -> None:
-    args = parser().parse_args()
+def _main(arguments: list[str] | None) -> None:
+    args = parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     {"compare": _compare, "train": _train}[args.command](args)
 

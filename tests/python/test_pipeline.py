@@ -245,6 +245,20 @@ def test_removed_weights_are_one_line_before_any_task(run: Run) -> None:
     assert not list(work.glob("*/*"))
 
 
+def test_training_goes_on_from_its_checkpoint_in_a_later_run(run: Run) -> None:
+    data = REPOSITORY / "tests" / "fixtures" / "crystals.h5"
+    command = ["--mode", "train", "--train_data", data, "--train_width", "8", "--outdir", "trained"]
+    for steps in ("2", "3"):
+        result = run.project.run(*command, "--train_cpus", "1", "--train_steps", steps)
+        assert result.returncode == 0, said(result)
+        assert "trained/weights/host.pt    weights for --model" in said(result)
+    outdir = run.project.launch / "trained"
+    steps = [row["step"] for row in read_csv(outdir / "weights" / "host.log.csv")]
+    assert steps == ["2", "3"]
+    content = torch.load(outdir / "weights" / "host.pt", weights_only=True)
+    assert list(content["training"]["data"]) == ["crystals.h5"]
+
+
 def test_help_tells_every_parameter(run: Run) -> None:
     result = run.project.run("--help")
     assert result.returncode == 0, said(result)

@@ -1,0 +1,46 @@
+// TRAIN: trains a score model. Its state lies in `folder`, not in the work folder: a task that is
+// killed at its time limit, or a run with -resume, goes on from the last checkpoint.
+
+process TRAIN {
+    tag "${settings.train_method}"
+    label 'process_long'
+
+    input:
+    path data, stageAs: 'data/*'
+    path start, stageAs: 'start/*' // [] for random weights
+    path scale_file
+    path folder
+    val settings // [train_method:, train_steps:, train_width:, train_learning_rate:, seed:]
+    val code // digest of the code; part of the hash
+
+    output:
+    path "weights/${settings.train_method}.pt", emit: weights
+    path "weights/${settings.train_method}.log.csv", emit: log
+    path "weights/${settings.train_method}.png", emit: picture
+
+    script:
+    def begin = start ? "--start ${start}" : ''
+    """
+    train.py \\
+        --method ${settings.train_method} \\
+        --data ${data} \\
+        ${begin} \\
+        --scale_file ${scale_file} \\
+        --folder ${folder} \\
+        --steps ${settings.train_steps} \\
+        --width ${settings.train_width} \\
+        --learning_rate ${settings.train_learning_rate} \\
+        --threads ${task.cpus} \\
+        --seed ${settings.seed}
+    mkdir weights
+    cp ${folder}/best.pt weights/${settings.train_method}.pt
+    cp ${folder}/log.csv weights/${settings.train_method}.log.csv
+    cp ${folder}/loss.png weights/${settings.train_method}.png
+    """
+
+    stub:
+    """
+    mkdir weights
+    touch weights/${settings.train_method}.{pt,log.csv,png}
+    """
+}
