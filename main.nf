@@ -4,7 +4,7 @@
  *
  *   CHECK     reads the hosts, refuses with a reason what cannot be used, writes batches
  *   INPAINT   proposes candidates: places the missing sites in the exact host
- *   RELAX     relaxes the filled sites in the fixed host, then all positions, with a potential
+ *   RELAX     keeps the best proposals, relaxes the filled sites in the fixed host, then all positions, with a potential
  *   SELECT    ranks the candidates of each structure by energy, tells distinct minima apart
  *   EVALUATE  compares with the true structures, where they are given
  *   COLLECT   writes tables and structure files
@@ -61,7 +61,8 @@ workflow {
             input,
             references,
             InputFiles.named(input) + (references ? InputFiles.named(references) : []),
-            settings.subMap(['element', 'n_missing', 'remove_existing', 'method', 'samples', 'seed', 'batch_size']),
+            settings.subMap(['element', 'n_missing', 'remove_existing', 'method', 'seed', 'batch_size'])
+                + [samples: settings.samples * settings.oversample],
             code.digest('check_structures.py'),
         )
 
@@ -81,7 +82,7 @@ workflow {
         RELAX(
             INPAINT.out.batch,
             mlip_file,
-            settings.subMap(['mlip', 'sites_fmax', 'sites_max_steps', 'fmax', 'max_steps', 'max_atoms_per_batch', 'device']),
+            settings.subMap(['samples', 'mlip', 'sites_fmax', 'sites_max_steps', 'fmax', 'max_steps', 'max_atoms_per_batch', 'device']),
             code.digest('relax.py'),
         )
 

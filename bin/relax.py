@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""RELAX: relax the filled sites in the fixed host, then all positions, with a potential."""
+"""RELAX: keep the best proposals, relax their sites in the fixed host, then all positions."""
 
 import argparse
 import time
@@ -13,6 +13,9 @@ def main() -> None:
     """Read a batch, relax it, write it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--batch", type=Path, required=True, help="batch with a stage inpaint")
+    parser.add_argument(
+        "--keep", type=int, required=True, help="proposals of a structure and method to relax"
+    )
     parser.add_argument("--mlip", required=True, help="potential: a name or a nequip model file")
     parser.add_argument("--sites_fmax", type=float, required=True, help="relax_sites, eV/Å")
     parser.add_argument("--sites_max_steps", type=int, required=True)
@@ -31,7 +34,8 @@ def main() -> None:
     from xtalfill.batch import read_batch, write_batch
     from xtalfill.record import count_statuses, write_record
     from xtalfill.relax.potentials import load_potential
-    from xtalfill.relax.stage import Settings, relax_batch
+    from xtalfill.relax.screen import screen_batch
+    from xtalfill.relax.stage import Settings, make_driver, relax_batch
 
     torch.set_num_threads(1)  # each group of crystals has one of --threads to itself
     names = ("sites_fmax", "sites_max_steps", "fmax", "max_steps", "max_atoms_per_batch", "threads")
@@ -40,6 +44,7 @@ def main() -> None:
         settings = replace(settings, threads=1)
     batch = read_batch(args.batch)
     potential = load_potential(args.mlip, device=args.device)
+    batch = screen_batch(batch, potential, make_driver(potential, settings), keep=args.keep)
     relax_batch(batch, potential, settings, device=args.device)
     write_batch(batch, args.output)
     write_record(
@@ -47,7 +52,12 @@ def main() -> None:
         stage="relax",
         batch=args.batch.name,
         seconds=time.monotonic() - begin,
-        parameters={"mlip": args.mlip, "device": args.device, **asdict(settings)},
+        parameters={
+            "mlip": args.mlip,
+            "device": args.device,
+            "keep": args.keep,
+            **asdict(settings),
+        },
         counts=count_statuses(batch.status),
         weights=potential.weights,
     )

@@ -37,7 +37,8 @@ class RunMessages {
         def refused = found.failures ?: []
         def methods = settings.method.tokenize(',').size()
         def lines = ["${usable} of ${usable + refused.size()} structures can be used: " +
-            "${usable * methods * settings.samples} candidates (${methods} method(s) x ${settings.samples} samples)"]
+            "${usable * methods * settings.samples} candidates (${methods} method(s) x ${settings.samples} samples" +
+            "${settings.oversample > 1 ? ", each the best of ${settings.oversample} proposals" : ''})"]
         lines += refused.take(MOST_LINES).collect { Map entry -> "  left out: ${entry.id} (${entry.source}): ${entry.message}" }
         lines += refused.size() > MOST_LINES ? ["  ... and ${refused.size() - MOST_LINES} more, see failures.csv"] : []
         lines.join('\n')

@@ -20,6 +20,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,7 @@ _DTYPES: dict[str, Any] = {
     "sample": np.int32,
     "seed": np.int64,
 }
+_STAGE_ATOM_ARRAYS = ("positions", "forces")
 _HEADER_SIZE = 512
 # What h5py raises on a forged file: a lost object has no dtype, a size may be absurd.
 _DAMAGE: tuple[type[Exception], ...] = (
@@ -182,6 +184,29 @@ class Batch:
         self.status[index] = "failed"
         self.message[index] = " ".join(message.split())
 
+    def subset(self, systems: Sequence[int]) -> Batch:
+        """Return a batch of some systems, with all that its stages found about them.
+
+        Args:
+            systems: Which, ascending.
+        """
+        chosen = np.asarray(systems, dtype=np.int64)
+        atoms = np.isin(self.system_idx, chosen)
+        fields = {name: getattr(self, name)[atoms] for name in _ATOM_FIELDS}
+        fields |= {name: getattr(self, name)[chosen] for name in _SYSTEM_FIELDS}
+        fields["system_idx"] = np.searchsorted(chosen, fields["system_idx"])
+        stages = {
+            stage_name: Stage(
+                {
+                    name: array[atoms if name in _STAGE_ATOM_ARRAYS else chosen]
+                    for name, array in stage.arrays.items()
+                },
+                stage.attrs,
+            )
+            for stage_name, stage in self.stages.items()
+        }
+        return Batch(**fields, stages=stages)
+
     def validate(self) -> None:
         """Check shapes, order and values.
 
@@ -208,7 +233,7 @@ class Batch:
         _require(len(keys) == n_systems, "two systems share id, method and sample")
         for stage_name, stage in self.stages.items():
             for name, array in stage.arrays.items():
-                expected = n_atoms if name in ("positions", "forces") else n_systems
+                expected = n_atoms if name in _STAGE_ATOM_ARRAYS else n_systems
                 _require(len(array) == expected, f"{stage_name}/{name} has {len(array)} rows")
 
 

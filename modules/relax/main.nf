@@ -7,7 +7,7 @@ process RELAX {
     input:
     tuple val(meta), path(batch, stageAs: 'input/*')
     path mlip_file // [] where settings.mlip is a name
-    val settings   // [mlip:, sites_fmax:, sites_max_steps:, fmax:, max_steps:, max_atoms_per_batch:, device:]
+    val settings   // [samples:, mlip:, sites_fmax:, sites_max_steps:, fmax:, max_steps:, max_atoms_per_batch:, device:]
     val code       // digest of the code; part of the hash
 
     output:
@@ -19,6 +19,7 @@ process RELAX {
     export OMP_NUM_THREADS=${task.cpus} MKL_NUM_THREADS=${task.cpus}
     relax.py \\
         --batch ${batch} \\
+        --keep ${settings.samples} \\
         --mlip ${mlip_file ?: settings.mlip} \\
         --sites_fmax ${settings.sites_fmax} \\
         --sites_max_steps ${settings.sites_max_steps} \\

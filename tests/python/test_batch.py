@@ -130,6 +130,24 @@ def test_any_batch_comes_back_as_it_went(tmp_path: Path, batch: Batch) -> None:
     assert_equal(batch, read_batch(tmp_path / "b.h5"))
 
 
+@given(batch=batches(), data=st.data())
+def test_a_subset_holds_its_systems_as_they_were(batch: Batch, data: st.DataObject) -> None:
+    every = list(range(batch.n_systems))
+    assert content_sha256(batch.subset(every)) == content_sha256(batch)
+    chosen = sorted(data.draw(st.sets(st.sampled_from(every)))) if every else []
+    subset = batch.subset(chosen)
+    subset.validate()
+    assert subset.id.tolist() == batch.id[chosen].tolist()
+    for new, old in enumerate(chosen):
+        here, there = subset.atoms_slice(new), batch.atoms_slice(old)
+        assert subset.positions[here].tobytes() == batch.positions[there].tobytes()
+        for name, stage in batch.stages.items():
+            ours = subset.stages[name].arrays
+            assert ours["positions"][here].tobytes() == stage.arrays["positions"][there].tobytes()
+            assert ours["count"][new] == stage.arrays["count"][old]
+            assert ours["remark"][new] == stage.arrays["remark"][old]
+
+
 @FILES
 @given(batch=batches())
 def test_reading_and_writing_again_gives_the_same_bytes(tmp_path: Path, batch: Batch) -> None:

@@ -18,6 +18,7 @@ OPTIONS = {
     "--sites_max_steps": "3",
     "--fmax": "0.1",
     "--max_steps": "2",
+    "--keep": "10",
     "--max_atoms_per_batch": "100",
     "--device": "cpu",
     "--threads": "2",

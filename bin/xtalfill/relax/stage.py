@@ -87,7 +87,7 @@ def relax_batch(
     if "inpaint" not in batch.stages:
         raise InputError("the batch has no stage 'inpaint'; run INPAINT on it first")
     _refuse_unusable(batch, potential)
-    driver = InFlight(potential, max_atoms=settings.max_atoms_per_batch, threads=settings.threads)
+    driver = make_driver(potential, settings)
     provenance = {
         "mlip": potential.name,
         "weights": dict(potential.weights),
@@ -107,6 +107,11 @@ def relax_batch(
         results = driver.relax(jobs, fmax=fmax, max_steps=max_steps, on_done=report.count)
         attrs = {**provenance, "fmax": fmax, "max_steps": max_steps}
         _add_stage(batch, name, dict(zip(usable, results, strict=True)), attrs)
+
+
+def make_driver(potential: Potential, settings: Settings) -> InFlight:
+    """Return what evaluates many crystals at once."""
+    return InFlight(potential, max_atoms=settings.max_atoms_per_batch, threads=settings.threads)
 
 
 def _refuse_unusable(batch: Batch, potential: Potential) -> None:

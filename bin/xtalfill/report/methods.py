@@ -73,6 +73,13 @@ def methods_paragraph(provenance: dict[str, Any], evaluation: dict[str, Any]) ->
         _proposal(name, content, stages.get("inpaint", {}))
         for name, content in evaluation["methods"].items()
     ]
+    if "screen" in stages:
+        sentences.append(
+            Sentence(
+                f"Of all proposals of a structure and method the {stages['screen']['keep']} lowest "
+                f"in energy ({stages['screen']['mlip']}, as proposed) were relaxed"
+            )
+        )
     if "relax_sites" in stages and "relax_positions" in stages:
         sentences.append(_relaxation(stages["relax_sites"], stages["relax_positions"]))
     if "select" in stages:

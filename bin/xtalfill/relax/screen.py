@@ -1,0 +1,82 @@
+"""Before any relaxation: which of many proposals are worth one.
+
+A proposal costs a hundredth of its relaxation and one energy of the potential tells most bad ones
+from good ones, so of several proposals a candidate only those of lowest energy go on.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from xtalfill.batch import REFERENCE, Batch, Stage
+from xtalfill.errors import InputError
+from xtalfill.relax.crystal import Crystal, Potential
+from xtalfill.relax.inflight import InFlight, Job
+
+STAGE = "screen"
+
+
+def screen_batch(batch: Batch, potential: Potential, driver: InFlight, *, keep: int) -> Batch:
+    """Return the batch with at most `keep` proposals of each structure and method.
+
+    Those of lowest energy stay, as they were proposed; of failed ones only as many as are missing.
+    A batch that has no more than `keep` anywhere is returned as it is.
+
+    Args:
+        batch: With a stage "inpaint".
+        potential: Gives the energies.
+        driver: Evaluates many crystals with it.
+        keep: At least 1.
+
+    Returns:
+        A batch with the stage "screen": `energy` (n_systems,) in eV as proposed, NaN where none was
+        needed or possible, and `n_proposals` (n_systems,) that the system was chosen from.
+
+    Raises:
+        InputError: The batch has no stage "inpaint".
+    """
+    if "inpaint" not in batch.stages:
+        raise InputError("the batch has no stage 'inpaint'; run INPAINT on it first")
+    groups: dict[tuple[str, str], list[int]] = {}
+    for index in np.flatnonzero(batch.method != REFERENCE).tolist():
+        groups.setdefault((batch.id[index], batch.method[index]), []).append(index)
+    crowded = [members for members in groups.values() if len(members) > keep]
+    if not crowded:
+        return batch
+    energy = _energies(batch, potential, driver, [index for some in crowded for index in some])
+    n_proposals = np.ones(batch.n_systems, dtype=np.int32)
+    dropped: set[int] = set()
+    for members in groups.values():
+        n_proposals[members] = len(members)
+        ranked = sorted(members, key=lambda i: (np.isnan(energy[i]), energy[i], batch.sample[i]))
+        dropped.update(ranked[keep:])
+    batch.stages[STAGE] = Stage(
+        {"energy": energy, "n_proposals": n_proposals}, {"keep": keep, "mlip": potential.name}
+    )
+    return batch.subset([index for index in range(batch.n_systems) if index not in dropped])
+
+
+def _energies(
+    batch: Batch, potential: Potential, driver: InFlight, systems: list[int]
+) -> np.ndarray:
+    """Return the energies (n_systems,) of proposals; NaN where there is none."""
+    positions = batch.stages["inpaint"].arrays["positions"]
+    energy = np.full(batch.n_systems, np.nan)
+    usable = [index for index in systems if _is_usable(batch, index, potential)]
+    jobs = []
+    for index in usable:
+        here = batch.atoms_slice(index)
+        crystal = Crystal(batch.atomic_numbers[here], positions[here], batch.cell[index])
+        jobs.append(Job(crystal, ~batch.is_host[here]))
+    results = driver.relax(jobs, fmax=np.inf, max_steps=0)
+    for index, result in zip(usable, results, strict=True):
+        if result.evaluation is not None:
+            energy[index] = result.evaluation.energy
+    return energy
+
+
+def _is_usable(batch: Batch, index: int, potential: Potential) -> bool:
+    here = batch.atoms_slice(index)
+    known = set(batch.atomic_numbers[here].tolist()) <= potential.elements
+    positions = batch.stages["inpaint"].arrays["positions"][here]
+    return batch.status[index] != "failed" and known and bool(np.isfinite(positions).all())

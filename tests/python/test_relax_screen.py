@@ -1,0 +1,118 @@
+"""Of many proposals the best go on, judged by one energy each; nothing else changes."""
+
+import numpy as np
+import pytest
+
+from analytic_potential import MorsePotential, morse
+from xtalfill.batch import REFERENCE, Batch, Stage, content_sha256
+from xtalfill.errors import InputError
+from xtalfill.relax.crystal import Crystal
+from xtalfill.relax.inflight import InFlight
+from xtalfill.relax.screen import STAGE, screen_batch
+
+CELL = np.diag([4.0, 4.2, 4.4])
+HOST = np.array([[0.1, 0.2, 0.3], [2.0, 2.1, 2.3]])
+# id, method, sample: six proposals, a method with two, another crystal with one, a reference
+ROWS = [
+    *[("a", "host", k) for k in range(6)],
+    *[("a", "random", k) for k in range(2)],
+    ("b", "host", 0),
+    ("a", REFERENCE, 0),
+]
+
+
+def make_batch() -> Batch:
+    rng = np.random.default_rng(4)
+    n = len(ROWS)
+    proposed = np.concatenate([np.vstack([HOST, rng.uniform(0, 4, (2, 3))]) for _ in ROWS])
+    filled = np.tile([False, False, True, True], n)
+    known = np.repeat([row[1] == REFERENCE for row in ROWS], 4)
+    return Batch(
+        positions=np.where((filled & ~known)[:, None], np.nan, proposed),
+        atomic_numbers=np.tile([12, 8, 1, 1], n),
+        system_idx=np.repeat(np.arange(n), 4),
+        is_host=~filled,
+        cell=np.repeat(CELL[None], n, axis=0),
+        id=[row[0] for row in ROWS],
+        method=[row[1] for row in ROWS],
+        sample=[row[2] for row in ROWS],
+        seed=[42] * n,
+        status=["ok"] * n,
+        message=[""] * n,
+        stages={"inpaint": Stage({"positions": proposed}, {"steps": 5})},
+    )
+
+
+def screen(batch: Batch, keep: int, potential: MorsePotential | None = None) -> Batch:
+    chosen = potential or MorsePotential()
+    found = screen_batch(batch, chosen, InFlight(chosen, max_atoms=20), keep=keep)
+    found.validate()
+    return found
+
+
+def energy_of(batch: Batch, index: int) -> float:
+    here = batch.atoms_slice(index)
+    positions = batch.stages["inpaint"].arrays["positions"][here]
+    return morse(Crystal(batch.atomic_numbers[here], positions, batch.cell[index])).energy
+
+
+def kept(batch: Batch) -> list[tuple[str, str, int]]:
+    return list(zip(batch.id, batch.method, batch.sample.tolist(), strict=True))
+
+
+def test_the_lowest_in_energy_stay() -> None:
+    batch = make_batch()
+    energies = [energy_of(batch, index) for index in range(6)]
+    best = sorted(np.argsort(energies)[:3].tolist())
+    found = screen(batch, 3)
+    assert kept(found) == [("a", "host", k) for k in best] + ROWS[6:]
+    stage = found.stages[STAGE]
+    np.testing.assert_allclose(stage.arrays["energy"][:3], [energies[k] for k in best])
+    assert np.isnan(stage.arrays["energy"][3:]).all()
+    assert stage.arrays["n_proposals"].tolist() == [6, 6, 6, 2, 2, 1, 1]
+    assert stage.attrs == {"keep": 3, "mlip": "morse"}
+
+
+def test_what_stays_keeps_its_bits() -> None:
+    batch = make_batch()
+    before = {row: batch.to_ase(i, stage="inpaint").positions for i, row in enumerate(ROWS)}
+    found = screen(batch, 2)
+    for index, row in enumerate(kept(found)):
+        after = found.to_ase(index, stage="inpaint").positions
+        assert after.tobytes() == before[row].tobytes()
+        assert found.is_host[found.atoms_slice(index)].tolist() == [True, True, False, False]
+
+
+def test_nothing_is_evaluated_where_nothing_is_left_over() -> None:
+    batch, potential = make_batch(), MorsePotential()
+    assert screen(batch, 6, potential) is batch
+    assert potential.calls == []
+    assert list(batch.stages) == ["inpaint"]
+
+
+def test_failed_proposals_go_first_and_stay_only_where_others_lack() -> None:
+    batch = make_batch()
+    batch.fail(0, "inpaint: no room")
+    batch.stages["inpaint"].arrays["positions"][4:8] = np.nan
+    four = screen(batch, 4)
+    assert kept(four)[:4] == [("a", "host", k) for k in (2, 3, 4, 5)]
+    five = screen(batch, 5)
+    assert kept(five)[:5] == [("a", "host", k) for k in (0, 2, 3, 4, 5)]
+    assert five.status[0] == "failed"
+
+
+def test_an_element_the_potential_lacks_is_no_reason_to_stop() -> None:
+    batch = make_batch()
+    batch.atomic_numbers[:4] = [60, 8, 1, 1]
+    assert ("a", "host", 0) not in kept(screen(batch, 3))
+
+
+def test_equal_batches_give_equal_choices() -> None:
+    assert content_sha256(screen(make_batch(), 2)) == content_sha256(screen(make_batch(), 2))
+
+
+def test_a_batch_before_inpaint_is_refused() -> None:
+    batch = make_batch()
+    del batch.stages["inpaint"]
+    with pytest.raises(InputError, match="run INPAINT on it first"):
+        screen(batch, 2)
