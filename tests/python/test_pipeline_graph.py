@@ -24,6 +24,7 @@ COMMANDS = {
     "EVALUATE": "evaluate.py",
     "COLLECT": "collect.py",
     "REPORT": "report.py",
+    "TRAIN": "train.py",
 }
 TASKS = {
     "CHECK": 1,
