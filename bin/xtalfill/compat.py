@@ -183,6 +183,18 @@ class _NumpyWithMath(ModuleType):
         return getattr(np, name)
 
 
+class _TorchWithSingleFull(ModuleType):
+    """torch whose ``full`` does not follow the default type, which other packages change."""
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(torch, name)
+
+    @staticmethod
+    def full(size: list[int], value: float, *, device: torch.device) -> torch.Tensor:
+        """Return the list of distances that mattergen sorts, of the type of the distances."""
+        return torch.full(size, value, device=device, dtype=torch.float32)
+
+
 _STAND_INS: dict[str, dict[str, Any]] = {
     "torch_scatter": {
         "scatter": scatter,
@@ -272,6 +284,8 @@ def enable_mattergen(*, scale_file: Path | None) -> None:
     _import_globals()
     basis = importlib.import_module("mattergen.common.gemnet.layers.basis_utils")
     basis.__dict__["np"] = _NumpyWithMath("numpy")
+    graph = importlib.import_module("mattergen.common.utils.ocp_graph_utils")
+    graph.__dict__["torch"] = _TorchWithSingleFull("torch")
     scaling = importlib.import_module("mattergen.common.gemnet.layers.scaling")
     # The path GemNet hands over lies in the wheel, where the file is missing.
     scaling.__dict__["read_value_json"] = lambda _path, name: factors.get(name)

@@ -12,7 +12,11 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 BIN = ROOT / "bin"
 STAGES = sorted(path.name for path in BIN.glob("*.py"))
-IMAGES = {"inpaint.py": "inpaint", "relax.py": "relax"}  # the other stages run in tools
+IMAGES = {
+    "inpaint.py": "inpaint",
+    "train.py": "inpaint",
+    "relax.py": "relax",
+}  # the other stages run in tools
 PIN = re.compile(r"^([A-Za-z0-9._-]+)==[A-Za-z0-9.+]+$")
 
 

@@ -237,13 +237,15 @@ def test_same_input_same_bits_and_single_precision_is_near_double() -> None:
     assert model.scaled_score(singles, times.float()).dtype == torch.float32
 
 
-def test_another_default_type_changes_nothing() -> None:
-    crystals = random_crystals(5, 3)
+@pytest.mark.parametrize("example", [UNCUT, CUT])
+def test_another_default_type_changes_nothing(example: dict[str, Any]) -> None:
+    crystals = random_crystals(*example["sizes"], seed=example["seed"])
+    changes = {"per_site_times": True, "max_neighbors": 12 if example is CUT else 200}
     times = site_times(crystals)
-    expected = small_score(per_site_times=True).float().scaled_score(crystals, times)
+    expected = small_score(**changes).float().scaled_score(crystals, times)
     torch.set_default_dtype(torch.float64)
     try:
-        model = GemNetScore(replace(SMALL, per_site_times=True), scale_file=SCALE_FILE).eval()
+        model = GemNetScore(replace(SMALL, **changes), scale_file=SCALE_FILE).eval()
         fill(model)
         got = model.scaled_score(crystals, times)
     finally:

@@ -155,9 +155,7 @@ class _AllInDouble(TorchFunctionMode):
         kwargs = kwargs or {}
         if func is torch.Tensor.float:
             return args[0].double()
-        asks_for_single = kwargs.get("dtype") is torch.float32
-        # its list of distances takes the default type
-        if asks_for_single or (func is torch.full and args[1] == math.inf):
+        if kwargs.get("dtype") is torch.float32:
             kwargs = {**kwargs, "dtype": torch.float64}
         return func(*args, **kwargs)
 
