@@ -13,11 +13,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--bench", type=Path, required=True, help="extxyz with material_id")
     parser.add_argument("--count", type=int, required=True, help="crystals to choose")
+    parser.add_argument("--min_atoms", type=int, default=1, help="leave out smaller crystals")
     parser.add_argument("--max_atoms", type=int, default=None, help="leave out larger crystals")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--output", type=Path, required=True, help="extxyz to write")
     args = parser.parse_args()
-    frames = ase.io.read(args.bench, ":")
+    frames = [atoms for atoms in ase.io.read(args.bench, ":") if len(atoms) >= args.min_atoms]
     if args.max_atoms is not None:
         frames = [atoms for atoms in frames if len(atoms) <= args.max_atoms]
     chosen = np.random.default_rng(args.seed).permutation(len(frames))[: args.count]
