@@ -156,6 +156,14 @@ class Batch:
             for name, members in sorted(found.items())
         }
 
+    def groups_by_method(self) -> list[list[int]]:
+        """Return the candidates of each structure and method, ordered by sample."""
+        found: dict[tuple[str, str], list[int]] = {}
+        for structure_id, members in self.groups().items():
+            for index in members:
+                found.setdefault((structure_id, self.method[index]), []).append(index)
+        return list(found.values())
+
     def reference_of(self, structure_id: str) -> int | None:
         """Return the system that is the reference of `structure_id`, if there is one."""
         hits = np.flatnonzero((self.id == structure_id) & (self.method == REFERENCE))

@@ -126,21 +126,13 @@ def select_candidates(batch: Batch) -> None:
         "selected": np.zeros(batch.n_systems, dtype=np.bool_),
         "energy_gap": np.full(batch.n_systems, np.nan),
     }
-    for members in _by_method(batch):
+    for members in batch.groups_by_method():
         _select_one(batch, members, arrays)
     attrs = {
         "energy_window_per_atom": ENERGY_WINDOW,
         "structure_matcher": dict(TOLERANCES),
     }
     batch.stages[STAGE] = Stage(arrays, attrs)
-
-
-def _by_method(batch: Batch) -> list[list[int]]:
-    groups: dict[tuple[str, str], list[int]] = {}
-    for structure_id, members in batch.groups().items():
-        for index in members:
-            groups.setdefault((structure_id, batch.method[index]), []).append(index)
-    return list(groups.values())
 
 
 def _select_one(batch: Batch, members: Sequence[int], arrays: dict[str, np.ndarray]) -> None:

@@ -84,7 +84,7 @@ def load_network(path: Path) -> ScoreNetwork:
     Raises:
         ConfigError: They cannot be read, or were trained with other noise than is sampled with.
     """
-    own = path.suffix == _OWN_SUFFIX and path.is_file()
+    own = _is_own(path)
     if path.is_file() and not own and path.suffix != ".ckpt":
         raise ConfigError(
             f"{path}: not weights; give a .pt file of `xtalfill train`, a .ckpt file with its "
@@ -110,8 +110,12 @@ def kind_of(network: ScoreNetwork) -> str:
     return "td" if network.per_site_times else "pos"
 
 
+def _is_own(path: Path) -> bool:
+    return path.suffix == _OWN_SUFFIX and path.is_file()
+
+
 def _add(models: ScoreModels, kind: str, network: ScoreNetwork, path: Path) -> None:
-    file = path if path.suffix == _OWN_SUFFIX and path.is_file() else checkpoint_file(path)
+    file = path if _is_own(path) else checkpoint_file(path)
     models.networks[kind] = network
     name = path.name if file == path else f"{path.name}/{file.name}"
     models.checksums[name] = file_sha256(file)

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from xtalfill.batch import REFERENCE, Batch, Stage
-from xtalfill.errors import InputError
-from xtalfill.relax.crystal import Crystal, Potential
-from xtalfill.relax.inflight import InFlight, Job
+from xtalfill.batch import Batch, Stage
+from xtalfill.relax.crystal import Potential
+from xtalfill.relax.inflight import InFlight
+from xtalfill.relax.stage import SITES, job_of, refuse_unusable
 
 STAGE = "screen"
 
@@ -35,18 +35,15 @@ def screen_batch(batch: Batch, potential: Potential, driver: InFlight, *, keep: 
     Raises:
         InputError: The batch has no stage "inpaint".
     """
-    if "inpaint" not in batch.stages:
-        raise InputError("the batch has no stage 'inpaint'; run INPAINT on it first")
-    groups: dict[tuple[str, str], list[int]] = {}
-    for index in np.flatnonzero(batch.method != REFERENCE).tolist():
-        groups.setdefault((batch.id[index], batch.method[index]), []).append(index)
-    crowded = [members for members in groups.values() if len(members) > keep]
+    refuse_unusable(batch, potential)
+    groups = batch.groups_by_method()
+    crowded = [index for members in groups if len(members) > keep for index in members]
     if not crowded:
         return batch
-    energy = _energies(batch, potential, driver, [index for some in crowded for index in some])
+    energy = _energies(batch, driver, crowded)
     n_proposals = np.ones(batch.n_systems, dtype=np.int32)
     dropped: set[int] = set()
-    for members in groups.values():
+    for members in groups:
         n_proposals[members] = len(members)
         ranked = sorted(members, key=lambda i: (np.isnan(energy[i]), energy[i], batch.sample[i]))
         dropped.update(ranked[keep:])
@@ -56,27 +53,13 @@ def screen_batch(batch: Batch, potential: Potential, driver: InFlight, *, keep: 
     return batch.subset([index for index in range(batch.n_systems) if index not in dropped])
 
 
-def _energies(
-    batch: Batch, potential: Potential, driver: InFlight, systems: list[int]
-) -> np.ndarray:
+def _energies(batch: Batch, driver: InFlight, systems: list[int]) -> np.ndarray:
     """Return the energies (n_systems,) of proposals; NaN where there is none."""
-    positions = batch.stages["inpaint"].arrays["positions"]
     energy = np.full(batch.n_systems, np.nan)
-    usable = [index for index in systems if _is_usable(batch, index, potential)]
-    jobs = []
-    for index in usable:
-        here = batch.atoms_slice(index)
-        crystal = Crystal(batch.atomic_numbers[here], positions[here], batch.cell[index])
-        jobs.append(Job(crystal, ~batch.is_host[here]))
+    usable = [index for index in systems if batch.status[index] != "failed"]
+    jobs = [job_of(batch, index, SITES, "inpaint") for index in usable]
     results = driver.relax(jobs, fmax=np.inf, max_steps=0)
     for index, result in zip(usable, results, strict=True):
         if result.evaluation is not None:
             energy[index] = result.evaluation.energy
     return energy
-
-
-def _is_usable(batch: Batch, index: int, potential: Potential) -> bool:
-    here = batch.atoms_slice(index)
-    known = set(batch.atomic_numbers[here].tolist()) <= potential.elements
-    positions = batch.stages["inpaint"].arrays["positions"][here]
-    return batch.status[index] != "failed" and known and bool(np.isfinite(positions).all())

@@ -84,9 +84,7 @@ def relax_batch(
     Raises:
         InputError: The batch has no stage "inpaint".
     """
-    if "inpaint" not in batch.stages:
-        raise InputError("the batch has no stage 'inpaint'; run INPAINT on it first")
-    _refuse_unusable(batch, potential)
+    refuse_unusable(batch, potential)
     driver = make_driver(potential, settings)
     provenance = {
         "mlip": potential.name,
@@ -102,7 +100,7 @@ def relax_batch(
     )
     for name, previous, fmax, max_steps in steps:
         usable = [int(index) for index in np.flatnonzero(batch.status != "failed")]
-        jobs = [_job(batch, index, name, previous) for index in usable]
+        jobs = [job_of(batch, index, name, previous) for index in usable]
         report = Progress(name, len(jobs), file=progress, seconds=progress_seconds)
         results = driver.relax(jobs, fmax=fmax, max_steps=max_steps, on_done=report.count)
         attrs = {**provenance, "fmax": fmax, "max_steps": max_steps}
@@ -114,7 +112,14 @@ def make_driver(potential: Potential, settings: Settings) -> InFlight:
     return InFlight(potential, max_atoms=settings.max_atoms_per_batch, threads=settings.threads)
 
 
-def _refuse_unusable(batch: Batch, potential: Potential) -> None:
+def refuse_unusable(batch: Batch, potential: Potential) -> None:
+    """Fail the systems that the potential cannot evaluate as they were proposed.
+
+    Raises:
+        InputError: The batch has no stage "inpaint".
+    """
+    if "inpaint" not in batch.stages:
+        raise InputError("the batch has no stage 'inpaint'; run INPAINT on it first")
     positions = batch.stages["inpaint"].arrays["positions"]
     for index in np.flatnonzero(batch.status != "failed"):
         here = batch.atoms_slice(int(index))
@@ -126,7 +131,8 @@ def _refuse_unusable(batch: Batch, potential: Potential) -> None:
             batch.fail(int(index), f"{SITES}: the proposed positions are not finite")
 
 
-def _job(batch: Batch, index: int, name: str, previous: str) -> Job:
+def job_of(batch: Batch, index: int, name: str, previous: str) -> Job:
+    """Return the relaxation of a system in stage `name`, from where `previous` left it."""
     here = batch.atoms_slice(index)
     arrays = batch.stages[previous].arrays
     crystal = Crystal(batch.atomic_numbers[here], arrays["positions"][here], batch.cell[index])

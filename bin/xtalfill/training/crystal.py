@@ -17,16 +17,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from xtalfill.inpaint.crystal_sampler import sample_crystals
-from xtalfill.inpaint.sampler import candidate_generator
-from xtalfill.inpaint.settings import TRAINED_KNOWN_TIME, SamplerSettings
-from xtalfill.inpaint.wrapped_sde import SIGMA_MAX, noise_std
+from xtalfill.inpaint.settings import TRAINED_KNOWN_TIME
+from xtalfill.inpaint.wrapped_sde import SIGMA_MAX, noise_std, wrap
 from xtalfill.model.crystals import Crystals
 from xtalfill.model.gemnet import GemNetConfig, GemNetScore
 from xtalfill.model.weights import ScoreNetwork
 from xtalfill.training.data import CrystalSet, Task, TaskSampler
-from xtalfill.training.objective import Validation
-from xtalfill.training.validate import is_match, validation_tasks
+from xtalfill.training.objective import Validation, expect
+from xtalfill.training.validate import match_rate, validation_tasks
 
 SMALLEST_TIME = 1e-5
 TIMES = (0.1, 0.3, 0.5, 0.7, 0.9)
@@ -119,28 +117,17 @@ class CrystalObjective:
 
     def loss(self, network: ScoreNetwork, part: CrystalPart) -> Tensor:
         """Return the squared error, summed over a crystal's sites (mean over x, y, z)."""
-        predicted = _gemnet(network).scaled_score(part.crystals, part.times)
+        predicted = expect(network, GemNetScore).scaled_score(part.crystals, part.times)
         return ((predicted - part.target) ** 2).mean(1).sum() / len(part.crystals.cell)
 
     def validate(self, network: ScoreNetwork) -> Validation:
         """Measure the loss at fixed times and the match rate of single candidates."""
-        model = _gemnet(network)
+        model = expect(network, GemNetScore)
         losses = {time: self._loss_at(model, time) for time in TIMES}
-        settings = SamplerSettings(steps=_VALIDATION_STEPS, corrector_steps=0)
-        matches = []
-        for number, task in enumerate(self._validation):
-            fractions = sample_crystals(
-                model,
-                joined([task]),
-                torch.arange(len(task.host.numbers) + task.host.n_sites) < len(task.host.numbers),
-                method=self._method,
-                settings=settings,
-                generators=[
-                    candidate_generator(seed=self._seed, structure_id=str(number), sample=0)
-                ],
-            )
-            matches.append(is_match(task, fractions.numpy() @ task.host.cell))
-        return Validation(float(np.mean(list(losses.values()))), losses, float(np.mean(matches)))
+        match = match_rate(
+            model, self._validation, method=self._method, steps=_VALIDATION_STEPS, seed=self._seed
+        )
+        return Validation(float(np.mean(list(losses.values()))), losses, match)
 
     def _loss_at(self, network: GemNetScore, time: float) -> float:
         """Return the mean error of the missing sites at one time; the same noise at every call."""
@@ -156,17 +143,6 @@ class CrystalObjective:
                 predicted = network.scaled_score(part.crystals, part.times)
             errors.append(float(((predicted - part.target)[n_host:] ** 2).mean()))
         return float(np.mean(errors))
-
-
-def _gemnet(network: ScoreNetwork) -> GemNetScore:
-    """Return the network by its type.
-
-    Raises:
-        TypeError: It is no GemNet.
-    """
-    if not isinstance(network, GemNetScore):
-        raise TypeError(f"{type(network).__name__} is no GemNet")
-    return network
 
 
 def joined(tasks: list[Task]) -> Crystals:
@@ -201,7 +177,7 @@ def noised_part(
     n_atoms = torch.bincount(clean.structure)[clean.structure]
     std = noise_std(flat, n_atoms).numpy()
     displacement = std[:, None] * rng.normal(size=(len(std), 3))
-    noised = (clean.fractions + torch.from_numpy(displacement)).remainder(1.0).float()
+    noised = wrap(clean.fractions + torch.from_numpy(displacement)).float()
     return CrystalPart(
         crystals=Crystals(noised, clean.cell, clean.numbers, clean.structure),
         times=flat.float(),

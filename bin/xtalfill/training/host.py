@@ -11,7 +11,7 @@ from xtalfill.model.graphs import Draw, Host, host_graph, site_graph
 from xtalfill.model.hostnet import HostGraph, HostNet, HostNetConfig, SiteGraph
 from xtalfill.model.weights import ScoreNetwork
 from xtalfill.training.data import CrystalSet, TaskSampler
-from xtalfill.training.objective import Validation
+from xtalfill.training.objective import Validation, expect
 from xtalfill.training.target import expected_displacement
 from xtalfill.training.validate import validate, validation_tasks
 
@@ -88,25 +88,14 @@ class HostObjective:
 
     def loss(self, network: ScoreNetwork, part: HostPart) -> torch.Tensor:
         """Return the mean squared error in units of the displacement's expected size."""
-        model = _hostnet(network)
+        model = expect(network, HostNet)
         predicted = model.denoise(model.encode(part.hosts), part.sites)
         scale = model.output_scale(part.sites.sigma)[part.sites.draw, None]
         return (((predicted - part.target) / scale) ** 2).mean()
 
     def validate(self, network: ScoreNetwork) -> Validation:
         """Measure loss and match rate on the validation tasks."""
-        return validate(_hostnet(network), self._validation, steps=40, seed=self._seed)
-
-
-def _hostnet(network: ScoreNetwork) -> HostNet:
-    """Return the network by its type.
-
-    Raises:
-        TypeError: It is no HostNet.
-    """
-    if not isinstance(network, HostNet):
-        raise TypeError(f"{type(network).__name__} is no HostNet")
-    return network
+        return validate(expect(network, HostNet), self._validation, steps=40, seed=self._seed)
 
 
 def draw_sigma(rng: np.random.Generator) -> float:

@@ -8,9 +8,12 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from torch import Tensor
 
+from xtalfill.model.gemnet import GemNetScore
+from xtalfill.model.hostnet import HostNet
 from xtalfill.model.weights import ScoreNetwork
 
 Part = TypeVar("Part")
+Network = TypeVar("Network", HostNet, GemNetScore)
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,17 @@ class Objective(Protocol[Part]):
 
     def validate(self, network: ScoreNetwork) -> Validation:
         """Measure the network on held-out chemical systems; the same network, the same result."""
+
+
+def expect(network: ScoreNetwork, kind: type[Network]) -> Network:
+    """Return a network by its type.
+
+    Raises:
+        TypeError: It is of another architecture.
+    """
+    if not isinstance(network, kind):
+        raise TypeError(f"{type(network).__name__} is no {kind.__name__}")
+    return network
 
 
 def same_shape(first: dict[str, Any], second: dict[str, Any]) -> bool:

@@ -7,11 +7,14 @@ import torch
 from ase import Atoms
 from pymatgen.core import Structure
 
-from xtalfill.inpaint.sampler import candidate_generator, encode_host, sample_sites
+from xtalfill.inpaint.methods import Method
+from xtalfill.inpaint.models import ScoreModels, kind_of
+from xtalfill.inpaint.sampler import candidate_generator, encode_host
 from xtalfill.inpaint.settings import SamplerSettings
 from xtalfill.matching import matcher, to_pymatgen
 from xtalfill.model.graphs import Draw, site_graph
 from xtalfill.model.hostnet import HostNet
+from xtalfill.model.weights import ScoreNetwork
 from xtalfill.training.data import HYDROGEN, CrystalSet, Task, remove_sublattice
 from xtalfill.training.objective import Validation
 from xtalfill.training.target import expected_displacement
@@ -72,11 +75,26 @@ def validate(model: HostNet, tasks: list[Task], *, steps: int, seed: int) -> Val
         seed: Of the noise.
     """
     by_level = validation_loss(model, tasks, seed=seed)
-    settings = SamplerSettings(steps=steps, corrector_steps=0)
+    match = match_rate(model, tasks, method="host", steps=steps, seed=seed)
+    return Validation(float(np.mean(list(by_level.values()))), by_level, match)
+
+
+def match_rate(
+    network: ScoreNetwork, tasks: list[Task], *, method: str, steps: int, seed: int
+) -> float:
+    """Return the share of single candidates that match, proposed as INPAINT proposes them.
+
+    Args:
+        network: In evaluation mode, of the kind that the method needs.
+        tasks: Held-out tasks.
+        method: The proposal method.
+        steps: Noise levels of the sampler.
+        seed: Of the noise.
+    """
+    models = ScoreModels({kind_of(network): network})
+    proposing = Method(method, models, SamplerSettings(steps=steps, corrector_steps=0))
     matches = []
     for number, task in enumerate(tasks):
         generator = candidate_generator(seed=seed, structure_id=str(number), sample=0)
-        encoding = encode_host(model, task.host)
-        sites = sample_sites(model, encoding, task.host, settings=settings, generator=generator)
-        matches.append(is_match(task, sites))
-    return Validation(float(np.mean(list(by_level.values()))), by_level, float(np.mean(matches)))
+        matches.append(is_match(task, proposing.proposal(task.host)(generator)))
+    return float(np.mean(matches))
