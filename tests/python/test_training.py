@@ -151,7 +151,7 @@ def test_unreadable_training_file(tmp_path: Path, content: bytes | None) -> None
 def test_no_task_comes_from_a_held_out_system(data: Path) -> None:
     crystals = CrystalSet([data])
     held_out = {tuple(crystals.crystal(k)[1][0].round(6)) for k in (6, 7)}
-    sampler = TaskSampler(crystals, hydrogen_fraction=0.5, max_sites=4)
+    sampler = TaskSampler(crystals, hydrogen_fraction=0.5, max_sites=4, substituted_fraction=0.2)
     sampler._augment = lambda task, _rng: task
     rng = np.random.default_rng(0)
     elements = set()

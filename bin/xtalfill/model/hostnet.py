@@ -14,7 +14,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from xtalfill.model.answers import HostAnswers, NearHosts
 from xtalfill.model.messages import sum_messages
+from xtalfill.model.painn import Interaction, UpdateBlock, length_and_direction
 
 MAX_ATOMIC_NUMBER = 103
 N_GLOBAL = 4
@@ -34,6 +36,8 @@ class HostNetConfig:
         n_radial: Gaussians of the distance expansion.
         dropout: Dropout rate inside the update blocks while training.
         sigma_data: Angstrom; largest useful displacement, limits the output at high noise.
+        answers: How often, spread over the site layers, host sites answer to the moving ones.
+        answer_cutoff: Angstrom, site -> host edges of an answer.
     """
 
     width: int = 96
@@ -45,6 +49,8 @@ class HostNetConfig:
     n_radial: int = 24
     dropout: float = 0.0
     sigma_data: float = 0.8
+    answers: int = 0
+    answer_cutoff: float = 4.0
 
     def to_dict(self) -> dict[str, Any]:
         """Return the configuration as plain values."""
@@ -101,74 +107,15 @@ class HostEncoding:
 
     Attributes:
         messages: For each site layer (n_host, 3F).
+        scalars: (n_host, F).
         vectors: (n_host, 3, F).
         context: (B, F) summary of each structure and its task.
     """
 
     messages: list[Tensor]
+    scalars: Tensor
     vectors: Tensor
     context: Tensor
-
-
-class RadialFilter(nn.Module):
-    """Distances -> filters of a message, smooth to zero at the cut-off."""
-
-    def __init__(self, cutoff: float, n_radial: int, n_out: int) -> None:
-        """Make filters of width `n_out` for distances up to `cutoff` Angstrom."""
-        super().__init__()
-        self.cutoff = cutoff
-        self.centres: Tensor
-        # the last row is the bias, carried by the envelope so that it vanishes at the cut-off
-        self.weight = nn.Parameter(torch.empty(n_radial + 1, n_out))
-        nn.init.normal_(self.weight, std=n_radial**-0.5)
-        self.register_buffer("centres", torch.linspace(0.0, cutoff, n_radial), persistent=False)
-
-    def expand(self, distance: Tensor) -> Tensor:
-        """Return the Gaussians and the envelope of distances: (n_edges, n_radial + 1)."""
-        spacing = self.cutoff / (len(self.centres) - 1)
-        # a floor of exp(-30) keeps denormal numbers, ten times slower, out of the products
-        exponent = (0.5 * ((distance[:, None] - self.centres) / spacing) ** 2).clamp(max=30.0)
-        gaussians = torch.exp(-exponent)
-        envelope = 0.5 * (torch.cos(torch.pi * distance / self.cutoff) + 1.0)
-        return torch.cat([gaussians, torch.ones_like(distance)[:, None]], 1) * envelope[:, None]
-
-    def forward(self, expanded: Tensor) -> Tensor:
-        """Return the filters (n_edges, n_out) of expanded distances."""
-        return expanded @ self.weight
-
-
-class UpdateBlock(nn.Module):
-    """Mix scalars and vectors of one site (PaiNN, Eqs. 9 and 10)."""
-
-    def __init__(self, width: int, dropout: float) -> None:
-        """Make a block for `width` channels."""
-        super().__init__()
-        self.norm = nn.LayerNorm(width)
-        self.mix = nn.Linear(width, 2 * width, bias=False)
-        self.net = nn.Sequential(
-            nn.Linear(2 * width, width), nn.SiLU(), nn.Dropout(dropout), nn.Linear(width, 3 * width)
-        )
-
-    def forward(self, scalars: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the updated scalars (n, F) and vectors (n, 3, F)."""
-        left, right = self.mix(vectors).chunk(2, dim=-1)
-        length = torch.sqrt((right**2).sum(1) + 1e-6)
-        gates = self.net(torch.cat([self.norm(scalars), length], dim=-1))
-        g_vv, g_sv, g_ss = gates.chunk(3, dim=-1)
-        scalars = scalars + g_ss + g_sv * (left * right).sum(1)
-        return scalars, vectors + left * g_vv[:, None]
-
-
-class Interaction(nn.Module):
-    """Messages from one kind of sender: the net on the sender and the filter on the edge."""
-
-    def __init__(self, width: int, cutoff: float, n_radial: int) -> None:
-        """Make an interaction of `width` channels within `cutoff` Angstrom."""
-        super().__init__()
-        self.sender = nn.Sequential(
-            nn.LayerNorm(width), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, 3 * width)
-        )
-        self.filter = RadialFilter(cutoff, n_radial, 3 * width)
 
 
 def _interactions(layers: nn.ModuleList) -> list[Interaction]:
@@ -209,6 +156,14 @@ class HostNet(nn.Module):
         self.site_updates = nn.ModuleList(
             UpdateBlock(width, config.dropout) for _ in range(config.site_layers)
         )
+        self.answers = nn.ModuleList(
+            HostAnswers(width, config.answer_cutoff, n_radial, config.dropout)
+            for _ in range(config.answers)
+        )
+        self._answered_layers = [
+            (1 + number) * config.site_layers // (1 + config.answers)
+            for number in range(config.answers)
+        ]
         self.gate = nn.Sequential(
             nn.LayerNorm(width), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width)
         )
@@ -223,7 +178,7 @@ class HostNet(nn.Module):
         task = self.element_embedding(graph.element) + self.global_net(graph.features)
         scalars = self.host_embedding(graph.numbers) + task[graph.structure]
         vectors = scalars.new_zeros(len(scalars), 3, self.config.width)
-        distance, unit = _length_and_direction(graph.vectors)
+        distance, unit = length_and_direction(graph.vectors)
         interactions = _interactions(self.host_interactions)
         expanded = interactions[0].filter.expand(distance)
         for interaction, update in zip(interactions, self.host_updates, strict=True):
@@ -238,7 +193,7 @@ class HostNet(nn.Module):
         count = torch.bincount(graph.structure, minlength=n_structures)[:, None]
         context = self.context_net(torch.cat([pooled / count, task], dim=-1))
         messages = [layer.sender(scalars) for layer in _interactions(self.from_host)]
-        return HostEncoding(messages, vectors, context)
+        return HostEncoding(messages, scalars, vectors, context)
 
     def denoise(self, encoding: HostEncoding, graph: SiteGraph) -> Tensor:
         """Predict the displacement of each noised site to its expected true place.
@@ -253,17 +208,26 @@ class HostNet(nn.Module):
         condition = encoding.context[graph.structure] + self.noise_net(_noise_features(graph.sigma))
         scalars = condition[graph.draw]
         vectors = scalars.new_zeros(len(scalars), 3, self.config.width)
-        host_distance, host_unit = _length_and_direction(graph.host_vectors)
-        site_distance, site_unit = _length_and_direction(graph.site_vectors)
+        host_distance, host_unit = length_and_direction(graph.host_vectors)
+        site_distance, site_unit = length_and_direction(graph.site_vectors)
         from_hosts, from_sites = _interactions(self.from_host), _interactions(self.from_site)
         host_expanded = from_hosts[0].filter.expand(host_distance)
         site_expanded = from_sites[0].filter.expand(site_distance)
+        hosts: NearHosts | None = None
         for layer, update in enumerate(self.site_updates):
             from_host, from_site = from_hosts[layer], from_sites[layer]
-            s, v = sum_messages(
-                encoding.messages[layer], encoding.vectors, from_host.filter(host_expanded),
-                host_unit, graph.host_edges, len(scalars),
-            )  # fmt: skip
+            if layer in self._answered_layers:
+                hosts = hosts or NearHosts.copied(
+                    encoding.scalars, encoding.vectors, graph.host_edges, graph.draw
+                )
+                answer = self.answers[self._answered_layers.index(layer)]
+                hosts = answer(hosts, (scalars, vectors), condition, host_distance, host_unit)
+            if hosts is None:
+                phi, v_host, edges = encoding.messages[layer], encoding.vectors, graph.host_edges
+            else:
+                phi, v_host, edges = from_host.sender(hosts.scalars), hosts.vectors, hosts.edges
+            filters = from_host.filter(host_expanded)
+            s, v = sum_messages(phi, v_host, filters, host_unit, edges, len(scalars))
             if len(site_distance):
                 s_site, v_site = sum_messages(
                     from_site.sender(scalars), vectors, from_site.filter(site_expanded),
@@ -294,11 +258,6 @@ def global_features(*, volume: float, n_host: int, n_sites: int) -> list[float]:
     )
     scale = torch.tensor([12.0, 40.0, 1.0, 4.0], dtype=torch.float64)
     return torch.log(per_atom / scale).tolist()
-
-
-def _length_and_direction(vectors: Tensor) -> tuple[Tensor, Tensor]:
-    distance = torch.sqrt((vectors**2).sum(-1) + 1e-12)
-    return distance, vectors / distance[:, None]
 
 
 def _noise_features(sigma: Tensor) -> Tensor:

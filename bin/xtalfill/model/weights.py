@@ -132,16 +132,18 @@ def _make_gemnet(config: Any, state: dict[str, Tensor]) -> GemNetScore:
 def _checked_config(config: Any, defaults: dict[str, Any]) -> dict[str, Any]:
     """Return a configuration whose every value has its type and a sane size.
 
+    What an older file does not name has its default.
+
     Raises:
         ValueError: Which value does not.
     """
-    if not isinstance(config, dict) or set(config) != set(defaults):
+    if not isinstance(config, dict) or not set(config) <= set(defaults):
         raise ValueError("its names are not those of the network")
     for name, default in defaults.items():
-        value = config[name]
+        value = config.get(name, default)
         if type(value) is not type(default) or not 0 <= value <= _LARGEST_VALUE:
             raise ValueError(f"{name} is {value!r}")
-    return config
+    return {**defaults, **config}
 
 
 def _check_recorded_checksum(path: Path, checksum: str) -> None:

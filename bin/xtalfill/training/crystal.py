@@ -40,6 +40,7 @@ class CrystalTasks:
         crystals: Crystals in a part.
         hydrogen_fraction: Share of crystals with hydrogen.
         max_sites: Largest sublattice of another species that is shown as missing.
+        substituted_fraction: Share of crystals with one element of the host replaced.
         known_fraction: Of `td`: share of sites with the smallest time, drawn one by one.
         sublattice_fraction: Of `td`: share of crystals whose known sites are instead all but
             one sublattice.
@@ -49,6 +50,7 @@ class CrystalTasks:
     crystals: int = 8
     hydrogen_fraction: float = 0.6
     max_sites: int = 16
+    substituted_fraction: float = 0.25
     known_fraction: float = 0.2
     sublattice_fraction: float = 0.5
     validation_count: int = 60
@@ -89,7 +91,10 @@ class CrystalObjective:
         self._tasks, self._model, self._method = tasks, model, method
         self._scale_file, self._seed = scale_file, seed
         self._sampler = TaskSampler(
-            crystals, hydrogen_fraction=tasks.hydrogen_fraction, max_sites=tasks.max_sites
+            crystals,
+            hydrogen_fraction=tasks.hydrogen_fraction,
+            max_sites=tasks.max_sites,
+            substituted_fraction=tasks.substituted_fraction,
         )
         self._validation = validation_tasks(crystals, count=tasks.validation_count, seed=seed)
 

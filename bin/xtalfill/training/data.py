@@ -11,6 +11,7 @@ import numpy as np
 from xtalfill.errors import ConfigError
 from xtalfill.model.edges import periodic_edges
 from xtalfill.model.graphs import Host
+from xtalfill.training.substitution import substituted
 
 HYDROGEN = 1
 _FRACTION_UNIT = 65536.0
@@ -124,6 +125,7 @@ class TaskSampler:
         *,
         hydrogen_fraction: float,
         max_sites: int,
+        substituted_fraction: float,
     ) -> None:
         """Prepare the draws from the crystals that are not held out.
 
@@ -131,8 +133,10 @@ class TaskSampler:
             crystals: The data.
             hydrogen_fraction: Share of tasks whose missing species is hydrogen.
             max_sites: Largest sublattice of another species than hydrogen.
+            substituted_fraction: Share of tasks with one element of the host replaced.
         """
         self._crystals = crystals
+        self._substituted_fraction = substituted_fraction
         self._hydrogen_fraction, self._max_sites = hydrogen_fraction, max_sites
         training = ~crystals.is_validation
         self._hydrogen = np.flatnonzero(training & crystals.has_hydrogen)
@@ -172,13 +176,17 @@ class TaskSampler:
         return removed
 
     def _augment(self, task: Task, rng: np.random.Generator) -> Task:
-        """Strain the crystal and shake its host a little: experiments are not DFT minima."""
+        """Strain the crystal, shake its host a little, put another element in it.
+
+        Experiments are not DFT minima, and hydrogen's chemistry is wider than the data.
+        """
         noise = rng.normal(scale=0.01, size=(3, 3))
         strain = np.eye(3) + 0.5 * (noise + noise.T)
         amplitude = 0.05 * rng.random() if rng.random() < 0.5 else 0.0
         shake = amplitude * rng.normal(size=task.host.positions.shape)
+        replace = rng.random() < self._substituted_fraction
         host = Host(
-            numbers=task.host.numbers,
+            numbers=substituted(task.host.numbers, rng) if replace else task.host.numbers,
             positions=task.host.positions @ strain + shake,
             cell=task.host.cell @ strain,
             element=task.host.element,

@@ -25,6 +25,7 @@ class HostTasks:
         sites: Noised sites of each host, shared out over draws.
         hydrogen_fraction: Share of tasks whose missing species is hydrogen.
         max_sites: Largest sublattice of another species.
+        substituted_fraction: Share of tasks with one element of the host replaced.
         validation_count: Held-out crystals in a validation.
     """
 
@@ -32,6 +33,7 @@ class HostTasks:
     sites: int = 48
     hydrogen_fraction: float = 0.6
     max_sites: int = 16
+    substituted_fraction: float = 0.25
     validation_count: int = 150
 
 
@@ -60,7 +62,10 @@ class HostObjective:
         """
         self._tasks, self._model, self._seed = tasks, model, seed
         self._sampler = TaskSampler(
-            crystals, hydrogen_fraction=tasks.hydrogen_fraction, max_sites=tasks.max_sites
+            crystals,
+            hydrogen_fraction=tasks.hydrogen_fraction,
+            max_sites=tasks.max_sites,
+            substituted_fraction=tasks.substituted_fraction,
         )
         self._validation = validation_tasks(crystals, count=tasks.validation_count, seed=seed)
 

@@ -19,7 +19,7 @@ import torch
 
 from xtalfill.errors import ConfigError
 from xtalfill.model.weights import load_weights, save_weights
-from xtalfill.training.objective import Objective, same_shape
+from xtalfill.training.objective import Objective, can_start
 
 log = logging.getLogger(__name__)
 
@@ -128,10 +128,11 @@ class Trainer:
             ConfigError: They belong to another network.
         """
         model = load_weights(weights)
-        if not same_shape(model.config.to_dict(), self.network.config.to_dict()):
+        if not can_start(model.config.to_dict(), self.network.config.to_dict()):
             raise ConfigError(f"{weights}: of another network; give the options it was made with")
-        self.network.load_state_dict(model.state_dict())
-        self.averaged.load_state_dict(model.state_dict())
+        for network in (self.network, self.averaged):
+            # parts that the weights lack begin as if they were not there
+            network.load_state_dict({**network.state_dict(), **model.state_dict()})
 
     def save(self) -> None:
         """Write the checkpoint; a kill at any moment leaves a whole one."""

@@ -58,6 +58,12 @@ def expect(network: ScoreNetwork, kind: type[Network]) -> Network:
     return network
 
 
-def same_shape(first: dict[str, Any], second: dict[str, Any]) -> bool:
-    """Tell whether weights of one network fit another; dropout has none."""
-    return {**first, "dropout": 0.0} == {**second, "dropout": 0.0}
+def can_start(weights: dict[str, Any], network: dict[str, Any]) -> bool:
+    """Tell by their configurations whether a network can begin with weights of another.
+
+    Dropout has no weights, and answers that the weights lack can be added.
+    """
+    free = {"dropout": 0.0}
+    if weights.get("answers") == 0:
+        free |= {"answers": 0, "answer_cutoff": 0.0}
+    return {**weights, **free} == {**network, **free}
