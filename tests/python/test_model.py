@@ -1,5 +1,7 @@
 """The network: neighbour lists, messages, symmetry."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -14,6 +16,7 @@ from xtalfill.model.hostnet import HostNet, HostNetConfig, global_features
 from xtalfill.model.messages import sum_messages, torch_messages
 
 CONFIG = HostNetConfig(width=16, host_layers=2, site_layers=2, n_radial=8)
+ANSWERING = replace(CONFIG, site_layers=3, answers=2)
 
 
 def make_host(seed: int, *, n_host: int = 6, n_sites: int = 3) -> Host:
@@ -28,15 +31,24 @@ def make_host(seed: int, *, n_host: int = 6, n_sites: int = 3) -> Host:
     )
 
 
-def make_model(seed: int = 0) -> HostNet:
-    torch.manual_seed(seed)
-    return HostNet(CONFIG).eval()
+def make_model(config: HostNetConfig = CONFIG) -> HostNet:
+    """Return a network whose every part matters, answers too (these begin as zeros)."""
+    torch.manual_seed(0)
+    network = HostNet(config).eval()
+    for parameter in network.answers.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    return network
+
+
+@pytest.fixture(params=[CONFIG, ANSWERING], ids=["plain", "answering"])
+def model(request: pytest.FixtureRequest) -> HostNet:
+    return make_model(request.param)
 
 
 def displacement(model: HostNet, hosts: list[Host], draws: list[Draw]) -> np.ndarray:
     with torch.inference_mode():
-        encoding = model.encode(host_graph(hosts, CONFIG))
-        return model.denoise(encoding, site_graph(hosts, draws, CONFIG)).numpy()
+        encoding = model.encode(host_graph(hosts, model.config))
+        return model.denoise(encoding, site_graph(hosts, draws, model.config)).numpy()
 
 
 @given(seed=st.integers(0, 10_000), cutoff=st.floats(0.5, 8.0))
@@ -98,8 +110,8 @@ def test_fused_messages_and_gradients_equal_torch(n_edges: int) -> None:
         torch.testing.assert_close(fused, plain, rtol=2e-5, atol=2e-4)
 
 
-def test_displacement_turns_with_the_crystal() -> None:
-    model, host = make_model(), make_host(1)
+def test_displacement_turns_with_the_crystal(model: HostNet) -> None:
+    host = make_host(1)
     sites = np.random.default_rng(2).random((3, 3)) @ host.cell
     turn = Rotation.from_euler("xyz", [0.3, -1.1, 2.0]).as_matrix()
     turned = Host(host.numbers, host.positions @ turn, host.cell @ turn, 1, 3)
@@ -109,8 +121,8 @@ def test_displacement_turns_with_the_crystal() -> None:
     np.testing.assert_allclose(there, here @ turn, atol=2e-5)
 
 
-def test_displacement_is_mirrored_with_the_crystal() -> None:
-    model, host = make_model(), make_host(1)
+def test_displacement_is_mirrored_with_the_crystal(model: HostNet) -> None:
+    host = make_host(1)
     sites = np.random.default_rng(2).random((3, 3)) @ host.cell
     mirror = np.diag([1.0, 1.0, -1.0])
     mirrored = Host(host.numbers, host.positions @ mirror, host.cell @ mirror, 1, 3)
@@ -119,8 +131,8 @@ def test_displacement_is_mirrored_with_the_crystal() -> None:
     np.testing.assert_allclose(there, here @ mirror, atol=2e-5)
 
 
-def test_displacement_ignores_translation_and_choice_of_images() -> None:
-    model, host = make_model(), make_host(4)
+def test_displacement_ignores_translation_and_choice_of_images(model: HostNet) -> None:
+    host = make_host(4)
     rng = np.random.default_rng(5)
     sites = rng.random((3, 3)) @ host.cell
     images = rng.integers(-2, 3, (len(host.positions), 3)) @ host.cell
@@ -130,8 +142,8 @@ def test_displacement_ignores_translation_and_choice_of_images() -> None:
     np.testing.assert_allclose(there, here, atol=2e-5)
 
 
-def test_displacement_follows_the_order_of_the_sites() -> None:
-    model, host = make_model(), make_host(6)
+def test_displacement_follows_the_order_of_the_sites(model: HostNet) -> None:
+    host = make_host(6)
     sites = np.random.default_rng(7).random((3, 3)) @ host.cell
     order = [2, 0, 1]
     here = displacement(model, [host], [Draw(0, sites, 0.4)])
@@ -139,8 +151,7 @@ def test_displacement_follows_the_order_of_the_sites() -> None:
     np.testing.assert_allclose(there, here[order], atol=2e-5)
 
 
-def test_a_joined_graph_equals_its_parts() -> None:
-    model = make_model()
+def test_a_joined_graph_equals_its_parts(model: HostNet) -> None:
     hosts = [make_host(8), make_host(9, n_host=4, n_sites=2), make_host(10, n_sites=1)]
     rng = np.random.default_rng(11)
     draws = [
@@ -152,6 +163,34 @@ def test_a_joined_graph_equals_its_parts() -> None:
         displacement(model, [hosts[d.structure]], [Draw(0, d.positions, d.sigma)]) for d in draws
     ]
     np.testing.assert_allclose(joined, np.concatenate(parts), atol=2e-5)
+
+
+def test_answers_tell_a_site_what_another_one_does_to_their_host() -> None:
+    """Two sites out of each other's sight, a host site between them."""
+    quiet = replace(ANSWERING, site_site_cutoff=1.0)
+    cell = np.eye(3) * 30.0
+    host = Host(np.array([8]), np.array([[15.0, 15.0, 15.0]]), cell, 1, 2)
+    for config, expected in ((quiet, True), (replace(quiet, answers=0), False)):
+        moves = [
+            displacement(
+                make_model(config),
+                [host],
+                [Draw(0, host.positions + np.array([[1.2, 0.0, 0.0], [0.0, y, 0.0]]), 0.5)],
+            )[0]
+            for y in (1.4, 2.4)
+        ]
+        assert bool(np.abs(moves[0] - moves[1]).max() > 1e-4) is expected
+
+
+def test_new_answers_change_nothing() -> None:
+    host = make_host(3)
+    draws = [Draw(0, np.random.default_rng(4).random((3, 3)) @ host.cell, 0.6)]
+    plain = make_model(replace(CONFIG, site_layers=3))
+    answering = HostNet(ANSWERING).eval()
+    answering.load_state_dict({**answering.state_dict(), **plain.state_dict()})
+    np.testing.assert_allclose(
+        displacement(answering, [host], draws), displacement(plain, [host], draws), atol=1e-5
+    )
 
 
 def test_the_default_type_of_torch_does_not_matter() -> None:
@@ -171,9 +210,8 @@ def test_the_default_type_of_torch_does_not_matter() -> None:
     np.testing.assert_allclose(after, before, atol=1e-6)
 
 
-def test_messages_fade_out_at_the_cutoff() -> None:
+def test_messages_fade_out_at_the_cutoff(model: HostNet) -> None:
     """No jump when a neighbour crosses the cut-off: relaxed paths of the sampler are smooth."""
-    model = make_model()
     cell = np.eye(3) * 40.0
     host = Host(np.array([8]), np.array([[20.0, 20.0, 20.0]]), cell, 1, 1)
     values = [

@@ -19,6 +19,7 @@ from xtalfill.training.data import CrystalSet, TaskSampler, remove_sublattice
 from xtalfill.training.host import HostObjective, HostTasks, draw_sigma
 from xtalfill.training.loop import Trainer, TrainingConfig, train
 from xtalfill.training.plot import plot_log
+from xtalfill.training.substitution import substituted
 from xtalfill.training.target import expected_displacement
 from xtalfill.training.validate import is_match, validate, validation_tasks
 
@@ -166,6 +167,24 @@ def test_no_task_comes_from_a_held_out_system(data: Path) -> None:
     assert [len(t.sites) for t in validation_tasks(crystals, count=5, seed=0)] == [2]
 
 
+def test_only_elements_much_alike_stand_in_for_each_other() -> None:
+    rng = np.random.default_rng(0)
+    seen = {
+        z: {int(substituted(np.array([z]), rng)[0]) for _ in range(60)}
+        for z in (1, 8, 40, 57, 37, 92)
+    }
+    assert seen[1] == {1}
+    assert seen[8] == {8}
+    assert seen[92] == {92}
+    assert seen[40] == {22, 72}
+    assert seen[37] == {19, 55}
+    assert {58, 64} <= seen[57]
+    assert seen[57] <= {39, *range(57, 72)}
+    host = np.array([40, 8, 40, 8])
+    changed = [substituted(host, rng) for _ in range(20)]
+    assert all((c == host)[[1, 3]].all() and c[0] == c[2] for c in changed)
+
+
 def test_is_match_knows_right_from_wrong(data: Path) -> None:
     numbers = np.array([12, 8, 8, 1, 1])
     cell = np.array([[3.14, 0, 0], [-1.57, 2.72, 0], [0, 0, 4.77]])
@@ -257,9 +276,15 @@ def test_a_run_starts_from_given_weights(data: Path, tmp_path: Path) -> None:
     first = load_weights(given).state_dict()
     for name, value in load_weights(tmp_path / "second" / "last.pt").state_dict().items():
         torch.testing.assert_close(value, first[name])
-    other = host_objective(data, model=HostNetConfig(**{**NETWORK.to_dict(), "width": 4}))
+    answering = host_objective(data, model=replace(NETWORK, answers=1))
+    train(answering, frozen, tmp_path / "third", source={}, start=given)
+    extended = load_weights(tmp_path / "third" / "last.pt").state_dict()
+    assert set(extended) > set(first)
+    for name, value in first.items():
+        torch.testing.assert_close(value, extended[name])
+    other = host_objective(data, model=replace(NETWORK, width=4))
     with pytest.raises(ConfigError, match="another network"):
-        train(other, RUN, tmp_path / "third", source={}, start=given)
+        train(other, RUN, tmp_path / "fourth", source={}, start=given)
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_with_a_reason(data: Path, tmp_path: Path) -> None:

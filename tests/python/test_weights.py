@@ -72,7 +72,8 @@ def test_other_version_other_configuration_and_other_tensors(weights: Path) -> N
     content = torch.load(weights, weights_only=True)
     cases = [
         ({"version": 99}, "version 99"),
-        ({"config": {"width": 8}}, "configuration"),
+        ({"config": {"breadth": 8}}, "configuration"),
+        ({"config": {"width": 8}}, "tensors"),
         ({"config": {**content["config"], "width": 16}}, "tensors"),
         ({"config": {**content["config"], "width": "8"}}, "configuration"),
         ({"config": {**content["config"], "width": 10**9}}, "configuration"),

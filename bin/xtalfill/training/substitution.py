@@ -16,8 +16,9 @@ _LARGEST_DIFFERENCE = 0.12  # of the covalent radii, relative
 def substituted(numbers: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Return atomic numbers (n,) with one species replaced by one much like it, if there is one.
 
-    Two elements are alike that stand in one group, or are both lanthanoids, and whose covalent
-    radii differ by at most 12 %. Places stay as they are.
+    Two elements are alike that stand in one group (lanthanoids in that of yttrium; actinoids in
+    none, their valences differ) and whose covalent radii differ by at most 12 %. Places stay as
+    they are.
 
     Args:
         numbers: (n,) atomic numbers of a host.
@@ -37,7 +38,7 @@ def _alike() -> list[list[int]]:
 
     def alike(one: Element, other: Element) -> bool:
         ratio = covalent_radii[one.Z] / covalent_radii[other.Z]
-        related = one.group == other.group or (one.is_lanthanoid and other.is_lanthanoid)
+        related = one.group == other.group and not (one.is_actinoid or other.is_actinoid)
         near = 1.0 - _LARGEST_DIFFERENCE <= ratio <= 1.0 / (1.0 - _LARGEST_DIFFERENCE)
         return related and near and one.Z != other.Z
 
