@@ -19,6 +19,7 @@ from xtalfill.model.weights import load_weights
 from xtalfill.training.crystal import (
     CrystalObjective,
     CrystalTasks,
+    draw_time,
     joined,
     noised_part,
     scaled_wrapped_score,
@@ -135,6 +136,25 @@ def test_loss_is_zero_for_the_right_answer_and_sums_over_sites(data: Path) -> No
     assert made.loss(network, part).item() == 0.0
     network.scaled_score = lambda _crystals, _times: part.target + 2.0
     assert made.loss(network, part).item() == pytest.approx(4.0 * len(part.times) / 3)
+
+
+def test_nothing_is_learned_of_known_sites(data: Path) -> None:
+    made = objective(data, "td", tasks=replace(TASKS, sublattice_fraction=1.0))
+    part = made.draw(np.random.default_rng(0))
+    network = made.new_network()
+    known = part.times == np.float32(TRAINED_KNOWN_TIME)
+    wrong = part.target + 5.0 * known[:, None]
+    network.scaled_score = lambda _crystals, _times: wrong
+    assert made.loss(network, part).item() == 0.0
+
+
+def test_drawn_times_reach_from_known_to_pure_noise() -> None:
+    rng = np.random.default_rng(0)
+    times = np.array([draw_time(rng) for _ in range(4000)])
+    assert times.min() >= TRAINED_KNOWN_TIME
+    assert times.min() < 0.01
+    assert times.max() > 0.99
+    assert (times > 0.7).mean() == pytest.approx(0.15, abs=0.03)
 
 
 def test_a_network_of_the_wrong_architecture_is_refused(data: Path) -> None:
