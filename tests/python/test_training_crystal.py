@@ -171,8 +171,15 @@ def test_training_lowers_the_loss_and_writes_weights_of_its_kind(
     monkeypatch.setattr("xtalfill.training.crystal._VALIDATION_STEPS", 3)
     data = write_crystals(tmp_path / "data.h5", kinds=2)
     run = replace(RUN, steps=30, warmup=5, validate_every=15, save_every=10, learning_rate=1e-2)
-    train(objective(data, method), run, tmp_path / "run", source={})
-    rows = read_log(tmp_path / "run")
-    assert [row["step"] for row in rows] == ["15", "30"]
-    assert float(rows[1]["loss"]) < float(rows[0]["loss"])
-    assert kind_of(load_weights(tmp_path / "run" / "last.pt")) == method
+    made = objective(data, method)
+    train(made, run, tmp_path / "run", source={})
+    assert [row["step"] for row in read_log(tmp_path / "run")] == ["15", "30"]
+    trained = load_weights(tmp_path / "run" / "last.pt")
+    assert kind_of(trained) == method
+    torch.manual_seed(run.seed)
+    parts = [made.draw(np.random.default_rng([1, number])) for number in range(20)]
+    losses = []
+    for network in (trained, made.new_network()):
+        with torch.inference_mode():
+            losses.append(sum(made.loss(network, part).item() for part in parts))
+    assert losses[0] < 0.97 * losses[1]

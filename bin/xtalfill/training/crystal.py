@@ -53,7 +53,7 @@ class CrystalTasks:
     crystals: int = 8
     hydrogen_fraction: float = 0.6
     max_sites: int = 16
-    substituted_fraction: float = 0.25
+    substituted_fraction: float = 0.4
     known_fraction: float = 0.2
     sublattice_fraction: float = 0.8
     validation_count: int = 60

@@ -33,7 +33,7 @@ class HostTasks:
     sites: int = 48
     hydrogen_fraction: float = 0.6
     max_sites: int = 16
-    substituted_fraction: float = 0.25
+    substituted_fraction: float = 0.4
     validation_count: int = 150
 
 
