@@ -97,12 +97,13 @@ def matches(atoms: Atoms, *, args: argparse.Namespace) -> list[bool]:
     torch.set_num_threads(1)
     task = task_of(atoms)
     models = load_models([args.method], given=args.model, bundled=[])
-    propose = Method(args.method, models, settings_of(args)).proposal(task.host)
+    method = Method(args.method, models, settings_of(args))
     generators = [
         candidate_generator(seed=args.seed, structure_id=atoms.info["material_id"], sample=sample)
         for sample in range(args.samples)
     ]
-    return [is_match(task, propose(generator)) for generator in generators]
+    proposals = method.propose([task.host] * args.samples, generators)
+    return [is_match(task, sites) for sites in proposals]
 
 
 def groupings(frames: list[Atoms]) -> list[list[str]]:

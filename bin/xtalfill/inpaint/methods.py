@@ -1,17 +1,18 @@
-"""The proposal methods: each fills the missing sites of one host in its own way."""
+"""The proposal methods: each fills the missing sites of hosts in its own way."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from xtalfill.inpaint.crystal_sampler import check_method, sample_crystals
 from xtalfill.inpaint.models import KIND_OF_METHOD, ScoreModels
 from xtalfill.inpaint.random_sites import random_sites
-from xtalfill.inpaint.sampler import encode_host, sample_sites
+from xtalfill.inpaint.sampler import sample_sites
 from xtalfill.inpaint.settings import SamplerSettings
 from xtalfill.model.crystals import Crystals
 from xtalfill.model.gemnet import MAX_ATOMIC_NUMBER as GEMNET_ELEMENTS
@@ -20,8 +21,6 @@ from xtalfill.model.graphs import Host
 from xtalfill.model.hostnet import MAX_ATOMIC_NUMBER as HOSTNET_ELEMENTS
 from xtalfill.model.hostnet import HostNet
 
-# Proposes the sites (n_sites, 3) of one candidate of one host, in Angstrom.
-Proposal = Callable[[np.random.Generator], np.ndarray]
 METHODS = (*KIND_OF_METHOD, "random")
 _ANY_ELEMENT = 118
 
@@ -56,43 +55,60 @@ class Method:
             return _ANY_ELEMENT
         return HOSTNET_ELEMENTS if isinstance(network, HostNet) else GEMNET_ELEMENTS
 
-    def proposal(self, host: Host) -> Proposal:
-        """Prepare a host; what comes back draws one candidate after the other."""
+    def propose(
+        self, hosts: Sequence[Host], generators: Sequence[np.random.Generator]
+    ) -> list[np.ndarray]:
+        """Draw candidates, all of them together.
+
+        Args:
+            hosts: The host of each candidate; the same object for candidates of one host.
+            generators: For each candidate its own source of all randomness.
+
+        Returns:
+            For each candidate its sites (n_sites, 3), Angstrom; not finite where the model left
+            such numbers.
+        """
         network = self.models.of_method(self.name)
         if isinstance(network, HostNet):
-            return self._in_host(network, host)
+            return sample_sites(network, hosts, generators, settings=self.settings)
         if isinstance(network, GemNetScore):
-            return self._in_crystal(network, host)
-        return lambda generator: random_sites(host, generator=generator)
+            return self._in_crystals(network, hosts, generators)
+        pairs = zip(hosts, generators, strict=True)
+        return [random_sites(host, generator=generator) for host, generator in pairs]
 
-    def _in_host(self, network: HostNet, host: Host) -> Proposal:
-        """Diffusion in the exact host, encoded once for all candidates."""
-        encoding = encode_host(network, host)
-        return lambda generator: sample_sites(
-            network, encoding, host, settings=self.settings, generator=generator
-        )
+    def _in_crystals(
+        self,
+        network: GemNetScore,
+        hosts: Sequence[Host],
+        generators: Sequence[np.random.Generator],
+    ) -> list[np.ndarray]:
+        """Diffusion of the whole crystals."""
+        crystals, known = with_sites_to_fill(hosts)
+        fractions = sample_crystals(
+            network,
+            crystals.to(network.device),
+            known,
+            method=self.name,
+            settings=self.settings,
+            generators=generators,
+        ).numpy()
+        parts = np.split(fractions, np.cumsum([host.n_sites for host in hosts])[:-1])
+        return [part @ host.cell for part, host in zip(parts, hosts, strict=True)]
 
-    def _in_crystal(self, network: GemNetScore, host: Host) -> Proposal:
-        """Diffusion of the whole crystal; one candidate at a time, so its bits are its own."""
-        n_host, n_atoms = len(host.numbers), len(host.numbers) + host.n_sites
-        fractions = np.zeros((n_atoms, 3))
-        fractions[:n_host] = host.positions @ np.linalg.inv(host.cell)
-        crystal = Crystals(
-            fractions=torch.from_numpy(fractions),
-            cell=torch.from_numpy(host.cell[None]),
-            numbers=torch.tensor([*host.numbers, *[host.element] * host.n_sites]),
-            structure=torch.zeros(n_atoms, dtype=torch.int64),
-        )
 
-        def propose(generator: np.random.Generator) -> np.ndarray:
-            found = sample_crystals(
-                network,
-                crystal,
-                torch.arange(n_atoms) < n_host,
-                method=self.name,
-                settings=self.settings,
-                generators=[generator],
-            )
-            return np.asarray(found.numpy() @ host.cell)
-
-        return propose
+def with_sites_to_fill(hosts: Sequence[Host]) -> tuple[Crystals, Tensor]:
+    """Return crystals whose missing sites lie at the origin, and which sites (n,) are known."""
+    fractions, numbers, known = [], [], []
+    for host in hosts:
+        n_host = len(host.numbers)
+        fractions += [host.positions @ np.linalg.inv(host.cell), np.zeros((host.n_sites, 3))]
+        numbers += [*host.numbers, *[host.element] * host.n_sites]
+        known += [True] * n_host + [False] * host.n_sites
+    sizes = torch.tensor([len(host.numbers) + host.n_sites for host in hosts])
+    crystals = Crystals(
+        fractions=torch.from_numpy(np.concatenate(fractions)),
+        cell=torch.from_numpy(np.stack([host.cell for host in hosts])),
+        numbers=torch.tensor(numbers),
+        structure=torch.repeat_interleave(torch.arange(len(hosts)), sizes),
+    )
+    return crystals, torch.tensor(known)

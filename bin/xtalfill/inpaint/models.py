@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import torch
+
 from xtalfill.errors import ConfigError
 from xtalfill.inpaint.wrapped_sde import SIGMA_MAX, SIGMA_MIN
 from xtalfill.model.checkpoints import checkpoint_file, load_gemnet
@@ -40,6 +42,11 @@ class ScoreModels:
         """Return the network of a method; None for one that needs none."""
         kind = KIND_OF_METHOD.get(method)
         return None if kind is None else self.networks[kind]
+
+    def to(self, device: torch.device) -> None:
+        """Move all networks to a device."""
+        for network in self.networks.values():
+            network.to(device)
 
 
 def load_models(

@@ -1,14 +1,15 @@
 """Reverse diffusion of the missing sites in a fixed host.
 
 The process is the variance-exploding one of arXiv:2601.01959, Eqs. 1-4, in Cartesian Angstrom and
-on the missing sites alone. Each candidate runs by itself, so no other candidate of the batch can
-change a bit of it.
+on the missing sites alone. Candidates that are denoised together share nothing but the time.
 """
 
 from __future__ import annotations
 
 import hashlib
 import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -33,48 +34,108 @@ def noise_levels(steps: int) -> np.ndarray:
     return np.append(np.geomspace(SIGMA_MAX, SIGMA_MIN, steps), 0.0)
 
 
-def encode_host(model: HostNet, host: Host) -> HostEncoding:
-    """Encode one host, once for all of its candidates."""
+def encode_hosts(model: HostNet, hosts: Sequence[Host]) -> HostEncoding:
+    """Encode hosts, once for all of their candidates, where the model lies."""
     with torch.inference_mode():
-        return model.encode(host_graph([host], model.config))
+        return model.encode(host_graph(list(hosts), model.config).to(model.device))
 
 
 def sample_sites(
     model: HostNet,
-    encoding: HostEncoding,
-    host: Host,
+    hosts: Sequence[Host],
+    generators: Sequence[np.random.Generator],
     *,
     settings: SamplerSettings,
-    generator: np.random.Generator,
-) -> np.ndarray:
-    """Denoise one candidate from uniform noise, by ancestral sampling (Eq. 4) by default.
+) -> list[np.ndarray]:
+    """Denoise candidates from uniform noise, all of them together.
 
     Args:
-        model: The score model.
-        encoding: `host` encoded by `encode_host`.
-        host: The crystal to fill.
+        model: The score model, on the device to use.
+        hosts: The crystal to fill of each candidate; one that is given again (the same object)
+            is encoded once.
+        generators: The candidate's own source of noise, for each.
         settings: Steps, predictor and corrector; those of `repaint` and `td` have no meaning here.
-        generator: The candidate's own source of noise.
 
     Returns:
-        (n_sites, 3) Angstrom, inside the cell.
+        For each candidate its sites (n_sites, 3), Angstrom, inside the cell.
     """
+    return _Sampling.of(model, hosts, generators, settings).run()
 
-    def displacement(positions: np.ndarray, sigma: float) -> np.ndarray:
-        graph = site_graph([host], [Draw(0, positions, sigma)], model.config)
-        return np.asarray(model.denoise(encoding, graph).double().numpy())
 
-    positions = generator.random((host.n_sites, 3)) @ host.cell
-    with torch.inference_mode():
-        for sigma, sigma_next in itertools.pairwise(noise_levels(settings.steps).tolist()):
-            for _ in range(settings.corrector_steps):
-                score = displacement(positions, sigma) / sigma**2
-                noise = generator.standard_normal(positions.shape)
-                positions = positions + _langevin(score, noise, sigma, settings)
-            share, spread = _predictor(settings, sigma, sigma_next)
-            mean = positions + share * displacement(positions, sigma)
-            positions = mean + spread * generator.standard_normal(positions.shape)
-    return wrap(positions, host.cell)
+@dataclass(frozen=True, kw_only=True)
+class _Sampling:
+    """Candidates that are denoised together; the sites of all are joined in one array."""
+
+    model: HostNet
+    hosts: list[Host]  # each once
+    encoding: HostEncoding
+    owner: list[int]  # of each candidate, among the hosts
+    ends: np.ndarray  # of each candidate but the last, among the sites
+    generators: Sequence[np.random.Generator]
+    settings: SamplerSettings
+
+    @classmethod
+    def of(
+        cls,
+        model: HostNet,
+        hosts: Sequence[Host],
+        generators: Sequence[np.random.Generator],
+        settings: SamplerSettings,
+    ) -> _Sampling:
+        distinct = list({id(host): host for host in hosts}.values())
+        place = {id(host): number for number, host in enumerate(distinct)}
+        return cls(
+            model=model,
+            hosts=distinct,
+            encoding=encode_hosts(model, distinct),
+            owner=[place[id(host)] for host in hosts],
+            ends=np.cumsum([host.n_sites for host in hosts])[:-1],
+            generators=generators,
+            settings=settings,
+        )
+
+    def run(self) -> list[np.ndarray]:
+        """Go down all noise levels."""
+        settings = self.settings
+        positions = self._drawn(
+            lambda generator, host: generator.random((host.n_sites, 3)) @ host.cell
+        )
+        with torch.inference_mode():
+            for sigma, sigma_next in itertools.pairwise(noise_levels(settings.steps).tolist()):
+                for _ in range(settings.corrector_steps):
+                    score = self._displacement(positions, sigma) / sigma**2
+                    positions = positions + self._langevin(score, self._noise(), sigma)
+                share, spread = _predictor(settings, sigma, sigma_next)
+                mean = positions + share * self._displacement(positions, sigma)
+                positions = mean + spread * self._noise()
+        pairs = zip(np.split(positions, self.ends), self.owner, strict=True)
+        return [wrap(sites, self.hosts[owner].cell) for sites, owner in pairs]
+
+    def _displacement(self, positions: np.ndarray, sigma: float) -> np.ndarray:
+        """Return the way (n, 3) of each site to its expected place."""
+        parts = np.split(positions, self.ends)
+        draws = [Draw(owner, part, sigma) for owner, part in zip(self.owner, parts, strict=True)]
+        graph = site_graph(self.hosts, draws, self.model.config).to(self.model.device)
+        return np.asarray(self.model.denoise(self.encoding, graph).double().cpu().numpy())
+
+    def _drawn(self, draw: Callable[[np.random.Generator, Host], np.ndarray]) -> np.ndarray:
+        """Join what each candidate draws from its own generator."""
+        pairs = zip(self.generators, self.owner, strict=True)
+        return np.concatenate([draw(generator, self.hosts[owner]) for generator, owner in pairs])
+
+    def _noise(self) -> np.ndarray:
+        return self._drawn(lambda generator, host: generator.standard_normal((host.n_sites, 3)))
+
+    def _langevin(self, score: np.ndarray, noise: np.ndarray, sigma: float) -> np.ndarray:
+        """Return the moves (n, 3) of one corrector step; see `xtalfill.inpaint.corrector`."""
+        moves = []
+        for s, z in zip(np.split(score, self.ends), np.split(noise, self.ends), strict=True):
+            ratio = self.settings.snr * sigma
+            if self.settings.corrector_rule == "score":
+                ratio = self.settings.snr * float(np.linalg.norm(z) / np.linalg.norm(s))
+            size = min(2.0 * ratio**2, MAX_STEP_SIZE)
+            moves.append(size * s + np.sqrt(2.0 * size) * z)
+        return np.concatenate(moves)
 
 
 def _predictor(settings: SamplerSettings, sigma: float, sigma_next: float) -> tuple[float, float]:
@@ -86,17 +147,6 @@ def _predictor(settings: SamplerSettings, sigma: float, sigma_next: float) -> tu
         share = 1.0 - (sigma_next / sigma) ** 2
         return share, sigma_next * np.sqrt(share)
     return 1.0, sigma_next if settings.predictor == "x0_renoise" else 0.0
-
-
-def _langevin(
-    score: np.ndarray, noise: np.ndarray, sigma: float, settings: SamplerSettings
-) -> np.ndarray:
-    """Return the move (n_sites, 3) of one corrector step; see `xtalfill.inpaint.corrector`."""
-    ratio = settings.snr * sigma
-    if settings.corrector_rule == "score":
-        ratio = settings.snr * float(np.linalg.norm(noise) / np.linalg.norm(score))
-    size = min(2.0 * ratio**2, MAX_STEP_SIZE)
-    return np.asarray(size * score + np.sqrt(2.0 * size) * noise)
 
 
 def wrap(positions: np.ndarray, cell: np.ndarray) -> np.ndarray:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any, TextIO
 
 import numpy as np
 
 from xtalfill.batch import REFERENCE, Batch, Stage
+from xtalfill.device import torch_device
 from xtalfill.errors import ConfigError
-from xtalfill.inpaint.methods import METHODS, Method, Proposal
+from xtalfill.inpaint.methods import METHODS, Method
 from xtalfill.inpaint.models import ScoreModels
-from xtalfill.inpaint.sampler import candidate_generator
 from xtalfill.inpaint.settings import SamplerSettings
+from xtalfill.inpaint.together import CHUNK, Chunk, loads, on_cpu, on_gpu
 from xtalfill.model.graphs import Host
 from xtalfill.record import package_versions
 
@@ -27,6 +29,8 @@ def inpaint_batch(
     models: ScoreModels,
     settings: SamplerSettings,
     *,
+    device: str = "cpu",
+    max_atoms: int = 2000,
     progress: TextIO = sys.stderr,
     progress_seconds: float = 30.0,
 ) -> None:
@@ -36,32 +40,31 @@ def inpaint_batch(
         batch: As CHECK wrote it.
         models: The score models of the batch's methods.
         settings: How to sample.
+        device: "cpu" or "cuda".
+        max_atoms: On a GPU: atoms of the candidates that are denoised together.
         progress: Where a line goes every `progress_seconds`.
         progress_seconds: Seconds between two such lines.
 
     Raises:
-        ConfigError: A method is unknown, or model or settings do not fit it.
+        ConfigError: A method is unknown, model or settings do not fit it, or there is no GPU.
     """
-    methods = {
-        name: Method(name, models, settings) for name in known_methods(batch.method.tolist())
-    }
+    models.to(torch_device(device))
+    methods = [Method(name, models, settings) for name in known_methods(batch.method.tolist())]
     positions = batch.positions.copy()
     last = time.monotonic()
-    groups = batch.groups()
-    for number, (structure_id, members) in enumerate(groups.items()):
-        proposals: dict[str, Proposal] = {}
-        for index in members:
-            method = methods[batch.method[index]]
-            if batch.status[index] == "failed" or not _knows(method, batch, index):
-                continue
-            if method.name not in proposals:
-                proposals[method.name] = method.proposal(host_of(batch, index))
-            _fill(batch, index, proposals[method.name], positions)
-        if time.monotonic() - last > progress_seconds:
-            last = time.monotonic()
-            print(f"{STAGE}: {number + 1}/{len(groups)} structures, {structure_id}", file=progress)
+    for method in methods:
+        chunks = _chunks(batch, method)
+        total, done = sum(len(chunk.wanted) for chunk in chunks), 0
+        for found in _draw(method, chunks, device=device, max_atoms=max_atoms):
+            for index, sites in found.items():
+                _fill(batch, index, sites, positions)
+            done += len(found)
+            if time.monotonic() - last > progress_seconds:
+                last = time.monotonic()
+                print(f"{STAGE}: {method.name}, {done}/{total} candidates", file=progress)
     attrs: dict[str, Any] = {
         **asdict(settings),
+        "device": device,
         "weights": models.checksums,
         "versions": package_versions(VERSIONS),
     }
@@ -103,17 +106,42 @@ def _knows(method: Method, batch: Batch, index: int) -> bool:
     return False
 
 
-def _fill(batch: Batch, index: int, proposal: Proposal, positions: np.ndarray) -> None:
-    """Propose one candidate; a failure becomes its status."""
-    here = batch.atoms_slice(index)
-    generator = candidate_generator(
-        seed=int(batch.seed[index]),
-        structure_id=batch.id[index],
-        sample=int(batch.sample[index]),
-    )
-    sites = proposal(generator)
+def _chunks(batch: Batch, method: Method) -> list[Chunk]:
+    """Return the candidates that a method has to draw."""
+    wanted: dict[tuple[str, int], dict[int, int]] = {}
+    for index in np.flatnonzero(batch.method == method.name).tolist():
+        if batch.status[index] != "failed" and _knows(method, batch, index):
+            sample = int(batch.sample[index])
+            first = sample // CHUNK * CHUNK
+            wanted.setdefault((batch.id[index], first), {})[sample] = index
+    return [
+        Chunk(
+            structure_id=structure_id,
+            seed=int(batch.seed[next(iter(members.values()))]),
+            host=host_of(batch, next(iter(members.values()))),
+            first=first,
+            wanted=members,
+        )
+        for (structure_id, first), members in wanted.items()
+    ]
+
+
+def _draw(
+    method: Method, chunks: list[Chunk], *, device: str, max_atoms: int
+) -> Iterator[dict[int, np.ndarray]]:
+    """Draw all candidates of a method, some at a time: system -> its sites."""
+    if device == "cuda":
+        for load in loads(chunks, max_atoms=max_atoms):
+            yield on_gpu(method.propose, load)
+    else:
+        for chunk in chunks:
+            yield on_cpu(method.propose, chunk)
+
+
+def _fill(batch: Batch, index: int, sites: np.ndarray, positions: np.ndarray) -> None:
+    """Write the sites of one candidate; a failure becomes its status."""
     if not np.isfinite(sites).all():
         batch.fail(index, f"{STAGE}: the sampler left finite numbers; try more --steps")
         return
-    rows = np.arange(here.start, here.stop)[~batch.is_host[here]]
-    positions[rows] = sites
+    here = batch.atoms_slice(index)
+    positions[np.arange(here.start, here.stop)[~batch.is_host[here]]] = sites

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 
@@ -23,6 +24,10 @@ class Crystals:
     cell: Tensor
     numbers: Tensor
     structure: Tensor
+
+    def to(self, device: torch.device) -> Crystals:
+        """Return the crystals on a device."""
+        return Crystals(**{name: value.to(device) for name, value in vars(self).items()})
 
 
 class CrystalScore(Protocol):

@@ -204,6 +204,11 @@ class GemNetScore(nn.Module):
         """Whether sites of one crystal may have different times (TD-Paint)."""
         return self.config.per_site_times
 
+    @property
+    def device(self) -> torch.device:
+        """Where the weights lie."""
+        return self.fc_atom.weight.device
+
     def scaled_score(self, crystals: Crystals, times: Tensor) -> Tensor:
         """Return the score of each site times the standard deviation of its noise.
 

@@ -77,6 +77,10 @@ class HostGraph:
     element: Tensor
     features: Tensor
 
+    def to(self, device: torch.device) -> HostGraph:
+        """Return the graph on a device."""
+        return HostGraph(**{name: value.to(device) for name, value in vars(self).items()})
+
 
 @dataclass
 class SiteGraph:
@@ -99,6 +103,10 @@ class SiteGraph:
     host_vectors: Tensor
     site_edges: Tensor
     site_vectors: Tensor
+
+    def to(self, device: torch.device) -> SiteGraph:
+        """Return the graph on a device."""
+        return SiteGraph(**{name: value.to(device) for name, value in vars(self).items()})
 
 
 @dataclass
@@ -168,6 +176,11 @@ class HostNet(nn.Module):
             nn.LayerNorm(width), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width)
         )
         self.float()  # whatever default type another library has set
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights lie."""
+        return self.host_embedding.weight.device
 
     def encode(self, graph: HostGraph) -> HostEncoding:
         """Encode the hosts once for all noise levels and samples.

@@ -20,6 +20,7 @@ import torch
 from ase.data import atomic_numbers as NUMBER_OF
 from matscipy.neighbours import neighbour_list
 
+from xtalfill.device import torch_device
 from xtalfill.errors import ConfigError
 from xtalfill.record import file_sha256
 from xtalfill.relax.convolution import fuse_nequip, fuse_sevennet
@@ -56,10 +57,7 @@ def load_potential(mlip: str, *, device: str) -> Potential:
     Raises:
         ConfigError: Unknown name, missing or unreadable file, or no such device here.
     """
-    if device not in ("cpu", "cuda"):
-        raise ConfigError(f"device '{device}' is unknown; choose cpu or cuda")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("device 'cuda' was asked for but torch sees no GPU; use --device cpu")
+    torch_device(device)
     if mlip in SEVENNET_NAMES:
         return SevenNetPotential(mlip, device=device)
     if mlip.endswith(NEQUIP_SUFFIXES):

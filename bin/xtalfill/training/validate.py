@@ -9,7 +9,7 @@ from pymatgen.core import Structure
 
 from xtalfill.inpaint.methods import Method
 from xtalfill.inpaint.models import ScoreModels, kind_of
-from xtalfill.inpaint.sampler import candidate_generator, encode_host
+from xtalfill.inpaint.sampler import candidate_generator, encode_hosts
 from xtalfill.inpaint.settings import SamplerSettings
 from xtalfill.matching import matcher, to_pymatgen
 from xtalfill.model.graphs import Draw, site_graph
@@ -53,7 +53,7 @@ def validation_loss(model: HostNet, tasks: list[Task], *, seed: int) -> dict[flo
     losses: dict[float, list[float]] = {level: [] for level in LEVELS}
     rng = np.random.default_rng(seed)
     for task in tasks:
-        encoding = encode_host(model, task.host)
+        encoding = encode_hosts(model, [task.host])
         for level in LEVELS:
             noised = task.sites + level * rng.normal(size=task.sites.shape)
             graph = site_graph([task.host], [Draw(0, noised, level)], model.config)
@@ -96,5 +96,5 @@ def match_rate(
     matches = []
     for number, task in enumerate(tasks):
         generator = candidate_generator(seed=seed, structure_id=str(number), sample=0)
-        matches.append(is_match(task, proposing.proposal(task.host)(generator)))
+        matches.append(is_match(task, proposing.propose([task.host], [generator])[0]))
     return float(np.mean(matches))
