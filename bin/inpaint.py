@@ -24,6 +24,8 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--resampling", type=int, required=True, help="of repaint")
     top.add_argument("--jump_length", type=int, required=True, help="of repaint, levels")
     top.add_argument("--repaint_noise", required=True, help="exact or upstream")
+    top.add_argument("--device", choices=("cpu", "cuda"), required=True)
+    top.add_argument("--max_atoms_per_batch", type=int, required=True, help="on a GPU, at once")
     top.add_argument("--output", type=Path, required=True, help="batch to write")
     top.add_argument("--record", type=Path, required=True, help="JSON record to write")
     return top
@@ -50,14 +52,25 @@ def main() -> None:
     parameters = {name: getattr(args, name) for name in names if name in args}
     methods = known_methods(batch.method.tolist())
     models = load_models(methods, given=args.model, bundled=args.bundled)
-    inpaint_batch(batch, models, SamplerSettings(**parameters))
+    inpaint_batch(
+        batch,
+        models,
+        SamplerSettings(**parameters),
+        device=args.device,
+        max_atoms=args.max_atoms_per_batch,
+    )
     write_batch(batch, args.output)
     write_record(
         args.record,
         stage=STAGE,
         batch=args.batch.name,
         seconds=time.monotonic() - begin,
-        parameters=parameters | {"model": [path.name for path in args.model]},
+        parameters={
+            **parameters,
+            "model": [path.name for path in args.model],
+            "device": args.device,
+            "max_atoms_per_batch": args.max_atoms_per_batch,
+        },
         counts=count_statuses(batch.status),
         weights=models.checksums,
     )

@@ -56,6 +56,9 @@ def _add_train(commands: Commands) -> None:
     train.add_argument("--seed", type=int, default=42, help="of everything random")
     train.add_argument("--learning_rate", type=float, default=1e-3, help="its peak")
     train.add_argument("--threads", type=int, default=2, help="parts of a step, one thread each")
+    train.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    train.add_argument("--mixed_precision", action="store_true", help="bfloat16 where it is safe")
+    train.add_argument("--crystals", type=int, default=8, help="crystals in a part of a step")
     train.add_argument("--validate_every", type=int, default=1000, help="steps")
     train.add_argument("--width", type=int, default=96, help="channels of the network")
     host = train.add_argument_group("method host")
@@ -67,7 +70,6 @@ def _add_train(commands: Commands) -> None:
     crystal.add_argument("--blocks", type=int, default=3, help="interaction blocks")
     crystal.add_argument("--max_neighbors", type=int, default=16, help="edges that end on a site")
     crystal.add_argument("--cutoff", type=float, default=6.0, help="longest edge, Angstrom")
-    crystal.add_argument("--crystals", type=int, default=8, help="crystals in a part of a step")
     crystal.add_argument("--scale_file", type=Path, default=_SCALE_FILE, help="of GemNet")
 
 
@@ -112,6 +114,8 @@ def _train(args: argparse.Namespace) -> None:
         learning_rate=args.learning_rate,
         validate_every=args.validate_every,
         seed=args.seed,
+        device=args.device,
+        mixed_precision=args.mixed_precision,
     )
     source = {path.name: file_sha256(path) for path in args.data}
     if args.start is not None:
@@ -133,7 +137,9 @@ def _host_objective(args: argparse.Namespace) -> HostObjective:
         dropout=args.dropout,
         answers=args.answers,
     )
-    return HostObjective(CrystalSet(args.data), HostTasks(), model, seed=args.seed)
+    return HostObjective(
+        CrystalSet(args.data), HostTasks(hosts=args.crystals), model, seed=args.seed
+    )
 
 
 def _crystal_objective(args: argparse.Namespace) -> CrystalObjective:

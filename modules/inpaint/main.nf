@@ -2,13 +2,13 @@
 
 process INPAINT {
     tag "${meta.id}"
-    label 'process_single'
+    label 'process_gpu'
 
     input:
     tuple val(meta), path(batch, stageAs: 'input/*')
     path bundled, stageAs: 'bundled/*' // weights that come with xtalfill, named after their kind
     path model, stageAs: 'model?/*' // weights of the user, or nothing
-    val sampling // map: steps, predictor, corrector_steps, corrector_rule, snr, resampling, jump_length, repaint_noise
+    val sampling // map: steps, predictor, corrector_steps, corrector_rule, snr, resampling, jump_length, repaint_noise, device, max_atoms_per_batch
     val code // digest of the code; part of the hash
 
     output:
@@ -30,6 +30,8 @@ process INPAINT {
         --resampling ${sampling.resampling} \\
         --jump_length ${sampling.jump_length} \\
         --repaint_noise ${sampling.repaint_noise} \\
+        --device ${sampling.device} \\
+        --max_atoms_per_batch ${sampling.max_atoms_per_batch} \\
         --output ${meta.id}.h5 \\
         --record inpaint_${meta.id}.json
     """

@@ -294,6 +294,25 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_a_reason(data: Path, tmp_pa
         train(objective, RUN, tmp_path, source={})
 
 
+def test_mixed_precision_learns_what_single_precision_learns(data: Path, tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    losses, states = [], []
+    for name, mixed in (("single", False), ("mixed", True)):
+        run = replace(RUN, mixed_precision=mixed)
+        train(host_objective(data), run, tmp_path / name, source={})
+        losses.append([float(row["loss"]) for row in read_log(tmp_path / name)])
+        states.append(load_weights(tmp_path / name / "last.pt").state_dict())
+    np.testing.assert_allclose(losses[1], losses[0], rtol=0.02)
+    assert any(not torch.equal(value, states[1][name]) for name, value in states[0].items())
+
+
+def test_a_gpu_that_is_not_there_is_an_error(data: Path, tmp_path: Path) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    with pytest.raises(ConfigError, match="torch sees no GPU"):
+        train(host_objective(data), replace(RUN, device="cuda"), tmp_path, source={})
+
+
 def test_learning_lowers_the_loss(tmp_path: Path) -> None:
     torch.set_num_threads(1)
     data = write_crystals(tmp_path / "data.h5", kinds=2)

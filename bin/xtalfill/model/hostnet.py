@@ -219,7 +219,7 @@ class HostNet(nn.Module):
             (n_sites, 3) Angstrom: E[x0 | x] - x.
         """
         condition = encoding.context[graph.structure] + self.noise_net(_noise_features(graph.sigma))
-        scalars = condition[graph.draw]
+        scalars = condition[graph.draw].to(encoding.scalars.dtype)
         vectors = scalars.new_zeros(len(scalars), 3, self.config.width)
         host_distance, host_unit = length_and_direction(graph.host_vectors)
         site_distance, site_unit = length_and_direction(graph.site_vectors)

@@ -33,7 +33,7 @@ def sum_messages(
     Returns:
         (n_receivers, F) scalar sums and (n_receivers, 3, F) vector sums.
     """
-    if phi.device.type == "cpu" and phi.dtype == torch.float32:
+    if phi.device.type == "cpu" and phi.dtype == filters.dtype == torch.float32:
         return _FusedMessages.apply(phi, vectors, filters, unit, edges, n_receivers)
     return torch_messages(phi, vectors, filters, unit, edges, n_receivers)
 
@@ -43,6 +43,8 @@ def torch_messages(
 ) -> tuple[Tensor, Tensor]:
     """Sum messages with torch alone; arguments and result as in `sum_messages`."""
     receivers, senders = edges
+    # sums of many small messages need more than the half precision that autocast may bring
+    phi, filters = phi.to(vectors.dtype), filters.to(vectors.dtype)
     x1, x2, x3 = (phi[senders] * filters).chunk(3, dim=-1)
     vector = vectors[senders] * x2[:, None] + unit[:, :, None] * x3[:, None]
     width = x1.shape[1]

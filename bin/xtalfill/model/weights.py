@@ -53,7 +53,7 @@ def _stored_state(model: ScoreNetwork, *, half: bool) -> dict[str, Tensor]:
         shorten = half and name not in constants
         key = (value.data_ptr(), value.shape, shorten)
         if key not in stored:
-            stored[key] = (value.half() if shorten else value.float()).contiguous()
+            stored[key] = (value.half() if shorten else value.float()).cpu().contiguous()
         state[name] = stored[key]
     return state
 

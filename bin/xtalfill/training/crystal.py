@@ -73,6 +73,10 @@ class CrystalPart:
     times: Tensor
     target: Tensor
 
+    def to(self, device: torch.device) -> CrystalPart:
+        """Return the part on a device."""
+        return CrystalPart(self.crystals.to(device), self.times.to(device), self.target.to(device))
+
     @property
     def moving(self) -> Tensor:
         """Sites (n,) bool that are not said to be known."""
@@ -158,7 +162,7 @@ class CrystalObjective:
             times = np.full(n_host + task.host.n_sites, time)
             if self._method == "td":
                 times[:n_host] = TRAINED_KNOWN_TIME
-            part = noised_part([task], [times], rng)
+            part = noised_part([task], [times], rng).to(network.device)
             with torch.inference_mode():
                 predicted = network.scaled_score(part.crystals, part.times)
             errors.append(float(((predicted - part.target)[n_host:] ** 2).mean()))

@@ -45,6 +45,10 @@ class HostPart:
     sites: SiteGraph
     target: torch.Tensor
 
+    def to(self, device: torch.device) -> HostPart:
+        """Return the part on a device."""
+        return HostPart(self.hosts.to(device), self.sites.to(device), self.target.to(device))
+
 
 class HostObjective:
     """Predict the displacement of noised sites to where they belong, host given."""

@@ -16,12 +16,16 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from xtalfill.device import torch_device
 from xtalfill.errors import ConfigError
 from xtalfill.model.weights import load_weights, save_weights
 from xtalfill.training.objective import Objective, can_start
 
 log = logging.getLogger(__name__)
+
+_LOG_EVERY = 100  # steps
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,8 @@ class TrainingConfig:
         validate_every: Steps between validations.
         save_every: Steps between checkpoints.
         seed: Of everything random.
+        device: "cpu" or "cuda".
+        mixed_precision: Compute the loss in bfloat16 where that is safe; weights stay single.
     """
 
     steps: int
@@ -49,6 +55,8 @@ class TrainingConfig:
     validate_every: int = 1000
     save_every: int = 200
     seed: int = 42
+    device: str = "cpu"
+    mixed_precision: bool = False
 
 
 class PartStream:
@@ -93,8 +101,9 @@ class Trainer:
         """Make the state of a new run in `folder`."""
         torch.manual_seed(config.seed)
         self.config, self.objective, self.folder = config, objective, folder
-        self.network = objective.new_network()
-        self.averaged = objective.new_network()
+        self.device = torch_device(config.device)
+        self.network = objective.new_network().to(self.device)
+        self.averaged = objective.new_network().to(self.device)
         self.averaged.load_state_dict(self.network.state_dict())
         self.averaged.eval()
         # GemNet keeps its scale factors as parameters that are not to be learned
@@ -111,7 +120,7 @@ class Trainer:
         path = self.folder / "checkpoint.pt"
         if not path.is_file():
             return False
-        saved = torch.load(path, weights_only=True)
+        saved = torch.load(path, weights_only=True, map_location=self.device)
         if saved["model"] != self.network.config.to_dict():
             raise ConfigError(f"{path}: of another network; use its options or another folder")
         self.network.load_state_dict(saved["network"])
@@ -149,15 +158,18 @@ class Trainer:
         torch.save(content, temporary)
         os.replace(temporary, self.folder / "checkpoint.pt")
 
-    def gradients(self, part: Any) -> tuple[float, list[torch.Tensor]]:
+    def gradients(self, part: Any) -> tuple[Tensor, list[Tensor]]:
         """Return the loss of a part and its gradients; safe to call from several threads."""
-        loss = self.objective.loss(self.network, part)
+        with torch.autocast(
+            self.device.type, dtype=torch.bfloat16, enabled=self.config.mixed_precision
+        ):
+            loss = self.objective.loss(self.network, part.to(self.device))
         gradients = torch.autograd.grad(
             loss, self.parameters, allow_unused=True, materialize_grads=True
         )
-        return loss.item(), list(gradients)
+        return loss.detach(), list(gradients)
 
-    def learn(self, parts: list[Any], pool: ThreadPoolExecutor) -> float:
+    def learn(self, parts: list[Any], pool: ThreadPoolExecutor) -> Tensor:
         """Take one optimiser step on the mean of several parts, one thread each.
 
         Args:
@@ -165,7 +177,7 @@ class Trainer:
             pool: Threads to compute them in.
 
         Returns:
-            The mean loss.
+            The mean loss, still on the device: to read it would wait for the step.
         """
         results = list(pool.map(self.gradients, parts))
         for number, parameter in enumerate(self.parameters):
@@ -180,7 +192,7 @@ class Trainer:
             pairs = zip(self.averaged.parameters(), self.network.parameters(), strict=True)
             for mean, value in pairs:
                 mean.lerp_(value, 1.0 - decay)
-        return float(np.mean([result[0] for result in results]))
+        return torch.stack([result[0] for result in results]).mean()
 
     def _learning_rate(self) -> float:
         warm = min(1.0, (self.step + 1) / self.config.warmup)
@@ -221,25 +233,41 @@ def train(
     stream = PartStream(objective, config, step=trainer.step)
     pool = ThreadPoolExecutor(config.parts)
     losses: list[float] = []
+    pending: list[Tensor] = []
     started = time.perf_counter()
     while trainer.step < config.steps:
-        losses.append(trainer.learn(stream.next(), pool))
-        if not np.isfinite(losses[-1]):
-            raise ConfigError(
-                f"{folder}: the loss is not finite at step {trainer.step}; "
-                "go on from the checkpoint with a lower --learning_rate"
-            )
-        if trainer.step % 100 == 0:
-            log.info("step %d loss %.4f", trainer.step, np.mean(losses[-100:]))
+        pending.append(trainer.learn(stream.next(), pool))
         validating = trainer.step % config.validate_every == 0 or trainer.step == config.steps
-        if validating or trainer.step % config.save_every == 0:
+        saving = validating or trainer.step % config.save_every == 0
+        if saving or trainer.step % _LOG_EVERY == 0:
+            losses += _finite(pending, trainer)
+            pending = []
+        if trainer.step % _LOG_EVERY == 0:
+            log.info("step %d loss %.4f", trainer.step, np.mean(losses[-_LOG_EVERY:]))
+        if saving:
             trainer.seconds += time.perf_counter() - started
-            started = time.perf_counter()
             if validating:
                 _report(trainer, float(np.mean(losses)), source)
                 losses = []
-                started = time.perf_counter()
+            started = time.perf_counter()
             trainer.save()
+
+
+def _finite(pending: list[Tensor], trainer: Trainer) -> list[float]:
+    """Return the losses of the last steps.
+
+    Raises:
+        ConfigError: One is not finite.
+    """
+    values: list[float] = torch.stack(pending).tolist()
+    wrong = np.flatnonzero(~np.isfinite(values))
+    if len(wrong):
+        step = trainer.step - len(values) + 1 + int(wrong[0])
+        raise ConfigError(
+            f"{trainer.folder}: the loss is not finite at step {step}; "
+            "go on from the checkpoint with a lower --learning_rate"
+        )
+    return values
 
 
 def _forget_rows_after(step: int, path: Path) -> None:

@@ -19,6 +19,7 @@ from xtalfill.training.data import HYDROGEN, CrystalSet, Task, remove_sublattice
 from xtalfill.training.objective import Validation
 from xtalfill.training.target import expected_displacement
 
+_TOGETHER = 16  # tasks
 LEVELS = (0.05, 0.15, 0.4, 0.8, 1.5, 3.0)
 
 
@@ -56,10 +57,11 @@ def validation_loss(model: HostNet, tasks: list[Task], *, seed: int) -> dict[flo
         encoding = encode_hosts(model, [task.host])
         for level in LEVELS:
             noised = task.sites + level * rng.normal(size=task.sites.shape)
-            graph = site_graph([task.host], [Draw(0, noised, level)], model.config)
+            draw = Draw(0, noised, level)
+            graph = site_graph([task.host], [draw], model.config).to(model.device)
             target = expected_displacement(noised, task.sites, task.host.cell, level)
             with torch.inference_mode():
-                predicted = model.denoise(encoding, graph).numpy()
+                predicted = model.denoise(encoding, graph).cpu().numpy()
                 scale = float(model.output_scale(graph.sigma)[0])
             losses[level].append(float(np.mean(((predicted - target) / scale) ** 2)))
     return {level: float(np.mean(values)) for level, values in losses.items()}
@@ -94,7 +96,15 @@ def match_rate(
     models = ScoreModels({kind_of(network): network})
     proposing = Method(method, models, SamplerSettings(steps=steps, corrector_steps=0))
     matches = []
-    for number, task in enumerate(tasks):
-        generator = candidate_generator(seed=seed, structure_id=str(number), sample=0)
-        matches.append(is_match(task, proposing.propose([task.host], [generator])[0]))
+    for first in range(0, len(tasks), _TOGETHER):
+        together = range(first, min(first + _TOGETHER, len(tasks)))
+        proposals = proposing.propose(
+            [tasks[number].host for number in together],
+            [
+                candidate_generator(seed=seed, structure_id=str(number), sample=0)
+                for number in together
+            ],
+        )
+        pairs = zip(together, proposals, strict=True)
+        matches += [is_match(tasks[number], sites) for number, sites in pairs]
     return float(np.mean(matches))
