@@ -3,14 +3,15 @@
 
 process TRAIN {
     tag "${settings.train_method}"
-    label 'process_long'
+    label 'process_gpu'
 
     input:
     path data, stageAs: 'data/*'
     path start, stageAs: 'start/*' // [] for random weights
     path scale_file
     path folder
-    val settings // [train_method:, train_steps:, train_width:, train_learning_rate:, seed:]
+    val settings // [train_method:, train_steps:, train_width:, train_learning_rate:, train_crystals:,
+                 // train_mixed_precision:, device:, seed:]
     val code // digest of the code; part of the hash
 
     output:
@@ -20,6 +21,7 @@ process TRAIN {
 
     script:
     def begin = start ? "--start ${start}" : ''
+    def precision = settings.train_mixed_precision ? '--mixed_precision' : ''
     """
     train.py \\
         --method ${settings.train_method} \\
@@ -30,7 +32,10 @@ process TRAIN {
         --steps ${settings.train_steps} \\
         --width ${settings.train_width} \\
         --learning_rate ${settings.train_learning_rate} \\
-        --threads ${task.cpus} \\
+        --crystals ${settings.train_crystals} \\
+        --threads ${settings.device == 'cuda' ? 1 : task.cpus} \\
+        --device ${settings.device} \\
+        ${precision} \\
         --seed ${settings.seed}
     mkdir weights
     cp ${folder}/best.pt weights/${settings.train_method}.pt
