@@ -43,7 +43,7 @@ def main() -> None:
     parser.add_argument("--method", choices=METHODS, default="host")
     parser.add_argument("--samples", type=int, default=10)
     parser.add_argument("--steps", type=int, default=100)
-    parser.add_argument("--predictor", default="ancestral")
+    parser.add_argument("--predictor", default="x0_renoise")
     parser.add_argument("--corrector_steps", type=int, default=0)
     parser.add_argument("--corrector_rule", default="score")
     parser.add_argument("--snr", type=float, default=0.2)

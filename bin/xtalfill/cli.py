@@ -65,7 +65,7 @@ def _add_train(commands: Commands) -> None:
     host.add_argument("--host_layers", type=int, default=3, help="layers of the host encoder")
     host.add_argument("--site_layers", type=int, default=5, help="layers of the site denoiser")
     host.add_argument("--dropout", type=float, default=0.0)
-    host.add_argument("--answers", type=int, default=0, help="of host sites to the moving ones")
+    host.add_argument("--answers", type=int, default=2, help="of host sites to the moving ones")
     crystal = train.add_argument_group("methods td and pos (GemNet)")
     crystal.add_argument("--blocks", type=int, default=3, help="interaction blocks")
     crystal.add_argument("--max_neighbors", type=int, default=16, help="edges that end on a site")

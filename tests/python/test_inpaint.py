@@ -164,12 +164,20 @@ def test_progress_is_reported(crystals: dict[str, Atoms], model: HostNet) -> Non
     assert "inpaint: random, 2/2 candidates" in stream.getvalue()
 
 
-def test_noise_levels_fall_geometrically_to_zero() -> None:
-    levels = noise_levels(50)
+@pytest.mark.parametrize("steps", [2, 7, 50, 300])
+def test_noise_levels_fall_to_zero_and_most_lie_where_sites_choose(steps: int) -> None:
+    levels = noise_levels(steps)
+    assert len(levels) == steps + 1
     assert levels[0] == pytest.approx(3.0)
     assert levels[-2] == pytest.approx(0.05)
     assert levels[-1] == 0.0
-    np.testing.assert_allclose(levels[1:-1] / levels[:-2], levels[1] / levels[0])
+    assert (np.diff(levels) < 0).all()
+    choosing = ((levels > 0.3) & (levels < 1.2)).sum()
+    assert choosing == pytest.approx(0.7 * steps, abs=2)
+
+
+def test_one_step_starts_at_the_highest_noise() -> None:
+    np.testing.assert_allclose(noise_levels(1), [3.0, 0.0])
 
 
 class PointModel(HostNet):

@@ -21,6 +21,9 @@ from xtalfill.model.hostnet import HostEncoding, HostNet
 
 SIGMA_MIN = 0.05
 SIGMA_MAX = 3.0
+# noise levels of the sampler, Angstrom, and the share of steps after which they are reached
+_SIGMAS = (SIGMA_MAX, 1.2, 0.3, SIGMA_MIN)
+_PASSED = (0.0, 0.1, 0.8, 1.0)
 
 
 def candidate_generator(*, seed: int, structure_id: str, sample: int) -> np.random.Generator:
@@ -30,8 +33,13 @@ def candidate_generator(*, seed: int, structure_id: str, sample: int) -> np.rand
 
 
 def noise_levels(steps: int) -> np.ndarray:
-    """Return `steps` noise levels in Angstrom, falling geometrically, and a final zero."""
-    return np.append(np.geomspace(SIGMA_MAX, SIGMA_MIN, steps), 0.0)
+    """Return `steps` noise levels in Angstrom, falling, and a final zero.
+
+    Between 1.2 and 0.3 Angstrom sites choose their neighbours: seven steps of ten go there. Within
+    each stretch the levels fall geometrically.
+    """
+    passed = np.linspace(0.0, 1.0, steps)
+    return np.append(np.exp(np.interp(passed, _PASSED, np.log(_SIGMAS))), 0.0)
 
 
 def encode_hosts(model: HostNet, hosts: Sequence[Host]) -> HostEncoding:

@@ -94,7 +94,8 @@ def match_rate(
         seed: Of the noise.
     """
     models = ScoreModels({kind_of(network): network})
-    proposing = Method(method, models, SamplerSettings(steps=steps, corrector_steps=0))
+    settings = SamplerSettings(steps=steps, predictor="x0_renoise", corrector_steps=0)
+    proposing = Method(method, models, settings)
     matches = []
     for first in range(0, len(tasks), _TOGETHER):
         together = range(first, min(first + _TOGETHER, len(tasks)))
