@@ -1,17 +1,21 @@
 #!/usr/bin/env python3
 """Measure proposals before any relaxation: hydrogen out of each crystal, back in, does it match?
 
-An ideal ranking is assumed: a crystal is found by k candidates if any of them matches. Reports
-rates with bootstrap intervals over crystals, by size, number of sites and class, as JSON.
+An ideal ranking is assumed: a crystal is found by k candidates if any of them matches. Options of
+the sampler take several values; all their combinations are measured, with the same noise. Writes
+JSON with bootstrap intervals over crystals, by size, number of sites and class, and prints a table.
 """
 
 import argparse
+import itertools
 import json
 import os
+import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 os.environ["OMP_NUM_THREADS"] = "1"
 
@@ -42,28 +46,68 @@ def main() -> None:
     parser.add_argument("--model", type=Path, nargs="*", default=[])
     parser.add_argument("--method", choices=METHODS, default="host")
     parser.add_argument("--samples", type=int, default=10)
-    parser.add_argument("--steps", type=int, default=100)
-    parser.add_argument("--predictor", default="x0_renoise")
-    parser.add_argument("--corrector_steps", type=int, default=0)
-    parser.add_argument("--corrector_rule", default="score")
-    parser.add_argument("--snr", type=float, default=0.2)
+    parser.add_argument("--steps", type=int, nargs="+", default=[100])
+    parser.add_argument("--predictor", nargs="+", default=["x0_renoise"])
+    parser.add_argument(
+        "--corrector",
+        nargs="+",
+        default=["none"],
+        help="none, or the rule of one step: score, level",
+    )
+    parser.add_argument("--snr", type=float, nargs="+", default=[0.2])
+    parser.add_argument("--repaint_noise", nargs="+", default=["exact"])
     parser.add_argument("--seed", type=int, default=42)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--output", type=Path, required=True, help="JSON to write")
     args = parser.parse_args()
     frames = ase.io.read(args.bench, ":")
-    judge = partial(matches, args=args)
+    results = []
+    print("| steps | predictor | corrector | snr | repaint_noise |", end="")
+    print(" single | any of k | s a candidate |\n" + "| --- " * 8 + "|")
+    for settings in combinations(args):
+        results.append(measured(frames, settings, args))
+        print(row(results[-1]), flush=True)
+    args.output.write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n")
+
+
+def combinations(args: argparse.Namespace) -> list[SamplerSettings]:
+    """Return all ways to sample that were asked for and are possible."""
+    found = []
+    for steps, predictor, corrector, snr, noise in itertools.product(
+        args.steps, args.predictor, args.corrector, args.snr, args.repaint_noise
+    ):
+        if predictor == "x0_jump" and corrector == "none":
+            continue
+        found.append(
+            SamplerSettings(
+                steps=steps,
+                predictor=predictor,
+                corrector_steps=int(corrector != "none"),
+                corrector_rule="score" if corrector == "none" else corrector,
+                snr=snr,
+                repaint_noise=noise,
+            )
+        )
+    return found
+
+
+def measured(
+    frames: list[Atoms], settings: SamplerSettings, args: argparse.Namespace
+) -> dict[str, object]:
+    """Measure one way to sample."""
+    judge = partial(matches, settings=settings, args=args)
     with ProcessPoolExecutor(args.workers) as pool:
-        found = np.array(list(pool.map(judge, frames, chunksize=4)))
+        found, seconds = zip(*pool.map(judge, frames, chunksize=4), strict=True)
     ks = [k for k in (1, 2, 5, 10, 20) if k <= args.samples]
-    chance = np.array([any_of_k(row, ks) for row in found])
-    result = {
+    chance = np.array([any_of_k(row, ks) for row in np.array(found)])
+    return {
         "method": args.method,
         "weights": load_models([args.method], given=args.model, bundled=[]).checksums,
         "samples": args.samples,
-        **asdict(settings_of(args)),
+        **asdict(settings),
         "seed": args.seed,
         "crystals": len(frames),
+        "seconds_per_candidate": round(sum(seconds) / len(frames) / args.samples, 3),
         "all": rates(chance, ks),
         "groups": {
             name: rates(chance[np.array(labels) == name], ks)
@@ -71,19 +115,20 @@ def main() -> None:
             for name in sorted(set(labels))
         },
     }
-    args.output.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n")
-    print(json.dumps(result["all"]))
 
 
-def settings_of(args: argparse.Namespace) -> SamplerSettings:
-    """Return how to sample."""
-    return SamplerSettings(
-        steps=args.steps,
-        predictor=args.predictor,
-        corrector_steps=args.corrector_steps,
-        corrector_rule=args.corrector_rule,
-        snr=args.snr,
-    )
+def row(result: dict[str, Any]) -> str:
+    """Return a line of the table: rates in percent with their intervals."""
+    corrector = result["corrector_rule"] if result["corrector_steps"] else "none"
+    rate = {
+        k: "{:.1f} % ({:.0f}-{:.0f})".format(*(100 * v for v in values))
+        for k, values in result["all"]["rate"].items()
+    }
+    others = ", ".join(f"{k}: {text}" for k, text in rate.items() if k != "1")
+    sampling = [result[name] for name in ("steps", "predictor")]
+    sampling += [corrector, result["snr"], result["repaint_noise"]]
+    cells = [*sampling, rate["1"], others, result["seconds_per_candidate"]]
+    return f"| {' | '.join(map(str, cells))} |"
 
 
 def task_of(atoms: Atoms) -> Task:
@@ -92,18 +137,22 @@ def task_of(atoms: Atoms) -> Task:
     return remove_sublattice(atoms.numbers, atoms.positions, atoms.cell.array, removed)
 
 
-def matches(atoms: Atoms, *, args: argparse.Namespace) -> list[bool]:
-    """Tell which of a crystal's candidates match it."""
+def matches(
+    atoms: Atoms, *, settings: SamplerSettings, args: argparse.Namespace
+) -> tuple[list[bool], float]:
+    """Tell which of a crystal's candidates match it, and the seconds of drawing them."""
     torch.set_num_threads(1)
     task = task_of(atoms)
     models = load_models([args.method], given=args.model, bundled=[])
-    method = Method(args.method, models, settings_of(args))
+    method = Method(args.method, models, settings)
     generators = [
         candidate_generator(seed=args.seed, structure_id=atoms.info["material_id"], sample=sample)
         for sample in range(args.samples)
     ]
+    begin = time.process_time()
     proposals = method.propose([task.host] * args.samples, generators)
-    return [is_match(task, sites) for sites in proposals]
+    seconds = time.process_time() - begin
+    return [is_match(task, sites) for sites in proposals], seconds
 
 
 def groupings(frames: list[Atoms]) -> list[list[str]]:
