@@ -1,0 +1,71 @@
+"""The benchmark tools: what the documentation tells to run does run."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import ase.io
+import pytest
+
+REPOSITORY = Path(__file__).parents[2]
+DATA = REPOSITORY / "tests" / "fixtures" / "crystals.h5"
+
+
+def tool(name: str, *arguments: object) -> str:
+    """Run a tool in a process of its own; return what it printed."""
+    command = [sys.executable, REPOSITORY / "tools" / name, *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "bin")}
+    result = subprocess.run(
+        [str(part) for part in command],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+@pytest.fixture(scope="module")
+def held_out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("tools") / "held_out.extxyz"
+    tool("held_out.py", "--data", DATA, "--output", path)
+    return path
+
+
+def test_held_out_crystals_have_hydrogen_and_ids(held_out: Path) -> None:
+    frames = ase.io.read(held_out, ":")
+    assert frames
+    assert all(1 in atoms.numbers for atoms in frames)
+    assert len({atoms.info["id"] for atoms in frames}) == len(frames)
+
+
+def test_a_subset_keeps_to_its_bounds(held_out: Path, tmp_path: Path) -> None:
+    frames = ase.io.read(held_out, ":")
+    largest = max(len(atoms) for atoms in frames)
+    path = tmp_path / "subset.extxyz"
+    bounds = ("--min_atoms", largest, "--max_atoms", largest, "--count", 1)
+    tool("bench_subset.py", "--bench", held_out, *bounds, "--output", path)
+    assert [len(atoms) for atoms in ase.io.read(path, ":")] == [largest]
+
+
+def test_proposals_are_measured_for_every_combination(held_out: Path, tmp_path: Path) -> None:
+    path = tmp_path / "rates.json"
+    printed = tool(
+        "bench_proposals.py", "--bench", held_out, "--model", REPOSITORY / "assets/weights/host.pt",
+        "--samples", 2, "--steps", 2, 3, "--predictor", "x0_renoise", "x0_jump",
+        "--corrector", "none", "level", "--workers", 1, "--output", path,
+    )  # fmt: skip
+    results = json.loads(path.read_text(encoding="utf-8"))
+    # x0_jump makes no noise and is not possible without a corrector
+    assert [(r["steps"], r["predictor"], r["corrector_steps"]) for r in results] == [
+        (steps, *rest)
+        for steps in (2, 3)
+        for rest in (("x0_renoise", 0), ("x0_renoise", 1), ("x0_jump", 1))
+    ]
+    assert len(printed.splitlines()) == 2 + len(results)
+    for result in results:
+        assert 0.0 <= result["all"]["rate"]["1"][0] <= result["all"]["rate"]["2"][0] <= 1.0
+        assert result["seconds_per_candidate"] > 0
