@@ -14,7 +14,7 @@ from xtalfill.inpaint.models import KIND_OF_METHOD, ScoreModels
 from xtalfill.inpaint.random_sites import random_sites
 from xtalfill.inpaint.sampler import sample_sites
 from xtalfill.inpaint.settings import SamplerSettings
-from xtalfill.model.crystals import Crystals
+from xtalfill.model.crystals import Crystals, join_crystals
 from xtalfill.model.gemnet import MAX_ATOMIC_NUMBER as GEMNET_ELEMENTS
 from xtalfill.model.gemnet import GemNetScore
 from xtalfill.model.graphs import Host
@@ -98,17 +98,6 @@ class Method:
 
 def with_sites_to_fill(hosts: Sequence[Host]) -> tuple[Crystals, Tensor]:
     """Return crystals whose missing sites lie at the origin, and which sites (n,) are known."""
-    fractions, numbers, known = [], [], []
-    for host in hosts:
-        n_host = len(host.numbers)
-        fractions += [host.positions @ np.linalg.inv(host.cell), np.zeros((host.n_sites, 3))]
-        numbers += [*host.numbers, *[host.element] * host.n_sites]
-        known += [True] * n_host + [False] * host.n_sites
-    sizes = torch.tensor([len(host.numbers) + host.n_sites for host in hosts])
-    crystals = Crystals(
-        fractions=torch.from_numpy(np.concatenate(fractions)),
-        cell=torch.from_numpy(np.stack([host.cell for host in hosts])),
-        numbers=torch.tensor(numbers),
-        structure=torch.repeat_interleave(torch.arange(len(hosts)), sizes),
-    )
-    return crystals, torch.tensor(known)
+    crystals = join_crystals(hosts, [np.zeros((host.n_sites, 3)) for host in hosts])
+    known = [[True] * len(host.numbers) + [False] * host.n_sites for host in hosts]
+    return crystals, torch.tensor(np.concatenate(known))

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from xtalfill.model.graphs import Host
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,29 @@ class Crystals:
     def to(self, device: torch.device) -> Crystals:
         """Return the crystals on a device."""
         return Crystals(**{name: value.to(device) for name, value in vars(self).items()})
+
+
+def join_crystals(hosts: Sequence[Host], sites: Sequence[np.ndarray]) -> Crystals:
+    """Join hosts with their missing sites filled in; the host's sites come first in each.
+
+    Args:
+        hosts: The hosts.
+        sites: For each host its missing sites (n_sites, 3), Angstrom.
+
+    Returns:
+        The crystals in double precision.
+    """
+    pairs = list(zip(hosts, sites, strict=True))
+    fractions = [np.concatenate([h.positions, s]) @ np.linalg.inv(h.cell) for h, s in pairs]
+    numbers = [[*host.numbers, *[host.element] * host.n_sites] for host in hosts]
+    return Crystals(
+        fractions=torch.from_numpy(np.concatenate(fractions)),
+        cell=torch.from_numpy(np.stack([host.cell for host in hosts])),
+        numbers=torch.from_numpy(np.concatenate(numbers).astype(np.int64)),
+        structure=torch.repeat_interleave(
+            torch.arange(len(hosts)), torch.tensor([len(n) for n in numbers])
+        ),
+    )
 
 
 class CrystalScore(Protocol):

@@ -10,7 +10,7 @@ the known sites too, which no sampler asks for and which is mostly noise; it dra
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -20,7 +20,7 @@ from torch import Tensor
 
 from xtalfill.inpaint.settings import TRAINED_KNOWN_TIME
 from xtalfill.inpaint.wrapped_sde import SIGMA_MAX, noise_std, wrap
-from xtalfill.model.crystals import Crystals
+from xtalfill.model.crystals import Crystals, join_crystals
 from xtalfill.model.gemnet import GemNetConfig, GemNetScore
 from xtalfill.model.weights import ScoreNetwork
 from xtalfill.training.data import CrystalSet, Task, TaskSampler
@@ -181,19 +181,8 @@ def draw_time(rng: np.random.Generator) -> float:
 
 def joined(tasks: list[Task]) -> Crystals:
     """Join tasks into crystals, the host's sites first in each."""
-    fractions = [
-        np.concatenate([task.host.positions, task.sites]) @ np.linalg.inv(task.host.cell)
-        for task in tasks
-    ]
-    numbers = [[*task.host.numbers, *[task.host.element] * task.host.n_sites] for task in tasks]
-    return Crystals(
-        fractions=torch.from_numpy(np.concatenate(fractions).astype(np.float32)),
-        cell=torch.from_numpy(np.stack([task.host.cell for task in tasks]).astype(np.float32)),
-        numbers=torch.from_numpy(np.concatenate(numbers).astype(np.int64)),
-        structure=torch.repeat_interleave(
-            torch.arange(len(tasks)), torch.tensor([len(n) for n in numbers])
-        ),
-    )
+    crystals = join_crystals([task.host for task in tasks], [task.sites for task in tasks])
+    return replace(crystals, fractions=crystals.fractions.float(), cell=crystals.cell.float())
 
 
 def noised_part(
