@@ -115,7 +115,7 @@ def test_parameters_are_those_of_mattergens_denoiser(three_fields: bool) -> None
 def test_equal_times_give_the_bits_of_one_time_for_each_crystal() -> None:
     model = small_score(per_site_times=True).float()
     crystals = random_crystals(5, 3)
-    times = torch.tensor([0.2, 0.9])
+    times, graph = torch.tensor([0.2, 0.9]), model.graph(crystals)
     stock = model.gemnet(
         z=model.noise_level_encoding(times),
         frac_coords=crystals.fractions.float(),
@@ -123,6 +123,9 @@ def test_equal_times_give_the_bits_of_one_time_for_each_crystal() -> None:
         num_atoms=torch.tensor([5, 3]),
         batch=crystals.structure,
         lattice=symmetric_cell(crystals.cell).float(),
+        edge_index=graph.edges,
+        to_jimages=graph.images,
+        num_bonds=graph.counts,
     ).forces
     inverse = torch.linalg.inv(symmetric_cell(crystals.cell)).float()[crystals.structure]
     expected = (inverse.mT @ stock[:, :, None])[:, :, 0].double()

@@ -9,7 +9,8 @@ Parameters have the names they have under ``diffusion_module.model`` of a Matter
 Two limits of the network itself stay. It sees the angles between edges and lattice vectors, so
 the order of the lattice vectors matters. Where `max_neighbors` cuts a neighbour list, edges are
 kept by distance and by the order of the sites: neighbours at exactly the same distance make
-the result depend on that order.
+the result depend on that order. The change of the cell, which GemNet predicts too, is not
+computed: cells are fixed here.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from xtalfill.model.crystal_graph import CrystalGraph, crystal_graph
 from xtalfill.model.crystals import Crystals
 
 MAX_ATOMIC_NUMBER = 100
@@ -209,13 +211,27 @@ class GemNetScore(nn.Module):
         """Where the weights lie."""
         return self.fc_atom.weight.device
 
-    def scaled_score(self, crystals: Crystals, times: Tensor) -> Tensor:
+    def graph(self, crystals: Crystals) -> CrystalGraph:
+        """Return the edges that the network would read, on the CPU."""
+        return crystal_graph(
+            self._wrapped(crystals),
+            crystals.cell,
+            crystals.structure,
+            cutoff=self.config.cutoff,
+            max_neighbors=self.config.max_neighbors,
+            max_images=self.config.max_cell_images_per_dim,
+        )
+
+    def scaled_score(
+        self, crystals: Crystals, times: Tensor, graph: CrystalGraph | None = None
+    ) -> Tensor:
         """Return the score of each site times the standard deviation of its noise.
 
         Args:
             crystals: The noised crystals, on the device of the network; atomic numbers up to
                 `MAX_ATOMIC_NUMBER`. Computed in the precision of the network.
             times: (n,) diffusion time in (0, 1] of each site.
+            graph: The crystals' edges, if they are known already, on the same device.
 
         Returns:
             (n, 3) in fractional coordinates, dimensionless, in the type of the coordinates; zero
@@ -233,30 +249,30 @@ class GemNetScore(nn.Module):
             first = counts.cumsum(0) - counts
             if not torch.equal(times, times[first][structure]):
                 raise ValueError("this network takes one time for all sites of a crystal")
-        cell = symmetric_cell(crystals.cell)
-        try:
-            forces = self._forces(crystals, times, counts, cell)
-        except IndexError:  # mattergen's graph cannot be empty
+        graph = graph or self.graph(crystals).to(structure.device)
+        if not graph.edges.shape[1]:  # GemNet takes no empty graph
             return torch.zeros_like(crystals.fractions)
-        inverse = torch.linalg.inv(cell).to(dtype)[structure]
-        # turned as displacements are, not as gradients: so the network was trained
-        scaled = (inverse.mT @ forces[:, :, None])[:, :, 0]
-        return scaled.to(crystals.fractions.dtype)
-
-    def _forces(self, crystals: Crystals, times: Tensor, counts: Tensor, cell: Tensor) -> Tensor:
-        """Return what mattergen calls forces: the Cartesian scaled score (n, 3)."""
-        dtype = self.fc_atom.weight.dtype
+        cell = symmetric_cell(crystals.cell)
         with _precision(dtype):
             output = self.gemnet(
                 z=_SiteLatents(self.noise_level_encoding(times.to(dtype))),
-                # images of the cell are counted from sites inside it
-                frac_coords=crystals.fractions.to(dtype).remainder(1.0),
+                frac_coords=self._wrapped(crystals),
                 atom_types=crystals.numbers,
                 num_atoms=counts,
-                batch=crystals.structure,
+                batch=structure,
                 lattice=cell.to(dtype),
+                edge_index=graph.edges,
+                to_jimages=graph.images.to(dtype),
+                num_bonds=graph.counts,
             )
-        return cast("Tensor", output.forces)
+        inverse = torch.linalg.inv(cell).to(dtype)[structure]
+        # turned as displacements are, not as gradients: so the network was trained
+        scaled = (inverse.mT @ output.forces[:, :, None])[:, :, 0]
+        return scaled.to(crystals.fractions.dtype)
+
+    def _wrapped(self, crystals: Crystals) -> Tensor:
+        """Return the coordinates in [0, 1), where images of the cell are counted from."""
+        return crystals.fractions.to(self.fc_atom.weight.dtype).remainder(1.0)
 
 
 def _make_gemnet(config: GemNetConfig, scale_file: Path | None) -> nn.Module:
@@ -283,10 +299,17 @@ def _make_gemnet(config: GemNetConfig, scale_file: Path | None) -> nn.Module:
         cutoff=config.cutoff,
         max_neighbors=config.max_neighbors,
         max_cell_images_per_dim=config.max_cell_images_per_dim,
-        otf_graph=True,
+        otf_graph=False,
         regress_stress=True,
     )
+    for part in (network.mlp_rbf_lattice, *network.lattice_out_blocks):
+        part.forward = _nothing
     return cast("nn.Module", network)
+
+
+def _nothing(*_arguments: Any, **_named: Any) -> float:
+    """Stand for the parts of GemNet that predict a change of the cell."""
+    return 0.0
 
 
 def _precision(dtype: torch.dtype) -> AbstractContextManager[object]:

@@ -23,6 +23,7 @@ from xtalfill.inpaint.wrapped_sde import SIGMA_MAX, noise_std, wrap
 from xtalfill.model.crystals import Crystals, join_crystals
 from xtalfill.model.gemnet import GemNetConfig, GemNetScore
 from xtalfill.model.weights import ScoreNetwork
+from xtalfill.training.assignment import assignment_probabilities, nearest_distances
 from xtalfill.training.data import CrystalSet, Task, TaskSampler
 from xtalfill.training.objective import Validation, expect
 from xtalfill.training.validate import match_rate, validation_tasks
@@ -200,29 +201,82 @@ def noised_part(
     n_atoms = torch.bincount(clean.structure)[clean.structure]
     std = noise_std(flat, n_atoms).numpy()
     displacement = std[:, None] * rng.normal(size=(len(std), 3))
-    noised = wrap(clean.fractions + torch.from_numpy(displacement)).float()
+    target = scaled_wrapped_score(displacement, std)[0]
+    for task, rows in zip(tasks, np.split(np.arange(len(std)), _ends(times)), strict=True):
+        moving = rows[flat[rows].numpy() > TRAINED_KNOWN_TIME]  # no one asks for the others
+        for group in alike(clean.numbers[moving].numpy(), flat[moving].numpy()):
+            sites = moving[group]
+            target[sites] = exchanged_score(
+                clean.fractions[sites].double().numpy(),
+                displacement[sites],
+                float(std[sites[0]]),
+                task.host.cell,
+            )
     return CrystalPart(
-        crystals=Crystals(noised, clean.cell, clean.numbers, clean.structure),
+        crystals=replace(
+            clean, fractions=wrap(clean.fractions + torch.from_numpy(displacement)).float()
+        ),
         times=flat.float(),
-        target=torch.from_numpy(scaled_wrapped_score(displacement, std).astype(np.float32)),
+        target=torch.from_numpy(target.astype(np.float32)),
     )
 
 
-def scaled_wrapped_score(displacement: np.ndarray, std: np.ndarray) -> np.ndarray:
+def _ends(parts: list[np.ndarray]) -> np.ndarray:
+    """Return where each of the joined parts but the last one ends."""
+    return np.cumsum([len(part) for part in parts])[:-1]
+
+
+def alike(numbers: np.ndarray, times: np.ndarray) -> list[np.ndarray]:
+    """Return the groups of several sites that nothing tells apart: one species, one noise."""
+    pairs = np.stack([numbers, times], axis=1)
+    kinds = np.unique(pairs, axis=0, return_inverse=True)[1].ravel()
+    groups = [np.flatnonzero(kinds == kind) for kind in np.unique(kinds)]
+    return [group for group in groups if len(group) > 1]
+
+
+def exchanged_score(
+    true: np.ndarray, displacement: np.ndarray, std: float, cell: np.ndarray
+) -> np.ndarray:
+    """Return the mean of `scaled_wrapped_score` over what the noised sites may have come from.
+
+    The score of a crystal's density, in which sites of one species are indistinguishable, with
+    less noise in it than the score towards the one place that a site came from.
+
+    Args:
+        true: (n, 3) fractional coordinates of sites of one species.
+        displacement: (n, 3) their noise, fractional.
+        std: Its standard deviation.
+        cell: (3, 3) Angstrom, rows are lattice vectors.
+
+    Returns:
+        (n, 3) dimensionless.
+    """
+    noised = true + displacement
+    score, log_density = scaled_wrapped_score(noised[:, None] - true, np.array(std))
+    probability = assignment_probabilities(log_density, nearest_distances(noised, cell))
+    return np.asarray((probability[:, :, None] * score).sum(axis=1))
+
+
+def scaled_wrapped_score(
+    displacement: np.ndarray, std: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Return the score of a wrapped normal distribution times its standard deviation.
 
     The axes of fractional coordinates are independent, so the sum over images is one for each
     axis, long enough to be exact for any noise in use.
 
     Args:
-        displacement: (n, 3) from the centre, fractional.
-        std: (n,) fractional.
+        displacement: (..., 3) from the centre, fractional.
+        std: (...) fractional, or one for all.
 
     Returns:
-        (n, 3) dimensionless.
+        (..., 3) dimensionless, and the logarithm (...) of the density but for a constant.
     """
     nearest = displacement - np.round(displacement)
-    images = (nearest[..., None] + _IMAGES) / std[:, None, None]
+    images = (nearest[..., None] + _IMAGES) / std[..., None, None]
     log_weight = -0.5 * images**2
-    weight = np.exp(log_weight - log_weight.max(-1, keepdims=True))
-    return np.asarray(-(weight * images).sum(-1) / weight.sum(-1))
+    largest = log_weight.max(-1, keepdims=True)
+    weight = np.exp(log_weight - largest)
+    total = weight.sum(-1)
+    log_density = (np.log(total) + largest[..., 0]).sum(-1)
+    return -(weight * images).sum(-1) / total, log_density

@@ -13,8 +13,7 @@ import math
 import numba
 import numpy as np
 
-_SWEEPS = 30
-_ASSIGNMENT_FLOOR = 1e-30
+from xtalfill.training.assignment import assignment_probabilities, nearest_distances
 
 
 def expected_displacement(
@@ -22,8 +21,8 @@ def expected_displacement(
 ) -> np.ndarray:
     """Return E[x0 | x] - x for each noised site of one known crystal.
 
-    The posterior over assignments is approximated by the doubly stochastic scaling (Sinkhorn) of
-    the pair likelihoods; for one site, and for noise far below the site distance, it is exact.
+    Exact for up to `xtalfill.training.assignment.BLOCK` sites; for more, exact in the mean over
+    draws, noised site i having been drawn from true site i.
 
     Args:
         noised: (n, 3) Angstrom.
@@ -38,7 +37,10 @@ def expected_displacement(
     heights = 1.0 / np.linalg.norm(inverse, axis=0)
     limit = np.where(heights > 4.0, 2, 3)
     reach = np.minimum(np.ceil(3.0 * sigma / heights + 0.5), limit).astype(np.int64)
-    return _expected(noised @ inverse, true @ inverse, cell, reach, sigma)
+    fractions = noised @ inverse
+    pairs, log_likelihood = _pairs(fractions, true @ inverse, cell, reach, sigma)
+    probability = assignment_probabilities(log_likelihood, nearest_distances(fractions, cell))
+    return np.asarray((probability[:, :, None] * pairs).sum(axis=1))
 
 
 @numba.njit(nogil=True, cache=True)
@@ -77,25 +79,14 @@ def _pair(
 
 
 @numba.njit(nogil=True, cache=True)
-def _expected(
+def _pairs(
     noised: np.ndarray, true: np.ndarray, cell: np.ndarray, reach: np.ndarray, sigma: float
-) -> np.ndarray:
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return mean displacement (n, n, 3) and log-likelihood (n, n) of each pair."""
     n = len(noised)
     pairs = np.empty((n, n, 3))
-    likelihood = np.empty((n, n))
+    log_likelihood = np.empty((n, n))
     for i in range(n):
         for k in range(n):
-            likelihood[i, k] = _pair(true[k] - noised[i], cell, reach, sigma, pairs[i, k])
-    for i in range(n):
-        likelihood[i] = np.exp(likelihood[i] - likelihood[i].max()) + _ASSIGNMENT_FLOOR
-    for _ in range(_SWEEPS if n > 1 else 0):
-        for k in range(n):
-            likelihood[:, k] /= likelihood[:, k].sum()
-        for i in range(n):
-            likelihood[i] /= likelihood[i].sum()
-    displacement = np.zeros((n, 3))
-    for i in range(n):
-        row = likelihood[i] / likelihood[i].sum()
-        for k in range(n):
-            displacement[i] += row[k] * pairs[i, k]
-    return displacement
+            log_likelihood[i, k] = _pair(true[k] - noised[i], cell, reach, sigma, pairs[i, k])
+    return pairs, log_likelihood
