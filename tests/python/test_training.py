@@ -75,28 +75,24 @@ def test_target_of_one_site_is_the_wrapped_score(seed: int, sigma: float) -> Non
     )
 
 
-@pytest.mark.parametrize(("sigma", "tolerance"), [(0.1, 1e-6), (0.4, 0.05), (1.0, 0.15)])
-def test_target_of_several_sites_is_near_the_sum_over_assignments(
-    sigma: float, tolerance: float
-) -> None:
-    """Sinkhorn scaling stands in for the permanent: close, and far closer than no exchange."""
+@pytest.mark.parametrize("sigma", [0.1, 0.4, 1.0])
+def test_target_of_several_sites_is_the_sum_over_assignments(sigma: float) -> None:
     rng = np.random.default_rng(0)
-    errors, naive = [], []
+    without_exchange = []
     for _ in range(20):
         true = rng.random((4, 3)) @ CELL
         noised = true + sigma * rng.normal(size=(4, 3))
         noised = noised - np.floor(noised @ np.linalg.inv(CELL)) @ CELL
         exact = exact_displacement(noised, true, CELL, sigma)
-        errors.append(expected_displacement(noised, true, CELL, sigma) - exact)
+        found = expected_displacement(noised, true, CELL, sigma)
+        np.testing.assert_allclose(found, exact, atol=1e-9)
         own = [
             expected_displacement(noised[i : i + 1], true[i : i + 1], CELL, sigma)[0]
             for i in range(4)
         ]
-        naive.append(np.array(own) - exact)
-    error, without = (np.sqrt(np.mean(np.square(e))) for e in (errors, naive))
-    assert error < tolerance
+        without_exchange.append(np.abs(own - exact).max())
     if sigma > 0.2:
-        assert error < 0.75 * without
+        assert max(without_exchange) > 0.1
 
 
 def test_target_does_not_care_which_site_a_noised_one_came_from() -> None:

@@ -1,5 +1,6 @@
 """Training over whole crystals: exact targets, the right times, weights that sample."""
 
+import itertools
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +20,9 @@ from xtalfill.model.weights import load_weights
 from xtalfill.training.crystal import (
     CrystalObjective,
     CrystalTasks,
+    alike,
     draw_time,
+    exchanged_score,
     joined,
     noised_part,
     scaled_wrapped_score,
@@ -57,7 +60,7 @@ def test_target_is_the_gradient_of_the_wrapped_density(seed: int, std: float) ->
     step = 1e-5 * min(1.0, std)
     moves = step * np.eye(3)[:, None]
     slope = np.array([log_density(place + m) - log_density(place - m) for m in moves]) / (2 * step)
-    found = scaled_wrapped_score(place, np.array([std]))[0]
+    found = scaled_wrapped_score(place, np.array([std]))[0][0]
     np.testing.assert_allclose(found, std * slope, atol=2e-4)
 
 
@@ -77,13 +80,57 @@ def test_target_is_that_of_mattergen_where_its_sum_is_long_enough() -> None:
         batch=torch.zeros(50, dtype=torch.int64),
         max_offset_integer=4,
     )
-    ours = scaled_wrapped_score(noised - mean, std)
+    ours = scaled_wrapped_score(noised - mean, std)[0]
     np.testing.assert_allclose(ours, std[:, None] * theirs.numpy(), atol=1e-5)
 
 
 def test_no_noise_is_left_of_the_target_at_time_one() -> None:
     place = np.random.default_rng(1).random((20, 3))
-    assert np.abs(scaled_wrapped_score(place, np.full(20, 1.5))).max() < 1e-10
+    assert np.abs(scaled_wrapped_score(place, np.full(20, 1.5))[0]).max() < 1e-10
+
+
+@pytest.mark.parametrize("std", [0.03, 0.15, 0.5])
+def test_target_of_sites_alike_is_the_gradient_of_their_common_density(std: float) -> None:
+    rng = np.random.default_rng(2)
+    true = rng.random((3, 3))
+    displacement = std * rng.normal(size=(3, 3))
+
+    def log_density(noised: np.ndarray) -> float:
+        ways = noised[:, None, :, None] - true[:, :, None] + np.arange(-9, 10)
+        pair = np.log(np.exp(-0.5 * (ways / std) ** 2).sum(-1)).sum(-1)
+        orders = itertools.permutations(range(3))
+        return float(np.logaddexp.reduce([pair[range(3), list(order)].sum() for order in orders]))
+
+    step = 1e-5 * std
+    slope = np.zeros((3, 3))
+    for site, axis in np.ndindex(3, 3):
+        move = np.zeros((3, 3))
+        move[site, axis] = step
+        noised = true + displacement
+        slope[site, axis] = (log_density(noised + move) - log_density(noised - move)) / (2 * step)
+    found = exchanged_score(true, displacement, std, 5.0 * np.eye(3))
+    np.testing.assert_allclose(found, std * slope, atol=1e-4)
+
+
+def test_only_sites_of_one_species_and_one_noise_exchange() -> None:
+    groups = alike(np.array([1, 8, 1, 1, 8, 3]), np.array([0.5, 0.5, 0.5, 0.001, 0.5, 0.5]))
+    assert [group.tolist() for group in groups] == [[0, 2], [1, 4]]
+
+
+def test_the_target_of_a_part_is_that_of_its_sites(data: Path) -> None:
+    numbers, positions, cell = CrystalSet([data]).crystal(1)
+    task = remove_sublattice(numbers, positions, cell, numbers == 1)
+    times = np.array([0.001, 0.001, 0.001, 0.6, 0.6])
+    part = noised_part([task, task], [times, times], np.random.default_rng(0))
+    true = joined([task]).fractions.double().numpy()
+    noised = part.crystals.fractions.double().numpy()
+    std = noise_std(torch.from_numpy(times), torch.full((5,), 5)).numpy()
+    for first in (0, 5):
+        moved = noised[first + 3 : first + 5] - true[3:]
+        expected = exchanged_score(true[3:], moved, float(std[3]), cell)
+        np.testing.assert_allclose(part.target[first + 3 : first + 5], expected, atol=1e-4)
+        known = scaled_wrapped_score(noised[first : first + 3] - true[:3], std[:3])[0]
+        np.testing.assert_allclose(part.target[first : first + 3], known, atol=1e-2)
 
 
 def test_sites_are_noised_to_their_times(data: Path) -> None:

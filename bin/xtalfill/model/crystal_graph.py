@@ -8,7 +8,6 @@ the order of the sites.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numba
@@ -80,18 +79,25 @@ def _edges_of(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return senders and receivers (n_edges, 2) and images (n_edges, 3) of one crystal."""
     reach = cutoff * np.linalg.norm(np.linalg.inv(cell), axis=0)
-    n = len(fractions)
-    density = n / abs(np.linalg.det(cell))
-    capacity = int(2.0 * 4.19 * cutoff**3 * density) + 64
+    density = len(fractions) / abs(np.linalg.det(cell))
+    capacity = int(1.5 * len(fractions) * 4.19 * cutoff**3 * density) + 64
     while True:
-        edges = np.empty((n * max_neighbors, 2), np.int64)
-        images = np.empty((n * max_neighbors, 3), np.float32)
-        n_edges, largest = _fill(
-            fractions, cell, reach, (cutoff, max_neighbors, max_images), capacity, edges, images
-        )
-        if largest <= capacity:
-            return edges[:n_edges], images[:n_edges]
-        capacity = largest
+        pairs = np.empty((capacity, 2), np.int64)
+        images = np.empty((capacity, 3), np.float32)
+        square = np.empty(capacity)
+        found = _fill(fractions, cell, reach, cutoff, max_images, pairs, images, square)
+        if found <= capacity:
+            break
+        capacity = found
+    kept = _nearest(pairs[:found, 1], square[:found], max_neighbors)
+    return pairs[kept], images[kept]
+
+
+def _nearest(receiver: np.ndarray, square: np.ndarray, most: int) -> np.ndarray:
+    """Return which edges are among the `most` shortest of their receiver, in their order."""
+    by_length = np.lexsort((np.rint(square / _TIE), receiver))
+    first = np.searchsorted(receiver, receiver)  # receivers ascend
+    return np.sort(by_length[np.arange(len(receiver)) - first < most])
 
 
 @numba.njit(nogil=True, cache=True)
@@ -99,49 +105,30 @@ def _fill(
     fractions: np.ndarray,
     cell: np.ndarray,
     reach: np.ndarray,
-    limits: tuple[float, int, int],
-    capacity: int,
-    edges: np.ndarray,
+    cutoff: float,
+    max_images: int,
+    pairs: np.ndarray,
     images: np.ndarray,
-) -> tuple[int, int]:
-    """Write the edges; return their number and the most neighbours that a site has uncut."""
-    cutoff, max_neighbors, max_images = limits
-    n = len(fractions)
-    sender = np.empty(capacity, np.int64)
-    image = np.empty((capacity, 3), np.int64)
-    rank = np.empty(capacity, np.int64)
-    n_edges = largest = 0
-    low, high = np.empty(3, np.int64), np.empty(3, np.int64)
-    for i in range(n):
-        found = 0
-        for j in range(n):
-            f = fractions[j] - fractions[i]
-            for d in range(3):
-                low[d] = max(math.ceil(-reach[d] - f[d]), -max_images)
-                high[d] = min(math.floor(reach[d] - f[d]), max_images)
-            for a in range(low[0], high[0] + 1):
-                for b in range(low[1], high[1] + 1):
-                    for c in range(low[2], high[2] + 1):
-                        square = _square(f[0] + a, f[1] + b, f[2] + c, cell)
-                        if square > cutoff * cutoff or square <= _OVERLAP:
-                            continue
-                        if found < capacity:
-                            sender[found] = j
-                            image[found, 0], image[found, 1], image[found, 2] = a, b, c
-                            rank[found] = round(square / _TIE)
-                        found += 1
-        largest = max(largest, found)
-        if largest > capacity:
-            continue
-        kept = np.arange(found)
-        if found > max_neighbors:
-            kept = np.sort(np.argsort(rank[:found], kind="mergesort")[:max_neighbors])
-        for k in kept:
-            edges[n_edges, 0] = sender[k]
-            edges[n_edges, 1] = i
-            images[n_edges] = image[k]
-            n_edges += 1
-    return n_edges, largest
+    square: np.ndarray,
+) -> int:
+    """Write all edges and their squared lengths; return how many there are, fitting or not."""
+    found = 0
+    for i, j in np.ndindex(len(fractions), len(fractions)):
+        f = fractions[j] - fractions[i]
+        low = np.maximum(np.ceil(-reach - f), -max_images)
+        high = np.minimum(np.floor(reach - f), max_images)
+        for a in range(low[0], high[0] + 1):
+            for b in range(low[1], high[1] + 1):
+                for c in range(low[2], high[2] + 1):
+                    length = _square(f[0] + a, f[1] + b, f[2] + c, cell)
+                    if length > cutoff * cutoff or length <= _OVERLAP:
+                        continue
+                    if found < len(pairs):
+                        pairs[found, 0], pairs[found, 1] = j, i
+                        images[found, 0], images[found, 1], images[found, 2] = a, b, c
+                        square[found] = length
+                    found += 1
+    return found
 
 
 @numba.njit(nogil=True, cache=True)

@@ -64,28 +64,50 @@ def nearest_distances(fractions: np.ndarray, cell: np.ndarray) -> np.ndarray:
 
 @numba.njit(nogil=True, cache=True)
 def _probabilities(likelihood: np.ndarray) -> np.ndarray:
-    """Sum over all assignments of n rows to n columns, a row at a time."""
+    """Sum over all assignments of n rows to n columns; column k of a set is bit k of a number."""
     n = len(likelihood)
-    n_sets = 1 << n
-    row = np.zeros(n_sets, np.int64)  # rows assigned once the columns of a set are taken
-    for taken in range(1, n_sets):
-        row[taken] = row[taken >> 1] + (taken & 1)
-    before = np.zeros(n_sets)  # sum over the ways to assign these rows to these columns
-    after = np.zeros(n_sets)  # sum over the ways to assign the other rows to the others
-    before[0] = 1.0
-    after[n_sets - 1] = 1.0
-    for taken in range(n_sets - 1):
-        for k in range(n):
-            if not (taken >> k) & 1:
-                before[taken | (1 << k)] += before[taken] * likelihood[row[taken], k]
-    for taken in range(n_sets - 2, -1, -1):
-        for k in range(n):
-            if not (taken >> k) & 1:
-                after[taken] += likelihood[row[taken], k] * after[taken | (1 << k)]
+    before, after = _ways_before(likelihood), _ways_after(likelihood)
     probability = np.zeros((n, n))
-    for taken in range(n_sets - 1):
+    for taken in range(len(before) - 1):
+        row = _size(taken)
         for k in range(n):
             if not (taken >> k) & 1:
-                way = before[taken] * likelihood[row[taken], k] * after[taken | (1 << k)]
-                probability[row[taken], k] += way
+                way = before[taken] * likelihood[row, k] * after[taken | (1 << k)]
+                probability[row, k] += way
     return probability / after[0]
+
+
+@numba.njit(nogil=True, cache=True)
+def _ways_before(likelihood: np.ndarray) -> np.ndarray:
+    """Return for each set of columns the sum over ways to assign as many first rows to it."""
+    ways = np.zeros(1 << len(likelihood))
+    ways[0] = 1.0
+    for taken in range(len(ways) - 1):
+        row = _size(taken)
+        for k in range(len(likelihood)):
+            if not (taken >> k) & 1:
+                ways[taken | (1 << k)] += ways[taken] * likelihood[row, k]
+    return ways
+
+
+@numba.njit(nogil=True, cache=True)
+def _ways_after(likelihood: np.ndarray) -> np.ndarray:
+    """Return for each set of columns the sum over ways to assign the other rows to the others."""
+    ways = np.zeros(1 << len(likelihood))
+    ways[-1] = 1.0
+    for taken in range(len(ways) - 2, -1, -1):
+        row = _size(taken)
+        for k in range(len(likelihood)):
+            if not (taken >> k) & 1:
+                ways[taken] += likelihood[row, k] * ways[taken | (1 << k)]
+    return ways
+
+
+@numba.njit(nogil=True, cache=True)
+def _size(taken: int) -> int:
+    """Return how many columns a set has."""
+    size = 0
+    while taken:
+        size += taken & 1
+        taken >>= 1
+    return size
