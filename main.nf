@@ -75,7 +75,7 @@ workflow {
             ch_batches,
             weights,
             model_files,
-            settings.subMap(['steps', 'predictor', 'corrector_steps', 'corrector_rule', 'snr', 'resampling', 'jump_length', 'repaint_noise', 'device', 'max_atoms_per_batch']),
+            settings.subMap(['steps', 'predictor', 'renoise', 'corrector_steps', 'corrector_rule', 'snr', 'resampling', 'jump_length', 'repaint_noise', 'device', 'max_atoms_per_batch']),
             code.digest('inpaint.py'),
         )
 

@@ -18,6 +18,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--model", type=Path, nargs="*", default=[], help="weights to use instead")
     top.add_argument("--steps", type=int, required=True, help="noise levels")
     top.add_argument("--predictor", required=True, help="ancestral, x0_renoise or x0_jump")
+    top.add_argument("--renoise", type=float, required=True, help="of x0_renoise: share of noise")
     top.add_argument("--corrector_steps", type=int, required=True, help="Langevin steps a level")
     top.add_argument("--corrector_rule", required=True, help="score or level: what sizes a step")
     top.add_argument("--snr", type=float, required=True, help="of a Langevin step")

@@ -13,7 +13,7 @@ import os
 import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ from xtalfill.evaluate.metrics import (
     bootstrap_interval,
 )
 from xtalfill.inpaint.methods import METHODS, Method
-from xtalfill.inpaint.models import load_models
+from xtalfill.inpaint.models import ScoreModels, load_models
 from xtalfill.inpaint.sampler import candidate_generator
 from xtalfill.inpaint.settings import SamplerSettings
 from xtalfill.training.data import HYDROGEN, Task, remove_sublattice
@@ -48,6 +48,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=10)
     parser.add_argument("--steps", type=int, nargs="+", default=[100])
     parser.add_argument("--predictor", nargs="+", default=["x0_renoise"])
+    parser.add_argument("--renoise", type=float, nargs="+", default=[0.7])
     parser.add_argument(
         "--corrector",
         nargs="+",
@@ -62,8 +63,8 @@ def main() -> None:
     args = parser.parse_args()
     frames = ase.io.read(args.bench, ":")
     results = []
-    print("| steps | predictor | corrector | snr | repaint_noise |", end="")
-    print(" single | any of k | s a candidate |\n" + "| --- " * 8 + "|")
+    print("| steps | predictor | renoise | corrector | snr | repaint_noise |", end="")
+    print(" single | any of k | s a candidate |\n" + "| --- " * 9 + "|")
     for settings in combinations(args):
         results.append(measured(frames, settings, args))
         print(row(results[-1]), flush=True)
@@ -73,8 +74,8 @@ def main() -> None:
 def combinations(args: argparse.Namespace) -> list[SamplerSettings]:
     """Return all ways to sample that were asked for and are possible."""
     found = []
-    for steps, predictor, corrector, snr, noise in itertools.product(
-        args.steps, args.predictor, args.corrector, args.snr, args.repaint_noise
+    for steps, predictor, renoise, corrector, snr, noise in itertools.product(
+        args.steps, args.predictor, args.renoise, args.corrector, args.snr, args.repaint_noise
     ):
         if predictor == "x0_jump" and corrector == "none":
             continue
@@ -82,6 +83,7 @@ def combinations(args: argparse.Namespace) -> list[SamplerSettings]:
             SamplerSettings(
                 steps=steps,
                 predictor=predictor,
+                renoise=renoise,
                 corrector_steps=int(corrector != "none"),
                 corrector_rule="score" if corrector == "none" else corrector,
                 snr=snr,
@@ -102,7 +104,7 @@ def measured(
     chance = np.array([any_of_k(row, ks) for row in np.array(found)])
     return {
         "method": args.method,
-        "weights": load_models([args.method], given=args.model, bundled=[]).checksums,
+        "weights": weights_of(args.method, tuple(args.model)).checksums,
         "samples": args.samples,
         **asdict(settings),
         "seed": args.seed,
@@ -125,10 +127,16 @@ def row(result: dict[str, Any]) -> str:
         for k, values in result["all"]["rate"].items()
     }
     others = ", ".join(f"{k}: {text}" for k, text in rate.items() if k != "1")
-    sampling = [result[name] for name in ("steps", "predictor")]
+    sampling = [result[name] for name in ("steps", "predictor", "renoise")]
     sampling += [corrector, result["snr"], result["repaint_noise"]]
     cells = [*sampling, rate["1"], others, result["seconds_per_candidate"]]
     return f"| {' | '.join(map(str, cells))} |"
+
+
+@cache
+def weights_of(method: str, files: tuple[Path, ...]) -> ScoreModels:
+    """Load the weights, once a process."""
+    return load_models([method], given=files, bundled=[])
 
 
 def task_of(atoms: Atoms) -> Task:
@@ -143,8 +151,7 @@ def matches(
     """Tell which of a crystal's candidates match it, and the seconds of drawing them."""
     torch.set_num_threads(1)
     task = task_of(atoms)
-    models = load_models([args.method], given=args.model, bundled=[])
-    method = Method(args.method, models, settings)
+    method = Method(args.method, weights_of(args.method, tuple(args.model)), settings)
     generators = [
         candidate_generator(seed=args.seed, structure_id=atoms.info["material_id"], sample=sample)
         for sample in range(args.samples)

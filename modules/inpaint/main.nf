@@ -8,7 +8,7 @@ process INPAINT {
     tuple val(meta), path(batch, stageAs: 'input/*')
     path bundled, stageAs: 'bundled/*' // weights that come with xtalfill, named after their kind
     path model, stageAs: 'model?/*' // weights of the user, or nothing
-    val sampling // map: steps, predictor, corrector_steps, corrector_rule, snr, resampling, jump_length, repaint_noise, device, max_atoms_per_batch
+    val sampling // map: steps, predictor, renoise, corrector_steps, corrector_rule, snr, resampling, jump_length, repaint_noise, device, max_atoms_per_batch
     val code // digest of the code; part of the hash
 
     output:
@@ -24,6 +24,7 @@ process INPAINT {
         ${given} \\
         --steps ${sampling.steps} \\
         --predictor ${sampling.predictor} \\
+        --renoise ${sampling.renoise} \\
         --corrector_steps ${sampling.corrector_steps} \\
         --corrector_rule ${sampling.corrector_rule} \\
         --snr ${sampling.snr} \\

@@ -274,6 +274,8 @@ def test_rules_of_the_corrector_agree_where_score_and_noise_match() -> None:
         ({"snr": 0.0}, "snr is 0.0"),
         ({"snr": np.nan}, "snr is nan"),
         ({"known_time": 0.0}, "known_time is 0.0"),
+        ({"renoise": 0.0}, "renoise is 0.0; it must be above 0, at most 1"),
+        ({"renoise": 1.1}, "renoise is 1.1"),
         ({"corrector_rule": "none"}, "corrector_rule none is unknown; choose from score, level"),
         ({"predictor": "euler"}, "predictor euler is unknown; choose from ancestral, x0_jump"),
         ({"repaint_noise": "none"}, "repaint_noise none is unknown"),

@@ -187,6 +187,7 @@ class PointModel(HostNet):
         super().__init__(CONFIG)
         self.host, self.target = host, target
         self.inverse = np.linalg.inv(host.cell)
+        self.ways: list[float] = []  # of the first site, Angstrom
 
     def denoise(self, _encoding: object, graph: object) -> torch.Tensor:
         """Return the shortest way to the known site from the host atom's point of view."""
@@ -194,7 +195,9 @@ class PointModel(HostNet):
         first = np.searchsorted(graph.host_edges[0].numpy(), np.arange(len(graph.draw)))
         position = self.host.positions[0] - graph.host_vectors[first].double().numpy()
         way = (self.target - position) @ self.inverse
-        return torch.from_numpy((way - np.round(way)) @ self.host.cell)
+        nearest = (way - np.round(way)) @ self.host.cell
+        self.ways.append(float(np.linalg.norm(nearest[0])))
+        return torch.from_numpy(nearest)
 
 
 @pytest.mark.parametrize(
@@ -209,6 +212,22 @@ def test_sampler_with_a_perfect_score_finds_the_site(predictor: str, corrector_s
     generators = [candidate_generator(seed=1, structure_id="x", sample=k) for k in range(5)]
     for sites in sample_sites(model, [host] * 5, generators, settings=settings):
         np.testing.assert_allclose(sites, target, atol=1e-5)
+
+
+def test_renoise_is_the_share_of_the_noise_that_the_model_sees() -> None:
+    host = Host(np.array([3]), np.array([[0.2, 0.3, 0.1]]), np.eye(3) * 3.0, 1, 1)
+    ways = []
+    for renoise in (1.0, 0.5):
+        model = PointModel(host, np.array([[1.7, 1.6, 1.5]])).eval()
+        settings = SamplerSettings(
+            steps=30, predictor="x0_renoise", renoise=renoise, corrector_steps=0
+        )
+        generator = candidate_generator(seed=1, structure_id="x", sample=0)
+        sample_sites(model, [host], [generator], settings=settings)
+        ways.append(np.array(model.ways))
+    small = ways[0] < 0.5  # no image is nearer
+    assert small.sum() > 5
+    np.testing.assert_allclose(ways[1][small], 0.5 * ways[0][small], rtol=1e-3)
 
 
 def test_random_sites_keep_their_distance(rocksalt: Atoms, crystals: dict[str, Atoms]) -> None:

@@ -230,3 +230,14 @@ def test_training_lowers_the_loss_and_writes_weights_of_its_kind(
         with torch.inference_mode():
             losses.append(sum(made.loss(network, part).item() for part in parts))
     assert losses[0] < 0.97 * losses[1]
+
+
+def test_weights_of_td_can_begin_a_training_of_pos(data: Path, tmp_path: Path) -> None:
+    frozen = replace(RUN, steps=1, warmup=1, validate_every=5, learning_rate=0.0)
+    td, pos = tmp_path / "td", tmp_path / "pos"
+    train(objective(data, "td"), frozen, td, source={})
+    train(objective(data, "pos"), frozen, pos, source={}, start=td / "last.pt")
+    begun = load_weights(pos / "last.pt")
+    assert kind_of(begun) == "pos"
+    for name, value in load_weights(td / "last.pt").state_dict().items():
+        torch.testing.assert_close(begun.state_dict()[name], value)

@@ -87,6 +87,15 @@ def test_a_sound_step_gives_the_next_level_its_noise(predictor: Predictor, sound
     assert float(variance) == pytest.approx(sound * 0.04)
 
 
+def test_renoise_is_a_share_of_the_next_levels_noise() -> None:
+    std, std_next = torch.tensor([0.3]).double(), torch.tensor([0.2]).double()
+    for predictor, share in (("x0_renoise", 0.7), ("ancestral", 1.0)):
+        gain, spread = predictor_coefficients(predictor, std, std_next, renoise=0.7)
+        exact_gain, exact_spread = predictor_coefficients(predictor, std, std_next)
+        assert torch.equal(gain, exact_gain)
+        assert float(spread) == pytest.approx(share * float(exact_spread))
+
+
 def test_process_is_that_of_mattergen(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(2)
     fractions, noise, start = (torch.from_numpy(rng.random((10, 3))) for _ in range(3))

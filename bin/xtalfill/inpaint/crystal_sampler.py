@@ -159,7 +159,9 @@ class _Sampling:
             fractions = torch.where(self.known[:, None], noised, fractions)
         for _ in range(settings.corrector_steps):
             fractions = self._correct(fractions, level)
-        gain, spread = predictor_coefficients(settings.predictor, std, self._std(following))
+        gain, spread = predictor_coefficients(
+            settings.predictor, std, self._std(following), renoise=settings.renoise
+        )
         mean = fractions + gain[:, None] * self._score(fractions, level)
         return self._hold(add_noise(mean, spread, self._noise()))
 

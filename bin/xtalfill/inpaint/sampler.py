@@ -154,7 +154,7 @@ def _predictor(settings: SamplerSettings, sigma: float, sigma_next: float) -> tu
     if settings.predictor == "ancestral":
         share = 1.0 - (sigma_next / sigma) ** 2
         return share, sigma_next * np.sqrt(share)
-    return 1.0, sigma_next if settings.predictor == "x0_renoise" else 0.0
+    return 1.0, settings.renoise * sigma_next if settings.predictor == "x0_renoise" else 0.0
 
 
 def wrap(positions: np.ndarray, cell: np.ndarray) -> np.ndarray:

@@ -24,6 +24,7 @@ class SamplerSettings:
     Attributes:
         steps: Noise levels.
         predictor: See `xtalfill.inpaint.wrapped_sde.predictor_coefficients`.
+        renoise: Of the predictor `x0_renoise`: share of the next level's noise that it adds.
         corrector_steps: Langevin steps per level.
         corrector_rule: What the size of these steps follows: the norm of the "score", as in the
             paper, or the noise of the "level" (`xtalfill.inpaint.corrector`).
@@ -39,6 +40,7 @@ class SamplerSettings:
 
     steps: int = 300
     predictor: Predictor = "ancestral"
+    renoise: float = 1.0
     corrector_steps: int = 1
     corrector_rule: StepRule = "score"
     snr: float = 0.2
@@ -64,7 +66,8 @@ class SamplerSettings:
                 )
         if not 0.0 < self.snr < math.inf:
             raise ConfigError(f"snr is {self.snr}; it must be positive")
-        if not 0.0 < self.known_time <= 1.0:
-            raise ConfigError(f"known_time is {self.known_time}; it must be above 0, at most 1")
+        for name in ("renoise", "known_time"):
+            if not 0.0 < getattr(self, name) <= 1.0:
+                raise ConfigError(f"{name} is {getattr(self, name)}; it must be above 0, at most 1")
         if self.predictor == "x0_jump" and self.corrector_steps == 0:
             raise ConfigError("predictor x0_jump makes no noise; it needs corrector_steps above 0")

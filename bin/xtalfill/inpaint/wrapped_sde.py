@@ -93,7 +93,7 @@ def draw_prior(n_atoms: Tensor, noise: Tensor) -> Tensor:
 
 
 def predictor_coefficients(
-    predictor: Predictor, std: Tensor, std_next: Tensor
+    predictor: Predictor, std: Tensor, std_next: Tensor, *, renoise: float = 1.0
 ) -> tuple[Tensor, Tensor]:
     """Return a and b of one step down: x -> wrap(x + a score + b z), z standard normal.
 
@@ -101,7 +101,7 @@ def predictor_coefficients(
 
     - `ancestral`: a draw of what lies between x and x0 (Eq. 4):
       a = std^2 - std_next^2, b = std_next sqrt(std^2 - std_next^2) / std;
-    - `x0_renoise`: x0, noised anew to the next level: a = std^2, b = std_next;
+    - `x0_renoise`: x0, noised anew to the next level: a = std^2, b = renoise std_next;
     - `x0_jump`: x0 itself at every level: a = std^2, b = 0.
 
     The first two are members of one family whose draws have the right noise at every level if x0
@@ -112,10 +112,15 @@ def predictor_coefficients(
     the smaller the score is. It serves to repeat what was published; to use the same x0 soundly,
     take `x0_renoise`.
 
+    With `renoise` below 1 the next level gets less noise than the model is told of, by a factor
+    that is the same at all levels: draws crowd where the density is highest, as at a lower
+    temperature. That is no draw of the distribution either, but a candidate is the better for it.
+
     Args:
         predictor: Which of the three.
         std: (n,) noise of the sites now.
         std_next: (n,) noise after the step, smaller; zero at the end, where b is zero in all.
+        renoise: Share of the next level's noise that `x0_renoise` adds.
 
     Returns:
         a and b, each (n,).
@@ -123,6 +128,6 @@ def predictor_coefficients(
     if predictor == "x0_jump":
         return std * std, torch.zeros_like(std)
     if predictor == "x0_renoise":
-        return std * std, std_next
+        return std * std, renoise * std_next
     gain = std * std - std_next * std_next
     return gain, std_next * torch.sqrt(gain) / std

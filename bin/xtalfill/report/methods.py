@@ -39,7 +39,8 @@ _METHOD_TEXT = {
     "random": ("placed at random", ()),
 }
 _SAMPLER_TEXT = (
-    " ({steps} noise levels, {predictor} predictor, {corrector_steps} Langevin steps per level)"
+    " ({steps} noise levels, {predictor} predictor{share}, "
+    "{corrector_steps} Langevin steps per level)"
 )
 # Start of a potential's name -> what to cite for it beside NequIP.
 _POTENTIAL_CITATIONS = {"7net": ("park2024",)}
@@ -98,7 +99,9 @@ def methods_paragraph(provenance: dict[str, Any], evaluation: dict[str, Any]) ->
 def _proposal(name: str, content: dict[str, Any], attrs: dict[str, Any]) -> Sentence:
     text, keys = _METHOD_TEXT.get(name, ("proposed", ()))
     if keys:
-        text = (text + _SAMPLER_TEXT).format_map(attrs)
+        renoised = attrs["predictor"] == "x0_renoise"
+        share = f" with {attrs['renoise']:g} of each level's noise" if renoised else ""
+        text = (text + _SAMPLER_TEXT).format_map({**attrs, "share": share})
     samples = content["n_samples"]
     return Sentence(f"Method {name}: {samples} candidates per structure were {text}", keys)
 

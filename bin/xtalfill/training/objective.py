@@ -61,9 +61,10 @@ def expect(network: ScoreNetwork, kind: type[Network]) -> Network:
 def can_start(weights: dict[str, Any], network: dict[str, Any]) -> bool:
     """Tell by their configurations whether a network can begin with weights of another.
 
-    Dropout has no weights, and answers that the weights lack can be added.
+    Dropout has no weights, nor has the way times are given (`td` and `pos`), and answers that
+    the weights lack can be added.
     """
-    free = {"dropout": 0.0}
+    free: dict[str, Any] = {name: None for name in ("dropout", "per_site_times") if name in network}
     if weights.get("answers") == 0:
         free |= {"answers": 0, "answer_cutoff": 0.0}
     return {**weights, **free} == {**network, **free}
