@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from xtalfill.errors import ConfigError
 from xtalfill.training.objective import Objective, Part
 
 _AHEAD = 2  # steps drawn by the thread, and parts drawn by each process, before they are needed
@@ -76,10 +77,16 @@ class PartStream:
         """Return the parts of the next step.
 
         Raises:
-            RuntimeError: One could not be drawn, or a process that draws has died.
+            ConfigError: A process that draws has died and its part with it.
+            RuntimeError: One could not be drawn, or a process was found dead.
         """
         try:
             return [next(self._parts) for _ in range(self._n_parts)]
+        except (OSError, EOFError) as error:
+            raise ConfigError(
+                f"a process that draws has died ({error}), perhaps for want of memory: "
+                "go on from the checkpoint with fewer --draw_processes"
+            ) from error
         except Exception as error:
             raise RuntimeError(f"drawing a part of a step failed: {error}") from error
 
