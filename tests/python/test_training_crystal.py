@@ -122,7 +122,7 @@ def test_the_target_of_a_part_is_that_of_its_sites(data: Path) -> None:
     numbers, positions, cell = CrystalSet([data]).crystal(1)
     task = remove_sublattice(numbers, positions, cell, numbers == 1)
     times = np.array([0.001, 0.001, 0.001, 0.6, 0.6])
-    part = noised_part([task, task], [times, times], np.random.default_rng(0))
+    part = noised_part([task, task], [times, times], np.random.default_rng(0), small("td").config)
     true = joined([task]).fractions.double().numpy()
     noised = part.crystals.fractions.double().numpy()
     std = noise_std(torch.from_numpy(times), torch.full((5,), 5)).numpy()
