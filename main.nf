@@ -47,7 +47,7 @@ workflow {
             settings.train_start ? file(settings.train_start, glob: false) : [],
             file("${projectDir}/assets/gemnet-dT.json"),
             ScoreModels.trainingFolder(settings),
-            settings.subMap(['train_method', 'train_steps', 'train_width', 'train_learning_rate', 'train_crystals', 'train_mixed_precision', 'device', 'seed']),
+            settings.subMap(['train_method', 'train_steps', 'train_width', 'train_learning_rate', 'train_crystals', 'train_atoms', 'train_draw_processes', 'train_mixed_precision', 'device', 'seed']),
             code.digest('train.py'),
         )
     }

@@ -5,4 +5,5 @@ import sys
 
 from xtalfill.cli import main
 
-main(["train", *sys.argv[1:]])
+if __name__ == "__main__":  # processes that draw parts import this file again
+    main(["train", *sys.argv[1:]])

@@ -58,7 +58,16 @@ def _add_train(commands: Commands) -> None:
     train.add_argument("--threads", type=int, default=2, help="parts of a step, one thread each")
     train.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     train.add_argument("--mixed_precision", action="store_true", help="bfloat16 where it is safe")
-    train.add_argument("--crystals", type=int, default=8, help="crystals in a part of a step")
+    size = train.add_mutually_exclusive_group()
+    size.add_argument("--crystals", type=int, default=8, help="crystals in a part of a step")
+    size.add_argument(
+        "--atoms", type=int, help="fill a part with crystals until they have so many atoms instead"
+        " (host: sites of hosts and noised sites), which bounds the memory of a step"
+    )  # fmt: skip
+    train.add_argument(
+        "--draw_processes", type=int, default=0, help="that draw parts; 0 for a thread. The "
+        "result does not depend on it"
+    )  # fmt: skip
     train.add_argument("--validate_every", type=int, default=1000, help="steps")
     train.add_argument("--width", type=int, default=96, help="channels of the network")
     host = train.add_argument_group("method host")
@@ -116,6 +125,7 @@ def _train(args: argparse.Namespace) -> None:
         seed=args.seed,
         device=args.device,
         mixed_precision=args.mixed_precision,
+        draw_processes=args.draw_processes,
     )
     source = {path.name: file_sha256(path) for path in args.data}
     if args.start is not None:
@@ -129,6 +139,7 @@ def _host_objective(args: argparse.Namespace) -> HostObjective:
     from xtalfill.model.hostnet import HostNetConfig
     from xtalfill.training.data import CrystalSet
     from xtalfill.training.host import HostObjective, HostTasks
+    from xtalfill.training.objective import PartSize
 
     model = HostNetConfig(
         width=args.width,
@@ -137,15 +148,15 @@ def _host_objective(args: argparse.Namespace) -> HostObjective:
         dropout=args.dropout,
         answers=args.answers,
     )
-    return HostObjective(
-        CrystalSet(args.data), HostTasks(hosts=args.crystals), model, seed=args.seed
-    )
+    size = PartSize(crystals=args.crystals, atoms=args.atoms)
+    return HostObjective(CrystalSet(args.data), HostTasks(size=size), model, seed=args.seed)
 
 
 def _crystal_objective(args: argparse.Namespace) -> CrystalObjective:
     from xtalfill.model.gemnet import GemNetConfig
     from xtalfill.training.crystal import CrystalObjective, CrystalTasks
     from xtalfill.training.data import CrystalSet
+    from xtalfill.training.objective import PartSize
 
     model = GemNetConfig(
         hidden_dim=args.width,
@@ -160,7 +171,7 @@ def _crystal_objective(args: argparse.Namespace) -> CrystalObjective:
     )
     return CrystalObjective(
         CrystalSet(args.data),
-        CrystalTasks(crystals=args.crystals),
+        CrystalTasks(size=PartSize(crystals=args.crystals, atoms=args.atoms)),
         model,
         method=args.method,
         scale_file=args.scale_file,

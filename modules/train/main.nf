@@ -10,8 +10,8 @@ process TRAIN {
     path start, stageAs: 'start/*' // [] for random weights
     path scale_file
     path folder
-    val settings // [train_method:, train_steps:, train_width:, train_learning_rate:, train_crystals:,
-                 // train_mixed_precision:, device:, seed:]
+    val settings // [train_method:, train_steps:, train_width:, train_learning_rate:, train_crystals:, train_atoms:,
+                 // train_draw_processes:, train_mixed_precision:, device:, seed:]
     val code // digest of the code; part of the hash
 
     output:
@@ -21,6 +21,7 @@ process TRAIN {
 
     script:
     def begin = start ? "--start ${start}" : ''
+    def size = settings.train_atoms ? "--atoms ${settings.train_atoms}" : "--crystals ${settings.train_crystals}"
     def precision = settings.train_mixed_precision ? '--mixed_precision' : ''
     """
     train.py \\
@@ -32,7 +33,8 @@ process TRAIN {
         --steps ${settings.train_steps} \\
         --width ${settings.train_width} \\
         --learning_rate ${settings.train_learning_rate} \\
-        --crystals ${settings.train_crystals} \\
+        ${size} \\
+        --draw_processes ${settings.train_draw_processes} \\
         --threads ${settings.device == 'cuda' ? 1 : task.cpus} \\
         --device ${settings.device} \\
         ${precision} \\

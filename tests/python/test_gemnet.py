@@ -21,12 +21,13 @@ from gemnet_examples import (
     upstream_score,
 )
 from xtalfill.errors import ConfigError
+from xtalfill.model.crystal_graph import symmetric_cell
 from xtalfill.model.crystals import Crystals, CrystalScore
 from xtalfill.model.gemnet import (
     GemNetConfig,
     GemNetScore,
     config_from_shapes,
-    symmetric_cell,
+    gemnet_graph,
 )
 from xtalfill.model.weights import load_weights, save_weights
 
@@ -115,7 +116,8 @@ def test_parameters_are_those_of_mattergens_denoiser(three_fields: bool) -> None
 def test_equal_times_give_the_bits_of_one_time_for_each_crystal() -> None:
     model = small_score(per_site_times=True).float()
     crystals = random_crystals(5, 3)
-    times, graph = torch.tensor([0.2, 0.9]), model.graph(crystals)
+    times = torch.tensor([0.2, 0.9])
+    graph = gemnet_graph(crystals, times[crystals.structure], model.config)
     stock = model.gemnet(
         z=model.noise_level_encoding(times),
         frac_coords=crystals.fractions.float(),

@@ -29,8 +29,9 @@ from xtalfill.training.crystal import (
 )
 from xtalfill.training.data import CrystalSet, remove_sublattice
 from xtalfill.training.loop import train
+from xtalfill.training.objective import PartSize
 
-TASKS = CrystalTasks(crystals=3, max_sites=4, validation_count=2)
+TASKS = CrystalTasks(PartSize(crystals=3), max_sites=4, validation_count=2)
 
 
 @pytest.fixture
@@ -121,7 +122,7 @@ def test_the_target_of_a_part_is_that_of_its_sites(data: Path) -> None:
     numbers, positions, cell = CrystalSet([data]).crystal(1)
     task = remove_sublattice(numbers, positions, cell, numbers == 1)
     times = np.array([0.001, 0.001, 0.001, 0.6, 0.6])
-    part = noised_part([task, task], [times, times], np.random.default_rng(0))
+    part = noised_part([task, task], [times, times], np.random.default_rng(0), small("td").config)
     true = joined([task]).fractions.double().numpy()
     noised = part.crystals.fractions.double().numpy()
     std = noise_std(torch.from_numpy(times), torch.full((5,), 5)).numpy()
@@ -140,7 +141,7 @@ def test_sites_are_noised_to_their_times(data: Path) -> None:
     rng = np.random.default_rng(0)
     moves = []
     for _ in range(400):
-        part = noised_part([task], [times], rng)
+        part = noised_part([task], [times], rng, small("td").config)
         move = part.crystals.fractions - joined([task]).fractions
         moves.append((move - move.round()).numpy())
     spread = np.array(moves).std((0, 2))
@@ -179,9 +180,9 @@ def test_loss_is_zero_for_the_right_answer_and_sums_over_sites(data: Path) -> No
     made = objective(data, "pos")
     part = made.draw(np.random.default_rng(0))
     network = made.new_network()
-    network.scaled_score = lambda _crystals, _times: part.target
+    network.scaled_score = lambda _crystals, _times, _graph: part.target
     assert made.loss(network, part).item() == 0.0
-    network.scaled_score = lambda _crystals, _times: part.target + 2.0
+    network.scaled_score = lambda _crystals, _times, _graph: part.target + 2.0
     assert made.loss(network, part).item() == pytest.approx(4.0 * len(part.times) / 3)
 
 
@@ -191,7 +192,7 @@ def test_nothing_is_learned_of_known_sites(data: Path) -> None:
     network = made.new_network()
     known = part.times == np.float32(TRAINED_KNOWN_TIME)
     wrong = part.target + 5.0 * known[:, None]
-    network.scaled_score = lambda _crystals, _times: wrong
+    network.scaled_score = lambda _crystals, _times, _graph: wrong
     assert made.loss(network, part).item() == 0.0
 
 

@@ -8,50 +8,64 @@ then on as what they have become.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from xtalfill.model.messages import sum_messages
-from xtalfill.model.painn import Interaction, UpdateBlock
+from xtalfill.model.painn import Interaction, UpdateBlock, length_and_direction
+from xtalfill.model.tensors import TensorGroup
+
+
+@dataclass(frozen=True)
+class AnswerGraph(TensorGroup):
+    """Who answers: a copy of a host site for each draw that has a moving site in its reach.
+
+    Attributes:
+        host: (n_copies,) index of the host site.
+        draw: (n_copies,) index of the draw.
+        edges: (2, n_edges) the host -> site edges: receivers among the moving sites, senders
+            among the copies.
+        short: (n_short,) index of those edges that are within the cutoff of an answer.
+    """
+
+    host: Tensor
+    draw: Tensor
+    edges: Tensor
+    short: Tensor
+
+
+def answer_graph(
+    host_edges: Tensor, vectors: Tensor, draw: Tensor, *, n_host: int, cutoff: float
+) -> AnswerGraph:
+    """Find the host sites that moving sites see.
+
+    On the CPU: how many there are is nothing that a GPU should be asked in the middle of a step.
+
+    Args:
+        host_edges: (2, n_edges) receivers among the moving sites, senders among the host's.
+        vectors: (n_edges, 3) Angstrom, along these edges.
+        draw: (n_sites,) index of a moving site's draw.
+        n_host: Number of host sites.
+        cutoff: Angstrom, longest edge of an answer.
+    """
+    receivers, senders = host_edges
+    pairs, copy = torch.unique(draw[receivers] * n_host + senders, return_inverse=True)
+    return AnswerGraph(
+        host=pairs % n_host,
+        draw=pairs // n_host,
+        edges=torch.stack([receivers, copy]),
+        short=torch.nonzero(length_and_direction(vectors)[0] < cutoff)[:, 0],
+    )
 
 
 @dataclass(frozen=True)
 class NearHosts:
-    """Copies of host sites, one for each draw that has a moving site within an edge's length.
-
-    Attributes:
-        scalars: (n_copies, F).
-        vectors: (n_copies, 3, F).
-        draw: (n_copies,) index of the draw.
-        edges: (2, n_edges) the host -> site edges: receivers among the moving sites, senders
-            among the copies.
-    """
+    """Features of the copies: scalars (n_copies, F) and vectors (n_copies, 3, F)."""
 
     scalars: Tensor
     vectors: Tensor
-    draw: Tensor
-    edges: Tensor
-
-    @classmethod
-    def copied(
-        cls, scalars: Tensor, vectors: Tensor, host_edges: Tensor, draw: Tensor
-    ) -> NearHosts:
-        """Copy the host sites that moving sites see.
-
-        Args:
-            scalars: (n_host, F).
-            vectors: (n_host, 3, F).
-            host_edges: (2, n_edges) receivers among the moving sites, senders among the host's.
-            draw: (n_sites,) index of a moving site's draw.
-        """
-        receivers, senders = host_edges
-        n_host = len(scalars)
-        pairs, copy = torch.unique(draw[receivers] * n_host + senders, return_inverse=True)
-        origin = pairs % n_host
-        edges = torch.stack([receivers, copy])
-        return cls(scalars[origin], vectors[origin], pairs // n_host, edges)
 
 
 class HostAnswers(nn.Module):
@@ -60,7 +74,6 @@ class HostAnswers(nn.Module):
     def __init__(self, width: int, cutoff: float, n_radial: int, dropout: float) -> None:
         """Make an answer of `width` channels within `cutoff` Angstrom."""
         super().__init__()
-        self.cutoff = cutoff
         self.from_site = Interaction(width, cutoff, n_radial)
         self.condition = nn.Linear(width, width)
         self.update = UpdateBlock(width, dropout)
@@ -73,6 +86,7 @@ class HostAnswers(nn.Module):
         hosts: NearHosts,
         sites: tuple[Tensor, Tensor],
         condition: Tensor,
+        graph: AnswerGraph,
         distance: Tensor,
         unit: Tensor,
     ) -> NearHosts:
@@ -82,15 +96,16 @@ class HostAnswers(nn.Module):
             hosts: The copies.
             sites: Scalars (n_sites, F) and vectors (n_sites, 3, F) of the moving sites.
             condition: (D, F) of each draw.
-            distance: (n_edges,) Angstrom, along the edges of `hosts`.
+            graph: Whose copies they are.
+            distance: (n_edges,) Angstrom, along the edges of `graph`.
             unit: (n_edges, 3) from the moving site to the host site.
         """
-        short = distance < self.cutoff
+        short = graph.short
         filters = self.from_site.filter(self.from_site.filter.expand(distance[short]))
         s, v = sum_messages(
             self.from_site.sender(sites[0]), sites[1], filters, -unit[short],
-            hosts.edges.flip(0)[:, short], len(hosts.scalars),
+            graph.edges.flip(0)[:, short], len(hosts.scalars),
         )  # fmt: skip
-        shift = self.condition(condition)[hosts.draw]
+        shift = self.condition(condition)[graph.draw]
         scalars, vectors = self.update(hosts.scalars + shift + 0.15 * s, hosts.vectors + 0.15 * v)
-        return replace(hosts, scalars=scalars, vectors=vectors)
+        return NearHosts(scalars, vectors)

@@ -1,4 +1,4 @@
-"""The edges that GemNet reads: neighbours over all periodic images, the nearest of each site.
+"""What GemNet reads of crystals: their cells and their edges, the nearest neighbours of each site.
 
 mattergen finds them with tensors of all pairs times all images, which on a CPU takes as long as
 the network, and lets rounding decide between neighbours at equal distance where the list is cut.
@@ -15,27 +15,31 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from xtalfill.model.tensors import TensorGroup
+
 _OVERLAP = 1e-4  # square Angstrom; mattergen takes nearer sites for the same one
 _TIE = 1e-6  # square Angstrom; distances that differ by less are equal
 
 
 @dataclass(frozen=True)
-class CrystalGraph:
-    """Directed edges of B crystals, as GemNetT takes them.
+class CrystalGraph(TensorGroup):
+    """Cells and directed edges of B crystals, as GemNetT takes them.
 
     Attributes:
         edges: (2, n_edges) int64 senders and receivers, ordered by receiver, sender and image.
         images: (n_edges, 3) the sender's cell, in lattice vectors from the receiver's.
         counts: (B,) int64 edges of each crystal.
+        n_sites: (B,) int64 sites of each crystal.
+        cell: (B, 3, 3) float64, Angstrom; see `symmetric_cell`.
+        inverse: (B, 3, 3) float64, inverses of these cells.
     """
 
     edges: Tensor
     images: Tensor
     counts: Tensor
-
-    def to(self, device: torch.device) -> CrystalGraph:
-        """Return the graph on a device."""
-        return CrystalGraph(**{name: value.to(device) for name, value in vars(self).items()})
+    n_sites: Tensor
+    cell: Tensor
+    inverse: Tensor
 
 
 def crystal_graph(
@@ -47,31 +51,52 @@ def crystal_graph(
     max_neighbors: int,
     max_images: int,
 ) -> CrystalGraph:
-    """Find the edges of crystals, on the CPU.
+    """Find the edges of crystals and turn their cells.
 
     Args:
-        fractions: (n, 3) in [0, 1).
+        fractions: (n, 3) in [0, 1); this and all that follows on the CPU.
         cell: (B, 3, 3) Angstrom, rows are lattice vectors.
         structure: (n,) index of the site's crystal, ascending.
         cutoff: Angstrom, longest edge.
         max_neighbors: Edges that end on one site, the shortest ones.
         max_images: Images of the cell searched along each lattice vector and direction.
     """
-    cells = cell.double().cpu().numpy()
-    bounds = np.cumsum(torch.bincount(structure.cpu(), minlength=len(cells)).numpy())[:-1]
-    parts = np.split(fractions.double().cpu().numpy(), bounds)
+    n_sites = torch.bincount(structure, minlength=len(cell))
+    bounds = np.cumsum(n_sites.numpy())[:-1]
+    parts = np.split(fractions.double().numpy(), bounds)
     found = [
         _edges_of(sites, own, cutoff, max_neighbors, max_images)
-        for sites, own in zip(parts, cells, strict=True)
+        for sites, own in zip(parts, cell.double().numpy(), strict=True)
     ]
     counts = np.array([len(edges) for edges, _ in found])
     first = np.repeat(np.concatenate([[0], bounds]), counts)
     edges = np.concatenate([edges for edges, _ in found]) + first[:, None]
+    turned = symmetric_cell(cell)
     return CrystalGraph(
         edges=torch.from_numpy(np.ascontiguousarray(edges.T)),
         images=torch.from_numpy(np.concatenate([images for _, images in found])),
         counts=torch.from_numpy(counts),
+        n_sites=n_sites,
+        cell=turned,
+        inverse=torch.linalg.inv(turned),
     )
+
+
+def symmetric_cell(cell: Tensor) -> Tensor:
+    """Turn cells so that their matrices are symmetric and positive definite.
+
+    This is the left factor of the polar decomposition and depends only on lengths and angles
+    of the lattice vectors. A left-handed cell becomes its mirror image, which GemNet, seeing
+    distances and angles, does not notice.
+
+    Args:
+        cell: (B, 3, 3) Angstrom; rows are lattice vectors.
+
+    Returns:
+        (B, 3, 3) float64, Angstrom.
+    """
+    left, lengths, _ = torch.linalg.svd(cell.double())
+    return (left * lengths[:, None, :]) @ left.mT
 
 
 def _edges_of(

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from xtalfill.model.graphs import Host
+from xtalfill.model.tensors import TensorGroup
 
 
 @dataclass(frozen=True)
-class Crystals:
+class Crystals(TensorGroup):
     """B crystals, joined.
 
     Attributes:
@@ -28,10 +29,6 @@ class Crystals:
     cell: Tensor
     numbers: Tensor
     structure: Tensor
-
-    def to(self, device: torch.device) -> Crystals:
-        """Return the crystals on a device."""
-        return Crystals(**{name: value.to(device) for name, value in vars(self).items()})
 
 
 def join_crystals(hosts: Sequence[Host], sites: Sequence[np.ndarray]) -> Crystals:

@@ -162,21 +162,36 @@ class _AllInDouble(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-def symmetric_cell(cell: Tensor) -> Tensor:
-    """Turn cells so that their matrices are symmetric and positive definite.
-
-    This is the left factor of the polar decomposition and depends only on lengths and angles
-    of the lattice vectors. A left-handed cell becomes its mirror image, which GemNet, seeing
-    distances and angles, does not notice.
+def gemnet_graph(
+    crystals: Crystals, times: Tensor, config: GemNetConfig, *, dtype: torch.dtype = torch.float32
+) -> CrystalGraph:
+    """Check crystals and times for a network and find what it reads of them, on the CPU.
 
     Args:
-        cell: (B, 3, 3) Angstrom; rows are lattice vectors.
+        crystals: The noised crystals; atomic numbers up to `MAX_ATOMIC_NUMBER`.
+        times: (n,) diffusion time of each site.
+        config: Of the network.
+        dtype: Precision of the network: coordinates are rounded to it.
 
-    Returns:
-        (B, 3, 3) float64, Angstrom.
+    Raises:
+        ValueError: An element is beyond the network, or times differ within a crystal and
+            the network takes one for each.
     """
-    left, lengths, _ = torch.linalg.svd(cell.double())
-    return (left * lengths[:, None, :]) @ left.mT
+    crystals, times = crystals.to(torch.device("cpu")), times.cpu()
+    if int(crystals.numbers.max()) > MAX_ATOMIC_NUMBER:
+        raise ValueError(f"this network knows elements up to {MAX_ATOMIC_NUMBER}")
+    graph = crystal_graph(
+        _wrapped(crystals.fractions, dtype),
+        crystals.cell,
+        crystals.structure,
+        cutoff=config.cutoff,
+        max_neighbors=config.max_neighbors,
+        max_images=config.max_cell_images_per_dim,
+    )
+    first = (graph.n_sites.cumsum(0) - graph.n_sites)[crystals.structure]
+    if not config.per_site_times and not torch.equal(times, times[first]):
+        raise ValueError("this network takes one time for all sites of a crystal")
+    return graph
 
 
 class GemNetScore(nn.Module):
@@ -211,68 +226,54 @@ class GemNetScore(nn.Module):
         """Where the weights lie."""
         return self.fc_atom.weight.device
 
-    def graph(self, crystals: Crystals) -> CrystalGraph:
-        """Return the edges that the network would read, on the CPU."""
-        return crystal_graph(
-            self._wrapped(crystals),
-            crystals.cell,
-            crystals.structure,
-            cutoff=self.config.cutoff,
-            max_neighbors=self.config.max_neighbors,
-            max_images=self.config.max_cell_images_per_dim,
-        )
-
     def scaled_score(
         self, crystals: Crystals, times: Tensor, graph: CrystalGraph | None = None
     ) -> Tensor:
         """Return the score of each site times the standard deviation of its noise.
 
+        With `graph` given nothing here waits for a GPU. mattergen's code still does: where it
+        pairs edges and lists triplets, once for each crystal and some ten times more; and for
+        the largest number of triplets and for the numbers of sites and crystals, where it sums.
+
         Args:
             crystals: The noised crystals, on the device of the network; atomic numbers up to
                 `MAX_ATOMIC_NUMBER`. Computed in the precision of the network.
             times: (n,) diffusion time in (0, 1] of each site.
-            graph: The crystals' edges, if they are known already, on the same device.
+            graph: What `gemnet_graph` found for them, on the same device.
 
         Returns:
             (n, 3) in fractional coordinates, dimensionless, in the type of the coordinates; zero
             where no two sites of any crystal are within the cutoff.
 
         Raises:
-            ValueError: An element is beyond the network, or times differ within a crystal and
-                the network takes one for each.
+            ValueError: Without `graph`: as `gemnet_graph`.
         """
-        if int(crystals.numbers.max()) > MAX_ATOMIC_NUMBER:
-            raise ValueError(f"this network knows elements up to {MAX_ATOMIC_NUMBER}")
         structure, dtype = crystals.structure, self.fc_atom.weight.dtype
-        counts = torch.bincount(structure, minlength=len(crystals.cell))
-        if not self.per_site_times:
-            first = counts.cumsum(0) - counts
-            if not torch.equal(times, times[first][structure]):
-                raise ValueError("this network takes one time for all sites of a crystal")
-        graph = graph or self.graph(crystals).to(structure.device)
+        if graph is None:
+            graph = gemnet_graph(crystals, times, self.config, dtype=dtype).to(structure.device)
         if not graph.edges.shape[1]:  # GemNet takes no empty graph
             return torch.zeros_like(crystals.fractions)
-        cell = symmetric_cell(crystals.cell)
         with _precision(dtype):
             output = self.gemnet(
                 z=_SiteLatents(self.noise_level_encoding(times.to(dtype))),
-                frac_coords=self._wrapped(crystals),
+                frac_coords=_wrapped(crystals.fractions, dtype),
                 atom_types=crystals.numbers,
-                num_atoms=counts,
+                num_atoms=graph.n_sites,
                 batch=structure,
-                lattice=cell.to(dtype),
+                lattice=graph.cell.to(dtype),
                 edge_index=graph.edges,
                 to_jimages=graph.images.to(dtype),
                 num_bonds=graph.counts,
             )
-        inverse = torch.linalg.inv(cell).to(dtype)[structure]
+        inverse = graph.inverse.to(dtype)[structure]
         # turned as displacements are, not as gradients: so the network was trained
         scaled = (inverse.mT @ output.forces[:, :, None])[:, :, 0]
         return scaled.to(crystals.fractions.dtype)
 
-    def _wrapped(self, crystals: Crystals) -> Tensor:
-        """Return the coordinates in [0, 1), where images of the cell are counted from."""
-        return crystals.fractions.to(self.fc_atom.weight.dtype).remainder(1.0)
+
+def _wrapped(fractions: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return coordinates (n, 3) in [0, 1), where images of the cell are counted from."""
+    return fractions.to(dtype).remainder(1.0)
 
 
 def _make_gemnet(config: GemNetConfig, scale_file: Path | None) -> nn.Module:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from xtalfill.model.answers import answer_graph
 from xtalfill.model.edges import Edges, periodic_edges
 from xtalfill.model.hostnet import HostGraph, HostNetConfig, SiteGraph, global_features
 
@@ -94,15 +95,20 @@ def site_graph(hosts: list[Host], draws: list[Draw], config: HostNetConfig) -> S
     structure = np.array([draw.structure for draw in draws])
     host_edges, host_vectors = _join(from_host, site_starts, host_starts[structure])
     site_edges, site_vectors = _join(from_site, site_starts, site_starts)
+    draw_of = torch.from_numpy(np.repeat(np.arange(len(draws)), sizes))
     return SiteGraph(
         structure=torch.from_numpy(structure),
-        draw=torch.from_numpy(np.repeat(np.arange(len(draws)), sizes)),
+        draw=draw_of,
         sigma=torch.tensor([draw.sigma for draw in draws], dtype=torch.float32),
         host_edges=host_edges,
         host_vectors=host_vectors,
         site_edges=site_edges,
         site_vectors=site_vectors,
-    )
+        near=answer_graph(
+            host_edges, host_vectors, draw_of,
+            n_host=sum(len(host.numbers) for host in hosts), cutoff=config.answer_cutoff,
+        ),
+    )  # fmt: skip
 
 
 def _starts(sizes: list[int]) -> np.ndarray:

@@ -14,9 +14,10 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from xtalfill.model.answers import HostAnswers, NearHosts
+from xtalfill.model.answers import AnswerGraph, HostAnswers, NearHosts
 from xtalfill.model.messages import sum_messages
 from xtalfill.model.painn import Interaction, UpdateBlock, length_and_direction
+from xtalfill.model.tensors import TensorGroup
 
 MAX_ATOMIC_NUMBER = 103
 N_GLOBAL = 4
@@ -57,8 +58,8 @@ class HostNetConfig:
         return asdict(self)
 
 
-@dataclass
-class HostGraph:
+@dataclass(frozen=True)
+class HostGraph(TensorGroup):
     """Hosts of B structures, joined.
 
     Attributes:
@@ -77,13 +78,9 @@ class HostGraph:
     element: Tensor
     features: Tensor
 
-    def to(self, device: torch.device) -> HostGraph:
-        """Return the graph on a device."""
-        return HostGraph(**{name: value.to(device) for name, value in vars(self).items()})
 
-
-@dataclass
-class SiteGraph:
+@dataclass(frozen=True)
+class SiteGraph(TensorGroup):
     """Noised sites of D draws, joined; a draw is one noised copy of one structure's sites.
 
     Attributes:
@@ -94,6 +91,7 @@ class SiteGraph:
         host_vectors: (n, 3) Angstrom.
         site_edges: (2, m) receivers and senders among the sites.
         site_vectors: (m, 3) Angstrom.
+        near: The host sites that answer.
     """
 
     structure: Tensor
@@ -103,10 +101,7 @@ class SiteGraph:
     host_vectors: Tensor
     site_edges: Tensor
     site_vectors: Tensor
-
-    def to(self, device: torch.device) -> SiteGraph:
-        """Return the graph on a device."""
-        return SiteGraph(**{name: value.to(device) for name, value in vars(self).items()})
+    near: AnswerGraph
 
 
 @dataclass
@@ -203,8 +198,10 @@ class HostNet(nn.Module):
         n_structures = len(graph.element)
         pooled = scalars.new_zeros(n_structures, self.config.width)
         pooled = pooled.index_add(0, graph.structure, scalars)
-        count = torch.bincount(graph.structure, minlength=n_structures)[:, None]
-        context = self.context_net(torch.cat([pooled / count, task], dim=-1))
+        # a GPU would have to be waited for by torch.bincount
+        count = torch.zeros_like(graph.element)
+        count = count.index_add(0, graph.structure, torch.ones_like(graph.structure))
+        context = self.context_net(torch.cat([pooled / count[:, None], task], dim=-1))
         messages = [layer.sender(scalars) for layer in _interactions(self.from_host)]
         return HostEncoding(messages, scalars, vectors, context)
 
@@ -230,15 +227,18 @@ class HostNet(nn.Module):
         for layer, update in enumerate(self.site_updates):
             from_host, from_site = from_hosts[layer], from_sites[layer]
             if layer in self._answered_layers:
-                hosts = hosts or NearHosts.copied(
-                    encoding.scalars, encoding.vectors, graph.host_edges, graph.draw
+                hosts = hosts or NearHosts(
+                    encoding.scalars[graph.near.host], encoding.vectors[graph.near.host]
                 )
                 answer = self.answers[self._answered_layers.index(layer)]
-                hosts = answer(hosts, (scalars, vectors), condition, host_distance, host_unit)
+                hosts = answer(
+                    hosts, (scalars, vectors), condition, graph.near, host_distance, host_unit
+                )
             if hosts is None:
                 phi, v_host, edges = encoding.messages[layer], encoding.vectors, graph.host_edges
             else:
-                phi, v_host, edges = from_host.sender(hosts.scalars), hosts.vectors, hosts.edges
+                phi, v_host = from_host.sender(hosts.scalars), hosts.vectors
+                edges = graph.near.edges
             filters = from_host.filter(host_expanded)
             s, v = sum_messages(phi, v_host, filters, host_unit, edges, len(scalars))
             if len(site_distance):

@@ -10,7 +10,7 @@ the known sites too, which no sampler asks for and which is mostly noise; it dra
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -20,12 +20,14 @@ from torch import Tensor
 
 from xtalfill.inpaint.settings import TRAINED_KNOWN_TIME
 from xtalfill.inpaint.wrapped_sde import SIGMA_MAX, noise_std, wrap
+from xtalfill.model.crystal_graph import CrystalGraph
 from xtalfill.model.crystals import Crystals, join_crystals
-from xtalfill.model.gemnet import GemNetConfig, GemNetScore
+from xtalfill.model.gemnet import GemNetConfig, GemNetScore, gemnet_graph
+from xtalfill.model.tensors import TensorGroup
 from xtalfill.model.weights import ScoreNetwork
 from xtalfill.training.assignment import assignment_probabilities, nearest_distances
 from xtalfill.training.data import CrystalSet, Task, TaskSampler
-from xtalfill.training.objective import Validation, expect
+from xtalfill.training.objective import PartSize, Validation, expect
 from xtalfill.training.validate import match_rate, validation_tasks
 
 TIMES = (0.1, 0.3, 0.5, 0.7, 0.9)
@@ -41,7 +43,7 @@ class CrystalTasks:
     """What a part of a step is made of.
 
     Attributes:
-        crystals: Crystals in a part.
+        size: How much a part holds, in crystals or in their atoms.
         hydrogen_fraction: Share of crystals with hydrogen.
         max_sites: Largest sublattice of another species that is shown as missing.
         substituted_fraction: Share of crystals with one element of the host replaced.
@@ -51,7 +53,7 @@ class CrystalTasks:
         validation_count: Held-out crystals in a validation.
     """
 
-    crystals: int = 8
+    size: PartSize = field(default_factory=PartSize)
     hydrogen_fraction: float = 0.6
     max_sites: int = 16
     substituted_fraction: float = 0.4
@@ -61,22 +63,25 @@ class CrystalTasks:
 
 
 @dataclass(frozen=True)
-class CrystalPart:
+class CrystalPart(TensorGroup):
     """Input and target of one part of a step.
 
     Attributes:
         crystals: The noised crystals.
         times: (n,) of each site.
         target: (n, 3) scaled scores.
+        graph: What the network reads of the crystals.
     """
 
     crystals: Crystals
     times: Tensor
     target: Tensor
+    graph: CrystalGraph
 
-    def to(self, device: torch.device) -> CrystalPart:
-        """Return the part on a device."""
-        return CrystalPart(self.crystals.to(device), self.times.to(device), self.target.to(device))
+    @property
+    def n_crystals(self) -> int:
+        """Number of crystals."""
+        return len(self.crystals.cell)
 
     @property
     def moving(self) -> Tensor:
@@ -123,9 +128,13 @@ class CrystalObjective:
 
     def draw(self, rng: np.random.Generator) -> CrystalPart:
         """Draw crystals, times, noise and targets of one part."""
-        tasks = [self._sampler.draw(rng) for _ in range(self._tasks.crystals)]
+        tasks: list[Task] = []
+        atoms = 0
+        while not self._tasks.size.is_full(crystals=len(tasks), atoms=atoms):
+            tasks.append(self._sampler.draw(rng))
+            atoms += len(tasks[-1].host.numbers) + tasks[-1].host.n_sites
         times = [self._times(task, rng) for task in tasks]
-        return noised_part(tasks, times, rng)
+        return noised_part(tasks, times, rng, self._model)
 
     def _times(self, task: Task, rng: np.random.Generator) -> np.ndarray:
         """Return the time (n,) of each site, host first."""
@@ -141,9 +150,11 @@ class CrystalObjective:
 
     def loss(self, network: ScoreNetwork, part: CrystalPart) -> Tensor:
         """Return the squared error, summed over a crystal's moving sites (mean over x, y, z)."""
-        predicted = expect(network, GemNetScore).scaled_score(part.crystals, part.times)
-        errors = ((predicted - part.target) ** 2).mean(1)[part.moving]
-        return errors.sum() / len(part.crystals.cell)
+        model = expect(network, GemNetScore)
+        predicted = model.scaled_score(part.crystals, part.times, part.graph)
+        errors = ((predicted - part.target) ** 2).mean(1)
+        # picking the moving sites would wait for a GPU to tell how many there are
+        return torch.where(part.moving, errors, 0.0).sum() / part.n_crystals
 
     def validate(self, network: ScoreNetwork) -> Validation:
         """Measure the loss at fixed times and the match rate of single candidates."""
@@ -163,9 +174,9 @@ class CrystalObjective:
             times = np.full(n_host + task.host.n_sites, time)
             if self._method == "td":
                 times[:n_host] = TRAINED_KNOWN_TIME
-            part = noised_part([task], [times], rng).to(network.device)
+            part = noised_part([task], [times], rng, self._model).to(network.device)
             with torch.inference_mode():
-                predicted = network.scaled_score(part.crystals, part.times)
+                predicted = network.scaled_score(part.crystals, part.times, part.graph)
             errors.append(float(((predicted - part.target)[n_host:] ** 2).mean()))
         return float(np.mean(errors))
 
@@ -187,7 +198,7 @@ def joined(tasks: list[Task]) -> Crystals:
 
 
 def noised_part(
-    tasks: list[Task], times: list[np.ndarray], rng: np.random.Generator
+    tasks: list[Task], times: list[np.ndarray], rng: np.random.Generator, model: GemNetConfig
 ) -> CrystalPart:
     """Noise each site to its time.
 
@@ -195,6 +206,7 @@ def noised_part(
         tasks: The true crystals.
         times: For each crystal the time (n,) of its sites, host first.
         rng: Source of the noise.
+        model: The network that will read the part.
     """
     clean = joined(tasks)
     flat = torch.from_numpy(np.concatenate(times))
@@ -212,12 +224,14 @@ def noised_part(
                 float(std[sites[0]]),
                 task.host.cell,
             )
+    noised = replace(
+        clean, fractions=wrap(clean.fractions + torch.from_numpy(displacement)).float()
+    )
     return CrystalPart(
-        crystals=replace(
-            clean, fractions=wrap(clean.fractions + torch.from_numpy(displacement)).float()
-        ),
+        crystals=noised,
         times=flat.float(),
         target=torch.from_numpy(target.astype(np.float32)),
+        graph=gemnet_graph(noised, flat.float(), model),
     )
 
 

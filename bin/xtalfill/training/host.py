@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 
 from xtalfill.model.graphs import Draw, Host, host_graph, site_graph
 from xtalfill.model.hostnet import HostGraph, HostNet, HostNetConfig, SiteGraph
+from xtalfill.model.tensors import TensorGroup
 from xtalfill.model.weights import ScoreNetwork
 from xtalfill.training.data import CrystalSet, TaskSampler
-from xtalfill.training.objective import Validation, expect
+from xtalfill.training.objective import PartSize, Validation, expect
 from xtalfill.training.target import expected_displacement
 from xtalfill.training.validate import validate, validation_tasks
 
@@ -21,7 +22,7 @@ class HostTasks:
     """What a part of a step is made of.
 
     Attributes:
-        hosts: Hosts in a part.
+        size: How much a part holds, in hosts, or in sites of hosts plus noised sites.
         sites: Noised sites of each host, shared out over draws.
         hydrogen_fraction: Share of tasks whose missing species is hydrogen.
         max_sites: Largest sublattice of another species.
@@ -29,7 +30,7 @@ class HostTasks:
         validation_count: Held-out crystals in a validation.
     """
 
-    hosts: int = 8
+    size: PartSize = field(default_factory=PartSize)
     sites: int = 48
     hydrogen_fraction: float = 0.6
     max_sites: int = 16
@@ -38,16 +39,17 @@ class HostTasks:
 
 
 @dataclass(frozen=True)
-class HostPart:
+class HostPart(TensorGroup):
     """Input and target (n_sites, 3) of one part of a step."""
 
     hosts: HostGraph
     sites: SiteGraph
     target: torch.Tensor
 
-    def to(self, device: torch.device) -> HostPart:
-        """Return the part on a device."""
-        return HostPart(self.hosts.to(device), self.sites.to(device), self.target.to(device))
+    @property
+    def n_crystals(self) -> int:
+        """Number of hosts."""
+        return len(self.hosts.element)
 
 
 class HostObjective:
@@ -82,14 +84,17 @@ class HostObjective:
         hosts: list[Host] = []
         draws: list[Draw] = []
         targets: list[np.ndarray] = []
-        for number in range(self._tasks.hosts):
+        atoms = 0
+        while not self._tasks.size.is_full(crystals=len(hosts), atoms=atoms):
             task = self._sampler.draw(rng)
-            hosts.append(task.host)
-            for _ in range(int(np.clip(self._tasks.sites // task.host.n_sites, 2, 12))):
+            n_draws = int(np.clip(self._tasks.sites // task.host.n_sites, 2, 12))
+            for _ in range(n_draws):
                 sigma = draw_sigma(rng)
                 noised = task.sites + sigma * rng.normal(size=task.sites.shape)
-                draws.append(Draw(number, noised, sigma))
+                draws.append(Draw(len(hosts), noised, sigma))
                 targets.append(expected_displacement(noised, task.sites, task.host.cell, sigma))
+            hosts.append(task.host)
+            atoms += len(task.host.numbers) + n_draws * task.host.n_sites
         target = torch.from_numpy(np.concatenate(targets).astype(np.float32))
         return HostPart(
             host_graph(hosts, self._model), site_graph(hosts, draws, self._model), target

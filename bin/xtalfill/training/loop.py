@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
-import itertools
 import logging
 import os
-import queue
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -21,7 +19,8 @@ from torch import Tensor
 from xtalfill.device import torch_device
 from xtalfill.errors import ConfigError
 from xtalfill.model.weights import load_weights, save_weights
-from xtalfill.training.objective import Objective, can_start
+from xtalfill.training.objective import Objective, Part, can_start
+from xtalfill.training.stream import PartStream
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +43,7 @@ class TrainingConfig:
         seed: Of everything random.
         device: "cpu" or "cuda".
         mixed_precision: Compute the loss in bfloat16 where that is safe; weights stay single.
+        draw_processes: Processes that draw parts; 0 for a thread. It changes no result.
     """
 
     steps: int
@@ -57,41 +57,19 @@ class TrainingConfig:
     seed: int = 42
     device: str = "cpu"
     mixed_precision: bool = False
+    draw_processes: int = 0
 
+    def __post_init__(self) -> None:
+        """Check the number of processes.
 
-class PartStream:
-    """Draws the parts of the next steps in a thread while the network works on the last ones.
-
-    A part is decided by the seed, the number of its step and its own number, so a run that was
-    interrupted sees the same data as one that was not.
-    """
-
-    def __init__(self, objective: Objective[Any], config: TrainingConfig, *, step: int) -> None:
-        """Start the stream at `step`."""
-        self._queue: queue.Queue[Any] = queue.Queue(maxsize=2)
-
-        def parts(number: int) -> list[Any]:
-            return [
-                objective.draw(np.random.default_rng([config.seed, number, part]))
-                for part in range(config.parts)
-            ]
-
-        def produce() -> None:
-            try:
-                for number in itertools.count(step):
-                    self._queue.put(parts(number))
-            except BaseException as error:  # handed to the consumer, which raises it
-                self._queue.put(error)
-                raise
-
-        threading.Thread(target=produce, daemon=True).start()
-
-    def next(self) -> list[Any]:
-        """Return the parts of the next step."""
-        item = self._queue.get()
-        if isinstance(item, BaseException):
-            raise RuntimeError("making a training step failed") from item
-        return list(item)
+        Raises:
+            ConfigError: It is negative.
+        """
+        if self.draw_processes < 0:
+            raise ConfigError(
+                f"--draw_processes {self.draw_processes}: give a number of processes, "
+                "or 0 for a thread"
+            )
 
 
 class Trainer:
@@ -120,7 +98,9 @@ class Trainer:
         path = self.folder / "checkpoint.pt"
         if not path.is_file():
             return False
-        saved = torch.load(path, weights_only=True, map_location=self.device)
+        # on the CPU: AdamW would ask a GPU for its step counts at every step, parameter by
+        # parameter, and leaves them where it is given them; all else it moves
+        saved = torch.load(path, weights_only=True, map_location="cpu")
         if saved["model"] != self.network.config.to_dict():
             raise ConfigError(f"{path}: of another network; use its options or another folder")
         self.network.load_state_dict(saved["network"])
@@ -158,7 +138,7 @@ class Trainer:
         torch.save(content, temporary)
         os.replace(temporary, self.folder / "checkpoint.pt")
 
-    def gradients(self, part: Any) -> tuple[Tensor, list[Tensor]]:
+    def gradients(self, part: Part) -> tuple[Tensor, list[Tensor]]:
         """Return the loss of a part and its gradients; safe to call from several threads."""
         with torch.autocast(
             self.device.type, dtype=torch.bfloat16, enabled=self.config.mixed_precision
@@ -169,7 +149,7 @@ class Trainer:
         )
         return loss.detach(), list(gradients)
 
-    def learn(self, parts: list[Any], pool: ThreadPoolExecutor) -> Tensor:
+    def learn(self, parts: list[Part], pool: ThreadPoolExecutor) -> Tensor:
         """Take one optimiser step on the mean of several parts, one thread each.
 
         Args:
@@ -230,22 +210,41 @@ def train(
         _forget_rows_after(trainer.step, folder / "log.csv")
     elif start is not None:
         trainer.start_from(start)
-    stream = PartStream(objective, config, step=trainer.step)
+    stream = PartStream(
+        objective,
+        seed=config.seed,
+        steps=range(trainer.step, config.steps),
+        parts=config.parts,
+        processes=config.draw_processes,
+        pin=config.device == "cuda",
+    )
+    with contextlib.closing(stream):
+        _learn_all(trainer, stream, source)
+
+
+def _learn_all(trainer: Trainer, stream: PartStream, source: dict[str, Any]) -> None:
+    """Take the steps that are left; log, validate and save between them."""
+    config = trainer.config
     pool = ThreadPoolExecutor(config.parts)
     losses: list[float] = []
     pending: list[Tensor] = []
-    started = time.perf_counter()
+    n_crystals, since, started = 0, trainer.seconds, time.perf_counter()
     while trainer.step < config.steps:
-        pending.append(trainer.learn(stream.next(), pool))
+        parts = stream.next()
+        pending.append(trainer.learn(parts, pool))
+        n_crystals += sum(part.n_crystals for part in parts)
         validating = trainer.step % config.validate_every == 0 or trainer.step == config.steps
         saving = validating or trainer.step % config.save_every == 0
         if saving or trainer.step % _LOG_EVERY == 0:
-            losses += _finite(pending, trainer)
+            losses += _finite(pending, trainer)  # waits for the steps to be done
             pending = []
+        now = trainer.seconds + time.perf_counter() - started
         if trainer.step % _LOG_EVERY == 0:
-            log.info("step %d loss %.4f", trainer.step, np.mean(losses[-_LOG_EVERY:]))
+            loss, speed = np.mean(losses[-_LOG_EVERY:]), n_crystals / (now - since)
+            log.info("step %d loss %.4f, %.0f crystals/s", trainer.step, loss, speed)
+            n_crystals, since = 0, now
         if saving:
-            trainer.seconds += time.perf_counter() - started
+            trainer.seconds = now
             if validating:
                 _report(trainer, float(np.mean(losses)), source)
                 losses = []

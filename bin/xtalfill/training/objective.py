@@ -3,17 +3,63 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 import numpy as np
+import torch
 from torch import Tensor
 
+from xtalfill.errors import ConfigError
 from xtalfill.model.gemnet import GemNetScore
 from xtalfill.model.hostnet import HostNet
 from xtalfill.model.weights import ScoreNetwork
 
-Part = TypeVar("Part")
 Network = TypeVar("Network", HostNet, GemNetScore)
+
+
+class Part(Protocol):
+    """What one device learns from at once; a step has one or more of them."""
+
+    @property
+    def n_crystals(self) -> int:
+        """Number of crystals in it."""
+
+    def to(self, device: torch.device) -> Self:
+        """Return the part on a device."""
+
+    def pin_memory(self) -> Self:
+        """Return the part in memory that a GPU can copy from by itself."""
+
+
+PartType = TypeVar("PartType", bound=Part)
+
+
+@dataclass(frozen=True)
+class PartSize:
+    """How much a part of a step holds.
+
+    Attributes:
+        crystals: So many crystals, unless `atoms` is given.
+        atoms: Crystals until there are so many atoms, the last one whole: a step's time and
+            memory follow the atoms, whose edges are about as many for each of them.
+    """
+
+    crystals: int = 8
+    atoms: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check the numbers.
+
+        Raises:
+            ConfigError: One is not positive.
+        """
+        for name, value in (("crystals", self.crystals), ("atoms", self.atoms)):
+            if value is not None and value < 1:
+                raise ConfigError(f"--{name} {value}: a part of a step needs at least 1")
+
+    def is_full(self, *, crystals: int, atoms: int) -> bool:
+        """Tell whether a part of so many crystals and atoms needs no further one."""
+        return crystals >= self.crystals if self.atoms is None else atoms >= self.atoms
 
 
 @dataclass(frozen=True)
@@ -31,17 +77,20 @@ class Validation:
     match: float
 
 
-class Objective(Protocol[Part]):
-    """One way of training; the loop knows nothing else of it."""
+class Objective(Protocol[PartType]):
+    """One way of training; the loop knows nothing else of it.
+
+    It is pickled for the processes that draw.
+    """
 
     def new_network(self) -> ScoreNetwork:
         """Return the network with random weights from torch's generator."""
 
-    def draw(self, rng: np.random.Generator) -> Part:
+    def draw(self, rng: np.random.Generator) -> PartType:
         """Draw one part of an optimiser step; `rng` alone decides it."""
 
-    def loss(self, network: ScoreNetwork, part: Part) -> Tensor:
-        """Return the loss (a scalar) of one part."""
+    def loss(self, network: ScoreNetwork, part: PartType) -> Tensor:
+        """Return the loss (a scalar) of one part, which waits for no device where it can."""
 
     def validate(self, network: ScoreNetwork) -> Validation:
         """Measure the network on held-out chemical systems; the same network, the same result."""
