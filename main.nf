@@ -4,7 +4,8 @@
  *
  *   CHECK     reads the hosts, refuses with a reason what cannot be used, writes batches
  *   INPAINT   proposes candidates: places the missing sites in the exact host
- *   RELAX     keeps the best proposals, relaxes the filled sites in the fixed host, then all positions, with a potential
+ *   RELAX     keeps the best proposals, relaxes the filled sites in the fixed host, then all positions, with a potential;
+ *             maybe goes on with a better one that ranks
  *   SELECT    ranks the candidates of each structure by energy, tells distinct minima apart
  *   EVALUATE  compares with the true structures, where they are given
  *   COLLECT   writes tables and structure files
@@ -55,7 +56,6 @@ workflow {
         def input = file(settings.input, glob: false)
         def references = settings.references ? file(settings.references, glob: false) : []
         def model_files = ScoreModels.paths(settings.model).collect { name -> file(name, glob: false) }
-        def mlip_file = settings.mlip.contains('.nequip.') ? file(settings.mlip, glob: false) : []
 
         CHECK(
             input,
@@ -81,8 +81,9 @@ workflow {
 
         RELAX(
             INPAINT.out.batch,
-            mlip_file,
-            settings.subMap(['samples', 'mlip', 'sites_fmax', 'sites_max_steps', 'fmax', 'max_steps', 'max_atoms_per_batch', 'device']),
+            Potentials.file(settings.mlip),
+            Potentials.file(settings.mlip_rank),
+            settings.subMap(['samples', 'mlip', 'mlip_rank', 'sites_fmax', 'sites_max_steps', 'fmax', 'max_steps', 'max_atoms_per_batch', 'device']),
             code.digest('relax.py'),
         )
 

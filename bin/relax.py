@@ -1,5 +1,8 @@
 #!/usr/bin/env python3
-"""RELAX: keep the best proposals, relax their sites in the fixed host, then all positions."""
+"""RELAX: keep the best proposals, relax their sites in the fixed host, then all positions.
+
+With --mlip_rank a second potential relaxes on from there and has the last word.
+"""
 
 import argparse
 import time
@@ -17,9 +20,10 @@ def main() -> None:
         "--keep", type=int, required=True, help="proposals of a structure and method to relax"
     )
     parser.add_argument("--mlip", required=True, help="potential: a name or a nequip model file")
+    parser.add_argument("--mlip_rank", help="potential that relaxes on and ranks")
     parser.add_argument("--sites_fmax", type=float, required=True, help="relax_sites, eV/Å")
     parser.add_argument("--sites_max_steps", type=int, required=True)
-    parser.add_argument("--fmax", type=float, required=True, help="relax_positions, eV/Å")
+    parser.add_argument("--fmax", type=float, required=True, help="later relaxations, eV/Å")
     parser.add_argument("--max_steps", type=int, required=True)
     parser.add_argument("--max_atoms_per_batch", type=int, required=True)
     parser.add_argument("--device", choices=("cpu", "cuda"), required=True)
@@ -44,8 +48,9 @@ def main() -> None:
         settings = replace(settings, threads=1)
     batch = read_batch(args.batch)
     potential = load_potential(args.mlip, device=args.device)
+    ranking = load_potential(args.mlip_rank, device=args.device) if args.mlip_rank else None
     batch = screen_batch(batch, potential, make_driver(potential, settings), keep=args.keep)
-    relax_batch(batch, potential, settings, device=args.device)
+    relax_batch(batch, potential, settings, ranking=ranking, device=args.device)
     write_batch(batch, args.output)
     write_record(
         args.record,
@@ -54,12 +59,13 @@ def main() -> None:
         seconds=time.monotonic() - begin,
         parameters={
             "mlip": args.mlip,
+            "mlip_rank": args.mlip_rank,
             "device": args.device,
             "keep": args.keep,
             **asdict(settings),
         },
         counts=count_statuses(batch.status),
-        weights=potential.weights,
+        weights={**potential.weights, **(ranking.weights if ranking else {})},
     )
 
 

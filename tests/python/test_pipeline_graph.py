@@ -137,7 +137,8 @@ def test_schema_judges_as_the_pipeline_does(schema: dict[str, Any], config: dict
     validator = jsonschema.Draft202012Validator(schema)
     assert validator.is_valid(good)
     bad = [{"samples": 0}, {"samples": "3"}, {"sample": 3}, {"method": "host,host"}, {"fmax": 0}]
-    for change in [*bad, {"mlip": "x.pt"}, {"element": "hydrogen"}, {"input": None}]:
+    bad += [{"mlip": "x.pt"}, {"mlip_rank": "x"}, {"element": "hydrogen"}, {"input": None}]
+    for change in bad:
         assert not validator.is_valid(good | change), change
 
 
