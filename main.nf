@@ -83,7 +83,7 @@ workflow {
             INPAINT.out.batch,
             Potentials.file(settings.mlip),
             Potentials.file(settings.mlip_rank),
-            settings.subMap(['samples', 'mlip', 'mlip_rank', 'sites_fmax', 'sites_max_steps', 'fmax', 'max_steps', 'max_atoms_per_batch', 'device']),
+            settings.subMap(['samples', 'mlip', 'mlip_rank', 'sites_fmax', 'sites_max_steps', 'fmax', 'max_steps', 'merge', 'drop_above', 'max_atoms_per_batch', 'device']),
             code.digest('relax.py'),
         )
 

@@ -8,6 +8,7 @@ from xtalfill.errors import InputError
 SITES = "relax_sites"
 POSITIONS = "relax_positions"
 RANK = "relax_rank"  # only with --mlip_rank
+ENERGY_WINDOW = 0.002  # eV per atom; relaxed to 0.05 eV/Angstrom, equal minima agree better
 RELAXATIONS = (SITES, POSITIONS, RANK)  # in the order they run
 
 

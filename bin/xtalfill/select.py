@@ -16,10 +16,9 @@ from ase import Atoms
 
 from xtalfill.batch import Batch, Stage
 from xtalfill.matching import TOLERANCES, matcher, to_pymatgen
-from xtalfill.relaxations import final_stage
+from xtalfill.relaxations import ENERGY_WINDOW, final_stage
 
 STAGE = "select"
-ENERGY_WINDOW = 0.002  # eV per atom; relaxed to 0.05 eV/Angstrom, equal minima agree better
 
 Same = Callable[[int, int], bool]
 

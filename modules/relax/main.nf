@@ -9,7 +9,7 @@ process RELAX {
     tuple val(meta), path(batch, stageAs: 'input/*')
     path mlip_file, stageAs: 'mlip/*'           // [] where settings.mlip is a name
     path mlip_rank_file, stageAs: 'mlip_rank/*' // [] where settings.mlip_rank is a name or null
-    val settings   // [samples:, mlip:, mlip_rank:, sites_fmax:, sites_max_steps:, fmax:, max_steps:, max_atoms_per_batch:, device:]
+    val settings   // [samples:, mlip:, mlip_rank:, sites_fmax:, sites_max_steps:, fmax:, max_steps:, merge:, drop_above:, max_atoms_per_batch:, device:]
     val code       // digest of the code; part of the hash
 
     output:
@@ -18,13 +18,18 @@ process RELAX {
 
     script:
     def ranking = mlip_rank_file ?: settings.mlip_rank
+    def options = [
+        ranking ? "--mlip_rank ${ranking}" : '',
+        settings.merge ? '--merge' : '',
+        settings.drop_above ? "--drop_above ${settings.drop_above}" : '',
+    ].findAll().join(' ')
     """
     export OMP_NUM_THREADS=${task.cpus} MKL_NUM_THREADS=${task.cpus}
     relax.py \\
         --batch ${batch} \\
         --keep ${settings.samples} \\
         --mlip ${mlip_file ?: settings.mlip} \\
-        ${ranking ? "--mlip_rank ${ranking}" : ''} \\
+        ${options} \\
         --sites_fmax ${settings.sites_fmax} \\
         --sites_max_steps ${settings.sites_max_steps} \\
         --fmax ${settings.fmax} \\

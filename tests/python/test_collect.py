@@ -232,6 +232,27 @@ def test_the_last_relaxation_is_what_is_written(tmp_path: Path) -> None:
     assert fractional_difference(relaxed, brucite()) > 0.01
 
 
+def test_dropped_and_merged_candidates_stay_in_the_tables(tmp_path: Path) -> None:
+    dropped = Made(status="failed", message="relax_sites: dropped, 0.5 eV/atom above the best")
+    case = Case("mg", brucite(), 2, [Made(), Made(), dropped])
+    batch = build([case])
+    batch.status[2] = "dropped"
+    batch.stages["relax_positions"].arrays["merged_with"] = np.array([-1, 0, -1, -1])
+    batch.stages["evaluate"] = evaluate_batch(batch)
+    write_batch(batch, tmp_path / "b.h5")
+    write_check(tmp_path / "check.json", [case])
+    collect(tmp_path / "check.json", [tmp_path / "b.h5"], tmp_path)
+    rows = read_csv(tmp_path / "candidates.csv")
+    assert [row["merged_with"] for row in rows] == ["", "0", ""]
+    assert [row["status"] for row in rows] == ["ok", "ok", "dropped"]
+    assert rows[2]["message"] == dropped.message
+    assert rows[2]["energy"] == ""
+    assert read_csv(tmp_path / "failures.csv") == []
+    content = json.loads((tmp_path / "evaluation.json").read_text())
+    assert content["counts"]["candidates_dropped"] == 1
+    assert content["methods"]["host"]["matched"]["single"]["mean"] == pytest.approx(2 / 3)
+
+
 def test_structures_without_a_usable_candidate_have_no_cif(run: Path) -> None:
     names = {path.name for path in (run / "out" / "structures").iterdir()}
     stems = ("0012", "free", "mg")

@@ -138,6 +138,7 @@ def test_schema_judges_as_the_pipeline_does(schema: dict[str, Any], config: dict
     assert validator.is_valid(good)
     bad = [{"samples": 0}, {"samples": "3"}, {"sample": 3}, {"method": "host,host"}, {"fmax": 0}]
     bad += [{"mlip": "x.pt"}, {"mlip_rank": "x"}, {"element": "hydrogen"}, {"input": None}]
+    bad += [{"drop_above": 0}, {"merge": "yes"}]
     for change in bad:
         assert not validator.is_valid(good | change), change
 

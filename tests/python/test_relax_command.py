@@ -68,7 +68,7 @@ def files(output: str, record: str, batch: str) -> dict[str, str]:
 
 
 def test_relax_then_select(repository: Path, proposals: Path) -> None:
-    options = {**OPTIONS, "--mlip_rank": "7net-0"}
+    options = {**OPTIONS, "--mlip_rank": "7net-0", "--drop_above": "5.0"}
     first = run(
         repository, "relax.py", proposals, **options, **files("out.h5", "relax.json", "in.h5")
     )
@@ -83,6 +83,7 @@ def test_relax_then_select(repository: Path, proposals: Path) -> None:
     assert record["parameters"]["max_steps"] == 2
     assert sum(record["counts"].values()) == 2
     assert record["parameters"]["mlip_rank"] == "7net-0"
+    assert (record["parameters"]["drop_above"], record["parameters"]["merge"]) == (5.0, False)
     chosen = run(
         repository, "select_candidates.py", proposals, **files("sel.h5", "sel.json", "out.h5")
     )

@@ -12,8 +12,8 @@ import pytest
 from analytic_potential import MorsePotential, WiderMorse, crystals, morse
 from xtalfill.batch import Batch, Stage, content_sha256
 from xtalfill.errors import ConfigError, InputError
-from xtalfill.relax.crystal import Crystal, Evaluation, Potential
-from xtalfill.relax.stage import Settings, nearest_distance, relax_batch
+from xtalfill.relax.crystal import Crystal, Evaluation, Potential, nearest_distance
+from xtalfill.relax.stage import Settings, relax_batch
 
 SETTINGS = Settings(
     sites_fmax=0.05, sites_max_steps=300, fmax=0.05, max_steps=400, max_atoms_per_batch=60

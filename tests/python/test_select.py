@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from xtalfill.batch import Batch, Stage
 from xtalfill.errors import InputError
+from xtalfill.relaxations import ENERGY_WINDOW
 from xtalfill.select import (
-    ENERGY_WINDOW,
     Candidate,
     Same,
     distinct_minima,

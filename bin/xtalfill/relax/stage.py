@@ -10,21 +10,26 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TextIO
 
 import numpy as np
 from ase.data import chemical_symbols
-from matscipy.neighbours import neighbour_list
 
 from xtalfill.batch import Batch, Stage
 from xtalfill.errors import ConfigError, InputError
 from xtalfill.record import package_versions
-from xtalfill.relax.crystal import Crystal, Evaluation, Potential
+from xtalfill.relax.crystal import (
+    MIN_DISTANCE,
+    Evaluation,
+    Potential,
+    crystal_of,
+    nearest_distance,
+)
 from xtalfill.relax.inflight import InFlight, Job, Relaxed
-from xtalfill.relaxations import POSITIONS, RANK, SITES
-
-MIN_DISTANCE = 0.5  # Angstrom; H2 has 0.74: anything nearer is a hole of the potential
+from xtalfill.relax.thinning import MERGE_DISTANCE, Merged, drop_hopeless, find_merged, going_on
+from xtalfill.relaxations import ENERGY_WINDOW, POSITIONS, RANK, SITES
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,9 @@ class Settings:
         fmax: eV/Angstrom; threshold of relax_positions and relax_rank, over all atoms.
         max_steps: Steps each of the two may take.
         max_atoms_per_batch: Atoms evaluated together.
+        merge: Relax on one only of the candidates that are in one minimum.
+        drop_above: eV per atom; candidates farther above the best one after relax_sites are not
+            relaxed on. None drops none.
         threads: Groups evaluated at the same time.
     """
 
@@ -45,6 +53,8 @@ class Settings:
     fmax: float
     max_steps: int
     max_atoms_per_batch: int
+    merge: bool = False
+    drop_above: float | None = None
     threads: int = 1
 
     def __post_init__(self) -> None:
@@ -56,6 +66,8 @@ class Settings:
         for name in ("sites_fmax", "fmax"):
             if not 0.0 < getattr(self, name) < np.inf:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be above 0 eV/Å")
+        if self.drop_above is not None and not self.drop_above > 0.0:
+            raise ConfigError(f"drop_above is {self.drop_above}; it must be above 0 eV/atom")
         least = {"sites_max_steps": 0, "max_steps": 0, "max_atoms_per_batch": 1, "threads": 1}
         for name, value in least.items():
             if getattr(self, name) < value:
@@ -103,14 +115,18 @@ def relax_batch(
         refuse_unusable(batch, ranking, stage=RANK)
     steps = _steps(potential, ranking, settings)
     for step in steps:
-        usable = [int(index) for index in np.flatnonzero(batch.status != "failed")]
-        jobs = [job_of(batch, index, step.name, step.previous) for index in usable]
-        report = Progress(step.name, len(jobs), file=progress, seconds=progress_seconds)
-        results = step.driver.relax(
-            jobs, fmax=step.fmax, max_steps=step.max_steps, on_done=report.count
-        )
-        found = dict(zip(usable, results, strict=True))
+        if step.name == POSITIONS and settings.drop_above is not None:
+            drop_hopeless(batch, above=settings.drop_above)
+        merging = settings.merge and step.name != SITES
+        merged = find_merged(batch, step.previous) if merging else {}
+        systems = [i for i in going_on(batch, range(batch.n_systems)) if i not in merged]
+        report = Progress(step.name, len(systems), file=progress, seconds=progress_seconds)
+        found = _relax(batch, step, systems, report)
+        for index, one in merged.items():
+            found[index] = one.take_over(found[one.into], sample=batch.sample[one.into])
         _add_stage(batch, step.name, found, _provenance(step, settings, device))
+        if merging:
+            batch.stages[step.name].arrays["merged_with"] = _merged_with(batch, merged)
     _judge_convergence(batch, steps[-1])
 
 
@@ -127,8 +143,32 @@ def _steps(potential: Potential, ranking: Potential | None, settings: Settings) 
     return steps
 
 
+def _relax(
+    batch: Batch, step: _Step, systems: Sequence[int], report: Progress
+) -> dict[int, Relaxed]:
+    """Relax some systems in a step, each as if it were alone."""
+    jobs = [job_of(batch, index, step.name, step.previous) for index in systems]
+    results = step.driver.relax(
+        jobs, fmax=step.fmax, max_steps=step.max_steps, on_done=report.count
+    )
+    return dict(zip(systems, results, strict=True))
+
+
+def _merged_with(batch: Batch, merged: Mapping[int, Merged]) -> np.ndarray:
+    """Return the sample whose result each system took over, (n_systems,); -1 for none."""
+    sample = np.full(batch.n_systems, -1, dtype=np.int32)
+    for index, one in merged.items():
+        sample[index] = batch.sample[one.into]
+    return sample
+
+
 def _provenance(step: _Step, settings: Settings, device: str) -> dict[str, Any]:
     """Return what a step was run with, as plain JSON."""
+    spared: dict[str, Any] = {}
+    if settings.drop_above is not None and step.name == POSITIONS:
+        spared["drop_above"] = settings.drop_above
+    if settings.merge and step.name != SITES:
+        spared["merge"] = {"distance": MERGE_DISTANCE, "energy_per_atom": ENERGY_WINDOW}
     return {
         "mlip": step.potential.name,
         "weights": dict(step.potential.weights),
@@ -138,6 +178,7 @@ def _provenance(step: _Step, settings: Settings, device: str) -> dict[str, Any]:
         "max_atoms_per_batch": settings.max_atoms_per_batch,
         "fmax": step.fmax,
         "max_steps": step.max_steps,
+        **spared,
     }
 
 
@@ -174,7 +215,7 @@ def job_of(batch: Batch, index: int, name: str, previous: str) -> Job:
     """Return the relaxation of a system in stage `name`, from where `previous` left it."""
     here = batch.atoms_slice(index)
     arrays = batch.stages[previous].arrays
-    crystal = Crystal(batch.atomic_numbers[here], arrays["positions"][here], batch.cell[index])
+    crystal = crystal_of(batch, index, previous)
     if name == SITES:
         return Job(crystal, ~batch.is_host[here])
     # relax_rank has another potential, which has not seen the crystal yet.
@@ -222,28 +263,12 @@ def _refuse_collapsed(batch: Batch, index: int, name: str, result: Relaxed) -> N
 def _judge_convergence(batch: Batch, step: _Step) -> None:
     """Set the status of the systems that the last step did not bring to a minimum."""
     arrays = batch.stages[step.name].arrays
-    for index in np.flatnonzero((batch.status != "failed") & ~arrays["converged"]):
+    for index in going_on(batch, np.flatnonzero(~arrays["converged"]).tolist()):
         batch.status[index] = "unconverged"
         batch.message[index] = (
             f"{step.name}: not converged in {step.max_steps} steps, "
             f"fmax {arrays['fmax'][index]:.2g} eV/Å"
         )
-
-
-def nearest_distance(positions: np.ndarray, cell: np.ndarray) -> float:
-    """Return the shortest distance below `MIN_DISTANCE` between two atoms, images included.
-
-    Args:
-        positions: (n_atoms, 3) Angstrom.
-        cell: (3, 3) Angstrom; rows are a, b, c.
-
-    Returns:
-        Angstrom; infinity when no two atoms are that near.
-    """
-    distances = neighbour_list(
-        "d", positions=positions, cell=cell, pbc=np.ones(3, dtype=bool), cutoff=MIN_DISTANCE
-    )
-    return float(distances.min(initial=np.inf))
 
 
 class Progress:

@@ -83,6 +83,7 @@ def methods_paragraph(provenance: dict[str, Any], evaluation: dict[str, Any]) ->
         )
     if SITES in stages and POSITIONS in stages:
         sentences.append(_relaxation(stages[SITES], stages[POSITIONS]))
+        sentences += _spared(stages[POSITIONS])
     if RANK in stages:
         sentences.append(_ranking(stages[RANK]))
     if "select" in stages:
@@ -115,6 +116,24 @@ def _relaxation(sites: dict[str, Any], positions: dict[str, Any]) -> Sentence:
         "references went through the same",
         (*_potential_keys(mlip), "batzner2022", "bitzek2006"),
     )
+
+
+def _spared(positions: dict[str, Any]) -> list[Sentence]:
+    """Return which candidates the first relaxation had the last word on, if any."""
+    found = []
+    if "drop_above" in positions:
+        found.append(
+            f"Candidates that converged more than {positions['drop_above']} eV/atom above the best "
+            "one in the first relaxation were dropped and count as wrong"
+        )
+    if "merge" in positions:
+        merge = positions["merge"]
+        found.append(
+            "Candidates that one relaxation had brought to the same minimum (atoms within "
+            f"{merge['distance']} Å of like ones, energies within "
+            f"{1000 * merge['energy_per_atom']:.0f} meV/atom) shared the next one"
+        )
+    return [Sentence(text) for text in found]
 
 
 def _ranking(rank: dict[str, Any]) -> Sentence:
