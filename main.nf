@@ -4,7 +4,8 @@
  *
  *   CHECK     reads the hosts, refuses with a reason what cannot be used, writes batches
  *   INPAINT   proposes candidates: places the missing sites in the exact host
- *   RELAX     keeps the best proposals, relaxes the filled sites in the fixed host, then all positions, with a potential
+ *   RELAX     keeps the best proposals, relaxes the filled sites in the fixed host, then all positions, with a potential;
+ *             maybe goes on with a better one that ranks (POTENTIALS downloads and compiles them)
  *   SELECT    ranks the candidates of each structure by energy, tells distinct minima apart
  *   EVALUATE  compares with the true structures, where they are given
  *   COLLECT   writes tables and structure files
@@ -16,14 +17,15 @@
  * carries its reason through all stages and never ends the run.
  */
 
-include { CHECK    } from './modules/check_structures/main'
-include { INPAINT  } from './modules/inpaint/main'
-include { RELAX    } from './modules/relax/main'
-include { SELECT   } from './modules/select/main'
-include { EVALUATE } from './modules/evaluate/main'
-include { COLLECT  } from './modules/collect/main'
-include { REPORT   } from './modules/report/main'
-include { TRAIN    } from './modules/train/main'
+include { CHECK      } from './modules/check_structures/main'
+include { INPAINT    } from './modules/inpaint/main'
+include { POTENTIALS } from './subworkflows/potentials/main'
+include { RELAX      } from './modules/relax/main'
+include { SELECT     } from './modules/select/main'
+include { EVALUATE   } from './modules/evaluate/main'
+include { COLLECT    } from './modules/collect/main'
+include { REPORT     } from './modules/report/main'
+include { TRAIN      } from './modules/train/main'
 
 workflow {
     def parameters = new Parameters(file("${projectDir}/nextflow_schema.json"), params)
@@ -32,7 +34,8 @@ workflow {
         exit(0)
     }
     def weights = files("${projectDir}/assets/weights/*.pt")
-    def problems = parameters.problems() ?: ScoreModels.problems(parameters.values(), weights)
+    def problems = parameters.problems()
+        ?: ScoreModels.problems(parameters.values(), weights) + Potentials.problems(parameters.values())
     if (problems) {
         error("${problems.size()} problem(s) with the parameters, nothing was run:\n  ${problems.join('\n  ')}")
     }
@@ -55,7 +58,6 @@ workflow {
         def input = file(settings.input, glob: false)
         def references = settings.references ? file(settings.references, glob: false) : []
         def model_files = ScoreModels.paths(settings.model).collect { name -> file(name, glob: false) }
-        def mlip_file = settings.mlip.contains('.nequip.') ? file(settings.mlip, glob: false) : []
 
         CHECK(
             input,
@@ -79,10 +81,13 @@ workflow {
             code.digest('inpaint.py'),
         )
 
+        POTENTIALS(settings, [fetch: code.digest('fetch_potential.py'), compile: code.digest('compile_potential.py')])
+
         RELAX(
             INPAINT.out.batch,
-            mlip_file,
-            settings.subMap(['samples', 'mlip', 'sites_fmax', 'sites_max_steps', 'fmax', 'max_steps', 'max_atoms_per_batch', 'device']),
+            POTENTIALS.out.mlip,
+            POTENTIALS.out.mlip_rank,
+            settings.subMap(['samples', 'mlip', 'mlip_rank', 'sites_fmax', 'sites_max_steps', 'fmax', 'max_steps', 'merge', 'drop_above', 'max_atoms_per_batch', 'device']),
             code.digest('relax.py'),
         )
 
@@ -95,7 +100,7 @@ workflow {
             .map { _meta, batch -> batch }
             .toSortedList { one, other -> one.name <=> other.name }
         ch_records = INPAINT.out.record
-            .mix(RELAX.out.record, SELECT.out.record, EVALUATE.out.record)
+            .mix(POTENTIALS.out.record, RELAX.out.record, SELECT.out.record, EVALUATE.out.record)
             .toSortedList { one, other -> one.name <=> other.name }
 
         COLLECT(CHECK.out.check, ch_evaluated, code.digest('collect.py'))
@@ -111,6 +116,7 @@ workflow {
 
         if (!workflow.stubRun) {
             CHECK.out.check.subscribe { check -> log.info(RunMessages.plan(check, settings)) }
+            POTENTIALS.out.compiled.subscribe { record -> log.info(RunMessages.compiled(record)) }
         }
     }
 

@@ -44,6 +44,13 @@ class RunMessages {
         lines.join('\n')
     }
 
+    /** After COMPILE_POTENTIAL: whether RELAX will run the compiled model. */
+    static String compiled(Path record) {
+        def found = new JsonSlurper().parse(record) as Map
+        def reason = found.parameters.not_compiled
+        reason ? "WARNING: ${found.batch} could not be compiled and runs eagerly: ${reason}" : "${found.batch} was compiled"
+    }
+
     /** At the end: what was done, and where things are. */
     static String summary(Map settings, Object duration) {
         settings.mode == 'train'

@@ -34,7 +34,7 @@ from xtalfill.errors import InputError
 FORMAT = "xtalfill-batch"
 VERSION = 1
 REFERENCE = "reference"
-STATUSES = ("ok", "unconverged", "failed")
+STATUSES = ("ok", "unconverged", "failed", "dropped")
 
 UNITS = {
     "positions": "angstrom",
@@ -102,7 +102,7 @@ class Batch:
         method: (n_systems,) proposal method, or "reference" for a true structure.
         sample: (n_systems,) number of the candidate, from 0.
         seed: (n_systems,) the run's seed; with id and sample it fixes the candidate.
-        status: (n_systems,) "ok", "unconverged" or "failed".
+        status: (n_systems,) one of `STATUSES`.
         message: (n_systems,) why, in one line; empty when ok.
         stages: Group name -> what that stage added, in the order the stages ran.
     """

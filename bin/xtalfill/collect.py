@@ -31,6 +31,7 @@ from pymatgen.io.cif import CifWriter
 
 from xtalfill.batch import Batch, read_batch
 from xtalfill.evaluate.summary import summarise
+from xtalfill.relaxations import RELAXATIONS, SITES, final_stage
 from xtalfill.tables import (
     Candidate,
     Failure,
@@ -41,7 +42,7 @@ from xtalfill.tables import (
 )
 
 # How far a candidate can have come, the last first.
-_STAGES = ("relax_positions", "relax_sites", "inpaint")
+_STAGES = (*reversed(RELAXATIONS), "inpaint")
 # Enough that positions of a 100 Angstrom cell come back to 1e-10 Angstrom.
 _CIF_DIGITS = 12
 
@@ -173,7 +174,7 @@ def format_frame(batch: Batch, index: int, row: Candidate) -> str:
     info: dict[str, Any] = {"id": row.id, "sample": row.sample, "seed": row.seed}
     info |= {"method": row.method, "status": row.status, "converged": row.converged}
     info |= {"selected": row.selected, "stage": stage or "none"}
-    if stage == _STAGES[0] and math.isfinite(row.energy):
+    if stage == final_stage(batch) and math.isfinite(row.energy):
         info["energy"] = row.energy
     columns = "species:S:1:pos:R:3:is_host:L:1" + (":forces:R:3" if with_forces else "")
     lattice = " ".join(repr(float(value)) for value in batch.cell[index].ravel())
@@ -205,7 +206,7 @@ def _reads_back(word: str) -> bool:
 
 def _write_cifs(batch: Batch, index: int, folder: Path) -> None:
     name = batch.id[index]
-    for stage, suffix in (("relax_positions", ""), ("relax_sites", ".host_fixed")):
+    for stage, suffix in ((final_stage(batch), ""), (SITES, ".host_fixed")):
         with atomic_writer(folder / f"{name}{suffix}.cif") as file:
             file.write(format_cif(batch.to_ase(index, stage=stage), name=name))
 

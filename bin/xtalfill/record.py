@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from xtalfill.batch import STATUSES
 from xtalfill.errors import ConfigError
 
 PACKAGES = (
@@ -78,8 +79,8 @@ def hardware() -> dict[str, Any]:
 
 
 def count_statuses(statuses: Iterable[str]) -> dict[str, int]:
-    """Return how many systems are ok, unconverged and failed."""
-    counts = {"ok": 0, "unconverged": 0, "failed": 0}
+    """Return how many systems have each status."""
+    counts = dict.fromkeys(STATUSES, 0)
     for status in statuses:
         counts[status] += 1
     return counts

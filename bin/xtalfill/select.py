@@ -1,7 +1,7 @@
 """SELECT: order the candidates of a structure by energy and tell distinct minima apart.
 
 Candidates of one structure and method are compared; converged ones come before unconverged
-ones, then the energy after relax_positions decides, then the sample's number. Two candidates
+ones, then the energy after the last relaxation decides, then the sample's number. Two candidates
 are the same minimum when their energies lie within `ENERGY_WINDOW` and pymatgen's
 StructureMatcher finds the crystals equal.
 """
@@ -15,12 +15,10 @@ import numpy as np
 from ase import Atoms
 
 from xtalfill.batch import Batch, Stage
-from xtalfill.errors import InputError
 from xtalfill.matching import TOLERANCES, matcher, to_pymatgen
+from xtalfill.relaxations import ENERGY_WINDOW, final_stage
 
 STAGE = "select"
-RELAXED = "relax_positions"
-ENERGY_WINDOW = 0.002  # eV per atom; relaxed to 0.05 eV/Angstrom, equal minima agree better
 
 Same = Callable[[int, int], bool]
 
@@ -116,10 +114,9 @@ def select_candidates(batch: Batch) -> None:
     """Add the stage "select" to `batch`: rank, minimum, selected, energy_gap.
 
     Raises:
-        InputError: The batch has no stage "relax_positions".
+        InputError: The batch has not been relaxed.
     """
-    if RELAXED not in batch.stages:
-        raise InputError(f"the batch has no stage '{RELAXED}'; run RELAX on it first")
+    relaxed = final_stage(batch)
     arrays = {
         "rank": np.full(batch.n_systems, -1, dtype=np.int32),
         "minimum": np.full(batch.n_systems, -1, dtype=np.int32),
@@ -127,16 +124,19 @@ def select_candidates(batch: Batch) -> None:
         "energy_gap": np.full(batch.n_systems, np.nan),
     }
     for members in batch.groups_by_method():
-        _select_one(batch, members, arrays)
+        _select_one(batch, members, arrays, relaxed=relaxed)
     attrs = {
+        "relaxed": relaxed,
         "energy_window_per_atom": ENERGY_WINDOW,
         "structure_matcher": dict(TOLERANCES),
     }
     batch.stages[STAGE] = Stage(arrays, attrs)
 
 
-def _select_one(batch: Batch, members: Sequence[int], arrays: dict[str, np.ndarray]) -> None:
-    energies = batch.stages[RELAXED].arrays["energy"]
+def _select_one(
+    batch: Batch, members: Sequence[int], arrays: dict[str, np.ndarray], *, relaxed: str
+) -> None:
+    energies = batch.stages[relaxed].arrays["energy"]
     candidates = [
         Candidate(
             energy=float(energies[index]),
@@ -147,7 +147,7 @@ def _select_one(batch: Batch, members: Sequence[int], arrays: dict[str, np.ndarr
         for index in members
     ]
     order = energy_order(candidates)
-    atoms = [batch.to_ase(index, stage=RELAXED) for index in members]
+    atoms = [batch.to_ase(index, stage=relaxed) for index in members]
     minimum = distinct_minima(candidates, order, _matcher(atoms))
     for rank, local in enumerate(order):
         arrays["rank"][members[local]] = rank

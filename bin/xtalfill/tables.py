@@ -18,9 +18,9 @@ import numpy as np
 
 from xtalfill.batch import REFERENCE, Batch, read_batch
 from xtalfill.errors import InputError
+from xtalfill.relaxations import POSITIONS, RANK, RELAXATIONS, SITES, final_stage
 
 _SAFE_ID = re.compile(r"[A-Za-z0-9._-]{1,100}")
-_LAST = "relax_positions"
 _LOST = "no batch holds it: its task failed; see the pipeline's log, mend it and -resume"
 
 
@@ -45,6 +45,8 @@ class Candidate:
     fmax: float
     n_steps_sites: int
     n_steps: int
+    n_steps_rank: int | None
+    merged_with: int | None
     rank: int
     minimum: int
     selected: bool
@@ -183,7 +185,7 @@ def _refusal(entry: dict[str, Any], method: str) -> Failure:
 
 
 def _add_batch(tables: Tables, batch: Batch, path: Path) -> None:
-    missing = [name for name in (_LAST, "select", "evaluate") if name not in batch.stages]
+    missing = [name for name in (POSITIONS, "select", "evaluate") if name not in batch.stages]
     if missing:
         raise InputError(f"{path}: the batch has no {missing[0]} stage; run it before collect.py")
     for structure_id, members in batch.groups().items():
@@ -199,7 +201,7 @@ def _add_batch(tables: Tables, batch: Batch, path: Path) -> None:
         tables.candidates += [_candidate(batch, index, formula=formula) for index in members]
         reference = batch.reference_of(structure_id)
         for index in members if reference is None else [*members, reference]:
-            if batch.status[index] != "ok":
+            if batch.status[index] in ("failed", "unconverged"):
                 tables.failures.append(_failure(batch, index))
             elif message := batch.stages["evaluate"].arrays["message"][index]:
                 tables.failures.append(_failure(batch, index, message=message))
@@ -219,7 +221,7 @@ def _candidate(batch: Batch, index: int, *, formula: str) -> Candidate:
     here = batch.atoms_slice(index)
     atoms = batch.to_ase(index)
     symbols = [atoms.symbols[site] for site in np.flatnonzero(~batch.is_host[here])]
-    sites, relaxed = batch.stages["relax_sites"].arrays, batch.stages[_LAST].arrays
+    relaxed = batch.stages[final_stage(batch)].arrays
     select, judged = batch.stages["select"].arrays, batch.stages["evaluate"].arrays
     has_reference = bool(judged["has_reference"][index])
     flags: dict[str, Any] = {
@@ -240,8 +242,10 @@ def _candidate(batch: Batch, index: int, *, formula: str) -> Candidate:
         converged=bool(relaxed["converged"][index]),
         energy=float(relaxed["energy"][index]),
         fmax=float(relaxed["fmax"][index]),
-        n_steps_sites=int(sites["n_steps"][index]),
-        n_steps=int(relaxed["n_steps"][index]),
+        n_steps_sites=_n_steps(batch, SITES, index),
+        n_steps=_n_steps(batch, POSITIONS, index),
+        merged_with=_merged_with(batch, index),
+        n_steps_rank=_n_steps(batch, RANK, index) if RANK in batch.stages else None,
         rank=int(select["rank"][index]),
         minimum=int(select["minimum"][index]),
         selected=bool(select["selected"][index]),
@@ -256,6 +260,19 @@ def _candidate(batch: Batch, index: int, *, formula: str) -> Candidate:
         rmsd_per_site=float(judged["rmsd_per_site"][index]),
         energy_above_reference=float(judged["energy_above_reference"][index]),
     )
+
+
+def _n_steps(batch: Batch, stage: str, index: int) -> int:
+    return int(batch.stages[stage].arrays["n_steps"][index])
+
+
+def _merged_with(batch: Batch, index: int) -> int | None:
+    """Return the sample whose result a candidate took over last, if it did."""
+    for name in reversed(RELAXATIONS):
+        arrays = batch.stages[name].arrays if name in batch.stages else {}
+        if "merged_with" in arrays and arrays["merged_with"][index] >= 0:
+            return int(arrays["merged_with"][index])
+    return None
 
 
 def structure_rows(tables: Tables) -> list[StructureRow]:
@@ -304,7 +321,8 @@ def _summary_message(members: list[Candidate], best: Candidate | None) -> str:
     """Say in one line what went wrong with a structure's candidates; empty if nothing did."""
     if best:
         return best.message
-    return f"no usable candidate of {len(members)}; the first: {members[0].message}"
+    first = next((row for row in members if row.status == "failed"), members[0])
+    return f"no usable candidate of {len(members)}; the first: {first.message}"
 
 
 def _empty_row(name: str, method: str, entry: dict[str, Any], message: str) -> StructureRow:

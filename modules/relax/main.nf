@@ -1,4 +1,5 @@
-// RELAX: relaxes the filled sites in the fixed host, then all positions, both in the fixed cell.
+// RELAX: relaxes the filled sites in the fixed host, then all positions, in the fixed cell; maybe goes on with a
+// second potential that ranks.
 
 process RELAX {
     tag "${meta.id}"
@@ -6,8 +7,9 @@ process RELAX {
 
     input:
     tuple val(meta), path(batch, stageAs: 'input/*')
-    path mlip_file // [] where settings.mlip is a name
-    val settings   // [samples:, mlip:, sites_fmax:, sites_max_steps:, fmax:, max_steps:, max_atoms_per_batch:, device:]
+    path mlip_file, stageAs: 'mlip/*'           // [] where settings.mlip is a name
+    path mlip_rank_file, stageAs: 'mlip_rank/*' // [] where settings.mlip_rank is a name or null
+    val settings   // [samples:, mlip:, mlip_rank:, sites_fmax:, sites_max_steps:, fmax:, max_steps:, merge:, drop_above:, max_atoms_per_batch:, device:]
     val code       // digest of the code; part of the hash
 
     output:
@@ -15,12 +17,19 @@ process RELAX {
     path "relax_${meta.id}.json", emit: record
 
     script:
+    def ranking = mlip_rank_file ?: settings.mlip_rank
+    def options = [
+        ranking ? "--mlip_rank ${ranking}" : '',
+        settings.merge ? '--merge' : '',
+        settings.drop_above ? "--drop_above ${settings.drop_above}" : '',
+    ].findAll().join(' ')
     """
     export OMP_NUM_THREADS=${task.cpus} MKL_NUM_THREADS=${task.cpus}
     relax.py \\
         --batch ${batch} \\
         --keep ${settings.samples} \\
         --mlip ${mlip_file ?: settings.mlip} \\
+        ${options} \\
         --sites_fmax ${settings.sites_fmax} \\
         --sites_max_steps ${settings.sites_max_steps} \\
         --fmax ${settings.fmax} \\

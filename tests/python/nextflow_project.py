@@ -15,7 +15,7 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 _FILES = ("main.nf", "nextflow.config", "nextflow_schema.json")
-_FOLDERS = ("assets", "bin", "conf", "lib", "modules")
+_FOLDERS = ("assets", "bin", "conf", "lib", "modules", "subworkflows")
 # Longer than any run here takes on two busy cores.
 TIMEOUT = 900
 

@@ -14,7 +14,7 @@ from pymatgen.core import Structure
 
 from hand_made_batches import Case, Made, brucite, build, lithium_hydride, write_check
 from xtalfill import collect as module
-from xtalfill.batch import Batch, write_batch
+from xtalfill.batch import Batch, Stage, write_batch
 from xtalfill.collect import atomic_writer, best_over_methods, collect, write_csv
 from xtalfill.errors import InputError
 from xtalfill.evaluate.match import evaluate_batch
@@ -209,6 +209,48 @@ def test_host_fixed_cif_holds_the_host_of_the_input(tmp_path: Path) -> None:
     relaxed = ase.io.read(tmp_path / "structures" / "mg.cif")
     assert fractional_difference(fixed[:3], brucite()[:3]) < 1e-11
     assert fractional_difference(relaxed[:3], brucite()[:3]) > 0.01
+
+
+def test_the_last_relaxation_is_what_is_written(tmp_path: Path) -> None:
+    case = Case("mg", brucite(), 2, [Made()])
+    batch = build([case])
+    arrays = {k: array.copy() for k, array in batch.stages["relax_positions"].arrays.items()}
+    arrays["positions"] += 0.2
+    arrays["energy"] -= 3.0
+    arrays["n_steps"][:] = 7
+    batch.stages["relax_rank"] = Stage(arrays)
+    batch.stages["evaluate"] = evaluate_batch(batch)
+    write_batch(batch, tmp_path / "b.h5")
+    write_check(tmp_path / "check.json", [case])
+    collect(tmp_path / "check.json", [tmp_path / "b.h5"], tmp_path)
+    row = read_csv(tmp_path / "candidates.csv")[0]
+    assert (row["energy"], row["n_steps"], row["n_steps_rank"]) == ("-13.0", "12", "7")
+    frame = ase.io.read(tmp_path / "selected.extxyz")
+    assert (frame.info["stage"], frame.get_potential_energy()) == ("relax_rank", -13.0)
+    np.testing.assert_array_equal(frame.positions, arrays["positions"][:5])
+    relaxed = ase.io.read(tmp_path / "structures" / "mg.cif")
+    assert fractional_difference(relaxed, brucite()) > 0.01
+
+
+def test_dropped_and_merged_candidates_stay_in_the_tables(tmp_path: Path) -> None:
+    dropped = Made(status="failed", message="relax_sites: dropped, 0.5 eV/atom above the best")
+    case = Case("mg", brucite(), 2, [Made(), Made(), dropped])
+    batch = build([case])
+    batch.status[2] = "dropped"
+    batch.stages["relax_positions"].arrays["merged_with"] = np.array([-1, 0, -1, -1])
+    batch.stages["evaluate"] = evaluate_batch(batch)
+    write_batch(batch, tmp_path / "b.h5")
+    write_check(tmp_path / "check.json", [case])
+    collect(tmp_path / "check.json", [tmp_path / "b.h5"], tmp_path)
+    rows = read_csv(tmp_path / "candidates.csv")
+    assert [row["merged_with"] for row in rows] == ["", "0", ""]
+    assert [row["status"] for row in rows] == ["ok", "ok", "dropped"]
+    assert rows[2]["message"] == dropped.message
+    assert rows[2]["energy"] == ""
+    assert read_csv(tmp_path / "failures.csv") == []
+    content = json.loads((tmp_path / "evaluation.json").read_text())
+    assert content["counts"]["candidates_dropped"] == 1
+    assert content["methods"]["host"]["matched"]["single"]["mean"] == pytest.approx(2 / 3)
 
 
 def test_structures_without_a_usable_candidate_have_no_cif(run: Path) -> None:

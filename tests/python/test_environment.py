@@ -16,6 +16,8 @@ IMAGES = {
     "inpaint.py": "inpaint",
     "train.py": "inpaint",
     "relax.py": "relax",
+    "fetch_potential.py": "relax",
+    "compile_potential.py": "relax",
 }  # the other stages run in tools
 PIN = re.compile(r"^([A-Za-z0-9._-]+)==[A-Za-z0-9.+]+$")
 

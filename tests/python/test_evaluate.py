@@ -11,7 +11,7 @@ from ase import Atoms
 from ase.build import make_supercell, molecule
 
 from hand_made_batches import Case, Made, brucite, build, lithium_hydride
-from xtalfill.batch import REFERENCE, read_batch, write_batch
+from xtalfill.batch import REFERENCE, Stage, read_batch, write_batch
 from xtalfill.errors import InputError
 from xtalfill.evaluate import match
 from xtalfill.evaluate.match import compare, evaluate_batch, site_class
@@ -185,10 +185,27 @@ def test_a_reference_in_a_supercell_is_compared_per_atom() -> None:
     assert found["energy_above_reference"][0] == pytest.approx(0.5 / 5)
 
 
+def test_energies_and_positions_are_those_of_the_last_relaxation() -> None:
+    case = Case("mg", brucite(), 2, [Made(), Made(relaxed=(0, 0, 2.2))])
+    batch = build([case])
+    after = batch.stages["relax_positions"].arrays
+    ranked = {name: array.copy() for name, array in after.items()}
+    ranked["positions"][:5], ranked["positions"][5:10] = (
+        after["positions"][5:10],
+        after["positions"][:5],
+    )
+    ranked["energy"] = np.array([-7.0, -9.0, -8.0])
+    batch.stages["relax_rank"] = Stage(ranked)
+    found = evaluate_batch(batch)
+    assert found.attrs["relaxed"] == "relax_rank"
+    assert found.arrays["matched"].tolist() == [False, True, False]
+    np.testing.assert_allclose(found.arrays["energy_above_reference"][:2], [1 / 5, -1 / 5])
+
+
 def test_a_batch_that_was_not_relaxed_is_refused() -> None:
     batch = build([Case("mg", brucite(), 2, [Made()])])
     del batch.stages["relax_positions"]
-    with pytest.raises(InputError, match="no relax_positions stage"):
+    with pytest.raises(InputError, match="no stage 'relax_positions'"):
         evaluate_batch(batch)
 
 
@@ -209,4 +226,4 @@ def test_the_command_adds_the_stage_and_writes_a_record(tmp_path: Path, reposito
     ]
     record = json.loads((tmp_path / "one.json").read_text())
     assert record["stage"] == "evaluate"
-    assert record["counts"] == {"ok": 2, "unconverged": 0, "failed": 1}
+    assert record["counts"] == {"ok": 2, "unconverged": 0, "failed": 1, "dropped": 0}

@@ -68,18 +68,22 @@ def files(output: str, record: str, batch: str) -> dict[str, str]:
 
 
 def test_relax_then_select(repository: Path, proposals: Path) -> None:
+    options = {**OPTIONS, "--mlip_rank": "7net-0", "--drop_above": "5.0"}
     first = run(
-        repository, "relax.py", proposals, **OPTIONS, **files("out.h5", "relax.json", "in.h5")
+        repository, "relax.py", proposals, **options, **files("out.h5", "relax.json", "in.h5")
     )
     assert first.returncode == 0, first.stderr
     assert "relax_positions: 2/2 done, 0 failed" in first.stderr
-    again = run(repository, "relax.py", proposals, **OPTIONS, **files("b.h5", "b.json", "in.h5"))
+    assert "relax_rank: 2/2 done, 0 failed" in first.stderr
+    again = run(repository, "relax.py", proposals, **options, **files("b.h5", "b.json", "in.h5"))
     assert again.returncode == 0, again.stderr
     assert (proposals / "out.h5").read_bytes() == (proposals / "b.h5").read_bytes()
     record = json.loads((proposals / "relax.json").read_text())
     assert (record["stage"], record["batch"]) == ("relax", "in.h5")
     assert record["parameters"]["max_steps"] == 2
     assert sum(record["counts"].values()) == 2
+    assert record["parameters"]["mlip_rank"] == "7net-0"
+    assert (record["parameters"]["drop_above"], record["parameters"]["merge"]) == (5.0, False)
     chosen = run(
         repository, "select_candidates.py", proposals, **files("sel.h5", "sel.json", "out.h5")
     )

@@ -1,23 +1,20 @@
 """The pretrained potentials: exact against their own packages, honest about what is missing."""
 
-import subprocess
-import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
-import ase.io
 import numpy as np
 import pytest
 import torch
 from ase import Atoms
 from ase.build import bulk
 from ase.calculators.calculator import Calculator
-from ase.calculators.emt import EMT
 from ase.constraints import FixAtoms
 from ase.optimize import FIRE
 from e3nn import o3
 
+from nequip_examples import frames, tiny_package
 from xtalfill.errors import ConfigError
 from xtalfill.relax.convolution import EDGES_AT_ONCE, EdgeConvolution, fuse_nequip, fused
 from xtalfill.relax.crystal import Crystal
@@ -288,43 +285,25 @@ def test_a_nequip_model_is_fused_to_the_same_numbers() -> None:
     np.testing.assert_allclose(after[1], before[1], atol=1e-5)
 
 
-NEQUIP_CONFIG = Path(__file__).parent / "data" / "nequip_tiny.yaml"
-
-
 @pytest.mark.slow
 def test_a_packaged_nequip_model_relaxes(tmp_path: Path) -> None:
-    frames = []
-    for seed in range(12):
-        atoms = bulk("Al", cubic=True) + Atoms("H", [[2.0, 0.1, 0.1]])
-        atoms.rattle(0.08, seed=seed)
-        atoms.calc = EMT()
-        atoms.get_forces()
-        frames.append(atoms)
-    ase.io.write(tmp_path / "frames.xyz", frames)
-    bin_folder = Path(sys.executable).parent
-    config = ["-cp", str(NEQUIP_CONFIG.parent), "-cn", NEQUIP_CONFIG.stem]
-    folders = [f"hydra.run.dir={tmp_path}/run", f"+frames={tmp_path}/frames.xyz"]
-    for command in (
-        [bin_folder / "nequip-train", *config, *folders],
-        [bin_folder / "nequip-package", "build", "run/last.ckpt", "tiny.nequip.zip"],
-    ):
-        subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, timeout=300)
     from nequip.integrations.ase import NequIPCalculator
 
-    path = str(tmp_path / "tiny.nequip.zip")
+    path = str(tiny_package(tmp_path))
+    some = frames()
     potential = load_potential(path, device="cpu")
     assert isinstance(potential, NequipPotential)
     assert potential.elements == {1, 13}
     replaced = [type(module).__name__ for module in potential._model.model.modules()]
     assert replaced.count("EdgeConvolution") == 2
-    found = potential.evaluate([crystal_of(atoms) for atoms in frames[:3]])
+    found = potential.evaluate([crystal_of(atoms) for atoms in some[:3]])
     calc = NequIPCalculator._from_saved_model(
         path, device="cpu", chemical_species_to_atom_type_map=True
     )
-    for atoms, one in zip(frames, found, strict=False):
+    for atoms, one in zip(some, found, strict=False):
         atoms.calc = calc
         assert abs(one.energy - atoms.get_potential_energy()) / len(atoms) < 1e-5
         np.testing.assert_allclose(one.forces, atoms.get_forces(), atol=1e-4)
-    job = Job(crystal_of(frames[0]), frames[0].numbers == 1)
+    job = Job(crystal_of(some[0]), some[0].numbers == 1)
     relaxed = InFlight(potential, max_atoms=50).relax([job], fmax=0.5, max_steps=5)[0]
     assert relaxed.error == ""

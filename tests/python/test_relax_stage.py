@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from analytic_potential import MorsePotential, crystals, morse
+from analytic_potential import MorsePotential, WiderMorse, crystals, morse
 from xtalfill.batch import Batch, Stage, content_sha256
 from xtalfill.errors import ConfigError, InputError
-from xtalfill.relax.crystal import Crystal, Evaluation, Potential
-from xtalfill.relax.stage import Settings, nearest_distance, relax_batch
+from xtalfill.relax.crystal import Crystal, Evaluation, Potential, nearest_distance
+from xtalfill.relax.stage import Settings, relax_batch
 
 SETTINGS = Settings(
     sites_fmax=0.05, sites_max_steps=300, fmax=0.05, max_steps=400, max_atoms_per_batch=60
@@ -161,6 +161,75 @@ def test_all_failed_still_gives_both_stages() -> None:
     batch.status[:] = "failed"
     relax(batch)
     assert np.isnan(batch.stages["relax_positions"].arrays["energy"]).all()
+
+
+def test_a_second_potential_goes_on_from_where_the_first_ended() -> None:
+    plain, ranked = relax(make_batch()), relax(make_batch(), ranking=WiderMorse())
+    assert list(ranked.stages) == [*plain.stages, "relax_rank"]
+    assert content_sha256(plain) == content_sha256(without(ranked, "relax_rank"))
+    before = ranked.stages["relax_positions"].arrays
+    after = ranked.stages["relax_rank"].arrays
+    assert set(after) == set(before)
+    assert after["converged"].all()
+    for index in range(ranked.n_systems):
+        here = ranked.atoms_slice(index)
+        at_the_end = Crystal(
+            ranked.atomic_numbers[here], after["positions"][here], ranked.cell[index]
+        )
+        (expected,) = WiderMorse().evaluate([at_the_end])
+        assert after["energy"][index] == pytest.approx(expected.energy, abs=1e-9)
+        np.testing.assert_allclose(after["forces"][here], expected.forces, atol=1e-9)
+    assert (after["energy"] != before["energy"]).all()
+    assert after["energy"][-1] == after["energy"][0]  # the reference went the same way
+    assert ranked.stages["relax_rank"].attrs["mlip"] == "wider"
+    assert ranked.stages["relax_rank"].attrs["weights"] == {"wider": "1" * 64}
+
+
+def without(batch: Batch, stage: str) -> Batch:
+    return replace(batch, stages={k: v for k, v in batch.stages.items() if k != stage})
+
+
+def test_the_same_potential_again_has_nothing_to_do() -> None:
+    batch = relax(make_batch(), ranking=MorsePotential())
+    before, after = (batch.stages[name].arrays for name in ("relax_positions", "relax_rank"))
+    assert (after["n_steps"] == 0).all()
+    assert after["positions"].tobytes() == before["positions"].tobytes()
+    assert after["energy"].tolist() == before["energy"].tolist()
+
+
+def test_a_batch_ranks_as_its_systems_alone() -> None:
+    together = relax(make_batch(), ranking=WiderMorse()).stages["relax_rank"].arrays
+    for index in range(make_batch().n_systems):
+        alone = relax(make_batch().subset([index]), ranking=WiderMorse())
+        arrays = alone.stages["relax_rank"].arrays
+        assert arrays["energy"][0] == together["energy"][index]
+        here = make_batch().atoms_slice(index)
+        assert arrays["positions"].tobytes() == together["positions"][here].tobytes()
+
+
+def test_the_last_step_alone_decides_the_status() -> None:
+    late = relax(make_batch(), replace(SETTINGS, max_steps=2), ranking=WiderMorse())
+    assert "unconverged" in late.status
+    for status, message in zip(late.status, late.message, strict=True):
+        assert status == "ok" or message.startswith("relax_rank: not converged in 2 steps, fmax ")
+    steps = late.stages["relax_positions"].arrays["n_steps"]
+    most = int(relax(make_batch()).stages["relax_positions"].arrays["n_steps"].max())
+    assert steps.max() == 2 < most
+    again = replace(SETTINGS, max_steps=most - 1)
+    batch = relax(make_batch(), again, ranking=MorsePotential())
+    assert not batch.stages["relax_positions"].arrays["converged"].all()
+    assert (batch.status == "ok").all()
+
+
+def test_what_the_second_potential_does_not_know_fails_before_any_work() -> None:
+    class Few(WiderMorse):
+        elements = frozenset(range(1, 8))
+
+    batch, potential = make_batch(), MorsePotential()
+    batch.atomic_numbers[batch.atoms_slice(1)] = 8
+    relax(batch, potential=potential, ranking=Few())
+    assert batch.message[1] == "relax_rank: wider does not know O"
+    assert np.isnan(batch.stages["relax_sites"].arrays["energy"][1])
 
 
 class Hole(MorsePotential):

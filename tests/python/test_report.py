@@ -344,6 +344,29 @@ def test_methods_cite_what_was_used_and_nothing_else(run: Path) -> None:
     assert "mcnemar1947" not in keys
 
 
+def test_what_was_spared_is_told(run: Path) -> None:
+    provenance = json.loads((run / "provenance.json").read_text())
+    evaluation = json.loads((run / "evaluation.json").read_text())
+    merge = {"distance": 0.1, "energy_per_atom": 0.002}
+    provenance["batches"][0]["stages"]["relax_positions"] |= {"drop_above": 0.3, "merge": merge}
+    text = " ".join(sentence.text for sentence in methods_paragraph(provenance, evaluation))
+    assert "more than 0.3 eV/atom above the best one in the first relaxation were dropped" in text
+    assert "(atoms within 0.1 Å of like ones, energies within 2 meV/atom) shared" in text
+
+
+def test_a_second_potential_is_named_and_cited(run: Path) -> None:
+    provenance = json.loads((run / "provenance.json").read_text())
+    evaluation = json.loads((run / "evaluation.json").read_text())
+    stages = provenance["batches"][0]["stages"]
+    stages["relax_sites"]["mlip"] = stages["relax_positions"]["mlip"] = "small.nequip.zip"
+    assert "park2024" not in dict(cited(methods_paragraph(provenance, evaluation)))
+    stages["relax_rank"] = {**RELAXATION, "mlip": "7net-l3i5"}
+    sentences = methods_paragraph(provenance, evaluation)
+    text = " ".join(sentence.text for sentence in sentences)
+    assert "relaxed on with the potential 7net-l3i5 (below 0.05 eV/Å within 500 steps)" in text
+    assert "park2024" in dict(cited(sentences))
+
+
 def test_every_citation_is_a_whole_bibtex_entry() -> None:
     for key, work in CITATIONS.items():
         assert work.bibtex.startswith(f"@article{{{key},")

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from xtalfill.batch import Batch, Stage
 from xtalfill.errors import InputError
+from xtalfill.relaxations import ENERGY_WINDOW
 from xtalfill.select import (
-    ENERGY_WINDOW,
     Candidate,
     Same,
     distinct_minima,
@@ -201,6 +201,14 @@ def test_unconverged_is_selected_only_where_nothing_converged() -> None:
     assert selected(palladium_hydride(sites, [-9.5, -9.0], status=late))["rank"] == [1, 0]
     only = palladium_hydride(sites, [-9.0, -9.5], status=["unconverged"] * 2)
     assert selected(only)["selected"] == [False, True]
+
+
+def test_the_last_relaxation_ranks() -> None:
+    batch = palladium_hydride(list(SITES.values()), [-9.0, -9.5])
+    relaxed = batch.stages["relax_positions"].arrays
+    batch.stages["relax_rank"] = Stage({**relaxed, "energy": np.array([-8.0, -7.0])})
+    assert selected(batch)["rank"] == [0, 1]
+    assert batch.stages["select"].attrs["relaxed"] == "relax_rank"
 
 
 def test_a_batch_that_was_not_relaxed_is_refused() -> None:

@@ -1,6 +1,6 @@
 """Compare every candidate of a batch with the reference of its structure.
 
-A candidate and its reference go through the same two relaxations with the same potential;
+A candidate and its reference go through the same relaxations with the same potentials;
 only then are they compared, so that a difference is one of the sites and not of the
 level of theory. What each number means is set out in docs/evaluation.md.
 
@@ -23,11 +23,12 @@ from xtalfill.batch import Batch, Stage
 from xtalfill.errors import InputError
 from xtalfill.matching import TOLERANCES, matcher, to_pymatgen
 from xtalfill.record import package_versions
+from xtalfill.relaxations import final_stage
 
 NEIGHBOUR_CUTOFF = 6.0  # Angstrom; farther than any nearest neighbour in a dense crystal
 NAMED_NEIGHBOURS = ("O", "N", "C", "B", "H")
 OTHER_NEIGHBOUR = "metal/other"
-_BEFORE, _AFTER = "inpaint", "relax_positions"
+_BEFORE = "inpaint"
 # What pymatgen and its lattice reduction raise on odd cells; LinAlgError is a ValueError.
 _MATCHER_ERRORS = (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError)
 
@@ -129,9 +130,9 @@ def evaluate_batch(batch: Batch) -> Stage:
     Raises:
         InputError: The batch has not been relaxed.
     """
-    for stage in (_BEFORE, _AFTER):
-        if stage not in batch.stages:
-            raise InputError(f"the batch has no {stage} stage; run it before evaluate.py")
+    if _BEFORE not in batch.stages:
+        raise InputError(f"the batch has no stage '{_BEFORE}'; run INPAINT on it first")
+    relaxed = final_stage(batch)
     arrays = _empty_arrays(batch.n_systems)
     for structure_id, members in batch.groups().items():
         reference = batch.reference_of(structure_id)
@@ -140,16 +141,17 @@ def evaluate_batch(batch: Batch) -> Stage:
         arrays["site_class"][[*members, reference]] = site_class(
             batch.to_ase(reference), n_missing=_n_missing(batch, reference)
         )
-        trouble = _trouble(batch, reference)
+        trouble = _trouble(batch, reference, relaxed=relaxed)
         for index in members:
             _judge_proposal(batch, index, reference, arrays)
             if trouble:
                 arrays["message"][index] = f"evaluate: the reference is not usable ({trouble})"
             else:
                 arrays["has_reference"][index] = True
-                _judge(batch, index, reference, arrays)
+                _judge(batch, index, reference, arrays, relaxed=relaxed)
     attrs = {
         **TOLERANCES,
+        "relaxed": relaxed,
         "versions": package_versions(("pymatgen", "ase", "numpy")),
     }
     return Stage(arrays, attrs)
@@ -169,12 +171,12 @@ def _n_missing(batch: Batch, index: int) -> int:
     return int(np.count_nonzero(~batch.is_host[batch.atoms_slice(index)]))
 
 
-def _trouble(batch: Batch, index: int) -> str:
+def _trouble(batch: Batch, index: int, *, relaxed: str) -> str:
     """Say why a system cannot be compared; empty when it can."""
     if batch.status[index] != "ok":
         return str(batch.message[index]) or f"status {batch.status[index]}"
     here = batch.atoms_slice(index)
-    after = batch.stages[_AFTER].arrays
+    after = batch.stages[relaxed].arrays
     if not (np.isfinite(after["positions"][here]).all() and np.isfinite(after["energy"][index])):
         return "no relaxed positions or energy"
     return ""
@@ -195,11 +197,13 @@ def _judge_proposal(
         arrays["message"][index] = _one_line("the proposal could not be matched", error)
 
 
-def _judge(batch: Batch, index: int, reference: int, arrays: dict[str, np.ndarray]) -> None:
+def _judge(
+    batch: Batch, index: int, reference: int, arrays: dict[str, np.ndarray], *, relaxed: str
+) -> None:
     """Compare a relaxed candidate with its relaxed reference, in place."""
-    if _trouble(batch, index):
+    if _trouble(batch, index, relaxed=relaxed):
         return
-    ours, true = (batch.to_ase(i, stage=_AFTER) for i in (index, reference))
+    ours, true = (batch.to_ase(i, stage=relaxed) for i in (index, reference))
     n_missing = (_n_missing(batch, index), _n_missing(batch, reference))
     if not _same_composition(ours, true):
         arrays["message"][index] = (
@@ -207,7 +211,7 @@ def _judge(batch: Batch, index: int, reference: int, arrays: dict[str, np.ndarra
             f"{true.get_chemical_formula()}"
         )
         return
-    energy = batch.stages[_AFTER].arrays["energy"]
+    energy = batch.stages[relaxed].arrays["energy"]
     above = float(energy[index] / len(ours) - energy[reference] / len(true))
     arrays["energy_above_reference"][index] = above
     arrays["les"][index] = above < 0

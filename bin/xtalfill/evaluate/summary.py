@@ -1,7 +1,7 @@
 """Sum the candidates of a run up into evaluation.json.
 
 Every rate is the mean over the structures that have a usable reference; a candidate that
-failed or did not converge is a failure, never left out.
+failed, did not converge or was dropped is a failure, never left out.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from xtalfill.batch import STATUSES
 from xtalfill.evaluate.metrics import (
     SITE_BINS,
     SIZE_BINS,
@@ -105,7 +106,7 @@ def count_all(tables: Tables) -> dict[str, int]:
         "structures_les": len({row.id for row in rows if row.les}),
         "references_unusable": sum(f.method == "reference" for f in tables.failures),
         "candidates": len(status),
-        **{f"candidates_{name}": status.count(name) for name in ("ok", "unconverged", "failed")},
+        **{f"candidates_{name}": status.count(name) for name in STATUSES},
     }
 
 

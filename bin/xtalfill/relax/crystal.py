@@ -7,6 +7,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+from matscipy.neighbours import neighbour_list
+
+from xtalfill.batch import Batch
+
+MIN_DISTANCE = 0.5  # Angstrom; H2 has 0.74: anything nearer is a hole of the potential
 
 
 @dataclass(frozen=True)
@@ -66,3 +71,31 @@ class Potential(Protocol):
         Thread-safe. Raises `MemoryShortageError` or `EvaluationError`.
         """
         ...
+
+
+def crystal_of(batch: Batch, index: int, stage: str) -> Crystal:
+    """Return system `index` as a stage left it."""
+    here = batch.atoms_slice(index)
+    positions = batch.stages[stage].arrays["positions"][here]
+    return Crystal(batch.atomic_numbers[here], positions, batch.cell[index])
+
+
+def nearest_distance(positions: np.ndarray, cell: np.ndarray) -> float:
+    """Return the shortest distance below `MIN_DISTANCE` between two atoms, images included.
+
+    Args:
+        positions: (n_atoms, 3) Angstrom.
+        cell: (3, 3) Angstrom; rows are a, b, c.
+
+    Returns:
+        Angstrom; infinity when no two atoms are that near.
+    """
+    distances = neighbour_list(
+        "d", positions=positions, cell=cell, pbc=np.ones(3, dtype=bool), cutoff=MIN_DISTANCE
+    )
+    return float(distances.min(initial=np.inf))
+
+
+def is_collapsed(crystal: Crystal) -> bool:
+    """Whether two atoms came nearer than `MIN_DISTANCE`: the energy then means nothing."""
+    return nearest_distance(crystal.positions, crystal.cell) < MIN_DISTANCE

@@ -3,7 +3,7 @@
 SevenNet models ship inside the sevenn package and need no network. Models of the nequip
 package are given as files: a packaged model (``.nequip.zip``) runs eagerly, one compiled for
 ``--target batch`` (``.nequip.pt2``) runs as it was compiled. Both files hold code that is run
-when they are opened, so use only those you trust.
+when they are opened, so use only those you trust. Published ones are downloaded before.
 """
 
 from __future__ import annotations

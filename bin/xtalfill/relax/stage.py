@@ -1,30 +1,35 @@
-"""The stage RELAX on a batch: relax_sites, then relax_positions.
+"""The stage RELAX on a batch: relax_sites, then relax_positions, then maybe relax_rank.
 
 relax_sites moves only the sites that were filled; the host keeps its positions to the last
-bit. relax_positions then moves every atom. The cell is fixed in both. References go the same
-way, so that their energies compare with those of the candidates.
+bit. relax_positions then moves every atom. relax_rank goes on from there with a second, better
+potential, whose energies then rank the candidates. The cell is fixed in all. References go the
+same way, so that their energies compare with those of the candidates.
 """
 
 from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TextIO
 
 import numpy as np
 from ase.data import chemical_symbols
-from matscipy.neighbours import neighbour_list
 
 from xtalfill.batch import Batch, Stage
 from xtalfill.errors import ConfigError, InputError
 from xtalfill.record import package_versions
-from xtalfill.relax.crystal import Crystal, Evaluation, Potential
+from xtalfill.relax.crystal import (
+    MIN_DISTANCE,
+    Evaluation,
+    Potential,
+    crystal_of,
+    nearest_distance,
+)
 from xtalfill.relax.inflight import InFlight, Job, Relaxed
-
-SITES = "relax_sites"
-POSITIONS = "relax_positions"
-MIN_DISTANCE = 0.5  # Angstrom; H2 has 0.74: anything nearer is a hole of the potential
+from xtalfill.relax.thinning import MERGE_DISTANCE, Merged, drop_hopeless, find_merged, going_on
+from xtalfill.relaxations import ENERGY_WINDOW, POSITIONS, RANK, SITES
 
 
 @dataclass(frozen=True)
@@ -34,9 +39,12 @@ class Settings:
     Attributes:
         sites_fmax: eV/Angstrom; threshold of relax_sites, over the filled sites.
         sites_max_steps: Steps relax_sites may take.
-        fmax: eV/Angstrom; threshold of relax_positions, over all atoms.
-        max_steps: Steps relax_positions may take.
+        fmax: eV/Angstrom; threshold of relax_positions and relax_rank, over all atoms.
+        max_steps: Steps each of the two may take.
         max_atoms_per_batch: Atoms evaluated together.
+        merge: Relax on one only of the candidates that are in one minimum.
+        drop_above: eV per atom; candidates farther above the best one after relax_sites are not
+            relaxed on. None drops none.
         threads: Groups evaluated at the same time.
     """
 
@@ -45,6 +53,8 @@ class Settings:
     fmax: float
     max_steps: int
     max_atoms_per_batch: int
+    merge: bool = False
+    drop_above: float | None = None
     threads: int = 1
 
     def __post_init__(self) -> None:
@@ -56,10 +66,24 @@ class Settings:
         for name in ("sites_fmax", "fmax"):
             if not 0.0 < getattr(self, name) < np.inf:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be above 0 eV/Å")
+        if self.drop_above is not None and not self.drop_above > 0.0:
+            raise ConfigError(f"drop_above is {self.drop_above}; it must be above 0 eV/atom")
         least = {"sites_max_steps": 0, "max_steps": 0, "max_atoms_per_batch": 1, "threads": 1}
         for name, value in least.items():
             if getattr(self, name) < value:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least {value}")
+
+
+@dataclass(frozen=True)
+class _Step:
+    """One relaxation, from where stage `previous` left the systems."""
+
+    name: str
+    previous: str
+    potential: Potential
+    driver: InFlight
+    fmax: float
+    max_steps: int
 
 
 def relax_batch(
@@ -67,17 +91,19 @@ def relax_batch(
     potential: Potential,
     settings: Settings,
     *,
+    ranking: Potential | None = None,
     device: str = "cpu",
     progress: TextIO = sys.stderr,
     progress_seconds: float = 30.0,
 ) -> None:
-    """Add the stages relax_sites and relax_positions to `batch`, and its systems' status.
+    """Add a stage for each relaxation to `batch`, and set its systems' status.
 
     Args:
         batch: With a stage "inpaint".
-        potential: Evaluates it.
+        potential: Evaluates relax_sites and relax_positions.
         settings: How to relax.
-        device: Where the potential runs; recorded.
+        ranking: Evaluates relax_rank; None leaves that step out.
+        device: Where the potentials run; recorded.
         progress: Gets a line now and then.
         progress_seconds: Least time between two lines.
 
@@ -85,26 +111,75 @@ def relax_batch(
         InputError: The batch has no stage "inpaint".
     """
     refuse_unusable(batch, potential)
+    if ranking is not None:
+        refuse_unusable(batch, ranking, stage=RANK)
+    steps = _steps(potential, ranking, settings)
+    for step in steps:
+        if step.name == POSITIONS and settings.drop_above is not None:
+            drop_hopeless(batch, above=settings.drop_above)
+        merging = settings.merge and step.name != SITES
+        merged = find_merged(batch, step.previous) if merging else {}
+        systems = [i for i in going_on(batch, range(batch.n_systems)) if i not in merged]
+        report = Progress(step.name, len(systems), file=progress, seconds=progress_seconds)
+        found = _relax(batch, step, systems, report)
+        for index, one in merged.items():
+            found[index] = one.take_over(found[one.into], sample=batch.sample[one.into])
+        _add_stage(batch, step.name, found, _provenance(step, settings, device))
+        if merging:
+            batch.stages[step.name].arrays["merged_with"] = _merged_with(batch, merged)
+    _judge_convergence(batch, steps[-1])
+
+
+def _steps(potential: Potential, ranking: Potential | None, settings: Settings) -> list[_Step]:
+    """Return the relaxations in their order."""
     driver = make_driver(potential, settings)
-    provenance = {
-        "mlip": potential.name,
-        "weights": dict(potential.weights),
-        "versions": package_versions(potential.packages),
+    full = (settings.fmax, settings.max_steps)
+    steps = [
+        _Step(SITES, "inpaint", potential, driver, settings.sites_fmax, settings.sites_max_steps),
+        _Step(POSITIONS, SITES, potential, driver, *full),
+    ]
+    if ranking is not None:
+        steps.append(_Step(RANK, POSITIONS, ranking, make_driver(ranking, settings), *full))
+    return steps
+
+
+def _relax(
+    batch: Batch, step: _Step, systems: Sequence[int], report: Progress
+) -> dict[int, Relaxed]:
+    """Relax some systems in a step, each as if it were alone."""
+    jobs = [job_of(batch, index, step.name, step.previous) for index in systems]
+    results = step.driver.relax(
+        jobs, fmax=step.fmax, max_steps=step.max_steps, on_done=report.count
+    )
+    return dict(zip(systems, results, strict=True))
+
+
+def _merged_with(batch: Batch, merged: Mapping[int, Merged]) -> np.ndarray:
+    """Return the sample whose result each system took over, (n_systems,); -1 for none."""
+    sample = np.full(batch.n_systems, -1, dtype=np.int32)
+    for index, one in merged.items():
+        sample[index] = batch.sample[one.into]
+    return sample
+
+
+def _provenance(step: _Step, settings: Settings, device: str) -> dict[str, Any]:
+    """Return what a step was run with, as plain JSON."""
+    spared: dict[str, Any] = {}
+    if settings.drop_above is not None and step.name == POSITIONS:
+        spared["drop_above"] = settings.drop_above
+    if settings.merge and step.name != SITES:
+        spared["merge"] = {"distance": MERGE_DISTANCE, "energy_per_atom": ENERGY_WINDOW}
+    return {
+        "mlip": step.potential.name,
+        "weights": dict(step.potential.weights),
+        "versions": package_versions(step.potential.packages),
         "optimizer": "FIRE",
         "device": device,
         "max_atoms_per_batch": settings.max_atoms_per_batch,
+        "fmax": step.fmax,
+        "max_steps": step.max_steps,
+        **spared,
     }
-    steps = (
-        (SITES, "inpaint", settings.sites_fmax, settings.sites_max_steps),
-        (POSITIONS, SITES, settings.fmax, settings.max_steps),
-    )
-    for name, previous, fmax, max_steps in steps:
-        usable = [int(index) for index in np.flatnonzero(batch.status != "failed")]
-        jobs = [job_of(batch, index, name, previous) for index in usable]
-        report = Progress(name, len(jobs), file=progress, seconds=progress_seconds)
-        results = driver.relax(jobs, fmax=fmax, max_steps=max_steps, on_done=report.count)
-        attrs = {**provenance, "fmax": fmax, "max_steps": max_steps}
-        _add_stage(batch, name, dict(zip(usable, results, strict=True)), attrs)
 
 
 def make_driver(potential: Potential, settings: Settings) -> InFlight:
@@ -112,8 +187,13 @@ def make_driver(potential: Potential, settings: Settings) -> InFlight:
     return InFlight(potential, max_atoms=settings.max_atoms_per_batch, threads=settings.threads)
 
 
-def refuse_unusable(batch: Batch, potential: Potential) -> None:
+def refuse_unusable(batch: Batch, potential: Potential, *, stage: str = SITES) -> None:
     """Fail the systems that the potential cannot evaluate as they were proposed.
+
+    Args:
+        batch: With a stage "inpaint".
+        potential: Will evaluate it.
+        stage: Where it will; named in the message.
 
     Raises:
         InputError: The batch has no stage "inpaint".
@@ -126,19 +206,21 @@ def refuse_unusable(batch: Batch, potential: Potential) -> None:
         unknown = sorted(set(batch.atomic_numbers[here].tolist()) - potential.elements)
         if unknown:
             symbols = ", ".join(chemical_symbols[number] for number in unknown)
-            batch.fail(int(index), f"{SITES}: {potential.name} does not know {symbols}")
+            batch.fail(int(index), f"{stage}: {potential.name} does not know {symbols}")
         elif not np.isfinite(positions[here]).all():
-            batch.fail(int(index), f"{SITES}: the proposed positions are not finite")
+            batch.fail(int(index), f"{stage}: the proposed positions are not finite")
 
 
 def job_of(batch: Batch, index: int, name: str, previous: str) -> Job:
     """Return the relaxation of a system in stage `name`, from where `previous` left it."""
     here = batch.atoms_slice(index)
     arrays = batch.stages[previous].arrays
-    crystal = Crystal(batch.atomic_numbers[here], arrays["positions"][here], batch.cell[index])
+    crystal = crystal_of(batch, index, previous)
     if name == SITES:
         return Job(crystal, ~batch.is_host[here])
-    start = Evaluation(float(arrays["energy"][index]), arrays["forces"][here])
+    # relax_rank has another potential, which has not seen the crystal yet.
+    known = Evaluation(float(arrays["energy"][index]), arrays["forces"][here])
+    start = known if name == POSITIONS else None
     return Job(crystal, np.ones(len(crystal.numbers), dtype=bool), start)
 
 
@@ -164,39 +246,29 @@ def _add_stage(batch: Batch, name: str, results: dict[int, Relaxed], attrs: dict
         arrays["fmax"][index] = result.fmax
         arrays["n_steps"][index] = result.n_steps
         arrays["converged"][index] = result.converged
-        if name == POSITIONS:
-            _judge(batch, index, result, attrs["max_steps"])
+        if name != SITES:
+            _refuse_collapsed(batch, index, name, result)
     batch.stages[name] = Stage(arrays, attrs)
 
 
-def _judge(batch: Batch, index: int, result: Relaxed, max_steps: int) -> None:
-    """Set the status a system has after the full relaxation."""
+def _refuse_collapsed(batch: Batch, index: int, name: str, result: Relaxed) -> None:
+    """Fail a system that fell into a hole of the potential."""
     distance = nearest_distance(result.positions, batch.cell[index])
     if distance < MIN_DISTANCE:
         batch.fail(
-            index, f"{POSITIONS}: two atoms collapsed to {distance:.2f} Å, the energy means nothing"
+            index, f"{name}: two atoms collapsed to {distance:.2f} Å, the energy means nothing"
         )
-    elif not result.converged:
+
+
+def _judge_convergence(batch: Batch, step: _Step) -> None:
+    """Set the status of the systems that the last step did not bring to a minimum."""
+    arrays = batch.stages[step.name].arrays
+    for index in going_on(batch, np.flatnonzero(~arrays["converged"]).tolist()):
         batch.status[index] = "unconverged"
         batch.message[index] = (
-            f"{POSITIONS}: not converged in {max_steps} steps, fmax {result.fmax:.2g} eV/Å"
+            f"{step.name}: not converged in {step.max_steps} steps, "
+            f"fmax {arrays['fmax'][index]:.2g} eV/Å"
         )
-
-
-def nearest_distance(positions: np.ndarray, cell: np.ndarray) -> float:
-    """Return the shortest distance below `MIN_DISTANCE` between two atoms, images included.
-
-    Args:
-        positions: (n_atoms, 3) Angstrom.
-        cell: (3, 3) Angstrom; rows are a, b, c.
-
-    Returns:
-        Angstrom; infinity when no two atoms are that near.
-    """
-    distances = neighbour_list(
-        "d", positions=positions, cell=cell, pbc=np.ones(3, dtype=bool), cutoff=MIN_DISTANCE
-    )
-    return float(distances.min(initial=np.inf))
 
 
 class Progress:

@@ -15,6 +15,7 @@ from plotly.offline import get_plotlyjs
 
 from xtalfill.batch import Batch, read_batch
 from xtalfill.collect import best_over_methods
+from xtalfill.relaxations import final_stage
 from xtalfill.report.figures import (
     Figure,
     energy_strip,
@@ -29,7 +30,6 @@ from xtalfill.tables import Candidate, Tables, structure_rows
 MAX_VIEWS = 60
 MAX_FAILURES = 500
 _SAME_CELL = 0.02  # Angstrom and degrees; CIF files round both
-_RELAXED = "relax_positions"
 _SPLITS = {
     "size": "Size of the cell",
     "sites": "Number of missing sites",
@@ -113,7 +113,7 @@ def _view(batch: Batch, index: int) -> Traces:
     here = batch.atoms_slice(index)
     reference = batch.reference_of(batch.id[index])
     sites = None if reference is None else _reference_sites(batch, index, reference)
-    atoms = batch.to_ase(index, stage=_RELAXED)
+    atoms = batch.to_ase(index, stage=final_stage(batch))
     return crystal_view(atoms, batch.is_host[here], reference_sites=sites)
 
 
@@ -126,7 +126,7 @@ def _reference_sites(batch: Batch, index: int, reference: int) -> np.ndarray | N
     if not np.allclose(cell_to_cellpar(ours), cell_to_cellpar(true), rtol=0, atol=_SAME_CELL):
         return None
     there = batch.atoms_slice(reference)
-    positions = batch.stages[_RELAXED].arrays["positions"][there]
+    positions = batch.stages[final_stage(batch)].arrays["positions"][there]
     sites = positions[~batch.is_host[there]]
     return np.linalg.solve(true.T, sites.T).T @ ours if np.isfinite(sites).all() else None
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from xtalfill.relaxations import POSITIONS, RANK, SITES
 from xtalfill.report.citations import CITATIONS, Citation
 
 _METHOD_TEXT = {
@@ -81,8 +82,11 @@ def methods_paragraph(provenance: dict[str, Any], evaluation: dict[str, Any]) ->
                 f"in energy ({stages['screen']['mlip']}, as proposed) were relaxed"
             )
         )
-    if "relax_sites" in stages and "relax_positions" in stages:
-        sentences.append(_relaxation(stages["relax_sites"], stages["relax_positions"]))
+    if SITES in stages and POSITIONS in stages:
+        sentences.append(_relaxation(stages[SITES], stages[POSITIONS]))
+        sentences += _spared(stages[POSITIONS])
+    if RANK in stages:
+        sentences.append(_ranking(stages[RANK]))
     if "select" in stages:
         sentences.append(
             Sentence(
@@ -108,14 +112,44 @@ def _proposal(name: str, content: dict[str, Any], attrs: dict[str, Any]) -> Sent
 
 def _relaxation(sites: dict[str, Any], positions: dict[str, Any]) -> Sentence:
     mlip = str(sites["mlip"])
-    keys = next((v for k, v in _POTENTIAL_CITATIONS.items() if mlip.startswith(k)), ())
     return Sentence(
         f"In a fixed cell, first the restored sites alone were relaxed with the potential {mlip} "
         f"(FIRE, largest force below {sites['fmax']} eV/Å within {sites['max_steps']} steps), then "
         f"all atoms (below {positions['fmax']} eV/Å within {positions['max_steps']} steps); "
         "references went through the same",
-        (*keys, "batzner2022", "bitzek2006"),
+        (*_potential_keys(mlip), "batzner2022", "bitzek2006"),
     )
+
+
+def _spared(positions: dict[str, Any]) -> list[Sentence]:
+    """Return which candidates the first relaxation had the last word on, if any."""
+    found = []
+    if "drop_above" in positions:
+        found.append(
+            f"Candidates that converged more than {positions['drop_above']} eV/atom above the best "
+            "one in the first relaxation were dropped and count as wrong"
+        )
+    if "merge" in positions:
+        merge = positions["merge"]
+        found.append(
+            "Candidates that one relaxation had brought to the same minimum (atoms within "
+            f"{merge['distance']} Å of like ones, energies within "
+            f"{1000 * merge['energy_per_atom']:.0f} meV/atom) shared the next one"
+        )
+    return [Sentence(text) for text in found]
+
+
+def _ranking(rank: dict[str, Any]) -> Sentence:
+    return Sentence(
+        f"From there all atoms of candidates and references were relaxed on with the potential "
+        f"{rank['mlip']} (below {rank['fmax']} eV/Å within {rank['max_steps']} steps), whose "
+        "energies count",
+        _potential_keys(str(rank["mlip"])),
+    )
+
+
+def _potential_keys(mlip: str) -> tuple[str, ...]:
+    return next((v for k, v in _POTENTIAL_CITATIONS.items() if mlip.startswith(k)), ())
 
 
 def _judgement(attrs: dict[str, Any], evaluation: dict[str, Any]) -> list[Sentence]:

@@ -17,7 +17,15 @@ from xtalfill.evaluate.summary import count_all
 from xtalfill.tables import Tables, read_json
 
 # Stages as they run; a record of any other name follows them.
-STAGE_ORDER = ("check", "inpaint", "relax", "select", "evaluate")
+STAGE_ORDER = (
+    "check",
+    "inpaint",
+    "fetch_potential",
+    "compile_potential",
+    "relax",
+    "select",
+    "evaluate",
+)
 _RECORD_FIELDS = {"stage", "batch", "seconds", "versions", "hardware", "parameters", "counts"}
 
 

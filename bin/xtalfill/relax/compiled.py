@@ -1,0 +1,117 @@
+"""Compile a packaged model of nequip for this machine, and see that it gives the same numbers.
+
+A compiled model belongs to the kind of machine and the torch it was compiled with, and not every
+machine can compile one. So a failure is an answer here and no error: the eager model serves then.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from ase.data import covalent_radii
+
+from xtalfill.errors import ConfigError
+from xtalfill.relax.crystal import (
+    Crystal,
+    Evaluation,
+    EvaluationError,
+    MemoryShortageError,
+    Potential,
+)
+from xtalfill.relax.potentials import load_potential
+
+# Compiled and eager sum in another order; this is far above what float32 makes of that.
+ENERGY_TOLERANCE = 1e-4  # eV per atom
+FORCE_TOLERANCE = 1e-3  # of the largest force
+_SEED = 0
+
+
+def compile_model(package: Path, compiled: Path, *, device: str) -> str:
+    """Compile a packaged model for this machine and see that it gives the same numbers.
+
+    Args:
+        package: The ``.nequip.zip``.
+        compiled: The ``.nequip.pt2`` to write; not there afterwards if it could not be compiled.
+        device: "cpu" or "cuda".
+
+    Returns:
+        Why it could not be compiled, in one line; empty when it was.
+
+    Raises:
+        ConfigError: The package cannot be loaded: without that the eager model does not run either.
+    """
+    eager = load_potential(str(package), device=device)
+    problem = _nequip_compile(package, compiled, device=device)
+    if not problem:
+        try:
+            problem = disagreement(eager, load_potential(str(compiled), device=device))
+        except ConfigError as error:
+            problem = str(error)
+    if problem:
+        compiled.unlink(missing_ok=True)
+    return problem
+
+
+def _nequip_compile(package: Path, compiled: Path, *, device: str) -> str:
+    """Run nequip-compile; return why it failed, or nothing. What it says goes to stderr."""
+    command: list[str | Path] = [sys.executable, "-m", "nequip.scripts.compile", package, compiled]
+    command += ["--mode", "aotinductor", "--target", "batch", "--device", device]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+    print(done.stdout, done.stderr, sep="", file=sys.stderr, flush=True)
+    if done.returncode == 0 and compiled.is_file():
+        return ""
+    lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+    # The exception of a traceback stands at its end and starts a line.
+    errors = [line for line in done.stderr.splitlines() if _is_exception(line)]
+    return (errors or lines or ["it said nothing"])[-1][:300] + f" (exit {done.returncode})"
+
+
+def _is_exception(line: str) -> bool:
+    name = line.split(":", 1)[0]
+    return name.endswith(("Error", "Exception", "Compiler")) and " " not in name
+
+
+def disagreement(eager: Potential, compiled: Potential) -> str:
+    """Return in one line how two potentials differ on one crystal and on several; empty if not.
+
+    A model compiled for any number of crystals has been traced with a certain one: both are tried.
+    """
+    some = _trial_crystals(eager.elements)
+    for crystals in (some[:1], some):
+        try:
+            pairs = zip(eager.evaluate(crystals), compiled.evaluate(crystals), strict=True)
+            apart = [_apart(*pair) for pair in pairs]
+        except (EvaluationError, MemoryShortageError) as error:
+            return f"the models cannot be compared on {len(crystals)} crystal(s): {error}"
+        energy, force = np.max(apart, axis=0)
+        if not (energy < ENERGY_TOLERANCE and force < FORCE_TOLERANCE):
+            return (
+                f"the compiled model differs from the eager one by {energy:.2g} eV/atom in the "
+                f"energy and by {100 * force:.2g} % of the largest force"
+            )
+    return ""
+
+
+def _apart(one: Evaluation, other: Evaluation) -> tuple[float, float]:
+    """Return the difference in energy, eV per atom, and in forces, of the largest one."""
+    energy = abs(one.energy - other.energy) / len(one.forces)
+    largest = max(float(np.abs(one.forces).max()), 1.0)
+    return energy, float(np.abs(one.forces - other.forces).max()) / largest
+
+
+def _trial_crystals(elements: Iterable[int]) -> list[Crystal]:
+    """Return three disordered crystals of elements that a potential knows, of other sizes each."""
+    generator = np.random.default_rng(_SEED)
+    known = sorted(elements)
+    crystals = []
+    for n_atoms in (4, 6, 9):
+        numbers = generator.choice(known, n_atoms)
+        spacing = 2.0 * covalent_radii[numbers].max()
+        grid = np.array([(0, site // 3, site % 3) for site in range(n_atoms)])
+        positions = spacing * grid + generator.normal(scale=0.1, size=(n_atoms, 3))
+        crystals.append(Crystal(numbers, positions, spacing * np.diag([1.0, 3.0, 3.0])))
+    return crystals

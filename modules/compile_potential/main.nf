@@ -1,0 +1,31 @@
+// COMPILE_POTENTIAL: compiles a packaged model of nequip where RELAX will run; passes it on as it is where that fails.
+
+process COMPILE_POTENTIAL {
+    tag "${meta.id}"
+    label 'process_gpu'
+
+    input:
+    tuple val(meta), path(model, stageAs: 'input/*') // [id: 'mlip'], .nequip.zip
+    val device                                       // cpu or cuda
+    val code                                         // digest of the code; part of the hash
+
+    output:
+    tuple val(meta), path('*.nequip.{pt2,zip}'), emit: model
+    path "compile_potential_${meta.id}.json", emit: record
+
+    script:
+    """
+    export OMP_NUM_THREADS=${task.cpus} MKL_NUM_THREADS=${task.cpus}
+    compile_potential.py \\
+        --model ${model} \\
+        --device ${device} \\
+        --outdir . \\
+        --record compile_potential_${meta.id}.json
+    """
+
+    stub:
+    """
+    touch ${meta.id}.nequip.pt2
+    echo '{}' > compile_potential_${meta.id}.json
+    """
+}

@@ -1,0 +1,208 @@
+"""Potentials that are downloaded or compiled: what arrives is right, or one line says why not."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+
+from analytic_potential import MorsePotential, WiderMorse
+from nequip_examples import tiny_package
+from xtalfill.errors import ConfigError
+from xtalfill.relax import compiled as module
+from xtalfill.relax.compiled import compile_model, disagreement
+from xtalfill.relax.crystal import Crystal, Evaluation, EvaluationError, Potential
+from xtalfill.relax.potentials import load_potential
+from xtalfill.relax.published import fetch_model
+
+NAME = "nequip.net:some-group/some-model:0.1"
+CONTENT = b"a packaged model"
+
+
+def run(
+    repository: Path, script: str, folder: Path, *arguments: str, **env: str
+) -> tuple[int, str]:
+    """Run a command; return its exit code and what it said on stderr."""
+    done = subprocess.run(
+        [sys.executable, repository / "bin" / script, *arguments],
+        cwd=folder,
+        env={**os.environ, "OMP_NUM_THREADS": "1", **env},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=900,
+    )
+    return done.returncode, done.stderr
+
+
+@pytest.fixture
+def nequip_net(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[list[str]]:
+    """Stand in for nequip.net on this machine; yield the paths that were asked for."""
+    from nequip.utils.model_repository import NequIPNetAPIClient
+
+    asked: list[str] = []
+
+    class Answers(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            here = f"http://127.0.0.1:{self.server.server_port}"
+            artifact = {"downloadUrl": f"{here}/file", "viewUrl": here, "hostName": "here"}
+            answer = json.dumps({"modelId": "m", "artifact": artifact}).encode()
+            known = "some-model" in self.path or self.path == "/file"
+            self.send_response(200 if known else 404)
+            self.end_headers()
+            self.wfile.write(CONTENT if self.path == "/file" else answer)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Answers)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setattr(NequIPNetAPIClient, "BASE_URL", f"http://127.0.0.1:{server.server_port}")
+    monkeypatch.setenv("NEQUIP_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    yield asked
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_published_model_is_downloaded_once(tmp_path: Path, nequip_net: list[str]) -> None:
+    for name in ("one.nequip.zip", "two.nequip.zip"):
+        fetch_model(NAME, tmp_path / name)
+        assert (tmp_path / name).read_bytes() == CONTENT
+    assert nequip_net.count("/file") == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("nequip.net:some-group/none-such:0.1", "is unknown at nequip.net"),
+        ("nequip.net:no version", "cannot be downloaded (Invalid model_id format"),
+        ("some-group/some-model:0.1", "is no nequip.net:group/model:version"),
+    ],
+)
+def test_a_wrong_name_is_one_line(
+    tmp_path: Path, nequip_net: list[str], name: str, says: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        fetch_model(name, tmp_path / "m.nequip.zip")
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "m.nequip.zip").exists()
+
+
+def test_without_a_network_is_one_line(tmp_path: Path, repository: Path) -> None:
+    arguments = ["--name", NAME, "--output", "m.nequip.zip", "--record", "r.json"]
+    nowhere = {"HTTPS_PROXY": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9"}
+    code, said = run(repository, "fetch_potential.py", tmp_path, *arguments, **nowhere)
+    assert code == os.EX_CONFIG
+    lines = [line for line in said.splitlines() if line.startswith("ERROR")]
+    assert lines == [
+        f"ERROR: mlip '{NAME}' cannot be downloaded (ProxyError); run where nequip.net can be "
+        "reached, or download the .nequip.zip elsewhere and give its path"
+    ]
+    assert "Traceback" not in said
+    assert list(tmp_path.iterdir()) == []
+
+
+class Fixed(MorsePotential):
+    """Was traced with several crystals and cannot take one."""
+
+    def evaluate(self, crystals: Sequence[Crystal]) -> list[Evaluation]:
+        """Return energies of several crystals."""
+        if len(crystals) == 1:
+            raise EvaluationError("expected dimension 0 to be at least 2")
+        return super().evaluate(crystals)
+
+
+class Silent(MorsePotential):
+    """Gives no forces for all crystals but the first."""
+
+    def evaluate(self, crystals: Sequence[Crystal]) -> list[Evaluation]:
+        """Return energies, and forces of the first."""
+        first, *others = super().evaluate(crystals)
+        return [first, *(replace(one, forces=0 * one.forces) for one in others)]
+
+
+class NotFinite(MorsePotential):
+    """Has no energy."""
+
+    def evaluate(self, crystals: Sequence[Crystal]) -> list[Evaluation]:
+        """Return forces."""
+        return [replace(one, energy=float("nan")) for one in super().evaluate(crystals)]
+
+
+@pytest.mark.parametrize(
+    ("other", "says"),
+    [
+        (MorsePotential(), ""),
+        (WiderMorse(), "differs from the eager one by"),
+        (Silent(), "% of the largest force"),
+        (NotFinite(), "nan eV/atom"),
+        (Fixed(), "cannot be compared on 1 crystal(s): expected dimension"),
+    ],
+)
+def test_a_compiled_model_has_to_give_the_same_numbers(other: Potential, says: str) -> None:
+    found = disagreement(MorsePotential(), other)
+    assert says in found
+    assert bool(found) == bool(says)
+
+
+@pytest.mark.parametrize("other", [MorsePotential(), WiderMorse()])
+def test_a_compiled_model_that_differs_is_thrown_away(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, other: Potential
+) -> None:
+    potentials = {"m.nequip.zip": MorsePotential(), "m.nequip.pt2": other}
+
+    def load(mlip: str, *, device: str) -> Potential:
+        return potentials[Path(mlip).name]
+
+    def compiles(_package: Path, output: Path, *, device: str) -> str:
+        output.write_bytes(b"compiled")
+        return ""
+
+    monkeypatch.setattr(module, "load_potential", load)
+    monkeypatch.setattr(module, "_nequip_compile", compiles)
+    output = tmp_path / "m.nequip.pt2"
+    problem = compile_model(tmp_path / "m.nequip.zip", output, device="cpu")
+    assert output.is_file() == (problem == "") == (other.name == "morse")
+
+
+def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "m.nequip.zip").write_bytes(b"not a model")
+    with pytest.raises(ConfigError, match="cannot be loaded"):
+        compile_model(tmp_path / "m.nequip.zip", tmp_path / "m.nequip.pt2", device="cpu")
+    assert [path.name for path in tmp_path.iterdir()] == ["m.nequip.zip"]
+
+
+@pytest.mark.slow
+def test_a_packaged_model_is_compiled_or_passed_on(tmp_path: Path, repository: Path) -> None:
+    package = tiny_package(tmp_path)
+    digest = hashlib.sha256(package.read_bytes()).hexdigest()
+    arguments = ["--model", str(package), "--device", "cpu", "--record", "r.json", "--outdir", "."]
+    for name, env in (("sound", {}), ("without", {"CXX": "/no/such/compiler"})):
+        folder = tmp_path / name
+        folder.mkdir()
+        code, said = run(repository, "compile_potential.py", folder, *arguments, **env)
+        assert code == 0, said
+        record = json.loads((folder / "r.json").read_text())
+        found = sorted(path.name for path in folder.glob("*.nequip.*"))
+        assert record["parameters"]["model"] == found[0]
+        assert record["weights"]["tiny.nequip.zip"] == digest
+        reason = record["parameters"]["not_compiled"]
+        warnings = [line for line in said.splitlines() if line.startswith("WARNING: tiny")]
+        if name == "sound":
+            assert (found, reason, warnings) == (["tiny.nequip.pt2"], "", [])
+            compiled = load_potential(str(folder / found[0]), device="cpu")
+            assert disagreement(load_potential(str(package), device="cpu"), compiled) == ""
+        else:
+            assert found == ["tiny.nequip.zip"]
+            assert "compiler" in reason.lower()
+            assert warnings == [f"WARNING: tiny.nequip.zip runs eagerly: {reason}"]

@@ -1,0 +1,285 @@
+"""Candidates in one minimum are relaxed on once and hopeless ones not at all; nobody is lost."""
+
+import io
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from analytic_potential import MorsePotential, WiderMorse, crystals
+from xtalfill.batch import REFERENCE, Batch, Stage, content_sha256
+from xtalfill.errors import ConfigError
+from xtalfill.evaluate.match import evaluate_batch
+from xtalfill.relax.crystal import Crystal, Evaluation, Potential
+from xtalfill.relax.stage import Settings, relax_batch
+from xtalfill.relax.thinning import MERGE_DISTANCE, same_places
+from xtalfill.select import select_candidates
+
+CELL = np.diag([4.0, 4.2, 4.4])
+HOST = np.array([[0.1, 0.2, 0.3], [2.1, 2.2, 2.3]])
+# Wells of `Wells`: minima in x at 1 and 3, in y at 2.1, in z at 2.2 or, higher, anywhere else.
+LEFT, RIGHT = np.array([1.0, 2.1, 2.2]), np.array([3.0, 2.1, 2.2])
+SETTINGS = Settings(
+    sites_fmax=1e-3, sites_max_steps=300, fmax=1e-3, max_steps=300, max_atoms_per_batch=60
+)
+MERGING = replace(SETTINGS, merge=True)
+
+
+class Wells(MorsePotential):
+    """A field with two wells a cell for hydrogen and a spring for each other atom; no pairs.
+
+    Hydrogen of a candidate falls into the well nearest in x, whatever the other one does.
+    """
+
+    def evaluate(self, crystals: Sequence[Crystal]) -> list[Evaluation]:
+        """Return energy and forces of each crystal, and remember the sizes."""
+        self.calls.append([len(crystal.numbers) for crystal in crystals])
+        return [self._one(crystal) for crystal in crystals]
+
+    def _one(self, crystal: Crystal) -> Evaluation:
+        waves = 2 * np.pi / np.diag(crystal.cell) * [2, 1, 1]
+        phase = waves * (crystal.positions - LEFT)
+        light = crystal.numbers == 1
+        away = crystal.positions[~light] - HOST - 0.05
+        energy = (1 - np.cos(phase[light])).sum() + 2.0 * (away**2).sum()
+        forces = -waves * np.sin(phase)
+        forces[~light] = -4.0 * away
+        return Evaluation(float(energy), forces)
+
+
+# id, method, sample, where the two hydrogen atoms start
+START = [
+    ("a", "host", 0, [LEFT, RIGHT]),
+    ("a", "host", 1, [RIGHT, LEFT]),  # exchanged
+    (
+        "a",
+        "host",
+        2,
+        [LEFT + np.array([8, 0, -4.4]), RIGHT + np.array([0, 4.2, 0])],
+    ),  # in other images
+    ("a", "random", 0, [LEFT, RIGHT]),
+    ("b", "host", 0, [LEFT, RIGHT]),
+    ("a", REFERENCE, 0, [LEFT, RIGHT]),
+]
+
+
+def make_batch(start: list[tuple[str, str, int, list[np.ndarray]]] = START) -> Batch:
+    """Return proposals around the wells, no two alike."""
+    rng = np.random.default_rng(4)
+    n = len(start)
+    sites = [np.array(row[3]) + rng.uniform(-0.3, 0.3, (2, 3)) for row in start]
+    proposed = np.concatenate([np.vstack([HOST, pair]) for pair in sites])
+    filled = np.tile([False, False, True, True], n)
+    known = np.repeat([row[1] == REFERENCE for row in start], 4)
+    return Batch(
+        positions=np.where((filled & ~known)[:, None], np.nan, proposed),
+        atomic_numbers=np.tile([12, 8, 1, 1], n),
+        system_idx=np.repeat(np.arange(n), 4),
+        is_host=~filled,
+        cell=np.repeat(CELL[None], n, axis=0),
+        id=[row[0] for row in start],
+        method=[row[1] for row in start],
+        sample=[row[2] for row in start],
+        seed=[42] * n,
+        status=["ok"] * n,
+        message=[""] * n,
+        stages={"inpaint": Stage({"positions": proposed})},
+    )
+
+
+def relax(
+    batch: Batch, settings: Settings, potential: Potential | None = None, **more: Any
+) -> Batch:
+    relax_batch(batch, potential or Wells(), settings, progress=io.StringIO(), **more)
+    batch.validate()
+    return batch
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_places_are_found_whatever_atom_lies_in_whatever_image(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    crystal, _ = crystals(1, seed=seed)[0]
+    n = len(crystal.numbers)
+    other = replace(crystal, numbers=rng.choice([1, 8], n))
+    order = rng.permutation(n)
+    jitter = rng.normal(size=(n, 3))
+    jitter *= 0.9 * MERGE_DISTANCE / np.linalg.norm(jitter, axis=1, keepdims=True)
+    images = rng.integers(-2, 3, (n, 3)) @ crystal.cell
+    one = Crystal(other.numbers[order], other.positions[order] + images + jitter, crystal.cell)
+    places = same_places(one, other)
+    assert places is not None
+    assert (other.numbers[places.atoms] == one.numbers).all()
+    assert sorted(places.atoms) == list(range(n))
+    np.testing.assert_allclose(
+        other.positions[places.atoms] + places.shift + jitter, one.positions, atol=1e-9
+    )
+
+
+def test_one_atom_elsewhere_or_of_another_element_is_another_crystal() -> None:
+    crystal, _ = crystals(1, seed=3)[0]
+    moved = crystal.positions.copy()
+    moved[2] += [0.0, 1.1 * MERGE_DISTANCE, 0.0]
+    assert same_places(replace(crystal, positions=moved), crystal) is None
+    numbers = np.arange(1, len(crystal.numbers) + 1)
+    one = replace(crystal, numbers=numbers)
+    swapped = replace(one, positions=one.positions[[1, 0, *range(2, len(numbers))]])
+    assert same_places(one, one) is not None
+    assert same_places(swapped, one) is None
+
+
+def test_two_atoms_cannot_share_a_place() -> None:
+    one = Crystal(np.array([1, 1]), np.array([[0.0, 0, 0], [0.05, 0, 0]]), CELL)
+    assert same_places(one, replace(one, positions=np.array([[0.0, 0, 0], [1.0, 0, 0]]))) is None
+
+
+@pytest.mark.parametrize("ranking", [None, "again"])
+def test_a_merged_candidate_gets_what_its_own_relaxation_gives(ranking: str | None) -> None:
+    more = {"ranking": Wells() if ranking else None}
+    alone, merged = relax(make_batch(), SETTINGS, **more), relax(make_batch(), MERGING, **more)
+    for name in list(merged.stages)[2:]:
+        one, other = alone.stages[name].arrays, merged.stages[name].arrays
+        assert other["merged_with"].tolist() == [-1, 0, 0, -1, -1, -1]
+        np.testing.assert_allclose(other["positions"], one["positions"], atol=1e-3)
+        np.testing.assert_allclose(other["energy"], one["energy"], atol=1e-6)
+        np.testing.assert_allclose(other["forces"], one["forces"], atol=2e-3)
+        assert other["converged"].all()
+        assert (other["n_steps"][[1, 2]] == 0).all()
+        assert (other["fmax"] < 1e-3).all()
+    first = merged.stages["relax_sites"].arrays
+    assert first["positions"].tobytes() == alone.stages["relax_sites"].arrays["positions"].tobytes()
+    assert "merged_with" not in first
+    assert (merged.status == "ok").all()
+
+
+def test_merging_saves_evaluations_and_changes_nothing_for_the_others() -> None:
+    potentials = [Wells(), Wells()]
+    alone = relax(make_batch(), SETTINGS, potentials[0])
+    merged = relax(make_batch(), MERGING, potentials[1])
+    spent = [sum(map(len, potential.calls)) for potential in potentials]
+    saved = alone.stages["relax_positions"].arrays["n_steps"][[1, 2]].sum()
+    assert spent[0] - spent[1] == saved > 0
+    here = np.isin(alone.system_idx, [0, 3, 4, 5])
+    one, other = (b.stages["relax_positions"].arrays["positions"][here] for b in (alone, merged))
+    assert one.tobytes() == other.tobytes()
+    assert "merged_with" not in alone.stages["relax_positions"].arrays
+
+
+def test_different_wells_are_not_merged() -> None:
+    up = np.array([0.0, 0.0, 2.2])  # a crest in z, held by no steps at all
+    start = [("a", "host", 0, [LEFT, RIGHT]), ("a", "host", 1, [LEFT + up, RIGHT])]
+    batch = make_batch(start)
+    batch.stages["inpaint"].arrays["positions"][6] = LEFT + up
+    relax(batch, MERGING)
+    assert batch.stages["relax_positions"].arrays["merged_with"].tolist() == [-1, -1]
+
+
+def test_what_did_not_converge_is_not_merged() -> None:
+    late = relax(make_batch(), replace(MERGING, sites_max_steps=0))
+    assert (late.stages["relax_positions"].arrays["merged_with"] == -1).all()
+
+
+def test_a_failure_is_taken_over_and_says_so() -> None:
+    class Frail(Wells):
+        """Has no answer once the host moves."""
+
+        def _one(self, crystal: Crystal) -> Evaluation:
+            found = super()._one(crystal)
+            moved = np.abs(crystal.positions[:2] - HOST).max() > 0
+            return replace(found, energy=np.nan) if moved else found
+
+    batch = relax(make_batch(), MERGING, Frail())
+    assert (batch.status == "failed").all()
+    why = "energy or forces are not finite after 1 steps"
+    assert batch.message[0] == f"relax_positions: {why}"
+    assert batch.message[1] == f"relax_positions: merged with sample 0: {why}"
+    assert np.isnan(batch.stages["relax_positions"].arrays["energy"]).all()
+
+
+def test_ranks_and_measures_keep_every_merged_candidate() -> None:
+    batch = relax(make_batch(), MERGING)
+    select_candidates(batch)
+    select = batch.stages["select"].arrays
+    assert sorted(select["rank"][:3]) == [0, 1, 2]
+    assert select["minimum"].tolist() == [0, 0, 0, 0, 0, -1]
+    assert evaluate_batch(batch).arrays["matched"][:4].all()
+
+
+def test_merging_does_not_depend_on_the_rest_of_the_batch() -> None:
+    whole = relax(make_batch(), MERGING)
+    part = relax(make_batch().subset([0, 1, 2]), MERGING)
+    assert content_sha256(whole.subset([0, 1, 2])) == content_sha256(part)
+
+
+# The second hydrogen atom sits on the crest in z: its energy is 2 eV, 0.5 eV/atom, higher.
+CREST = RIGHT - [0.0, 0.0, 2.2]
+HIGH = [
+    ("a", "host", 0, [LEFT, CREST]),
+    ("a", "host", 1, [LEFT, RIGHT]),
+    ("a", "random", 0, [LEFT, CREST]),
+    ("a", REFERENCE, 0, [LEFT, CREST]),
+]
+
+
+def high_batch() -> Batch:
+    batch = make_batch(HIGH)
+    positions = batch.stages["inpaint"].arrays["positions"]
+    for index in (0, 2, 3):
+        positions[4 * index + 2 : 4 * index + 4] = LEFT, CREST
+    return batch
+
+
+def test_the_hopeless_are_dropped_and_neither_the_best_nor_a_reference() -> None:
+    batch = relax(high_batch(), replace(SETTINGS, drop_above=0.4))
+    assert batch.status.tolist() == ["dropped", "ok", "ok", "ok"]
+    assert batch.message[0] == "relax_sites: dropped, 0.5 eV/atom above the best candidate"
+    arrays = batch.stages["relax_positions"].arrays
+    assert np.isnan(arrays["energy"]).tolist() == [True, False, False, False]
+    assert batch.stages["relax_positions"].attrs["drop_above"] == 0.4
+    kept = relax(high_batch(), replace(SETTINGS, drop_above=0.6))
+    assert (kept.status == "ok").all()
+
+
+def test_a_dropped_candidate_is_never_selected_and_counts_as_wrong() -> None:
+    batch = relax(high_batch(), replace(SETTINGS, drop_above=0.4))
+    select_candidates(batch)
+    assert batch.stages["select"].arrays["rank"].tolist() == [-1, 0, 0, -1]
+    found = evaluate_batch(batch).arrays
+    assert found["has_reference"][0]
+    assert not found["matched"][0]
+    assert not found["les"][0]
+
+
+def test_what_may_still_fall_is_kept() -> None:
+    batch = high_batch()
+    batch.stages["inpaint"].arrays["positions"][2] += [0.2, 0.0, 0.0]
+    relax(batch, replace(SETTINGS, drop_above=0.4, sites_max_steps=0))
+    assert not batch.stages["relax_sites"].arrays["converged"][0]
+    assert (batch.status == "ok").all()
+
+
+def test_a_hole_of_the_potential_is_not_the_best() -> None:
+    class Hole(Wells):
+        """Is deep where two atoms meet."""
+
+        def _one(self, crystal: Crystal) -> Evaluation:
+            found = super()._one(crystal)
+            near = np.linalg.norm(crystal.positions[2] - crystal.positions[3]) < 0.1
+            return replace(found, energy=found.energy - 50.0) if near else found
+
+    start = [("a", "host", 0, [LEFT, LEFT]), ("a", "host", 1, [LEFT, RIGHT])]
+    batch = relax(make_batch(start), replace(SETTINGS, drop_above=0.4), Hole())
+    assert batch.status.tolist() == ["failed", "ok"]
+
+
+def test_with_a_second_potential_the_dropped_stay_dropped() -> None:
+    batch = relax(high_batch(), replace(MERGING, drop_above=0.4), ranking=WiderMorse())
+    assert batch.status[0] == "dropped"
+    assert np.isnan(batch.stages["relax_rank"].arrays["energy"][0])
+
+
+@pytest.mark.parametrize("above", [0.0, -1.0, float("nan")])
+def test_a_threshold_that_makes_no_sense_is_refused(above: float) -> None:
+    with pytest.raises(ConfigError, match=r"^drop_above is "):
+        replace(SETTINGS, drop_above=above)
