@@ -52,6 +52,14 @@ def test_a_network_knows_its_kind(files: dict[str, Path], kind: str) -> None:
     assert models.of_method("random") is None
 
 
+@pytest.mark.parametrize("path", sorted((ASSETS / "weights").glob("*.pt")), ids=lambda p: p.name)
+def test_bundled_weights_are_of_the_kind_they_are_named_after(path: Path) -> None:
+    models = load_models([path.stem], given=[], bundled=[path])
+    assert kind_of(models.networks[path.stem]) == path.stem
+    listed = (path.parent / "SHA256SUMS").read_text().splitlines()
+    assert f"{file_sha256(path)}  {path.name}" in listed
+
+
 def test_given_weights_come_before_bundled_ones(files: dict[str, Path], tmp_path: Path) -> None:
     mine = tmp_path / "mine.pt"
     save_weights(small("host"), mine, training={})
