@@ -8,8 +8,13 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk
+from hypothesis import settings
 from pymatgen.io.ase import AseAtomsAdaptor
 from pymatgen.io.cif import CifWriter
+
+# how long an example takes says more of what else the machine does than of the code
+settings.register_profile("xtalfill", deadline=None)
+settings.load_profile("xtalfill")
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 

@@ -29,7 +29,7 @@ def by_permutations(log_likelihood: np.ndarray) -> np.ndarray:
 
 
 @given(n=st.integers(1, 6), seed=st.integers(0, 10_000), spread=st.floats(0.1, 8.0))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_probabilities_are_those_of_all_permutations(n: int, seed: int, spread: float) -> None:
     log_likelihood = spread * np.random.default_rng(seed).normal(size=(n, n))
     found = assignment_probabilities(log_likelihood, np.zeros((n, n)))
@@ -50,7 +50,7 @@ def test_likelihoods_far_apart_stay_finite() -> None:
 
 
 @given(n=st.integers(1, 30), seed=st.integers(0, 1000))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_each_site_is_in_one_block_with_near_ones(n: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     distance = nearest_distances(rng.random((n, 3)), np.diag([6.0, 7.0, 8.0]))

@@ -26,9 +26,7 @@ from xtalfill.batch import (
 )
 from xtalfill.errors import InputError
 
-FILES = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+FILES = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def make_batch(sizes: list[int], *, seed: int = 0, stages: int = 1) -> Batch:

@@ -146,7 +146,7 @@ def test_overlapping_sites_that_are_removed_do_not_matter(brucite: Atoms) -> Non
     assert len(host.atoms) == 3
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     vectors=st.lists(st.floats(-40, 40), min_size=9, max_size=9),
     scaled=st.lists(st.floats(-3, 3), min_size=12, max_size=12),

@@ -212,7 +212,7 @@ def test_a_crystal_does_not_feel_its_neighbours_in_the_batch(gemnet: torch.nn.Mo
     np.testing.assert_allclose(forces(gemnet, second), forces(gemnet, both)[4:], atol=2e-4)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(seed=seeds)
 def test_triplets_are_all_pairs_of_edges_into_one_atom(gemnet: torch.nn.Module, seed: int) -> None:
     edges = torch.tensor(np.random.default_rng(seed).integers(0, 5, size=(2, 15)))

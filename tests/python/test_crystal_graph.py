@@ -58,7 +58,7 @@ def of_mattergen(
     skew=st.floats(0.0, 0.25),
     max_images=st.sampled_from([1, 5]),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_edges_are_those_of_mattergen_in_their_order(
     seed: int, sizes: list[int], edge: float, skew: float, max_images: int
 ) -> None:

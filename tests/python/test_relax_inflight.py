@@ -235,7 +235,7 @@ def test_clashing_proposals_come_apart(distance: float) -> None:
     forces=st.lists(st.floats(-1e6, 1e6, allow_subnormal=False), min_size=6, max_size=6),
     n_steps=st.integers(1, 30),
 )
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_no_step_exceeds_the_cap(forces: list[float], n_steps: int) -> None:
     fire = Fire(2)
     rng = np.random.default_rng(0)

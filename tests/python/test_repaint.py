@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from analytic_score import MixtureScore, PairScore, Tape, ZeroScore, make_crystals
@@ -32,7 +32,6 @@ def test_schedule_has_the_counts_of_repaint(
 
 
 @given(steps=st.integers(1, 60), resampling=st.integers(1, 4), jump_length=st.integers(1, 20))
-@settings(deadline=None)
 def test_schedule_goes_by_single_levels_to_the_end(
     steps: int, resampling: int, jump_length: int
 ) -> None:

@@ -584,9 +584,7 @@ def test_what_is_no_sheet(tmp_path: Path, content: bytes, reason: str) -> None:
         read_structures(sheet)
 
 
-FILES = settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+FILES = settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @FILES

@@ -63,7 +63,7 @@ CELL = np.array([[4.2, 0.0, 0.0], [0.5, 4.6, 0.0], [-0.3, 0.4, 5.1]])
 
 
 @given(seed=st.integers(0, 10_000), sigma=st.floats(0.05, 2.0))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_target_of_one_site_is_the_wrapped_score(seed: int, sigma: float) -> None:
     rng = np.random.default_rng(seed)
     true = rng.random((1, 3)) @ CELL

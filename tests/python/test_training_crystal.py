@@ -48,7 +48,7 @@ def objective(path: Path, method: str, *, tasks: CrystalTasks = TASKS) -> Crysta
 
 
 @given(seed=st.integers(0, 1000), std=st.floats(0.01, 5.0))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_target_is_the_gradient_of_the_wrapped_density(seed: int, std: float) -> None:
     place = np.random.default_rng(seed).uniform(-0.5, 0.5, (1, 3))
 

@@ -6,7 +6,7 @@ from typing import get_args
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mattergen_reference import MattergenSteps, mattergen_in_double
@@ -26,7 +26,6 @@ STRUCTURE = torch.tensor([0] * 3 + [1] * 7)
 
 
 @given(st.floats(-1e6, 1e6))
-@settings(deadline=None)
 def test_wrapped_coordinates_are_in_the_cell_and_stay(value: float) -> None:
     once = wrap(torch.tensor([value, -1e-20, 1.0, 0.25], dtype=torch.float64))
 
