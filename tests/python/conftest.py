@@ -1,11 +1,12 @@
 """Small crystals and files that the tests share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import ase.io
 import numpy as np
 import pytest
+import torch
 from ase import Atoms
 from ase.build import bulk
 from hypothesis import settings
@@ -17,6 +18,14 @@ settings.register_profile("xtalfill", deadline=None)
 settings.load_profile("xtalfill")
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def own_default_type() -> Iterator[None]:
+    """Keep to a module of tests what loading a nequip model does to the whole process."""
+    before = torch.get_default_dtype()
+    yield
+    torch.set_default_dtype(before)
 
 
 @pytest.fixture

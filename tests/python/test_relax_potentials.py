@@ -51,6 +51,20 @@ def calculator() -> Calculator:
         return SevenNetCalculator("7net-0", device="cpu")
 
 
+@pytest.mark.parametrize("name", ["7net-0", "7net-l3i5"])
+def test_another_default_type_changes_nothing(name: str, brucite: Atoms) -> None:
+    """A nequip model loaded before, as with --mlip_rank, leaves torch with doubles by default."""
+    expected = load_potential(name, device="cpu").evaluate([crystal_of(brucite)])[0]
+    torch.set_default_dtype(torch.float64)
+    try:
+        found = load_potential(name, device="cpu").evaluate([crystal_of(brucite)])[0]
+        assert torch.get_default_dtype() == torch.float64
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert found.energy == pytest.approx(expected.energy, abs=1e-5)
+    np.testing.assert_allclose(found.forces, expected.forces, atol=1e-5)
+
+
 @pytest.fixture
 def some_atoms(brucite: Atoms) -> list[Atoms]:
     """Return three small crystals away from their minima; one has a skew cell."""

@@ -93,6 +93,17 @@ def _as_own_errors() -> Iterator[None]:
         raise EvaluationError(" ".join(str(error).split())[:300]) from error
 
 
+@contextmanager
+def _single_by_default() -> Iterator[None]:
+    """Give torch its own default type while a model is built; nequip's models change it."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
 def _split(
     crystals: Sequence[Crystal], energies: np.ndarray, forces: np.ndarray
 ) -> list[Evaluation]:
@@ -146,12 +157,12 @@ class SevenNetPotential:
         from sevenn.util import pretrained_name_to_path
 
         path = pretrained_name_to_path(name)
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _single_by_default():
             warnings.simplefilter("ignore")  # advice on CUDA accelerators
             model = SevenNetCheckpoint(path).build_model()
-        model.set_is_batch_data(True)
-        if device == "cpu":
-            fuse_sevennet(model)
+            model.set_is_batch_data(True)
+            if device == "cpu":
+                fuse_sevennet(model)
         self._model = model.to(device).eval().requires_grad_(False)
         self._device = torch.device(device)
         self._cutoff = float(model.cutoff)
