@@ -1,4 +1,4 @@
-"""A pair potential with exact forces, behind the interface of the pretrained ones."""
+"""A pair potential with exact forces, behind the interface of the real ones; batches to relax."""
 
 from collections.abc import Sequence
 from typing import ClassVar
@@ -8,6 +8,7 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 from matscipy.neighbours import neighbour_list
 
+from xtalfill.batch import REFERENCE, Batch, Stage
 from xtalfill.relax.crystal import Crystal, Evaluation
 
 CUTOFF = 5.0
@@ -105,3 +106,37 @@ def crystals(n: int, *, seed: int = 0) -> list[tuple[Crystal, np.ndarray]]:
 def as_atoms(crystal: Crystal) -> Atoms:
     """Return the crystal as ASE atoms."""
     return Atoms(crystal.numbers, crystal.positions, cell=crystal.cell, pbc=True)
+
+
+def proposed_batch(
+    rows: Sequence[tuple[str, str, int]],
+    host: np.ndarray,
+    sites: Sequence[np.ndarray],
+    cell: np.ndarray,
+) -> Batch:
+    """Return a batch of MgO hosts with two hydrogen sites each, as INPAINT leaves it.
+
+    Args:
+        rows: Id, method and sample of each system.
+        host: (2, 3) Angstrom.
+        sites: For each system its two sites (2, 3), Angstrom.
+        cell: (3, 3) Angstrom, rows are lattice vectors.
+    """
+    n = len(rows)
+    proposed = np.concatenate([np.vstack([host, pair]) for pair in sites])
+    filled = np.tile([False, False, True, True], n)
+    known = np.repeat([row[1] == REFERENCE for row in rows], 4)
+    return Batch(
+        positions=np.where((filled & ~known)[:, None], np.nan, proposed),
+        atomic_numbers=np.tile([12, 8, 1, 1], n),
+        system_idx=np.repeat(np.arange(n), 4),
+        is_host=~filled,
+        cell=np.repeat(cell[None], n, axis=0),
+        id=[row[0] for row in rows],
+        method=[row[1] for row in rows],
+        sample=[row[2] for row in rows],
+        seed=[42] * n,
+        status=["ok"] * n,
+        message=[""] * n,
+        stages={"inpaint": Stage({"positions": proposed}, {"steps": 5})},
+    )

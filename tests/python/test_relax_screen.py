@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from analytic_potential import MorsePotential, morse
-from xtalfill.batch import REFERENCE, Batch, Stage, content_sha256
+from analytic_potential import MorsePotential, morse, proposed_batch
+from xtalfill.batch import REFERENCE, Batch, content_sha256
 from xtalfill.errors import InputError
 from xtalfill.relax.crystal import Crystal
 from xtalfill.relax.inflight import InFlight
@@ -23,24 +23,7 @@ ROWS = [
 
 def make_batch() -> Batch:
     rng = np.random.default_rng(4)
-    n = len(ROWS)
-    proposed = np.concatenate([np.vstack([HOST, rng.uniform(0, 4, (2, 3))]) for _ in ROWS])
-    filled = np.tile([False, False, True, True], n)
-    known = np.repeat([row[1] == REFERENCE for row in ROWS], 4)
-    return Batch(
-        positions=np.where((filled & ~known)[:, None], np.nan, proposed),
-        atomic_numbers=np.tile([12, 8, 1, 1], n),
-        system_idx=np.repeat(np.arange(n), 4),
-        is_host=~filled,
-        cell=np.repeat(CELL[None], n, axis=0),
-        id=[row[0] for row in ROWS],
-        method=[row[1] for row in ROWS],
-        sample=[row[2] for row in ROWS],
-        seed=[42] * n,
-        status=["ok"] * n,
-        message=[""] * n,
-        stages={"inpaint": Stage({"positions": proposed}, {"steps": 5})},
-    )
+    return proposed_batch(ROWS, HOST, [rng.uniform(0, 4, (2, 3)) for _ in ROWS], CELL)
 
 
 def screen(batch: Batch, keep: int, potential: MorsePotential | None = None) -> Batch:

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from analytic_potential import MorsePotential, WiderMorse, crystals
-from xtalfill.batch import REFERENCE, Batch, Stage, content_sha256
+from analytic_potential import MorsePotential, WiderMorse, crystals, proposed_batch
+from xtalfill.batch import REFERENCE, Batch, content_sha256
 from xtalfill.errors import ConfigError
 from xtalfill.evaluate.match import evaluate_batch
 from xtalfill.relax.crystal import Crystal, Evaluation, Potential
@@ -68,25 +68,8 @@ START = [
 def make_batch(start: list[tuple[str, str, int, list[np.ndarray]]] = START) -> Batch:
     """Return proposals around the wells, no two alike."""
     rng = np.random.default_rng(4)
-    n = len(start)
     sites = [np.array(row[3]) + rng.uniform(-0.3, 0.3, (2, 3)) for row in start]
-    proposed = np.concatenate([np.vstack([HOST, pair]) for pair in sites])
-    filled = np.tile([False, False, True, True], n)
-    known = np.repeat([row[1] == REFERENCE for row in start], 4)
-    return Batch(
-        positions=np.where((filled & ~known)[:, None], np.nan, proposed),
-        atomic_numbers=np.tile([12, 8, 1, 1], n),
-        system_idx=np.repeat(np.arange(n), 4),
-        is_host=~filled,
-        cell=np.repeat(CELL[None], n, axis=0),
-        id=[row[0] for row in start],
-        method=[row[1] for row in start],
-        sample=[row[2] for row in start],
-        seed=[42] * n,
-        status=["ok"] * n,
-        message=[""] * n,
-        stages={"inpaint": Stage({"positions": proposed})},
-    )
+    return proposed_batch([row[:3] for row in start], HOST, sites, CELL)
 
 
 def relax(

@@ -140,15 +140,11 @@ def drop_hopeless(batch: Batch, *, above: float) -> None:
     """
     arrays = batch.stages[SITES].arrays
     for members in batch.groups_by_method():
-        sound = [
-            index
-            for index in going_on(batch, members)
-            if not is_collapsed(crystal_of(batch, index, SITES))
-        ]
+        crystals = {index: crystal_of(batch, index, SITES) for index in going_on(batch, members)}
+        sound = [index for index, crystal in crystals.items() if not is_collapsed(crystal)]
         best = min((arrays["energy"][index] for index in sound), default=np.nan)
         for index in sound:
-            n_atoms = np.count_nonzero(batch.system_idx == index)
-            distance = (arrays["energy"][index] - best) / n_atoms
+            distance = (arrays["energy"][index] - best) / len(crystals[index].numbers)
             if arrays["converged"][index] and distance > above:
                 batch.status[index] = "dropped"
                 batch.message[index] = (
