@@ -1,0 +1,70 @@
+#!/usr/bin/env python3
+"""Turn parts of labelled structures into what nequip-train reads.
+
+Elements in too few structures are left out with all structures that hold them: their labels would
+not suffice. What an atom of each element contributes to the energies is fitted by least squares;
+the network learns the rest.
+"""
+
+import argparse
+from pathlib import Path
+
+import ase.io
+import numpy as np
+import yaml
+from ase import Atoms
+from ase.data import chemical_symbols
+
+RIDGE = 1e-3  # keeps an element apart that always comes with the same other one
+
+
+def atom_energies(counts: np.ndarray, energies: np.ndarray) -> np.ndarray:
+    """Fit the energies of structures by a sum over their atoms.
+
+    Args:
+        counts: (n_structures, n_elements) atoms of each element.
+        energies: (n_structures,) eV.
+
+    Returns:
+        (n_elements,) eV.
+    """
+    mean = energies.sum() / counts.sum()
+    per_atom = counts / counts.sum(axis=1, keepdims=True)
+    rest = energies / counts.sum(axis=1) - mean
+    normal = per_atom.T @ per_atom + RIDGE * np.eye(counts.shape[1])
+    return mean + np.linalg.solve(normal, per_atom.T @ rest)
+
+
+def read_parts(folder: Path) -> list[Atoms]:
+    """Return the structures of all parts in a folder."""
+    return [atoms for path in sorted(folder.glob("*.extxyz")) for atoms in ase.io.read(path, ":")]
+
+
+def main() -> None:
+    """Read the labels, write elements.yaml, train.extxyz and validation.extxyz."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--labels", type=Path, nargs="+", required=True, help="folders of parts")
+    parser.add_argument("--validation", type=Path, required=True, help="folder of held-out parts")
+    parser.add_argument("--least", type=int, default=20, help="structures an element must be in")
+    parser.add_argument("--output", type=Path, required=True, help="folder to write to")
+    args = parser.parse_args()
+    frames = [atoms for folder in args.labels for atoms in read_parts(folder)]
+    counts = np.array([np.bincount(atoms.numbers, minlength=119) for atoms in frames])
+    kept = np.flatnonzero((counts > 0).sum(axis=0) >= args.least)
+    usable = [atoms for atoms in frames if set(atoms.numbers) <= set(kept)]
+    counts = np.array([np.bincount(atoms.numbers, minlength=119)[kept] for atoms in usable])
+    fitted = atom_energies(counts, np.array([atoms.get_potential_energy() for atoms in usable]))
+    energies = dict(zip([chemical_symbols[z] for z in kept], fitted.round(4).tolist(), strict=True))
+    validation = [a for a in read_parts(args.validation) if set(a.numbers) <= set(kept)]
+    args.output.mkdir(parents=True, exist_ok=True)
+    elements = {"model_type_names": list(energies), "atom_energies": energies}
+    text = yaml.safe_dump(elements, sort_keys=False)
+    (args.output / "elements.yaml").write_text(text, encoding="utf-8")
+    ase.io.write(args.output / "train.extxyz", usable, format="extxyz")
+    ase.io.write(args.output / "validation.extxyz", validation, format="extxyz")
+    print(f"{len(kept)} elements, {len(usable)} of {len(frames)} structures to train on")
+    print(f"{len(validation)} structures to validate on")
+
+
+if __name__ == "__main__":
+    main()
