@@ -34,8 +34,9 @@ workflow {
         exit(0)
     }
     def weights = files("${projectDir}/assets/weights/*.pt")
+    def potentials = file("${projectDir}/assets/potential")
     def problems = parameters.problems()
-        ?: ScoreModels.problems(parameters.values(), weights) + Potentials.problems(parameters.values())
+        ?: ScoreModels.problems(parameters.values(), weights) + Potentials.problems(parameters.values(), potentials)
     if (problems) {
         error("${problems.size()} problem(s) with the parameters, nothing was run:\n  ${problems.join('\n  ')}")
     }
@@ -81,7 +82,7 @@ workflow {
             code.digest('inpaint.py'),
         )
 
-        POTENTIALS(settings, [fetch: code.digest('fetch_potential.py'), compile: code.digest('compile_potential.py')])
+        POTENTIALS(settings, potentials, [fetch: code.digest('fetch_potential.py'), compile: code.digest('compile_potential.py')])
 
         RELAX(
             INPAINT.out.batch,

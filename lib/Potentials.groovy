@@ -1,22 +1,30 @@
+import java.nio.file.Files
+import java.nio.file.Path
+
 import nextflow.Nextflow
 
 /**
- * The potentials that --mlip and --mlip_rank name: a name that xtalfill knows, a model file of the
- * nequip package, or a model published at nequip.net.
+ * The potentials that --mlip and --mlip_rank name: one of SevenNet's, the bundled one, a model file of
+ * the nequip package, or a model published at nequip.net.
  */
 class Potentials {
 
     private static final List<String> PARAMETERS = ['mlip', 'mlip_rank']
     private static final String PUBLISHED = 'nequip.net:'
+    private static final String BUNDLED = 'nequip-small'
 
     /** What has to be downloaded: [[id: parameter], name]. */
     static List<List> published(Map settings) {
         PARAMETERS.findAll { name -> isPublished(settings[name]) }.collect { name -> [[id: name], settings[name]] }
     }
 
-    /** What is there: [[id: parameter], file]; the file is [] where the parameter is a name or not given. */
-    static List<List> files(Map settings) {
-        PARAMETERS.findAll { name -> !isPublished(settings[name]) }.collect { name -> [[id: name], file(settings[name])] }
+    /**
+     * What is there: [[id: parameter], file]; the file is [] where the parameter is a name or not given.
+     * Bundled models lie in `folder`.
+     */
+    static List<List> files(Map settings, Path folder) {
+        PARAMETERS.findAll { name -> !isPublished(settings[name]) }
+            .collect { name -> [[id: name], file(settings[name], folder)] }
     }
 
     /** The name of the file of a published model. */
@@ -24,18 +32,34 @@ class Potentials {
         "${published.minus(PUBLISHED).replaceAll(/[^A-Za-z0-9.-]+/, '_')}.nequip.zip".toString()
     }
 
-    /** One line where --mlip_compile has nothing to compile. */
-    static List<String> problems(Map settings) {
-        def packaged = PARAMETERS.any { name -> isPublished(settings[name]) || settings[name]?.endsWith('.nequip.zip') }
-        settings.mlip_compile && !packaged
-            ? ['--mlip_compile: only models of the nequip package can be compiled (.nequip.zip, nequip.net:); --mlip names none'] : []
+    /** A line where --mlip_compile has nothing to compile, another where a bundled model is not what was bundled. */
+    static List<String> problems(Map settings, Path folder) {
+        def packaged = PARAMETERS.any { name ->
+            isPublished(settings[name]) || settings[name] == BUNDLED || settings[name]?.endsWith('.nequip.zip')
+        }
+        def damaged = PARAMETERS.findAll { name -> settings[name] == BUNDLED && !isSound(bundled(folder)) }
+        (settings.mlip_compile && !packaged
+            ? ["--mlip_compile: only models of the nequip package can be compiled ($BUNDLED, .nequip.zip, nequip.net:); --mlip names none".toString()] : [])
+            + damaged.collect { name ->
+                "--${name} ${BUNDLED}: ${bundled(folder)} is missing or not what SHA256SUMS beside it says; check out the project again".toString()
+            }
     }
 
     private static boolean isPublished(String mlip) {
         mlip?.startsWith(PUBLISHED)
     }
 
-    private static Object file(String mlip) {
-        mlip?.contains('.nequip.') ? Nextflow.file(mlip, glob: false) : []
+    private static Object file(String mlip, Path folder) {
+        mlip == BUNDLED ? bundled(folder) : mlip?.contains('.nequip.') ? Nextflow.file(mlip, glob: false) : []
+    }
+
+    private static Path bundled(Path folder) {
+        folder.resolve("${BUNDLED}.nequip.zip")
+    }
+
+    private static boolean isSound(Path model) {
+        def sums = model.resolveSibling('SHA256SUMS')
+        Files.exists(model) && Files.exists(sums)
+            && sums.readLines().contains("${model.bytes.digest('SHA-256')}  ${model.fileName}".toString())
     }
 }

@@ -6,13 +6,14 @@ include { COMPILE_POTENTIAL } from '../../modules/compile_potential/main'
 workflow POTENTIALS {
     take:
     settings // [mlip:, mlip_rank:, mlip_compile:, device:]
+    folder   // of the bundled models
     code     // [fetch:, compile:], digests of the code
 
     main:
     FETCH_POTENTIAL(channel.fromList(Potentials.published(settings)), code.fetch)
 
     // e.g. [[id: 'mlip'], /models/small.nequip.zip]; [] stands for a potential that is no file
-    ch_models = channel.fromList(Potentials.files(settings))
+    ch_models = channel.fromList(Potentials.files(settings, folder))
         .mix(FETCH_POTENTIAL.out.model)
         .branch { _meta, model ->
             packaged: settings.mlip_compile && model && model.name.endsWith('.nequip.zip')

@@ -44,7 +44,7 @@ _SAMPLER_TEXT = (
     "{corrector_steps} Langevin steps per level)"
 )
 # Start of a potential's name -> what to cite for it beside NequIP.
-_POTENTIAL_CITATIONS = {"7net": ("park2024",)}
+_POTENTIAL_CITATIONS = {"7net": ("park2024",), "nequip-small": ("park2024",)}
 
 
 @dataclass(frozen=True)
