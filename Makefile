@@ -3,7 +3,7 @@ SHELL := /bin/bash
 export PATH := $(CURDIR)/.venv/bin:$(CURDIR)/.tools/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint images clean
+.PHONY: help setup demo test lint bench images clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z]+):.*## (.*)/make \1\t\2/p' Makefile | expand -t 14
@@ -20,6 +20,10 @@ test: setup ## lint, types, pytest and the nf-test suites
 
 lint: setup ## formatting, lint and types only
 	@tools/test.sh lint
+
+bench: setup ## time RELAX against a serial loop with ASE; half an hour on a quiet machine
+	tools/bench_relax.py --mlip 7net-0 --output results/bench_7net-0.json
+	tools/bench_relax.py --mlip assets/potential/nequip-small.nequip.zip --output results/bench_nequip-small.json
 
 images: ## build the Apptainer images of containers/
 	@containers/build.sh

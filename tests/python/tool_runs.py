@@ -1,0 +1,24 @@
+"""Runs the tools of the repository as a user does."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+REPOSITORY = Path(__file__).parents[2]
+DATA = REPOSITORY / "tests" / "fixtures" / "crystals.h5"
+
+
+def tool(name: str, *arguments: object) -> str:
+    """Run a tool in a process of its own; return what it printed."""
+    command = [sys.executable, REPOSITORY / "tools" / name, *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "bin")}
+    result = subprocess.run(
+        [str(part) for part in command],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout
