@@ -40,29 +40,41 @@ def read_parts(folder: Path) -> list[Atoms]:
     return [atoms for path in sorted(folder.glob("*.extxyz")) for atoms in ase.io.read(path, ":")]
 
 
+def fit(frames: list[Atoms], least: int) -> dict[str, float]:
+    """Return the energies, eV, of the elements that at least `least` structures have."""
+    counts = np.array([np.bincount(atoms.numbers, minlength=119) for atoms in frames])
+    kept = np.flatnonzero((counts > 0).sum(axis=0) >= least)
+    usable = counts[:, kept].sum(axis=1) == counts.sum(axis=1)
+    total = np.array([atoms.get_potential_energy() for atoms in frames])
+    fitted = atom_energies(counts[usable][:, kept], total[usable])
+    return dict(zip([chemical_symbols[z] for z in kept], fitted.round(4).tolist(), strict=True))
+
+
 def main() -> None:
     """Read the labels, write elements.yaml, train.extxyz and validation.extxyz."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--labels", type=Path, nargs="+", required=True, help="folders of parts")
     parser.add_argument("--validation", type=Path, required=True, help="folder of held-out parts")
     parser.add_argument("--least", type=int, default=20, help="structures an element must be in")
+    parser.add_argument("--elements", type=Path, help="elements.yaml of a model that learns on")
     parser.add_argument("--output", type=Path, required=True, help="folder to write to")
     args = parser.parse_args()
     frames = [atoms for folder in args.labels for atoms in read_parts(folder)]
-    counts = np.array([np.bincount(atoms.numbers, minlength=119) for atoms in frames])
-    kept = np.flatnonzero((counts > 0).sum(axis=0) >= args.least)
-    usable = [atoms for atoms in frames if set(atoms.numbers) <= set(kept)]
-    counts = np.array([np.bincount(atoms.numbers, minlength=119)[kept] for atoms in usable])
-    fitted = atom_energies(counts, np.array([atoms.get_potential_energy() for atoms in usable]))
-    energies = dict(zip([chemical_symbols[z] for z in kept], fitted.round(4).tolist(), strict=True))
-    validation = [a for a in read_parts(args.validation) if set(a.numbers) <= set(kept)]
+    if args.elements:
+        energies = yaml.safe_load(args.elements.read_text(encoding="utf-8"))["atom_energies"]
+    else:
+        energies = fit(frames, args.least)
+    train, validation = (
+        [atoms for atoms in some if set(atoms.symbols) <= energies.keys()]
+        for some in (frames, read_parts(args.validation))
+    )
     args.output.mkdir(parents=True, exist_ok=True)
     elements = {"model_type_names": list(energies), "atom_energies": energies}
     text = yaml.safe_dump(elements, sort_keys=False)
     (args.output / "elements.yaml").write_text(text, encoding="utf-8")
-    ase.io.write(args.output / "train.extxyz", usable, format="extxyz")
+    ase.io.write(args.output / "train.extxyz", train, format="extxyz")
     ase.io.write(args.output / "validation.extxyz", validation, format="extxyz")
-    print(f"{len(kept)} elements, {len(usable)} of {len(frames)} structures to train on")
+    print(f"{len(energies)} elements, {len(train)} of {len(frames)} structures to train on")
     print(f"{len(validation)} structures to validate on")
 
 

@@ -55,6 +55,12 @@ def test_atom_energies_are_fitted_and_rare_elements_left_out(tmp_path: Path) -> 
     train = ase.io.read(folder / "train.extxyz", ":")
     assert [str(atoms.symbols) for atoms in train] == ["LiH", "Li2O", "H2O", "LiOH", "H2"]
     assert len(ase.io.read(folder / "validation.extxyz", ":")) == 1
+    again = tmp_path / "again"
+    tool(
+        "prepare_labels.py", "--labels", validation, "--validation", validation, "--elements",
+        folder / "elements.yaml", "--output", again,
+    )  # fmt: skip
+    assert (again / "elements.yaml").read_text() == (folder / "elements.yaml").read_text()
 
 
 def test_labels_are_those_of_the_teacher_and_leave_the_benchmark_out(
