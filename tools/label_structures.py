@@ -131,16 +131,16 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True, help="folder")
     args = parser.parse_args()
     source = StructureSource(args.data, args.exclude, held_out=args.held_out, seed=args.seed)
-    drivers = [
-        InFlight(load_potential(name, device="cpu"), max_atoms=400, threads=1)
-        for name in (args.relaxer, args.teacher)
-    ]
+    potentials = [load_potential(name, device="cpu") for name in (args.relaxer, args.teacher)]
+    drivers = [InFlight(potential, max_atoms=400, threads=1) for potential in potentials]
+    elements = potentials[0].elements & potentials[1].elements
     args.output.mkdir(parents=True, exist_ok=True)
     for part in range(*args.parts):
         path = args.output / f"part_{part:04d}.extxyz"
         if path.exists():
             continue
-        jobs = [source.draw(part * PART + row) for row in range(PART)]
+        drawn = [source.draw(part * PART + row) for row in range(PART)]
+        jobs = [job for job in drawn if elements.issuperset(job.crystal.numbers.tolist())]
         frames = label(jobs, *drivers, seed=args.seed + part)
         temporary = path.with_suffix(".partial")
         ase.io.write(temporary, frames, format="extxyz")
