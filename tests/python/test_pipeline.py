@@ -235,6 +235,16 @@ def test_bad_parameters_are_told_together_before_any_task(run: Run) -> None:
     assert not list(work.glob("*/*"))
 
 
+def test_a_damaged_bundled_potential_is_one_line_before_any_task(run: Run) -> None:
+    work = run.project.launch / "never"
+    with (run.project.root / "assets/potential/nequip-small.nequip.zip").open("ab") as file:
+        file.write(b"x")
+    result = run.project.run("--input", run.project.root, "--mlip_rank", "nequip-small", "-w", work)
+    assert result.returncode != 0
+    assert len(lines_with(said(result), ["--mlip_rank nequip-small: ", "SHA256SUMS"])) == 1
+    assert not list(work.glob("*/*"))
+
+
 def test_removed_weights_are_one_line_before_any_task(run: Run) -> None:
     work = run.project.launch / "never"
     (run.project.root / "assets" / "weights" / "host.pt").unlink(missing_ok=True)

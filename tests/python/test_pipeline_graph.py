@@ -33,7 +33,7 @@ TASKS = {
     "CHECK": 1,
     "INPAINT": 2,
     FETCH: 1,
-    COMPILE: 1,
+    COMPILE: 2,
     "RELAX": 2,
     "SELECT": 2,
     "EVALUATE": 2,
@@ -101,7 +101,8 @@ def stub(project: Project) -> Stub:
     """Run the stubs once."""
     command: list[str | Path] = ["-profile", "slurm,gpu,test,stub", "-c", "site.config"]
     command += ["--model", "weights.pt", "--outdir", "results", "--relax_cpus", "7"]
-    command += ["--mlip", "nequip.net:group/model:0.1", "--mlip_compile", "true"]
+    command += ["--mlip", "nequip-small", "--mlip_rank", "nequip.net:group/model:0.1"]
+    command += ["--mlip_compile", "true"]
     result = project.run(*command)
     assert result.returncode == 0, said(result)
     return Stub(project, command)
