@@ -76,6 +76,7 @@ class Job:
         kpoints: Divisions of the Gamma-centred mesh.
         n_irreducible: k-points that symmetry leaves.
         n_symmetry: Symmetry operations of the crystal.
+        shift: Angstrom; the farthest that an atom was moved to restore its symmetry.
         spin: Whether the calculation is spin-polarised (collinear).
     """
 
@@ -94,6 +95,7 @@ class Job:
     kpoints: tuple[int, int, int]
     n_irreducible: int
     n_symmetry: int
+    shift: float = 0.0
     spin: bool = False
 
     def atoms(self, positions: np.ndarray | None = None) -> Atoms:
