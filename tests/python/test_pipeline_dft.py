@@ -14,7 +14,7 @@ from nextflow_project import Project, said
 from xtalfill.dft.job import write_job
 from xtalfill.dft.result import read_result
 
-# Stands in for pw.x: the first time it runs out of time, then it succeeds. What it was given is kept.
+# Stands in for pw.x: the first time it runs out of time, then it succeeds. Keeps its inputs.
 PW = """#!/usr/bin/env bash
 set -eu
 calls="{calls}"

@@ -160,7 +160,7 @@ def _validation(dft: dict[str, Any]) -> list[Sentence]:
     pseudos = (
         "pseudopotentials and cutoffs of SSSP 1.3.0 PBE efficiency"
         if sssp
-        else (f"pseudopotentials and cutoffs of the table {dft['table']}")
+        else f"pseudopotentials and cutoffs of the table {dft['table']}"
     )
     return [
         Sentence(
@@ -175,12 +175,7 @@ def _validation(dft: dict[str, Any]) -> list[Sentence]:
             f"{protocol['kpoints_distance']:g} 1/Å apart, {protocol['smearing']} smearing of "
             f"{protocol['degauss']:g} Ry, forces below {protocol['force_threshold']:g} Ry/bohr, "
             f"energy below {protocol['energy_threshold_per_atom']:g} Ry/atom)",
-            (
-                "giannozzi2009",
-                "giannozzi2017",
-                "nascimento2025",
-                *(("prandini2018", "perdew1996") if sssp else ()),
-            ),
+            ("giannozzi2009", "giannozzi2017", "nascimento2025", "perdew1996", *keys),
         ),
     ]
 
