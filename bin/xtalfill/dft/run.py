@@ -250,7 +250,9 @@ class Relaxation:
             "first": _step_as_json(self.first),
         }
         path = self.folders.checkpoint / STATE
-        path.write_text(json.dumps(state) + "\n", encoding="utf-8")
+        temporary = path.with_suffix(".tmp")
+        temporary.write_text(json.dumps(state) + "\n", encoding="utf-8")
+        temporary.replace(path)
 
     def _restore(self, folder: Path) -> None:
         """Go on from a checkpoint of an earlier task."""
