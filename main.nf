@@ -7,6 +7,7 @@
  *   RELAX     keeps the best proposals, relaxes the filled sites in the fixed host, then all positions, with a potential;
  *             maybe goes on with a better one that ranks (POTENTIALS downloads and compiles them)
  *   SELECT    ranks the candidates of each structure by energy, tells distinct minima apart
+ *   VALIDATE  with --validate: relaxes the best of them and the true structures with pw.x (Quantum ESPRESSO)
  *   EVALUATE  compares with the true structures, where they are given
  *   COLLECT   writes tables and structure files
  *   REPORT    writes report.html and provenance.json
@@ -22,6 +23,7 @@ include { INPAINT    } from './modules/inpaint/main'
 include { POTENTIALS } from './subworkflows/potentials/main'
 include { RELAX      } from './modules/relax/main'
 include { SELECT     } from './modules/select/main'
+include { VALIDATE   } from './subworkflows/validate/main'
 include { EVALUATE   } from './modules/evaluate/main'
 include { COLLECT    } from './modules/collect/main'
 include { REPORT     } from './modules/report/main'
@@ -94,14 +96,21 @@ workflow {
 
         SELECT(RELAX.out.batch, code.digest('select_candidates.py'))
 
-        EVALUATE(SELECT.out.batch, code.digest('evaluate.py'))
+        VALIDATE(
+            SELECT.out.batch,
+            settings,
+            Validation.files(settings, file("${projectDir}/assets")),
+            [plan: code.digest('plan_dft.py'), run: code.digest('pw_relax.py'), gather: code.digest('gather_dft.py')],
+        )
+
+        EVALUATE(VALIDATE.out.batch, code.digest('evaluate.py'))
 
         // Sorted: the order in which tasks end must not change what -resume compares.
         ch_evaluated = EVALUATE.out.batch
             .map { _meta, batch -> batch }
             .toSortedList { one, other -> one.name <=> other.name }
         ch_records = INPAINT.out.record
-            .mix(POTENTIALS.out.record, RELAX.out.record, SELECT.out.record, EVALUATE.out.record)
+            .mix(POTENTIALS.out.record, RELAX.out.record, SELECT.out.record, VALIDATE.out.record, EVALUATE.out.record)
             .toSortedList { one, other -> one.name <=> other.name }
 
         COLLECT(CHECK.out.check, ch_evaluated, code.digest('collect.py'))
@@ -117,6 +126,7 @@ workflow {
 
         if (!workflow.stubRun) {
             CHECK.out.check.subscribe { check -> log.info(RunMessages.plan(check, settings)) }
+            VALIDATE.out.plan.subscribe { plan -> log.info(RunMessages.validation(plan)) }
             POTENTIALS.out.compiled.subscribe { record -> log.info(RunMessages.compiled(record)) }
         }
     }

@@ -44,6 +44,18 @@ class RunMessages {
         lines.join('\n')
     }
 
+    /** After PLAN_DFT: what goes to pw.x, what it will cost, and what was refused and why. */
+    static String validation(Path plan) {
+        def found = new JsonSlurper().parse(plan) as Map
+        def cost = found.estimate
+        def refused = found.systems.findAll { Map one -> one.refused }
+        def lines = ["${found.systems*.id.unique().size()} structures go to pw.x: ${cost.jobs} jobs, about " +
+            "${cost.core_hours} core-hours (within a factor of ${cost.spread} for two jobs in three; the longest ${cost.core_hours_longest}), protocol ${found.parameters.protocol.name}"]
+        lines += refused.take(MOST_LINES).collect { Map one -> "  refused: ${one.id} (${one.method} ${one.sample}): ${one.refused}" }
+        lines += refused.size() > MOST_LINES ? ["  ... and ${refused.size() - MOST_LINES} more, see failures.csv"] : []
+        lines.join('\n')
+    }
+
     /** After COMPILE_POTENTIAL: whether RELAX will run the compiled model. */
     static String compiled(Path record) {
         def found = new JsonSlurper().parse(record) as Map

@@ -40,8 +40,13 @@ UNITS = {
     "positions": "angstrom",
     "cell": "angstrom",
     "energy": "eV",
+    "energy_start": "eV",
     "forces": "eV/angstrom",
+    "forces_start": "eV/angstrom",
     "fmax": "eV/angstrom",
+    "fmax_start": "eV/angstrom",
+    "magnetization": "bohr magneton",
+    "symmetry_shift": "angstrom",
     "rmsd": "angstrom",
     "rmsd_per_site": "angstrom",
     "energy_gap": "eV",
@@ -59,7 +64,7 @@ _DTYPES: dict[str, Any] = {
     "sample": np.int32,
     "seed": np.int64,
 }
-_STAGE_ATOM_ARRAYS = ("positions", "forces")
+_STAGE_ATOM_ARRAYS = ("positions", "forces", "forces_start")
 _HEADER_SIZE = 512
 # What h5py raises on a forged file: a lost object has no dtype, a size may be absurd.
 _DAMAGE: tuple[type[Exception], ...] = (

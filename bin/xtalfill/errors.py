@@ -27,6 +27,18 @@ class ConfigError(XtalfillError):
     exit_code = os.EX_CONFIG
 
 
+class TryAgainError(XtalfillError):
+    """The task stopped itself and can go on from its checkpoint (exit 75)."""
+
+    exit_code = os.EX_TEMPFAIL
+
+
+class MemoryNeededError(XtalfillError):
+    """The task needs more memory than it was given (exit 137, as if it had been killed)."""
+
+    exit_code = 128 + 9
+
+
 def run_command(main: Callable[[], None]) -> None:
     """Run a command and turn an `XtalfillError` into one line on stderr and its exit code.
 

@@ -1,0 +1,75 @@
+#!/usr/bin/env python3
+"""PLAN_DFT: choose what goes to pw.x, check the pseudopotentials, say what it will cost."""
+
+import argparse
+import time
+from pathlib import Path
+
+from xtalfill.errors import run_command
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the command's parser."""
+    top = argparse.ArgumentParser(description=__doc__)
+    top.add_argument("--batches", type=Path, nargs="+", required=True, help="after SELECT")
+    top.add_argument("--protocol", type=Path, required=True, help="YAML of assets/protocols")
+    top.add_argument("--table", type=Path, required=True, help="SSSP table (JSON)")
+    top.add_argument("--cost", type=Path, required=True, help="cost model (JSON)")
+    top.add_argument("--pseudo_dir", type=Path, required=True, help="files of the table")
+    top.add_argument("--spin", action="store_true", help="spin-polarised")
+    top.add_argument("--window", type=float, required=True, help="eV/atom not told apart")
+    top.add_argument("--candidates", type=int, required=True, help="most of a structure and method")
+    top.add_argument("--max_structures", type=int, help="most structures; all where not given")
+    top.add_argument("--max_electrons", type=int, required=True, help="most valence electrons")
+    top.add_argument("--seed", type=int, required=True, help="draws structures")
+    top.add_argument("--outdir", type=Path, required=True, help="gets jobs/ and plan.json")
+    top.add_argument("--record", type=Path, required=True, help="JSON record to write")
+    return top
+
+
+def main() -> None:
+    """Read the batches, write the jobs, the plan and the record."""
+    args = parser().parse_args()
+    begin = time.monotonic()
+
+    from xtalfill.batch import read_batch
+    from xtalfill.collect import write_json
+    from xtalfill.dft.estimate import read_cost_model
+    from xtalfill.dft.job import write_job
+    from xtalfill.dft.plan import Choice
+    from xtalfill.dft.protocols import read_protocol
+    from xtalfill.dft.pseudos import read_table
+    from xtalfill.dft.stage import plan_run
+    from xtalfill.record import write_record
+
+    choice = Choice(
+        args.window, args.candidates, args.max_structures, args.max_electrons, args.seed
+    )
+    model = read_cost_model(args.cost)
+    plan = plan_run(
+        {path.stem: read_batch(path) for path in args.batches},
+        choice,
+        protocol=read_protocol(args.protocol),
+        table=read_table(args.table),
+        pseudo_dir=args.pseudo_dir,
+        spin=args.spin,
+    )
+    plan.parameters["table"] = args.table.name
+    (args.outdir / "jobs").mkdir(parents=True, exist_ok=True)
+    for job in plan.jobs:
+        write_job(job, args.outdir / "jobs" / f"{job.key}.json")
+    content = plan.content(model)
+    write_json(args.outdir / "plan.json", content)
+    write_record(
+        args.record,
+        stage="plan_dft",
+        batch="all",
+        seconds=time.monotonic() - begin,
+        parameters={**plan.parameters, "estimate": content["estimate"]},
+        counts={"jobs": len(plan.jobs), "refused": sum(bool(one.refused) for one in plan.sent)},
+        weights=plan.pseudos(),
+    )
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,69 @@
+#!/usr/bin/env python3
+"""PW_RELAX: relax one crystal with pw.x, its cell fixed, repairing what can be repaired."""
+
+import argparse
+import os
+import tempfile
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+from xtalfill.errors import run_command
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the command's parser."""
+    top = argparse.ArgumentParser(description=__doc__)
+    top.add_argument("--job", type=Path, required=True, help="file that PLAN_DFT wrote")
+    top.add_argument("--pseudo_dir", type=Path, required=True, help="pseudopotentials")
+    top.add_argument("--cores", type=int, required=True, help="MPI processes")
+    top.add_argument("--launcher", required=True, help="command with {ranks} in front of pw.x")
+    top.add_argument("--scratch", type=Path, help="disk of the node ($TMPDIR, else this folder)")
+    top.add_argument("--max_seconds", type=float, help="until the task is killed")
+    top.add_argument("--last_chance", action="store_true", help="nothing starts the task again")
+    top.add_argument("--previous", type=Path, help="checkpoint to go on from, if it is there")
+    top.add_argument("--checkpoint", type=Path, required=True, help="folder for the checkpoint")
+    top.add_argument("--kept", type=Path, required=True, help="folder for inputs and outputs")
+    top.add_argument("--output", type=Path, required=True, help="JSON result to write")
+    top.add_argument("--record", type=Path, required=True, help="JSON record to write")
+    return top
+
+
+def main() -> None:
+    """Read the job, run it, write the result and the record."""
+    args = parser().parse_args()
+    begin = time.monotonic()
+
+    from xtalfill.dft.job import read_job
+    from xtalfill.dft.launch import Machine
+    from xtalfill.dft.result import STATUSES, write_result
+    from xtalfill.dft.run import Folders, Limits, Relaxation
+    from xtalfill.record import write_record
+
+    job = read_job(args.job)
+    root = args.scratch or Path(os.environ.get("TMPDIR", "."))
+    scratch = Path(tempfile.mkdtemp(prefix="pw_", dir=root)).resolve()
+    folders = Folders(args.pseudo_dir, scratch, args.kept, args.checkpoint, args.previous)
+    machine = Machine(ranks=args.cores, launcher=args.launcher)
+    result = Relaxation(job, machine, folders, Limits(args.max_seconds, args.last_chance)).run()
+    write_result(result, args.output)
+    seconds = time.monotonic() - begin
+    write_record(
+        args.record,
+        stage="pw_relax",
+        batch=job.key,
+        seconds=seconds,
+        parameters={
+            "cores": args.cores,
+            "core_hours": round(sum(one.seconds for one in result.attempts) * args.cores / 3600, 5),
+            "launcher": args.launcher,
+            "pw": result.version,
+            "attempts": [asdict(one) for one in result.attempts],
+        },
+        counts={name: int(result.status == name) for name in STATUSES},
+        weights={},
+    )
+
+
+if __name__ == "__main__":
+    run_command(main)

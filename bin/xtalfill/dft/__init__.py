@@ -1,0 +1,1 @@
+"""Validation with Quantum ESPRESSO: plan jobs, run pw.x, read what it found."""

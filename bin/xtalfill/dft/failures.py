@@ -1,0 +1,133 @@
+"""What went wrong in a run of pw.x, told from its exit code, its output and its data file.
+
+Each kind has one corrective action (`xtalfill.dft.repair`); docs/validate.md lists both.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+
+from xtalfill.dft.xmlfile import DataFile
+
+# Above this the highest band holds electrons that more bands would take up.
+TOP_OCCUPATION = 0.005
+_KILLED = (-9, 128 + 9)  # as Python and as a shell or mpirun put it
+_MARGIN = 1.01  # pw.x symmetrises forces again after it compared them
+
+
+class Failure(StrEnum):
+    """The kinds of failure."""
+
+    WALLTIME = "walltime"
+    SCF = "scf_not_converged"
+    DIAGONALISATION = "diagonalisation"
+    BFGS = "bfgs_history"
+    IONIC_STEPS = "ionic_steps"
+    BANDS = "highest_band_occupied"
+    MEMORY = "memory"
+    CORRUPT_XML = "corrupt_xml"
+    MPI = "mpi_abort"
+    REFUSED = "refused_by_pw"
+
+
+@dataclass(frozen=True)
+class Run:
+    """What is left of a run.
+
+    Attributes:
+        exit_code: Of pw.x, or of what launched it; negative for a signal.
+        stdout: Text of the output.
+        stderr: Text of the errors, CRASH file included.
+        data: The data file; None where there is none that can be read.
+        xml_error: Why it cannot be read; empty where it can or was not written.
+    """
+
+    exit_code: int
+    stdout: str
+    stderr: str
+    data: DataFile | None = None
+    xml_error: str = ""
+
+
+# In the order they are looked for: the cause comes before what follows from it.
+_PATTERNS: tuple[tuple[Failure, re.Pattern[str]], ...] = (
+    (Failure.WALLTIME, re.compile(r"Maximum CPU time exceeded")),
+    (
+        Failure.MEMORY,
+        re.compile(
+            r"std::bad_alloc|[Cc]annot allocate memory|[Oo]ut of memory"
+            r"|Allocation would exceed memory limit|[Ii]nsufficient virtual memory"
+            r"|[Ee]rror allocating|not enough memory"
+        ),
+    ),
+    (
+        Failure.DIAGONALISATION,
+        re.compile(
+            r"too many bands are not converged|S matrix not positive definite"
+            r"|problems computing cholesky|eigenvectors failed to converge"
+            r"|Error in routine +(?:[cpr]*diaghg\w*|[rc]egterg|paro\w*|[rc]cgdiagg)\b",
+            re.IGNORECASE,
+        ),
+    ),
+    (Failure.SCF, re.compile(r"convergence NOT achieved after +\d+ iterations")),
+    (Failure.BFGS, re.compile(r"bfgs failed after")),
+    (Failure.IONIC_STEPS, re.compile(r"The maximum number of steps has been reached")),
+    (Failure.REFUSED, re.compile(r"Error in routine +\S+|%%%%\s*task")),
+)
+_ERROR = re.compile(r"Error in routine +(\S+) +\((-?\d+)\):\s*\n\s*(.+)")
+
+
+def diagnose(run: Run, *, max_force: float) -> Failure | None:
+    """Return what went wrong, or None when the relaxation converged and can be trusted.
+
+    BFGS says "converged" also when its history gave out ("history already reset at previous
+    step: stopping"); so the forces decide.
+
+    Args:
+        run: What is left of it.
+        max_force: eV/Angstrom; what the largest component of a force has to be below.
+    """
+    return _told(run) or _found(run, max_force)
+
+
+def _told(run: Run) -> Failure | None:
+    """Return the failure that exit code or output tell of."""
+    if run.exit_code in _KILLED:
+        return Failure.MEMORY
+    said = run.stdout + run.stderr
+    told = next((failure for failure, pattern in _PATTERNS if pattern.search(said)), None)
+    return told or (Failure.MPI if run.exit_code != 0 else None)
+
+
+def _found(run: Run, max_force: float) -> Failure | None:
+    """Return the failure that the data file shows, of a run that ended as if all were well."""
+    if run.data is None:
+        return Failure.CORRUPT_XML
+    last, found = run.data.steps[-1], None
+    if run.data.top_occupation > TOP_OCCUPATION:
+        found = Failure.BANDS
+    if last.forces is None or np.abs(last.forces).max() > _MARGIN * max_force:
+        found = Failure.BFGS
+    if not run.data.relaxed:
+        found = Failure.IONIC_STEPS
+    return found if last.scf_converged else Failure.SCF
+
+
+def explain(run: Run, failure: Failure) -> str:
+    """Say in one line what pw.x said about a failure."""
+    said = run.stdout + run.stderr
+    if match := _ERROR.search(said):
+        return " ".join(f"{match[1]}: {match[3]}".split())[:200]
+    pattern = dict(_PATTERNS).get(failure)
+    if pattern is not None and (match := pattern.search(said)):
+        return " ".join(match[0].split())
+    return {
+        Failure.CORRUPT_XML: run.xml_error or "pw.x wrote no data file",
+        Failure.MEMORY: "killed",
+        Failure.BFGS: "BFGS stopped before the forces were small",
+        Failure.BANDS: "the highest band holds electrons",
+    }.get(failure, f"ended with exit code {run.exit_code} without saying why")

@@ -1,0 +1,289 @@
+"""PLAN_DFT: choose what goes to pw.x, refuse what cannot run, write a file for each job.
+
+Of each structure and method the selected candidate is sent, and with it the next distinct minima
+that the potential cannot tell from it: those within `window` above it, `candidates` in all. The
+reference goes along. Where two methods found the same crystal it is calculated once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from xtalfill.batch import Batch
+from xtalfill.dft.job import Job
+from xtalfill.dft.protocols import Protocol
+from xtalfill.dft.pseudos import Pseudo, cutoffs
+from xtalfill.dft.symmetry import (
+    SAME_SITE,
+    irreducible_kpoints,
+    kpoint_mesh,
+    nearest_distance,
+    symmetrised,
+)
+from xtalfill.errors import ConfigError, InputError
+from xtalfill.matching import matcher, to_pymatgen
+from xtalfill.relaxations import ENERGY_WINDOW, final_stage
+
+MIN_DISTANCE = 0.4  # Angstrom; H2 has 0.74, below this two atoms are on one site
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What to send.
+
+    Attributes:
+        window: eV per atom; minima that close above the best are sent, too.
+        candidates: The most of a structure and method.
+        max_structures: The most structures of a run; None for all.
+        max_electrons: Valence electrons that a cell may have.
+        seed: Draws the structures where not all may go.
+    """
+
+    window: float
+    candidates: int
+    max_structures: int | None
+    max_electrons: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be meant.
+
+        Raises:
+            ConfigError: A number below its least value.
+        """
+        least = {"window": 0, "candidates": 1, "max_electrons": 1}
+        for name, value in least.items():
+            if not getattr(self, name) >= value:
+                raise ConfigError(f"{name} is {getattr(self, name)}; the least is {value}")
+
+
+@dataclass(frozen=True)
+class Level:
+    """At which level of theory, and what it needs.
+
+    Attributes:
+        protocol: How accurate.
+        table: Element -> pseudopotential.
+        valence: Element -> valence electrons, for those whose file was checked.
+        spin: Whether the calculations are spin-polarised.
+    """
+
+    protocol: Protocol
+    table: dict[str, Pseudo]
+    valence: dict[str, float]
+    spin: bool
+
+
+@dataclass(frozen=True)
+class Sent:
+    """A system that was chosen.
+
+    Attributes:
+        batch: Name of its batch.
+        system: Its index there.
+        id: Of its structure.
+        method: Proposal method, or "reference".
+        sample: Number of the candidate.
+        calculation: The system whose calculation serves it: itself, or an equal one.
+        refused: Why it cannot be calculated; empty where it can.
+    """
+
+    batch: str
+    system: int
+    id: str
+    method: str
+    sample: int
+    calculation: int
+    refused: str = ""
+
+    @property
+    def key(self) -> str:
+        """Return the key of its job."""
+        return f"{self.batch}.{self.calculation}"
+
+
+def drawn(ids: Sequence[str], choice: Choice) -> set[str]:
+    """Return the structures to validate: all, or a sample that no property of theirs decides.
+
+    The order is that of a digest of seed and id, so that a structure's place does not depend on
+    which others there are.
+    """
+
+    def place(name: str) -> str:
+        return hashlib.sha256(f"{choice.seed}|{name}".encode()).hexdigest()
+
+    return set(sorted(set(ids), key=place)[: choice.max_structures])
+
+
+def elements_of(batch: Batch, systems: Sequence[int]) -> set[str]:
+    """Return the symbols of the elements in some systems."""
+    return {symbol for index in systems for symbol in batch.to_ase(index).get_chemical_symbols()}
+
+
+def chosen_systems(batch: Batch, structure_id: str, choice: Choice) -> list[tuple[int, int]]:
+    """Return the systems of a structure to send, each with the one whose calculation serves it.
+
+    Args:
+        batch: After SELECT.
+        structure_id: Of the structure.
+        choice: What to send.
+
+    Raises:
+        InputError: The batch was not through SELECT.
+    """
+    if "select" not in batch.stages:
+        raise InputError("the batch has no stage 'select'; run SELECT on it first")
+    relaxed = final_stage(batch)
+    chosen: list[tuple[int, int]] = []
+    for members in batch.groups_by_method():
+        if batch.id[members[0]] == structure_id:
+            for index in _best(batch, members, choice, relaxed):
+                same = _equal_to(batch, index, [own for _, own in chosen], relaxed)
+                chosen.append((index, index if same is None else same))
+    reference = batch.reference_of(structure_id)
+    if chosen and reference is not None and _has_energy(batch, reference, relaxed):
+        chosen.append((reference, reference))
+    return chosen
+
+
+def _best(batch: Batch, members: Sequence[int], choice: Choice, relaxed: str) -> list[int]:
+    """Return the best candidate of a structure and method and the minima it is not told from."""
+    select, energy = batch.stages["select"].arrays, batch.stages[relaxed].arrays["energy"]
+    ranked = sorted((i for i in members if select["rank"][i] >= 0), key=lambda i: select["rank"][i])
+    found: dict[int, int] = {}
+    for index in ranked:
+        n_atoms = len(batch.atomic_numbers[batch.atoms_slice(index)])
+        above = (energy[index] - energy[ranked[0]]) / n_atoms
+        same_status = batch.status[index] == batch.status[ranked[0]]
+        if above <= choice.window and same_status:
+            found.setdefault(int(select["minimum"][index]), index)
+    return list(found.values())[: choice.candidates]
+
+
+def _equal_to(batch: Batch, index: int, others: Sequence[int], relaxed: str) -> int | None:
+    """Return a candidate of another method that is the same crystal, if there is one."""
+    energy = batch.stages[relaxed].arrays["energy"]
+    atoms = batch.to_ase(index, stage=relaxed)
+    for other in dict.fromkeys(others):
+        apart = abs(energy[index] - energy[other]) / len(atoms)
+        if batch.method[other] != batch.method[index] and apart <= ENERGY_WINDOW:
+            there = to_pymatgen(batch.to_ase(other, stage=relaxed))
+            if matcher().fit(there, to_pymatgen(atoms)):
+                return other
+    return None
+
+
+def _has_energy(batch: Batch, index: int, relaxed: str) -> bool:
+    usable = batch.status[index] in ("ok", "unconverged")
+    return bool(usable and np.isfinite(batch.stages[relaxed].arrays["energy"][index]))
+
+
+def plan_batch(
+    batch: Batch, name: str, structures: set[str], choice: Choice, level: Level
+) -> tuple[list[Sent], list[Job]]:
+    """Plan the jobs of a batch.
+
+    Args:
+        batch: After SELECT.
+        name: Of the batch, e.g. "batch_0007".
+        structures: The ids that may go.
+        choice: What to send.
+        level: At which level of theory.
+
+    Returns:
+        The systems that were chosen, and the jobs of those that can run.
+    """
+    sent, jobs = [], []
+    for structure_id in batch.groups():
+        if structure_id not in structures:
+            continue
+        reasons: dict[int, str] = {}
+        for index, calculation in chosen_systems(batch, structure_id, choice):
+            if index == calculation:
+                job = _job(batch, index, name, level)
+                reasons[index] = _refusal(job, choice)
+                if isinstance(job, Job) and not reasons[index]:
+                    jobs.append(job)
+            one = (str(batch.method[index]), int(batch.sample[index]), calculation)
+            sent.append(Sent(name, index, structure_id, *one, reasons[calculation]))
+    return sent, jobs
+
+
+def _refusal(job: Job | str, choice: Choice) -> str:
+    """Say why a job cannot run; empty when it can."""
+    if isinstance(job, str):
+        return f"dft: {job}"
+    if job.n_electrons > choice.max_electrons:
+        return (
+            f"dft: {job.n_electrons:g} valence electrons, "
+            f"more than --max_electrons {choice.max_electrons}"
+        )
+    distance = nearest_distance(job.atoms())
+    if distance < MIN_DISTANCE:
+        return f"dft: two atoms are {distance:.2f} Å apart"
+    return ""
+
+
+def _job(batch: Batch, index: int, name: str, level: Level) -> Job | str:
+    """Return the job of a system, or why there can be none."""
+    atoms = batch.to_ase(index, stage=final_stage(batch))
+    symbols = tuple(atoms.get_chemical_symbols())
+    unknown = sorted(set(symbols) - set(level.valence))
+    if unknown:
+        return f"no pseudopotential for {', '.join(unknown)}"
+    if not math.isfinite(float(np.abs(atoms.positions).max())):
+        return "no relaxed positions"
+    protocol = level.protocol
+    crystal, n_symmetry = symmetrised(atoms, tolerance=protocol.symmetry_tolerance)
+    mesh = kpoint_mesh(crystal, protocol.kpoints_distance)
+    ecutwfc, ecutrho = cutoffs(level.table, symbols)
+    return Job(
+        key=f"{name}.{index}",
+        id=str(batch.id[index]),
+        method=str(batch.method[index]),
+        sample=int(batch.sample[index]),
+        protocol=protocol,
+        symbols=symbols,
+        positions=crystal.positions,
+        cell=batch.cell[index],
+        pseudos={symbol: level.table[symbol] for symbol in sorted(set(symbols))},
+        valence={symbol: level.valence[symbol] for symbol in sorted(set(symbols))},
+        ecutwfc=ecutwfc,
+        ecutrho=ecutrho,
+        kpoints=mesh,
+        n_irreducible=irreducible_kpoints(crystal, mesh, tolerance=SAME_SITE),
+        n_symmetry=n_symmetry,
+        shift=float(np.linalg.norm(crystal.positions - atoms.positions, axis=1).max()),
+        spin=level.spin,
+    )
+
+
+Hours = Callable[[Job], float]
+
+
+def describe(sent: Sequence[Sent], jobs: Sequence[Job], hours: Hours) -> list[dict[str, Any]]:
+    """Return the systems of a plan as plain JSON, with the core-hours of those that will run."""
+    of = {job.key: job for job in jobs}
+    return [
+        {
+            "batch": one.batch,
+            "system": one.system,
+            "id": one.id,
+            "method": one.method,
+            "sample": one.sample,
+            "calculation": one.calculation,
+            "refused": one.refused,
+            "shift": of[one.key].shift if one.key in of else None,
+            # An equal crystal of another method costs nothing.
+            "core_hours": round(hours(of[one.key]), 4)
+            if one.key in of and one.system == one.calculation
+            else 0.0,
+        }
+        for one in sent
+    ]

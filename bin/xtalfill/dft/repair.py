@@ -1,0 +1,133 @@
+"""The corrective action for each failure: new settings, and where to go on from."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from xtalfill.dft.failures import Failure
+from xtalfill.dft.job import Settings
+
+MAX_ATTEMPTS = 5
+DIAGONALISERS = ("david", "paro", "cg")  # the last is the slowest and the steadiest
+_MIN_TRUST_RADIUS = 1e-5  # bohr
+
+
+@dataclass(frozen=True)
+class Repair:
+    """What to do next.
+
+    Attributes:
+        settings: Of the next attempt.
+        action: What was changed, in words, for the provenance.
+        keep_density: Whether the density of the failed run is worth starting from.
+    """
+
+    settings: Settings
+    action: str
+    keep_density: bool = False
+
+
+@dataclass(frozen=True)
+class Situation:
+    """What an action may look at beside the settings.
+
+    Attributes:
+        settings: Of the attempt that failed.
+        n_bands: Bands that it had; None where that is not known.
+        n_electrons: Valence electrons.
+        first_maxstep: electron_maxstep of the first attempt.
+    """
+
+    settings: Settings
+    n_bands: int | None
+    n_electrons: float
+    first_maxstep: int
+
+
+def repair(failure: Failure, situation: Situation) -> Repair | None:
+    """Return the corrective action, or None where there is none left.
+
+    WALLTIME is not repaired here: the task stops and Nextflow starts it again.
+    """
+    action = _ACTIONS.get(failure)
+    return None if action is None else action(situation)
+
+
+def _scf(now: Situation) -> Repair:
+    """Mix less and allow more steps; from the second time on screen the mixing locally."""
+    old = now.settings
+    beta, steps = round(0.8 * old.mixing_beta, 6), math.ceil(1.5 * old.electron_maxstep)
+    again = old.electron_maxstep > now.first_maxstep
+    mode = "local-TF" if again else old.mixing_mode
+    words = f"mixing_beta {beta:g}, electron_maxstep {steps}"
+    words += f", mixing_mode {mode}" if mode != old.mixing_mode else ""
+    new = replace(old, mixing_beta=beta, electron_maxstep=steps, mixing_mode=mode)
+    return Repair(new, words)
+
+
+def _diagonalisation(now: Situation) -> Repair | None:
+    """Take the next diagonaliser, and start from the atoms' density: the last one is suspect."""
+    place = DIAGONALISERS.index(now.settings.diagonalization) + 1
+    if place == len(DIAGONALISERS):
+        return None
+    name = DIAGONALISERS[place]
+    return Repair(replace(now.settings, diagonalization=name), f"diagonalization {name}")
+
+
+def _bfgs(now: Situation) -> Repair | None:
+    """Allow BFGS smaller steps from a fresh history, then damp the motion instead."""
+    old = now.settings
+    if old.ion_dynamics != "bfgs":
+        return None
+    radius = old.trust_radius_min / 10
+    if radius >= _MIN_TRUST_RADIUS:
+        new = replace(old, trust_radius_min=radius)
+        return Repair(new, f"trust_radius_min {radius:g} bohr from the last geometry", True)
+    new = replace(old, ion_dynamics="damp")
+    return Repair(new, "ion_dynamics damp from the last geometry", True)
+
+
+def _ionic_steps(now: Situation) -> Repair:
+    return Repair(now.settings, "more steps from the last geometry", True)
+
+
+def _bands(now: Situation) -> Repair:
+    """Add a twentieth of the bands, four at least."""
+    had = now.n_bands or math.ceil(now.n_electrons / 2)
+    nbnd = had + max(4, math.ceil(had / 20))
+    return Repair(replace(now.settings, nbnd=nbnd), f"nbnd {nbnd}", True)
+
+
+def _memory(now: Situation) -> Repair | None:
+    """Spread the plane waves over all processes, then shrink the workspaces."""
+    old = now.settings
+    if old.pools > 1:
+        return Repair(replace(old, pools=1), "one pool")
+    if old.mixing_ndim > 4:
+        return Repair(replace(old, mixing_ndim=4), "mixing_ndim 4")
+    return None
+
+
+def _mpi(now: Situation) -> Repair:
+    """Start again on half of the processes; one alone runs without MPI's launcher."""
+    ranks = max(1, now.settings.ranks // 2)
+    pools = math.gcd(ranks, now.settings.pools)
+    return Repair(replace(now.settings, ranks=ranks, pools=pools), f"{ranks} process(es)")
+
+
+def _corrupt_xml(now: Situation) -> Repair:
+    return Repair(now.settings, "again in an empty folder")
+
+
+_ACTIONS: dict[Failure, Callable[[Situation], Repair | None]] = {
+    Failure.SCF: _scf,
+    Failure.DIAGONALISATION: _diagonalisation,
+    Failure.BFGS: _bfgs,
+    Failure.IONIC_STEPS: _ionic_steps,
+    Failure.BANDS: _bands,
+    Failure.MEMORY: _memory,
+    Failure.MPI: _mpi,
+    Failure.CORRUPT_XML: _corrupt_xml,
+}

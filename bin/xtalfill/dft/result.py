@@ -1,0 +1,113 @@
+"""What PW_RELAX hands on: the result of a job, JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from xtalfill.errors import InputError
+
+STATUSES = ("ok", "unconverged", "failed")
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One run of pw.x.
+
+    Attributes:
+        settings: What it was run with (`xtalfill.dft.job.Settings`).
+        failure: Kind of failure; empty when it succeeded.
+        said: What pw.x said about it.
+        action: What was changed for the next attempt; empty when nothing was.
+        n_steps: Ionic steps.
+        n_scf: Steps of all self-consistencies; 0 where that is not known.
+        seconds: Wall time.
+    """
+
+    settings: dict[str, Any]
+    failure: str
+    said: str
+    action: str
+    n_steps: int
+    n_scf: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Result:
+    """The result of a job; energies in eV a cell, lengths in Angstrom, forces in eV/Angstrom.
+
+    Attributes:
+        key: Of the job.
+        status: "ok", "unconverged" (the energy is that of the last step) or "failed".
+        message: Why, in one line; empty when ok.
+        energy: Of the last geometry; NaN when failed.
+        positions: (n_atoms, 3); NaN when failed.
+        forces: (n_atoms, 3); NaN when failed.
+        energy_start: At the minimum of the potential.
+        forces_start: (n_atoms, 3) there.
+        magnetization: Bohr magnetons a cell.
+        n_symmetry: Symmetry operations that pw.x used; 0 where that is not known.
+        version: Of pw.x; empty when it left no data file.
+        attempts: Every run, in order.
+    """
+
+    key: str
+    status: str
+    message: str
+    energy: float
+    positions: np.ndarray
+    forces: np.ndarray
+    energy_start: float
+    forces_start: np.ndarray
+    magnetization: float
+    n_symmetry: int
+    version: str
+    attempts: list[Attempt] = field(default_factory=list)
+
+
+_ARRAYS = ("positions", "forces", "forces_start")
+_NUMBERS = ("energy", "energy_start", "magnetization")
+
+
+def write_result(result: Result, path: Path) -> None:
+    """Write a result as strict JSON: NaN becomes null."""
+    content = asdict(result)
+    content |= {name: _plain(getattr(result, name)) for name in (*_ARRAYS, *_NUMBERS)}
+    path.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def _plain(value: Any) -> Any:
+    array = np.asarray(value, dtype=np.float64)
+    return array.tolist() if np.isfinite(array).all() else _nulls(array)
+
+
+def _nulls(array: np.ndarray) -> Any:
+    return None if array.ndim == 0 else [[None] * array.shape[1] for _ in array]
+
+
+def read_result(path: Path) -> Result:
+    """Read and check a result.
+
+    Raises:
+        InputError: It is not one that `write_result` wrote.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        missing = {item.name for item in fields(Result)} - set(content)
+        if missing or content["status"] not in STATUSES:
+            raise ValueError(f"lacks {sorted(missing) or 'a known status'}")
+        for name in _ARRAYS:
+            content[name] = np.array(content[name], dtype=np.float64).reshape(-1, 3)
+        for name in _NUMBERS:
+            content[name] = math.nan if content[name] is None else float(content[name])
+        content["attempts"] = [Attempt(**one) for one in content["attempts"]]
+        return Result(**content)
+    except (OSError, ValueError, TypeError, LookupError, AttributeError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{path.name}: not a result of PW_RELAX ({reason})") from error

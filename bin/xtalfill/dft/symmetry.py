@@ -1,0 +1,88 @@
+"""Symmetry and k-points of a crystal as pw.x will see them."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import spglib
+from ase import Atoms
+from ase.geometry import get_distances
+
+# pw.x asks of two sites that they agree to 1e-5 of the lattice vectors or better.
+SAME_SITE = 1e-5
+
+
+def kpoint_mesh(atoms: Atoms, distance: float) -> tuple[int, int, int]:
+    """Return the mesh whose neighbouring k-points lie no farther apart than `distance`.
+
+    n_i = max(1, ceil(|b_i| / distance)) with the reciprocal vectors b_i (factor 2 pi); the
+    quotient is rounded to five decimals first, so that noise in a cell does not add a k-point.
+
+    Args:
+        atoms: The crystal.
+        distance: 1/Angstrom.
+    """
+    lengths = 2 * math.pi * np.linalg.norm(np.asarray(atoms.cell.reciprocal()), axis=1)
+    first, second, third = (max(1, math.ceil(round(b / distance, 5))) for b in lengths)
+    return first, second, third
+
+
+def irreducible_kpoints(atoms: Atoms, mesh: tuple[int, int, int], *, tolerance: float) -> int:
+    """Return how many k-points of a mesh symmetry and time reversal leave.
+
+    Args:
+        atoms: The crystal.
+        mesh: Divisions, Gamma-centred.
+        tolerance: Angstrom.
+    """
+    mapping, _ = spglib.get_ir_reciprocal_mesh(mesh, _spglib_cell(atoms), symprec=tolerance)
+    return len(np.unique(mapping))
+
+
+def symmetrised(atoms: Atoms, *, tolerance: float) -> tuple[Atoms, int]:
+    """Move the atoms onto the symmetry that they have within a tolerance.
+
+    A relaxation that ends at a threshold leaves atoms a thousandth of an Angstrom off their
+    symmetric places; pw.x would then find no symmetry at all. Each position becomes the mean of
+    the images that the operations of the space group put there. The cell stays as it is.
+
+    Args:
+        atoms: The crystal.
+        tolerance: Angstrom; no atom moves farther, else the crystal is returned as it was.
+
+    Returns:
+        The crystal, and the number of symmetry operations it has (1: none was found).
+    """
+    found = spglib.get_symmetry(_spglib_cell(atoms), symprec=tolerance)
+    if found is None or len(found["rotations"]) == 1:
+        return atoms, 1
+    scaled = atoms.get_scaled_positions(wrap=False)
+    total = np.zeros_like(scaled)
+    for rotation, translation in zip(found["rotations"], found["translations"], strict=True):
+        images = scaled @ rotation.T + translation
+        away = images[:, None] - scaled[None]
+        away -= np.round(away)
+        partner = np.linalg.norm(away @ atoms.cell.array, axis=2).argmin(axis=1)
+        total[partner] += scaled[partner] + away[np.arange(len(scaled)), partner]
+    moved = atoms.copy()
+    moved.set_scaled_positions(total / len(found["rotations"]))
+    shift = np.linalg.norm(moved.positions - atoms.positions, axis=1).max()
+    same = spglib.get_symmetry(_spglib_cell(moved), symprec=SAME_SITE)
+    if shift > tolerance or same is None:
+        return atoms, 1
+    return moved, len(same["rotations"])
+
+
+def nearest_distance(atoms: Atoms) -> float:
+    """Return the smallest distance between two atoms in Angstrom, periodic images included."""
+    lengths = np.asarray(atoms.cell.lengths())
+    if len(atoms) == 1:
+        return float(lengths.min())
+    _, distances = get_distances(atoms.positions, cell=atoms.cell, pbc=True)
+    return float(min(distances[np.triu_indices(len(atoms), 1)].min(), lengths.min()))
+
+
+def _spglib_cell(atoms: Atoms) -> Any:
+    return atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers

@@ -1,0 +1,172 @@
+"""What pw.x wrote into its XML data file (6.7 and 7.x).
+
+The file follows one schema (qes) whose elements read here have kept their names and units since
+6.3: a library that validates all of it would have to know every release. So it is read with the
+standard library, and refused when it holds what a data file never does: a document type, which is
+how entities are declared, or more than `MAX_BYTES`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+from ase.units import Bohr, Hartree
+
+MAX_BYTES = 1 << 30
+SAME_GEOMETRY = 1e-9  # fractional; pw.x rounds a geometry anew each time it prints it
+
+
+class DataFileError(Exception):
+    """The XML data file is missing, cut off or not one of pw.x."""
+
+
+@dataclass(frozen=True)
+class IonicStep:
+    """A self-consistent calculation at one geometry.
+
+    Attributes:
+        scaled: (n_atoms, 3) fractional coordinates.
+        energy: eV a cell; the free energy of the smeared electrons.
+        forces: (n_atoms, 3) eV/Angstrom; None where they were not computed.
+        scf_converged: Whether self-consistency was reached.
+        n_scf: Steps it took.
+    """
+
+    scaled: np.ndarray
+    energy: float
+    forces: np.ndarray | None
+    scf_converged: bool
+    n_scf: int
+
+
+@dataclass(frozen=True)
+class DataFile:
+    """What a run found.
+
+    Attributes:
+        version: Of pw.x.
+        steps: One for each geometry, in order; the last is the final one.
+        relaxed: Whether the relaxation converged.
+        n_electrons: Valence electrons.
+        n_bands: Bands of each spin.
+        n_kpoints: That were computed.
+        n_symmetry: Symmetry operations that pw.x used.
+        top_occupation: Largest occupation of the highest band, between 0 and 1.
+        magnetization: Bohr magnetons a cell; 0 without spin.
+        n_waves: Plane waves of a k-point, the most.
+        core_seconds: CPU time of all processes together; NaN where it is not told.
+    """
+
+    version: str
+    steps: list[IonicStep]
+    relaxed: bool
+    n_electrons: float
+    n_bands: int
+    n_kpoints: int
+    n_symmetry: int
+    top_occupation: float
+    magnetization: float
+    n_waves: int
+    core_seconds: float
+
+
+def read_data_file(path: Path) -> DataFile:
+    """Read the XML data file of a relaxation.
+
+    Raises:
+        DataFileError: It is missing, too large, cut off, or lacks an element that is needed.
+    """
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise DataFileError(f"{path.name} is larger than {MAX_BYTES} bytes")
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataFileError(f"{path.name} cannot be read ({error.strerror})") from error
+    if b"<!DOCTYPE" in content or b"<!ENTITY" in content:
+        raise DataFileError(f"{path.name} declares a document type, no pw.x writes that")
+    try:
+        root = ElementTree.fromstring(content)  # noqa: S314 - no document type, see above
+        return _data_file(root)
+    except (ElementTree.ParseError, ValueError, AttributeError, LookupError) as error:
+        reason = " ".join(str(error).split())
+        raise DataFileError(f"{path.name} is damaged ({reason})") from error
+
+
+def _data_file(root: ElementTree.Element) -> DataFile:
+    output = _child(root, "output")
+    bands = _child(output, "band_structure")
+    spin = bands.findtext("lsda", "false").strip() == "true"
+    n_bands = int(float(_text(bands, "nbnd_up" if spin else "nbnd")))
+    cpu = float(root.findtext("timing_info/total/cpu", "nan"))
+    converged = output.findtext("convergence_info/opt_conv/convergence_achieved", "false")
+    symmetries = output.findtext("symmetries/nsym", "1")
+    return DataFile(
+        version=str(_child(root, "general_info/creator").get("VERSION")),
+        steps=_steps(root, output),
+        relaxed=converged.strip() == "true",
+        n_electrons=float(_text(bands, "nelec")),
+        n_bands=n_bands,
+        n_kpoints=int(_text(bands, "nks")),
+        n_symmetry=int(symmetries),
+        top_occupation=_top_occupation(bands, n_bands, spin=spin),
+        magnetization=float(output.findtext("magnetization/total", "0")) if spin else 0.0,
+        n_waves=int(_text(output, "basis_set/npwx")),
+        core_seconds=cpu * int(root.findtext("parallel_info/nprocs", "1")),
+    )
+
+
+def _steps(root: ElementTree.Element, output: ElementTree.Element) -> list[IonicStep]:
+    """Return all geometries; <output> repeats the last <step> when it is the same geometry."""
+    steps = [_step(element, _child(element, "scf_conv")) for element in root.findall("step")]
+    last = _step(output, _child(output, "convergence_info/scf_conv"))
+    if steps and np.allclose(steps[-1].scaled, last.scaled, rtol=0.0, atol=SAME_GEOMETRY):
+        steps.pop()
+    return [*steps, last]
+
+
+def _step(element: ElementTree.Element, scf: ElementTree.Element) -> IonicStep:
+    structure = _child(element, "atomic_structure")
+    cell = np.array([_numbers(_text(structure, f"cell/{name}")) for name in ("a1", "a2", "a3")])
+    atoms = structure.findall("atomic_positions/atom")
+    positions = np.array([_numbers(atom.text) for atom in atoms])
+    if positions.shape != (len(atoms), 3) or cell.shape != (3, 3):
+        raise ValueError("a structure is not whole")
+    forces = element.find("forces")
+    return IonicStep(
+        # Fractional: no constant of bohr stands between the cell that was given and this one.
+        scaled=np.linalg.solve(cell.T, positions.T).T,
+        energy=float(_text(element, "total_energy/etot")) * Hartree,
+        forces=None
+        if forces is None
+        else np.array(_numbers(forces.text)).reshape(len(atoms), 3) * (Hartree / Bohr),
+        scf_converged=_text(scf, "convergence_achieved").strip() == "true",
+        n_scf=int(_text(scf, "n_scf_steps")),
+    )
+
+
+def _top_occupation(bands: ElementTree.Element, n_bands: int, *, spin: bool) -> float:
+    """Return the largest occupation of the highest band over k-points and spins."""
+    found = 0.0
+    for point in bands.findall("ks_energies"):
+        occupations = _numbers(_text(point, "occupations"))
+        tops = [occupations[n_bands - 1], occupations[-1]] if spin else [occupations[-1]]
+        found = max(found, *tops, 0.0)
+    return found
+
+
+def _child(element: ElementTree.Element, path: str) -> ElementTree.Element:
+    found = element.find(path)
+    if found is None:
+        raise ValueError(f"it has no {path}")
+    return found
+
+
+def _text(element: ElementTree.Element, path: str) -> str:
+    return _child(element, path).text or ""
+
+
+def _numbers(text: str | None) -> list[float]:
+    return [float(word) for word in (text or "").split()]

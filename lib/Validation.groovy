@@ -1,0 +1,31 @@
+import java.nio.file.Path
+import nextflow.Nextflow
+
+/** What --validate needs: the protocol's file, the table of pseudopotentials, the folder with their files. */
+class Validation {
+
+    /** Where Debian's package quantum-espresso-data-sssp puts them, and with it the image dft. */
+    static final String PSEUDOS_OF_DEBIAN = '/usr/share/espresso/pseudo'
+
+    /** The files of a validation: [protocol:, table:, cost:, pseudo_dir:]; pseudo_dir is [] where none is given. */
+    static Map files(Map settings, Path assets) {
+        [
+            protocol  : assets.resolve("protocols/${settings.protocol}.yaml"),
+            table     : settings.pseudo_table ? Nextflow.file(settings.pseudo_table, glob: false) : assets.resolve('sssp/sssp_1.3.0_pbe_efficiency.json'),
+            cost      : assets.resolve('dft_cost.json'),
+            pseudo_dir: settings.pseudo_dir ? Nextflow.file(settings.pseudo_dir, glob: false) : [],
+        ]
+    }
+
+    /** What PLAN_DFT chooses by, under the names of its command. */
+    static Map choice(Map settings) {
+        [
+            spin          : settings.spin,
+            window        : settings.validate_window,
+            candidates    : settings.validate_candidates,
+            max_structures: settings.max_validate,
+            max_electrons : settings.max_electrons,
+            seed          : settings.seed,
+        ]
+    }
+}

@@ -1,0 +1,31 @@
+// GATHER_DFT: puts the results of a batch's jobs into the batch.
+
+process GATHER_DFT {
+    tag "${meta.id}"
+    label 'process_single'
+
+    input:
+    tuple val(meta), path(batch, stageAs: 'input/*'), path(results, stageAs: 'results/*') // [] where no job was
+    path plan
+    val code // digest of the code; part of the hash
+
+    output:
+    tuple val(meta), path("${meta.id}.h5"), emit: batch
+    path "gather_dft_${meta.id}.json", emit: record
+
+    script:
+    """
+    gather_dft.py \\
+        --batch ${batch} \\
+        --plan ${plan} \\
+        --results ${results} \\
+        --output ${meta.id}.h5 \\
+        --record gather_dft_${meta.id}.json
+    """
+
+    stub:
+    """
+    touch ${meta.id}.h5
+    echo '{}' > gather_dft_${meta.id}.json
+    """
+}

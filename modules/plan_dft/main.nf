@@ -1,0 +1,48 @@
+// PLAN_DFT: chooses what goes to pw.x, checks the pseudopotentials, refuses what cannot run, estimates the cost.
+
+process PLAN_DFT {
+    label 'process_single'
+
+    input:
+    path batches, stageAs: 'batches/*'
+    path protocol, stageAs: 'protocol/*'
+    path table, stageAs: 'table/*'
+    path cost, stageAs: 'cost/*'
+    path pseudo_dir, stageAs: 'pseudo_dir' // [] for those of the image
+    val settings                           // [spin:, window:, candidates:, max_structures:, max_electrons:, seed:]
+    val code                               // digest of the code; part of the hash
+
+    output:
+    path 'jobs/*.json', emit: jobs, optional: true
+    path 'plan.json', emit: plan
+    path 'plan_dft.json', emit: record
+
+    script:
+    def options = [
+        settings.spin ? '--spin' : '',
+        settings.max_structures ? "--max_structures ${settings.max_structures}" : '',
+    ].findAll().join(' ')
+    """
+    plan_dft.py \\
+        --batches batches/*.h5 \\
+        --protocol ${protocol} \\
+        --table ${table} \\
+        --cost ${cost} \\
+        --pseudo_dir ${pseudo_dir ?: Validation.PSEUDOS_OF_DEBIAN} \\
+        ${options} \\
+        --window ${settings.window} \\
+        --candidates ${settings.candidates} \\
+        --max_electrons ${settings.max_electrons} \\
+        --seed ${settings.seed} \\
+        --outdir . \\
+        --record plan_dft.json
+    """
+
+    stub:
+    """
+    mkdir jobs
+    touch jobs/batch_0000.0.json jobs/batch_0000.1.json
+    echo '{"systems": []}' > plan.json
+    echo '{}' > plan_dft.json
+    """
+}

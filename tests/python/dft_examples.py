@@ -1,0 +1,143 @@
+"""Jobs, recorded outputs and pseudopotentials for the tests of the DFT stage."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import shutil
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import bulk
+
+from xtalfill.dft.failures import Run
+from xtalfill.dft.inputs import OUTDIR, PREFIX
+from xtalfill.dft.job import Job
+from xtalfill.dft.output import read_run
+from xtalfill.dft.protocols import Protocol, read_protocol
+from xtalfill.dft.pseudos import Pseudo, read_table
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+RECORDED = REPOSITORY / "tests" / "fixtures" / "pw"
+TABLE = REPOSITORY / "assets" / "sssp" / "sssp_1.3.0_pbe_efficiency.json"
+VALENCE = {"H": 1.0, "Li": 3.0}
+
+
+def protocol(name: str) -> Protocol:
+    """Return a protocol that comes with xtalfill."""
+    return read_protocol(REPOSITORY / "assets" / "protocols" / f"{name}.yaml")
+
+
+def lih_job(**changes: object) -> Job:
+    """Return a job of LiH in its primitive cell, H off its place, as the recorded ones were."""
+    atoms = bulk("LiH", "rocksalt", a=4.08)
+    atoms.positions[1] += [0.10, 0.05, -0.07]
+    table = read_table(TABLE)
+    job = Job(
+        key="batch_0000.1",
+        id="lih",
+        method="host",
+        sample=0,
+        protocol=protocol("fast"),
+        symbols=("Li", "H"),
+        positions=atoms.positions,
+        cell=atoms.cell.array,
+        pseudos={symbol: table[symbol] for symbol in VALENCE},
+        valence=dict(VALENCE),
+        ecutwfc=30.0,
+        ecutrho=240.0,
+        kpoints=(2, 2, 2),
+        n_irreducible=4,
+        n_symmetry=4,
+    )
+    return replace(job, **changes)
+
+
+def unpack(name: str, folder: Path, *, attempt: str = "pw.1") -> int:
+    """Put a recorded run into a folder as pw.x would have left it; return its exit code."""
+    source = RECORDED / name
+    (folder / f"{attempt}.out").write_bytes(gzip.decompress((source / "pw.out.gz").read_bytes()))
+    (folder / f"{attempt}.err").write_bytes((source / "pw.err").read_bytes())
+    packed = source / "pwscf.xml.gz"
+    if packed.is_file():
+        (folder / OUTDIR).mkdir(exist_ok=True)
+        (folder / OUTDIR / f"{PREFIX}.xml").write_bytes(gzip.decompress(packed.read_bytes()))
+    return int((source / "exit_code").read_text())
+
+
+def recorded(name: str, folder: Path) -> Run:
+    """Return a recorded run as the stage reads it."""
+    return read_run(folder, "pw.1", unpack(name, folder))
+
+
+def find_pw(*, ranks: int = 1) -> str:
+    """Return pw.x on PATH; skip without it, or without mpirun where it takes several processes."""
+    found = shutil.which("pw.x")
+    if found is None:
+        pytest.skip("no pw.x on PATH: install Quantum ESPRESSO (Debian: quantum-espresso)")
+    if ranks > 1 and shutil.which("mpirun") is None:
+        pytest.skip("no mpirun on PATH (Debian: openmpi-bin)")
+    return found
+
+
+def sssp_folder() -> Path:
+    """Return the folder of the SSSP files: $XTALFILL_PSEUDO_DIR or Debian's; skip without."""
+    folder = Path(os.environ.get("XTALFILL_PSEUDO_DIR", "/usr/share/espresso/pseudo"))
+    if not (folder / read_table(TABLE)["H"].filename).is_file():
+        pytest.skip("no SSSP files: give their folder as XTALFILL_PSEUDO_DIR (docs/validate.md)")
+    return folder
+
+
+# Troullier-Martins, PBE, scalar-relativistic: rc where the node-free maximum of 1s lies.
+_LD1 = {
+    "H": """&input
+  title='H', zed=1.0, rel=1, config='1s1.0 2p-1.0', iswitch=3, dft='PBE'
+/
+&inputp
+  lloc=0, pseudotype=1, tm=.true., file_pseudopw='H.UPF', author='xtalfill tests'
+/
+1
+1S 1 0 1.00 0.00 0.80 0.80
+"""
+}
+
+
+def made_pseudos(folder: Path) -> tuple[Path, dict[str, Pseudo]]:
+    """Make a pseudopotential of hydrogen with ld1.x; skip without it.
+
+    Returns:
+        The folder with the file, and the table that describes it.
+    """
+    import hashlib
+
+    program = shutil.which("ld1.x")
+    if program is None:
+        pytest.skip("no ld1.x on PATH: install Quantum ESPRESSO (Debian: quantum-espresso)")
+    table = {}
+    for symbol, text in _LD1.items():
+        result = subprocess.run(
+            [program],
+            input=text,
+            cwd=folder,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        file = folder / f"{symbol}.UPF"
+        assert file.is_file(), result.stdout[-2000:]
+        digest = hashlib.md5(file.read_bytes(), usedforsecurity=False).hexdigest()
+        table[symbol] = Pseudo(file.name, digest, 60.0, 240.0)
+    return folder, table
+
+
+def hydrogen_molecule(distance: float = 0.90, box: float = 4.0) -> Atoms:
+    """Return H2 in a cubic box, along a diagonal of a face."""
+    half = distance / 2 / np.sqrt(2)
+    centre = box / 2
+    positions = [[centre + s * half, centre + s * half, centre] for s in (-1, 1)]
+    return Atoms("H2", positions=positions, cell=[box] * 3, pbc=True)

@@ -1,0 +1,239 @@
+"""Inputs of pw.x, its data file, and recorded failures."""
+
+from __future__ import annotations
+
+import gzip
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase.units import Bohr, Rydberg
+from qe_tools.parsers import PwInputFile
+
+from dft_examples import RECORDED, lih_job, recorded
+from xtalfill.dft import inputs
+from xtalfill.dft.failures import Failure, diagnose, explain
+from xtalfill.dft.inputs import write_input
+from xtalfill.dft.job import Job, Settings, read_job, write_job
+from xtalfill.dft.output import last_geometry, steps_of
+from xtalfill.dft.repair import DIAGONALISERS, Situation, repair
+from xtalfill.dft.xmlfile import DataFileError, read_data_file
+from xtalfill.errors import InputError
+
+MAX_FORCE = lih_job().protocol.force_threshold * Rydberg / Bohr
+KINDS = {
+    "scf_not_converged": Failure.SCF,
+    "diagonalisation": Failure.DIAGONALISATION,
+    "bfgs_history": Failure.BFGS,
+    "ionic_steps": Failure.IONIC_STEPS,
+    "highest_band_occupied": Failure.BANDS,
+    "walltime": Failure.WALLTIME,
+    "memory": Failure.MEMORY,
+    "memory_killed": Failure.MEMORY,
+    "mpi_abort": Failure.MPI,
+    "corrupt_xml": Failure.CORRUPT_XML,
+    "refused_by_pw": Failure.REFUSED,
+}
+
+
+def written(job: Job, **options: object) -> str:
+    settings = replace(job.first_settings(), **options)
+    return write_input(job, settings, positions=job.positions, max_seconds=3600.0)
+
+
+def test_thresholds_are_scaled_by_the_atoms() -> None:
+    found = PwInputFile(written(lih_job())).namelists
+    protocol = lih_job().protocol
+    assert found["CONTROL"]["etot_conv_thr"] == pytest.approx(2 * 1e-4)
+    assert found["ELECTRONS"]["conv_thr"] == pytest.approx(2 * 4e-10)
+    assert found["CONTROL"]["forc_conv_thr"] == protocol.force_threshold  # not this one
+    assert found["SYSTEM"]["degauss"] == protocol.degauss
+    assert "nspin" not in found["SYSTEM"]
+    assert "nosym" not in found["SYSTEM"]
+
+
+def test_spin_starts_high_on_d_elements() -> None:
+    job = lih_job(
+        symbols=("Fe", "H"),
+        pseudos={"Fe": lih_job().pseudos["Li"], "H": lih_job().pseudos["H"]},
+        valence={"Fe": 16.0, "H": 1.0},
+        spin=True,
+    )
+    system = PwInputFile(written(job), validate_species_names=False).namelists["SYSTEM"]
+    assert system["nspin"] == 2
+    assert system["starting_magnetization(1)"] == 0.3
+    assert system["starting_magnetization(2)"] == 0.03
+
+
+def test_an_input_that_says_something_else_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = inputs.write_espresso_in
+
+    def wrong(file: object, atoms: object, **options: object) -> None:
+        atoms.positions[1, 0] += 1e-6
+        real(file, atoms, **options)
+
+    monkeypatch.setattr(inputs, "write_espresso_in", wrong)
+    with pytest.raises(InputError, match=r"lih .*elsewhere than was meant"):
+        written(lih_job())
+    monkeypatch.setattr(
+        inputs,
+        "write_espresso_in",
+        lambda file, atoms, **options: real(file, atoms, **{**options, "kpts": (3, 2, 2)}),
+    )
+    with pytest.raises(InputError, match="another k-point mesh"):
+        written(lih_job())
+
+
+def test_a_job_comes_back_as_it_was(tmp_path: Path) -> None:
+    job = lih_job()
+    write_job(job, tmp_path / "job.json")
+    back = read_job(tmp_path / "job.json")
+    assert np.array_equal(back.positions, job.positions)
+    assert np.array_equal(back.cell, job.cell)
+    same = replace(back, positions=job.positions, cell=job.cell)
+    assert repr(same) == repr(job)
+    assert job.n_electrons == 4.0
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("batch_0000.1", "../../x.1"),
+        ("H.pbe-rrkjus_psl.1.0.0.UPF", "/etc/passwd"),
+        ('"version": 1', '"version": 2'),
+        ('"ecutwfc"', '"ecut"'),
+    ],
+)
+def test_a_forged_job_is_refused(tmp_path: Path, old: str, new: str) -> None:
+    path = tmp_path / "job.json"
+    write_job(lih_job(), path)
+    path.write_text(path.read_text(encoding="utf-8").replace(old, new), encoding="utf-8")
+    with pytest.raises(InputError, match="not a job of PLAN_DFT"):
+        read_job(path)
+
+
+def test_data_file_agrees_with_the_text(tmp_path: Path) -> None:
+    run = recorded("success", tmp_path)
+    assert run.data is not None
+    text = steps_of(replace(run, data=None))  # read by ASE from the output
+    assert run.data.version == "6.7MaX"
+    assert run.data.relaxed
+    assert run.data.n_electrons == 4.0
+    assert run.data.n_waves == pytest.approx(114.58 * 30**1.5 / (6 * math.pi**2), rel=0.1)
+    assert 0 < run.data.core_seconds < 60
+    assert f"{run.data.n_symmetry} Sym. Ops." in run.stdout or run.data.n_symmetry == 1
+    assert len(run.data.steps) == len(text)
+    for ours, theirs in zip(run.data.steps, text, strict=True):
+        assert ours.energy == pytest.approx(theirs.energy, abs=1e-4)
+        assert np.abs(ours.forces - theirs.forces).max() < 1e-4
+        assert np.abs(ours.scaled - theirs.scaled).max() < 1e-6
+    assert np.abs(run.data.steps[-1].forces).max() < MAX_FORCE
+
+
+def test_data_file_refuses_what_pw_does_not_write(tmp_path: Path) -> None:
+    content = gzip.decompress((RECORDED / "success" / "pwscf.xml.gz").read_bytes()).decode()
+    path = tmp_path / "pwscf.xml"
+    bomb = '<!DOCTYPE x [<!ENTITY a "aaaaaaaa">]>'
+    broken = {
+        "declares a document type": content.replace("?>", f"?>{bomb}", 1),
+        "is damaged": content[:20000],
+        "no output": content.replace("<output>", "<result>").replace("</output>", "</result>"),
+        "not whole": " 1.0</a1>".join(content.rsplit("</a1>", 1)),
+    }
+    for said, text in broken.items():
+        path.write_text(text, encoding="utf-8")
+        with pytest.raises(DataFileError, match=said if said != "not whole" else "damaged"):
+            read_data_file(path)
+    with pytest.raises(DataFileError, match="cannot be read"):
+        read_data_file(tmp_path / "none.xml")
+
+
+def test_success_is_no_failure(tmp_path: Path) -> None:
+    assert diagnose(recorded("success", tmp_path), max_force=MAX_FORCE) is None
+
+
+def test_every_recorded_failure_has_its_kind() -> None:
+    folders = {path.name for path in RECORDED.iterdir() if path.is_dir()}
+    assert folders == {*KINDS, "success"}
+    assert set(KINDS.values()) == set(Failure)
+
+
+@pytest.mark.parametrize(("name", "kind"), KINDS.items())
+def test_recorded_failures_are_told_apart(tmp_path: Path, name: str, kind: Failure) -> None:
+    run = recorded(name, tmp_path)
+    assert diagnose(run, max_force=MAX_FORCE) is kind
+    said = explain(run, kind)
+    assert said
+    assert "\n" not in said
+
+
+def test_converged_in_name_only_is_a_failure(tmp_path: Path) -> None:
+    run = recorded("bfgs_history", tmp_path)
+    assert run.exit_code == 0
+    assert run.data is not None
+    assert run.data.relaxed  # pw.x itself is content
+    assert diagnose(run, max_force=math.inf) is None
+
+
+@pytest.mark.parametrize("name", ["walltime", "ionic_steps", "memory_killed"])
+def test_the_last_geometry_survives_a_failure(tmp_path: Path, name: str) -> None:
+    scaled = last_geometry(recorded(name, tmp_path))
+    assert scaled is not None
+    assert scaled.shape == (2, 3)
+    moved = np.abs(scaled - lih_job().atoms().get_scaled_positions(wrap=False)).max()
+    assert 1e-6 < moved < 0.1
+
+
+def test_an_attempt_without_a_whole_step_leaves_no_geometry(tmp_path: Path) -> None:
+    assert last_geometry(recorded("scf_not_converged", tmp_path)) is None
+
+
+def situation(**options: object) -> Situation:
+    return Situation(replace(lih_job().first_settings(), **options), 6, 4.0, 80)
+
+
+def test_self_consistency_mixes_less_then_locally() -> None:
+    first = repair(Failure.SCF, situation())
+    assert (first.settings.mixing_beta, first.settings.electron_maxstep) == (0.32, 120)
+    assert first.settings.mixing_mode == "plain"
+    second = repair(Failure.SCF, Situation(first.settings, 6, 4.0, 80))
+    assert second.settings.mixing_beta == pytest.approx(0.256)
+    assert second.settings.mixing_mode == "local-TF"
+
+
+def test_diagonalisers_are_tried_in_their_order() -> None:
+    names, now = [], situation()
+    while (found := repair(Failure.DIAGONALISATION, now)) is not None:
+        names.append(found.settings.diagonalization)
+        assert not found.keep_density
+        now = Situation(found.settings, 6, 4.0, 80)
+    assert names == list(DIAGONALISERS[1:])
+
+
+def test_bfgs_takes_smaller_steps_then_damps() -> None:
+    actions, now = [], situation()
+    while (found := repair(Failure.BFGS, now)) is not None:
+        assert found.keep_density
+        actions.append((found.settings.ion_dynamics, found.settings.trust_radius_min))
+        now = Situation(found.settings, 6, 4.0, 80)
+    assert [name for name, _ in actions] == ["bfgs", "bfgs", "damp"]
+    assert actions[1][1] == pytest.approx(1e-5)
+
+
+def test_other_repairs() -> None:
+    assert repair(Failure.BANDS, situation()).settings.nbnd == 10
+    assert (
+        repair(Failure.BANDS, Situation(lih_job().first_settings(), 200, 4.0, 80)).settings.nbnd
+        == 210
+    )
+    assert repair(Failure.MEMORY, situation(ranks=4, pools=4)).settings.pools == 1
+    assert repair(Failure.MEMORY, situation()).settings.mixing_ndim == 4
+    assert repair(Failure.MEMORY, situation(mixing_ndim=4)) is None
+    halved = repair(Failure.MPI, situation(ranks=6, pools=6)).settings
+    assert (halved.ranks, halved.pools) == (3, 3)
+    assert repair(Failure.MPI, situation()).settings == Settings(0.4, 80, 50)
+    assert repair(Failure.CORRUPT_XML, situation()).settings == situation().settings
+    assert repair(Failure.REFUSED, situation()) is None
+    assert repair(Failure.WALLTIME, situation()) is None

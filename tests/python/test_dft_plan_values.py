@@ -1,0 +1,171 @@
+"""Protocols, pseudopotentials, k-points and symmetry: what a calculation is made of."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from ase import Atoms
+from ase.build import bulk
+
+from dft_examples import REPOSITORY, TABLE, protocol
+from xtalfill.dft.protocols import read_protocol
+from xtalfill.dft.pseudos import check_files, cutoffs, read_table, valence_of
+from xtalfill.dft.symmetry import (
+    irreducible_kpoints,
+    kpoint_mesh,
+    nearest_distance,
+    symmetrised,
+)
+from xtalfill.errors import ConfigError
+
+PROTOCOLS = REPOSITORY / "assets" / "protocols"
+
+
+def test_balanced_is_the_papers() -> None:
+    balanced = protocol("balanced")
+    assert balanced.kpoints_distance == 0.15
+    assert balanced.force_threshold == 1e-4
+    assert balanced.energy_threshold_per_atom == 1e-5
+    assert (balanced.smearing, balanced.degauss) == ("cold", 0.02)
+
+
+def test_protocols_tighten_in_their_order() -> None:
+    loose, middle, tight = (protocol(name) for name in ("fast", "balanced", "stringent"))
+    for name in ("kpoints_distance", "force_threshold", "scf_threshold_per_atom", "degauss"):
+        assert getattr(loose, name) > getattr(middle, name) > getattr(tight, name)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"degauss": {"value": 0.02, "unit": "Ry"}}, "degauss needs value, unit and source"),
+        ({"degauss": {"value": -1, "unit": "Ry", "source": "x"}}, "must be a positive float"),
+        ({"nstep": {"value": 2.5, "unit": "", "source": "x"}}, "must be a positive int"),
+        ({"nstep": {"value": True, "unit": "", "source": "x"}}, "must be a positive int"),
+        ({"smearing": {"value": "hot", "unit": "", "source": "x"}}, "smearing is not one of"),
+        ({"colour": {"value": 1, "unit": "", "source": "x"}}, "missing or unknown"),
+    ],
+)
+def test_a_wrong_protocol_is_refused(tmp_path: Path, change: dict, said: str) -> None:
+    content = yaml.safe_load((PROTOCOLS / "fast.yaml").read_text(encoding="utf-8"))
+    path = tmp_path / "fast.yaml"
+    path.write_text(yaml.safe_dump(content | change), encoding="utf-8")
+    with pytest.raises(ConfigError, match=said):
+        read_protocol(path)
+
+
+def test_table_has_the_cutoffs_of_sssp() -> None:
+    table = read_table(TABLE)
+    assert len(table) == 103
+    assert table["H"].filename == "H.pbe-rrkjus_psl.1.0.0.UPF"
+    assert cutoffs(table, ["H", "Li", "H"]) == (60.0, 480.0)
+    assert cutoffs(table, ["Ag", "Al"]) == (50.0, 240.0)  # each the largest, of two elements
+
+
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        ({"filename": "../H.UPF"}, "no plain file"),
+        ({"filename": "-H.UPF"}, "no plain file"),
+        ({"cutoff_wfc": 0}, "cutoffs of H"),
+        ({"cutoff_rho": "many"}, "not a table"),
+    ],
+)
+def test_a_wrong_table_is_refused(tmp_path: Path, entry: dict, said: str) -> None:
+    good = {"filename": "H.UPF", "md5": "0" * 32, "cutoff_wfc": 30, "cutoff_rho": 240}
+    path = tmp_path / "table.json"
+    path.write_text(json.dumps({"H": good | entry}), encoding="utf-8")
+    with pytest.raises(ConfigError, match=said):
+        read_table(path)
+
+
+def pseudo_folder(folder: Path) -> tuple[Path, Path]:
+    """Write two files in the two formats of UPF, and their table."""
+    files = {
+        "H": b'<UPF version="2.0.1"><PP_HEADER z_valence="1.000000000000E+000"/>',
+        "Li": b"<PP_HEADER>\n    3.00000000000      Z valence\n</PP_HEADER>",
+    }
+    table = {}
+    for symbol, content in files.items():
+        (folder / f"{symbol}.UPF").write_bytes(content)
+        digest = hashlib.md5(content, usedforsecurity=False).hexdigest()
+        table[symbol] = {
+            "filename": f"{symbol}.UPF",
+            "md5": digest,
+            "cutoff_wfc": 30,
+            "cutoff_rho": 240,
+        }
+    path = folder / "table.json"
+    path.write_text(json.dumps(table), encoding="utf-8")
+    return folder, path
+
+
+def test_files_are_compared_with_the_table(tmp_path: Path) -> None:
+    folder, path = pseudo_folder(tmp_path)
+    table = read_table(path)
+    assert check_files(table, folder, ["H", "Li", "Xx"]) == {"H": 1.0, "Li": 3.0}
+    (folder / "H.UPF").write_bytes(b"another")
+    (folder / "Li.UPF").unlink()
+    with pytest.raises(ConfigError) as caught:
+        check_files(table, folder, ["H", "Li"])
+    assert "lacks 2" in str(caught.value)
+    assert "H.UPF (md5 is not that of the table)" in str(caught.value)
+    assert "Li.UPF (No such file or directory)" in str(caught.value)
+    assert check_files(table, folder, []) == {}
+
+
+def test_a_file_without_valence_electrons_is_refused() -> None:
+    with pytest.raises(ConfigError, match="declares no valence electrons"):
+        valence_of(b"<PP_HEADER/>", name="H.UPF")
+
+
+@pytest.mark.parametrize(("name", "divisions"), [("fast", 6), ("balanced", 11), ("stringent", 16)])
+def test_mesh_of_a_cube(name: str, divisions: int) -> None:
+    cube = Atoms("H", cell=[4.0] * 3, pbc=True)
+    assert kpoint_mesh(cube, protocol(name).kpoints_distance) == (divisions,) * 3
+
+
+def test_mesh_is_as_dense_as_asked_and_no_denser() -> None:
+    atoms = Atoms("H", cell=[3.1, 4.7, 9.9, 81, 97, 103], pbc=True)
+    lengths = 2 * np.pi * np.linalg.norm(atoms.cell.reciprocal(), axis=1)
+    mesh = np.array(kpoint_mesh(atoms, 0.2))
+    assert (lengths / mesh <= 0.2).all()
+    assert (lengths / np.maximum(mesh - 1, 0.5) > 0.2).all()
+
+
+def test_symmetry_is_restored_where_it_nearly_is() -> None:
+    perfect = bulk("LiH", "rocksalt", a=4.08, cubic=True)
+    shaken = perfect.copy()
+    shaken.rattle(0.002, seed=7)
+    assert symmetrised(shaken, tolerance=1e-5)[1] == 1
+    found, n_symmetry = symmetrised(shaken, tolerance=0.02)
+    assert n_symmetry == symmetrised(perfect, tolerance=1e-5)[1] == 192
+    away = found.positions - perfect.positions
+    assert np.abs(away - away.mean(axis=0)).max() < 1e-9  # a common translation is free
+    assert np.abs(found.positions - shaken.positions).max() < 0.02
+
+
+def test_a_crystal_without_symmetry_stays_as_it_is(rng: np.random.Generator) -> None:
+    atoms = Atoms("LiHON", positions=rng.random((4, 3)) * 3, cell=[4, 5, 6, 80, 95, 100], pbc=True)
+    found, n_symmetry = symmetrised(atoms, tolerance=0.01)
+    assert n_symmetry == 1
+    assert np.array_equal(found.positions, atoms.positions)
+
+
+def test_symmetry_reduces_the_kpoints() -> None:
+    atoms = bulk("LiH", "rocksalt", a=4.08)
+    assert irreducible_kpoints(atoms, (4, 4, 4), tolerance=1e-5) == 8
+    broken = atoms.copy()
+    broken.positions[1] += [0.1, 0.05, 0.2]
+    assert irreducible_kpoints(broken, (4, 4, 4), tolerance=1e-5) == 36  # time reversal alone
+
+
+def test_nearest_distance_looks_across_the_boundary() -> None:
+    atoms = Atoms("H2", scaled_positions=[[0, 0, 0.02], [0, 0, 0.98]], cell=[5] * 3, pbc=True)
+    assert nearest_distance(atoms) == pytest.approx(0.2)
+    assert nearest_distance(Atoms("H", cell=[5, 4, 6], pbc=True)) == pytest.approx(4.0)

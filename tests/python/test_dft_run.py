@@ -1,0 +1,270 @@
+"""PW_RELAX: the chain of attempts on recorded outputs, and pw.x itself where it is installed."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dft_examples import (
+    find_pw,
+    hydrogen_molecule,
+    lih_job,
+    made_pseudos,
+    protocol,
+    unpack,
+)
+from xtalfill.dft import run as run_module
+from xtalfill.dft.job import Job, Settings
+from xtalfill.dft.launch import Machine, command, environment, layout
+from xtalfill.dft.pseudos import cutoffs
+from xtalfill.dft.result import Result, read_result, write_result
+from xtalfill.dft.run import Folders, Limits, Relaxation
+from xtalfill.errors import ConfigError, InputError, MemoryNeededError, TryAgainError
+
+
+class Replay:
+    """Stands in for pw.x: leaves one recorded run after the other."""
+
+    def __init__(self, *names: str) -> None:
+        self.names = list(names)
+        self.seen: list[tuple[Settings, str, bool]] = []
+
+    def __call__(self, machine: Machine, settings: Settings, folder: Path, *, name: str) -> int:
+        """Leave the next recorded run in the folder."""
+        assert machine.pw == "pw.x"
+        density = (folder / "out" / "pwscf.save").is_dir()
+        text = (folder / f"{name}.in").read_text(encoding="utf-8")
+        self.seen.append((settings, text, density))
+        (folder / "out" / "pwscf.save").mkdir(parents=True, exist_ok=True)
+        (folder / "out" / "pwscf.save" / "charge-density.dat").write_bytes(b"density")
+        (folder / "out" / "pwscf.save" / "wfc1.dat").write_bytes(b"large")
+        return unpack(self.names[len(self.seen) - 1], folder, attempt=name)
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> Folders:
+    """Return folders with files in the place of pseudopotentials."""
+    pseudos = tmp_path / "pseudos"
+    pseudos.mkdir()
+    for pseudo in lih_job().pseudos.values():
+        (pseudos / pseudo.filename).touch()
+    return Folders(pseudos, *(tmp_path / name for name in ("scratch", "kept", "checkpoint")))
+
+
+def relax(
+    folders: Folders,
+    replay: Replay,
+    monkeypatch: pytest.MonkeyPatch,
+    limits: Limits = Limits(),  # noqa: B008 - frozen
+    ranks: int = 1,
+) -> Result:
+    monkeypatch.setattr(run_module, "run_pw", replay)
+    return Relaxation(lih_job(), Machine(ranks=ranks), folders, limits).run()
+
+
+def test_a_success_needs_one_attempt(folders: Folders, monkeypatch: pytest.MonkeyPatch) -> None:
+    result = relax(folders, Replay("success"), monkeypatch)
+    assert (result.status, result.message, len(result.attempts)) == ("ok", "", 1)
+    assert result.energy < result.energy_start
+    assert np.abs(result.forces).max() < np.abs(result.forces_start).max()
+    assert sorted(path.name for path in folders.kept.iterdir()) == [
+        "pw.1.in",
+        "pw.1.out.gz",
+        "pw.1.xml.gz",
+    ]
+    assert not folders.scratch.exists()
+    assert not folders.checkpoint.exists()
+
+
+def test_failures_are_repaired_one_by_one(
+    folders: Folders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replay = Replay("scf_not_converged", "diagonalisation", "bfgs_history", "success")
+    result = relax(folders, replay, monkeypatch)
+    assert result.status == "ok"
+    assert [one.failure for one in result.attempts] == [
+        "scf_not_converged",
+        "diagonalisation",
+        "bfgs_history",
+        "",
+    ]
+    assert all(one.action for one in result.attempts[:3])
+    settings = [seen[0] for seen in replay.seen]
+    assert settings[1].mixing_beta == pytest.approx(0.32)
+    assert settings[2].diagonalization == "paro"
+    assert settings[2].mixing_beta == pytest.approx(0.32)  # an earlier repair is kept
+    assert settings[3].trust_radius_min == pytest.approx(1e-4)
+    # Only after BFGS the density is worth keeping, and the geometry has moved.
+    assert [seen[2] for seen in replay.seen] == [False, False, False, True]
+    assert "startingpot      = 'file'" in replay.seen[3][1]
+    assert replay.seen[0][1].splitlines()[-3] == replay.seen[2][1].splitlines()[-3]
+    assert replay.seen[0][1].splitlines()[-3] != replay.seen[3][1].splitlines()[-3]
+
+
+def test_five_attempts_are_the_most(folders: Folders, monkeypatch: pytest.MonkeyPatch) -> None:
+    replay = Replay(*["scf_not_converged"] * 9)
+    result = relax(folders, replay, monkeypatch)
+    assert (result.status, len(replay.seen)) == ("failed", 5)
+    assert "scf not converged after 5 attempt(s): convergence NOT achieved" in result.message
+    assert np.isnan(result.energy)
+    assert result.attempts[-1].action == ""
+
+
+def test_used_up_ionic_steps_leave_an_energy(
+    folders: Folders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = relax(folders, Replay(*["ionic_steps"] * 5), monkeypatch)
+    assert result.status == "unconverged"
+    assert np.isfinite(result.energy)
+
+
+def test_what_cannot_be_repaired_ends_at_once(
+    folders: Folders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replay = Replay("refused_by_pw", "success")
+    result = relax(folders, replay, monkeypatch)
+    assert (result.status, len(replay.seen)) == ("failed", 1)
+    assert "more bands than PWs" in result.message
+
+
+def test_time_up_goes_on_in_another_task(folders: Folders, monkeypatch: pytest.MonkeyPatch) -> None:
+    again = Limits(seconds=3600.0, last_chance=False)
+    with pytest.raises(TryAgainError, match="lih"):
+        relax(folders, Replay("scf_not_converged", "walltime"), monkeypatch, again)
+    assert not list(folders.checkpoint.rglob("wfc*"))
+    later = replace(
+        folders, scratch=folders.scratch.with_name("other"), previous=folders.checkpoint
+    )
+    later = replace(later, checkpoint=folders.checkpoint.with_name("later"))
+    replay = Replay("success")
+    result = relax(later, replay, monkeypatch, Limits(seconds=3600.0))
+    assert result.status == "ok"
+    assert [one.failure for one in result.attempts] == ["scf_not_converged", "walltime", ""]
+    settings, text, density = replay.seen[0]
+    assert density
+    assert settings.mixing_beta == pytest.approx(0.32)
+    assert "startingpot      = 'file'" in text
+    assert "max_seconds" in text
+
+
+def test_a_checkpoint_of_another_job_is_refused(
+    folders: Folders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    previous = folders.kept.with_name("previous")
+    previous.mkdir()
+    (previous / "state.json").write_text(json.dumps({"key": "batch_0001.2"}), encoding="utf-8")
+    with pytest.raises(ConfigError, match="not of this job"):
+        relax(replace(folders, previous=previous), Replay("success"), monkeypatch)
+
+
+def test_time_up_on_the_last_chance_is_a_status(
+    folders: Folders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = relax(folders, Replay("walltime"), monkeypatch, Limits(seconds=3600.0))
+    assert result.status == "unconverged"
+    assert result.message.startswith("dft: walltime after 1 attempt(s)")
+
+
+def test_memory_is_saved_then_asked_for(folders: Folders, monkeypatch: pytest.MonkeyPatch) -> None:
+    replay = Replay("memory", "memory_killed", "memory")
+    with pytest.raises(MemoryNeededError) as caught:
+        relax(folders, replay, monkeypatch, Limits(last_chance=False), ranks=2)
+    assert caught.value.exit_code == 137
+    assert [(seen[0].pools, seen[0].mixing_ndim) for seen in replay.seen] == [
+        (2, 8),
+        (1, 8),
+        (1, 4),
+    ]
+
+
+def test_a_missing_pseudopotential_is_said(
+    folders: Folders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folders.pseudos / "H.pbe-rrkjus_psl.1.0.0.UPF").unlink()
+    with pytest.raises(ConfigError, match=r"--pseudo_dir lacks H\.pbe"):
+        relax(folders, Replay("success"), monkeypatch)
+
+
+def test_a_result_comes_back_as_it_was(
+    folders: Folders, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for names in (["success"], ["refused_by_pw"]):
+        result = relax(folders, Replay(*names), monkeypatch)
+        path = tmp_path / "result.json"
+        write_result(result, path)
+        json.loads(path.read_text(encoding="utf-8"), parse_constant=pytest.fail)
+        back = read_result(path)
+        assert np.array_equal(back.positions, result.positions, equal_nan=True)
+        assert np.array_equal(back.forces_start, result.forces_start, equal_nan=True)
+        assert back.attempts == result.attempts
+    path.write_text('{"status": "ok"}', encoding="utf-8")
+    with pytest.raises(InputError, match="not a result of PW_RELAX"):
+        read_result(path)
+
+
+@pytest.mark.parametrize(
+    ("cores", "kpoints", "expected"), [(1, 9, 1), (4, 9, 4), (4, 3, 2), (6, 1, 1), (6, 5, 3)]
+)
+def test_pools_follow_the_kpoints(cores: int, kpoints: int, expected: int) -> None:
+    assert layout(cores, kpoints) == (cores, expected)
+
+
+def test_command_and_environment() -> None:
+    settings = Settings(0.4, 80, 50, ranks=4, pools=2)
+    words = command(Machine(launcher="srun --mpi=pmix -n {ranks}"), settings, "pw.1.in")
+    assert words == ["srun", "--mpi=pmix", "-n", "4", "pw.x", "-nk", "2", "-in", "pw.1.in"]
+    alone = command(Machine(), Settings(0.4, 80, 50), "pw.1.in")
+    assert alone == ["pw.x", "-nk", "1", "-in", "pw.1.in"]
+    assert "OMPI_ALLOW_RUN_AS_ROOT" not in environment({}, root=False)
+    assert environment({"A": "b"}, root=True)["OMPI_ALLOW_RUN_AS_ROOT_CONFIRM"] == "1"
+    with pytest.raises(ConfigError, match="needs"):
+        Machine(launcher="mpirun -np 4")
+
+
+def molecule_job(folder: Path) -> Job:
+    """Return a job of H2 with a pseudopotential of ld1.x."""
+    atoms = hydrogen_molecule()
+    _, table = made_pseudos(folder)
+    ecutwfc, ecutrho = cutoffs(table, ["H"])
+    return Job(
+        key="batch_0000.0",
+        id="h2",
+        method="host",
+        sample=0,
+        protocol=protocol("fast"),
+        symbols=("H", "H"),
+        positions=atoms.positions,
+        cell=atoms.cell.array,
+        pseudos=table,
+        valence={"H": 1.0},
+        ecutwfc=ecutwfc,
+        ecutrho=ecutrho,
+        kpoints=(1, 1, 1),
+        n_irreducible=1,
+        n_symmetry=8,
+    )
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_pw_relaxes_hydrogen(tmp_path: Path, ranks: int) -> None:
+    find_pw(ranks=ranks)
+    pseudos = tmp_path / "pseudos"
+    pseudos.mkdir()
+    job = molecule_job(pseudos)
+    folders = Folders(pseudos, *(tmp_path / name for name in ("scratch", "kept", "checkpoint")))
+    result = Relaxation(job, Machine(ranks=ranks), folders, Limits(seconds=600.0)).run()
+    assert result.status == "ok", result.message
+    distance = job.atoms(result.positions).get_distance(0, 1, mic=True)
+    assert distance == pytest.approx(0.75, abs=0.03)  # 0.750 in PBE
+    assert result.energy < result.energy_start
+    assert result.n_symmetry > 1
+
+
+def test_a_program_that_is_not_there_is_said(tmp_path: Path, folders: Folders) -> None:
+    machine = Machine(pw=str(tmp_path / "pw.x"))
+    with pytest.raises(ConfigError, match="cannot be started"):
+        Relaxation(lih_job(), machine, folders, Limits()).run()
