@@ -38,6 +38,7 @@ _METHOD_TEXT = {
         ("zeni2025", "reents2026", "gasteiger2021"),
     ),
     "random": ("placed at random", ()),
+    "voids": ("placed in the largest voids of the host", ()),
 }
 _SAMPLER_TEXT = (
     " ({steps} noise levels, {predictor} predictor{share}, "
