@@ -167,7 +167,7 @@ def _follow(
             crystal, potential = solver.relaxed(crystal, free, missing - done.placed)
             sites = _sites(potential, crystal, element, rules)
         except GiveUpError as error:
-            placed = n_sites - missing + (rounds[-1].placed if len(rounds) else 0)
+            placed = sum(one.placed for one in rounds)
             return Candidate(None, f"{placed} of {n_sites} placed: {error}", rounds), first
 
 

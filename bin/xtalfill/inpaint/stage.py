@@ -160,7 +160,9 @@ def _fill_voids(batch: Batch, positions: np.ndarray) -> None:
             if batch.sample[index] < len(ways):
                 _fill(batch, index, ways[batch.sample[index]], positions)
             else:
-                batch.fail(index, f"{STAGE}: the host has {len(ways)} distinct way(s) to fill voids")
+                batch.fail(
+                    index, f"{STAGE}: the host has {len(ways)} distinct way(s) to fill voids"
+                )
 
 
 def _fill(batch: Batch, index: int, sites: np.ndarray, positions: np.ndarray) -> None:
