@@ -43,7 +43,7 @@ class Rules:
     apart: float
     charge: float
     bound: int
-    merge: float = 0.3
+    merge: float = 0.5
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from ase.geometry import get_distances
 
 SYMPREC = 0.01  # Angstrom
 _SAME = 0.05  # Angstrom; images of one site by operations that hold to SYMPREC
+_ROUNDS = 5
 
 
 @dataclass(frozen=True)
@@ -139,10 +140,11 @@ def _orbit(
     merge: float,
 ) -> np.ndarray:
     """Return the images (k, 3) of a point, after putting it onto its symmetry element."""
-    away = rotations @ point + translations - point
-    away -= np.round(away)
-    near = np.linalg.norm(away @ cell, axis=1) < merge
-    point = (point + away[near].mean(axis=0)) % 1.0
+    for _ in range(_ROUNDS):  # of a wide ring not all images are near at first
+        away = rotations @ point + translations - point
+        away -= np.round(away)
+        near = np.linalg.norm(away @ cell, axis=1) < merge
+        point = (point + away[near].mean(axis=0)) % 1.0
     images = (rotations @ point + translations) % 1.0
     chosen = [point]
     for image in images:
