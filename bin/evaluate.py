@@ -17,12 +17,16 @@ def main() -> None:
     args = parser.parse_args()
 
     from xtalfill.batch import read_batch, write_batch
+    from xtalfill.dft.gather import STAGE
+    from xtalfill.evaluate.dft import judge_dft
     from xtalfill.evaluate.match import evaluate_batch
     from xtalfill.record import count_statuses, write_record
 
     start = time.perf_counter()
     batch = read_batch(args.batch)
     batch.stages["evaluate"] = evaluate_batch(batch)
+    if STAGE in batch.stages:
+        batch.stages["evaluate"].arrays |= judge_dft(batch)
     write_batch(batch, args.output)
     write_record(
         args.record,

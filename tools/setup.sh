@@ -133,6 +133,11 @@ setup_python() {
     echo "$wanted" > "$VENV_STAMP"
 }
 
+# --validate and its tests run pw.x with mpirun, ld1.x makes the tests' pseudopotential. Only they need them.
+have pw.x || apt_install quantum-espresso
+have mpirun || apt_install openmpi-bin
+have pw.x || say "no pw.x: --validate will not run here, and its tests will be skipped (Debian: quantum-espresso)"
+
 # Nextflow measures its tasks with ps.
 have ps || apt_install procps
 have ps || die "Nextflow needs the command ps (Debian: procps)"

@@ -5,7 +5,8 @@
     failures.csv       what was refused, lost, failed or did not converge, and why
     selected.extxyz    the selected candidate of every structure and method, relaxed
     candidates.extxyz  every candidate, as far as it came
-    structures/        <id>.cif relaxed, <id>.host_fixed.cif with the host as it was given
+    structures/        <id>.cif relaxed, <id>.host_fixed.cif with the host as it was given, with
+                       --validate <id>.dft.cif, the lowest after pw.x
     evaluation.json    success rates (docs/evaluation.md)
 
 Files appear under their names only once they are whole.
@@ -30,6 +31,7 @@ from pymatgen.core import Lattice, Structure
 from pymatgen.io.cif import CifWriter
 
 from xtalfill.batch import Batch, read_batch
+from xtalfill.evaluate.dft_summary import summarise_dft
 from xtalfill.evaluate.summary import summarise
 from xtalfill.relaxations import RELAXATIONS, SITES, final_stage
 from xtalfill.tables import (
@@ -66,7 +68,7 @@ def collect(check: Path, batches: list[Path], outdir: Path) -> Tables:
     write_csv(outdir / "results.csv", StructureRow, structure_rows(tables))
     write_csv(outdir / "candidates.csv", Candidate, tables.candidates)
     write_csv(outdir / "failures.csv", Failure, tables.failures)
-    write_json(outdir / "evaluation.json", summarise(tables))
+    write_json(outdir / "evaluation.json", {**summarise(tables), "dft": summarise_dft(tables)})
     _write_structures(tables, outdir)
     return tables
 
@@ -112,7 +114,7 @@ def _cell(name: str, value: Any) -> Any:
 
 def _write_structures(tables: Tables, outdir: Path) -> None:
     """Write extxyz and CIF files, reading each batch once."""
-    best = best_over_methods(tables)
+    best, lowest = best_over_methods(tables), lowest_by_dft(tables)
     rows = {(row.id, row.method, row.sample): row for row in tables.candidates}
     paths = sorted(set(tables.batch_of.values()))
     with (
@@ -131,6 +133,8 @@ def _write_structures(tables: Tables, outdir: Path) -> None:
                         selected.write(frame)
                     if best.get(row.id) is row:
                         _write_cifs(batch, index, outdir / "structures")
+                    if lowest.get(row.id) is row:
+                        _write_cif(batch, index, outdir / "structures", "dft", ".dft")
 
 
 def best_over_methods(tables: Tables) -> dict[str, Candidate]:
@@ -204,11 +208,22 @@ def _reads_back(word: str) -> bool:
     return isinstance(found, str) and found == word
 
 
+def lowest_by_dft(tables: Tables) -> dict[str, Candidate]:
+    """Return each structure's candidate of lowest DFT energy, converged ones first."""
+    rows = [row for row in tables.candidates if math.isfinite(row.dft_energy)]
+    rows.sort(key=lambda row: (row.dft_status != "ok", row.dft_energy), reverse=True)
+    return {row.id: row for row in rows}
+
+
 def _write_cifs(batch: Batch, index: int, folder: Path) -> None:
+    _write_cif(batch, index, folder, final_stage(batch), "")
+    _write_cif(batch, index, folder, SITES, ".host_fixed")
+
+
+def _write_cif(batch: Batch, index: int, folder: Path, stage: str, suffix: str) -> None:
     name = batch.id[index]
-    for stage, suffix in ((final_stage(batch), ""), (SITES, ".host_fixed")):
-        with atomic_writer(folder / f"{name}{suffix}.cif") as file:
-            file.write(format_cif(batch.to_ase(index, stage=stage), name=name))
+    with atomic_writer(folder / f"{name}{suffix}.cif") as file:
+        file.write(format_cif(batch.to_ase(index, stage=stage), name=name))
 
 
 def format_cif(atoms: Atoms, *, name: str) -> str:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from xtalfill.batch import REFERENCE, Batch, read_batch
+from xtalfill.dft_columns import candidate_columns, dft_failure, structure_columns
 from xtalfill.errors import InputError
 from xtalfill.relaxations import POSITIONS, RANK, RELAXATIONS, SITES, final_stage
 
@@ -61,6 +62,15 @@ class Candidate:
     energy_above_reference: float
     site_class: str
     message: str
+    dft_status: str = ""
+    dft_energy: float = math.nan
+    dft_rank: int | None = None
+    dft_matched: bool | None = None
+    dft_les: bool | None = None
+    dft_rmsd: float = math.nan
+    dft_energy_above_reference: float = math.nan
+    dft_fmax_start: float = math.nan
+    dft_n_attempts: int | None = None
 
 
 @dataclass(frozen=True)
@@ -92,6 +102,15 @@ class StructureRow:
     energy_above_reference: float
     site_class: str
     message: str
+    dft_status: str = ""
+    dft_sample: int | None = None
+    dft_energy: float = math.nan
+    dft_matched: bool | None = None
+    dft_les: bool | None = None
+    dft_rmsd: float = math.nan
+    dft_energy_above_reference: float = math.nan
+    dft_fmax_start: float = math.nan
+    dft_agrees: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -205,14 +224,16 @@ def _add_batch(tables: Tables, batch: Batch, path: Path) -> None:
                 tables.failures.append(_failure(batch, index))
             elif message := batch.stages["evaluate"].arrays["message"][index]:
                 tables.failures.append(_failure(batch, index, message=message))
+            if (found := dft_failure(batch, index)) is not None:
+                tables.failures.append(_failure(batch, index, status=found[0], message=found[1]))
 
 
-def _failure(batch: Batch, index: int, *, message: str = "") -> Failure:
+def _failure(batch: Batch, index: int, *, status: str = "", message: str = "") -> Failure:
     return Failure(
         batch.id[index],
         batch.method[index],
         int(batch.sample[index]),
-        batch.status[index],
+        status or batch.status[index],
         message or batch.message[index],
     )
 
@@ -259,6 +280,7 @@ def _candidate(batch: Batch, index: int, *, formula: str) -> Candidate:
         rmsd=float(judged["rmsd"][index]),
         rmsd_per_site=float(judged["rmsd_per_site"][index]),
         energy_above_reference=float(judged["energy_above_reference"][index]),
+        **candidate_columns(batch, index),
     )
 
 
@@ -314,6 +336,7 @@ def _structure_row(members: list[Candidate]) -> StructureRow:
         energy_above_reference=best.energy_above_reference if best else math.nan,
         site_class=first.site_class,
         message=_summary_message(members, best),
+        **structure_columns(members),
     )
 
 

@@ -48,7 +48,7 @@ workflow VALIDATE {
         .join(ch_results, remainder: true)
         .map { _id, meta, batch, results -> tuple(meta, batch, results ?: []) }
 
-    GATHER_DFT(ch_with_results, PLAN_DFT.out.plan.first(), code.gather)
+    GATHER_DFT(ch_with_results, PLAN_DFT.out.plan, code.gather)
 
     emit:
     batch  = ch_asked.no.mix(GATHER_DFT.out.batch)

@@ -74,12 +74,22 @@ def recorded(name: str, folder: Path) -> Run:
     return read_run(folder, "pw.1", unpack(name, folder))
 
 
-def find_pw() -> str:
-    """Return pw.x on PATH; skip without it."""
+def find_pw(*, ranks: int = 1) -> str:
+    """Return pw.x on PATH; skip without it, or without mpirun where it takes several processes."""
     found = shutil.which("pw.x")
     if found is None:
         pytest.skip("no pw.x on PATH: install Quantum ESPRESSO (Debian: quantum-espresso)")
+    if ranks > 1 and shutil.which("mpirun") is None:
+        pytest.skip("no mpirun on PATH (Debian: openmpi-bin)")
     return found
+
+
+def sssp_folder() -> Path:
+    """Return the folder of the SSSP files: $XTALFILL_PSEUDO_DIR or Debian's; skip without."""
+    folder = Path(os.environ.get("XTALFILL_PSEUDO_DIR", "/usr/share/espresso/pseudo"))
+    if not (folder / read_table(TABLE)["H"].filename).is_file():
+        pytest.skip("no SSSP files: give their folder as XTALFILL_PSEUDO_DIR (docs/validate.md)")
+    return folder
 
 
 # Troullier-Martins, PBE, scalar-relativistic: rc where the node-free maximum of 1s lies.

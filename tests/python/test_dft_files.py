@@ -121,6 +121,8 @@ def test_data_file_agrees_with_the_text(tmp_path: Path) -> None:
     assert run.data.version == "6.7MaX"
     assert run.data.relaxed
     assert run.data.n_electrons == 4.0
+    assert run.data.n_waves == pytest.approx(114.58 * 30**1.5 / (6 * math.pi**2), rel=0.1)
+    assert 0 < run.data.core_seconds < 60
     assert f"{run.data.n_symmetry} Sym. Ops." in run.stdout or run.data.n_symmetry == 1
     assert len(run.data.steps) == len(text)
     for ours, theirs in zip(run.data.steps, text, strict=True):

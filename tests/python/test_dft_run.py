@@ -250,7 +250,7 @@ def molecule_job(folder: Path) -> Job:
 
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_pw_relaxes_hydrogen(tmp_path: Path, ranks: int) -> None:
-    find_pw()
+    find_pw(ranks=ranks)
     pseudos = tmp_path / "pseudos"
     pseudos.mkdir()
     job = molecule_job(pseudos)

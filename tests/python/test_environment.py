@@ -18,6 +18,8 @@ IMAGES = {
     "relax.py": "relax",
     "fetch_potential.py": "relax",
     "compile_potential.py": "relax",
+    "plan_dft.py": "dft",
+    "pw_relax.py": "dft",
 }  # the other stages run in tools
 PIN = re.compile(r"^([A-Za-z0-9._-]+)==[A-Za-z0-9.+]+$")
 
@@ -107,7 +109,7 @@ def test_the_image_of_a_stage_holds_what_the_stage_imports(stage: str) -> None:
     assert missing(third_party(reach(BIN / stage)), installed) == set()
 
 
-@pytest.mark.parametrize("image", ["inpaint", "relax", "tools"])
+@pytest.mark.parametrize("image", ["dft", "inpaint", "relax", "tools"])
 def test_an_image_installs_only_what_is_pinned_from_files_that_exist(image: str) -> None:
     required = pins(ROOT / "requirements.txt") | pins(ROOT / "requirements" / "mattergen.txt")
     assert image_packages(image) <= set(required)

@@ -23,12 +23,16 @@ COMMANDS = {
     "COMPILE_POTENTIAL": "compile_potential.py",
     "RELAX": "relax.py",
     "SELECT": "select_candidates.py",
+    "PLAN_DFT": "plan_dft.py",
+    "PW_RELAX": "pw_relax.py",
+    "GATHER_DFT": "gather_dft.py",
     "EVALUATE": "evaluate.py",
     "COLLECT": "collect.py",
     "REPORT": "report.py",
     "TRAIN": "train.py",
 }
 FETCH, COMPILE = "POTENTIALS:FETCH_POTENTIAL", "POTENTIALS:COMPILE_POTENTIAL"
+PLAN, PW, GATHER = (f"VALIDATE:{name}" for name in ("PLAN_DFT", "PW_RELAX", "GATHER_DFT"))
 TASKS = {
     "CHECK": 1,
     "INPAINT": 2,
@@ -36,6 +40,9 @@ TASKS = {
     COMPILE: 1,
     "RELAX": 2,
     "SELECT": 2,
+    PLAN: 1,
+    PW: 2,
+    GATHER: 2,
     "EVALUATE": 2,
     "COLLECT": 1,
     "REPORT": 1,
@@ -102,6 +109,7 @@ def stub(project: Project) -> Stub:
     command: list[str | Path] = ["-profile", "slurm,gpu,test,stub", "-c", "site.config"]
     command += ["--model", "weights.pt", "--outdir", "results", "--relax_cpus", "7"]
     command += ["--mlip", "nequip.net:group/model:0.1", "--mlip_compile", "true"]
+    command += ["--validate", "true", "--dft_cpus", "5"]
     result = project.run(*command)
     assert result.returncode == 0, said(result)
     return Stub(project, command)
@@ -144,6 +152,8 @@ def test_schema_judges_as_the_pipeline_does(schema: dict[str, Any], config: dict
     assert validator.is_valid(good)
     bad = [{"samples": 0}, {"samples": "3"}, {"sample": 3}, {"method": "host,host"}, {"fmax": 0}]
     bad += [{"mlip": "x.pt"}, {"mlip_rank": "x"}, {"element": "hydrogen"}, {"input": None}]
+    bad += [{"protocol": "exact"}, {"dft_launcher": "mpirun -np 4"}, {"max_validate": 0}]
+    bad += [{"dft_launcher": "mpirun -np {ranks}; rm"}, {"dft_scratch": "scratch"}]
     bad += [{"drop_above": 0}, {"merge": "yes"}, {"mlip": "nequip.net:group/model"}]
     for change in bad:
         assert not validator.is_valid(good | change), change
@@ -183,6 +193,7 @@ def test_slurm_is_asked_for_a_gpu_where_one_is_used(stub: Stub) -> None:
     assert asked | {"-c 7"} <= set(headers["RELAX"])
     assert asked | {"-c 7"} <= set(headers[COMPILE])
     assert asked <= set(headers["INPAINT"])
+    assert {"-c 5", "-t 06:00:00", "--account=physics"} <= set(headers[PW])
     for name in set(headers) - {"RELAX", "INPAINT", COMPILE}:
         assert not any("--gpus" in line for line in headers[name])
         assert "--account=physics" in headers[name]

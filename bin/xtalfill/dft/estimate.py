@@ -1,8 +1,8 @@
 """What a job costs, from a model fitted on measured runs (assets/dft_cost.json).
 
 A step of a self-consistency costs about a constant times x^p, with x = k-points x bands x plane
-waves; a relaxation takes as many steps as the measured ones did in the median. It was fitted by
-tools/fit_dft_cost.py. It is meant to tell an hour from a month, and its spread says how well it does.
+waves; a relaxation takes as many steps as the measured ones did in the median. The model comes from
+tools/fit_dft_cost.py. It is meant to tell an hour from a month; its spread says how well it does.
 """
 
 from __future__ import annotations

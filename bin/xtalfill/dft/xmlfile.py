@@ -8,8 +8,7 @@ how entities are declared, or more than `MAX_BYTES`.
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -57,7 +56,8 @@ class DataFile:
         n_symmetry: Symmetry operations that pw.x used.
         top_occupation: Largest occupation of the highest band, between 0 and 1.
         magnetization: Bohr magnetons a cell; 0 without spin.
-        wall_seconds: Of the run.
+        n_waves: Plane waves of a k-point, the most.
+        core_seconds: CPU time of all processes together; NaN where it is not told.
     """
 
     version: str
@@ -69,7 +69,8 @@ class DataFile:
     n_symmetry: int
     top_occupation: float
     magnetization: float
-    wall_seconds: float = field(default=math.nan)
+    n_waves: int
+    core_seconds: float
 
 
 def read_data_file(path: Path) -> DataFile:
@@ -99,7 +100,7 @@ def _data_file(root: ElementTree.Element) -> DataFile:
     bands = _child(output, "band_structure")
     spin = bands.findtext("lsda", "false").strip() == "true"
     n_bands = int(float(_text(bands, "nbnd_up" if spin else "nbnd")))
-    wall = root.find("timing_info/total/wall")
+    cpu = float(root.findtext("timing_info/total/cpu", "nan"))
     converged = output.findtext("convergence_info/opt_conv/convergence_achieved", "false")
     symmetries = output.findtext("symmetries/nsym", "1")
     return DataFile(
@@ -112,7 +113,8 @@ def _data_file(root: ElementTree.Element) -> DataFile:
         n_symmetry=int(symmetries),
         top_occupation=_top_occupation(bands, n_bands, spin=spin),
         magnetization=float(output.findtext("magnetization/total", "0")) if spin else 0.0,
-        wall_seconds=math.nan if wall is None else float(wall.text or "nan"),
+        n_waves=int(_text(output, "basis_set/npwx")),
+        core_seconds=cpu * int(root.findtext("parallel_info/nprocs", "1")),
     )
 
 

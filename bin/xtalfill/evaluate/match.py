@@ -30,7 +30,7 @@ NAMED_NEIGHBOURS = ("O", "N", "C", "B", "H")
 OTHER_NEIGHBOUR = "metal/other"
 _BEFORE = "inpaint"
 # What pymatgen and its lattice reduction raise on odd cells; LinAlgError is a ValueError.
-_MATCHER_ERRORS = (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError)
+MATCHER_ERRORS = (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError)
 
 
 @dataclass(frozen=True)
@@ -193,7 +193,7 @@ def _judge_proposal(
         arrays["matched_inpaint"][index] = matcher().fit(
             to_pymatgen(batch.to_ase(reference)), to_pymatgen(proposal)
         )
-    except _MATCHER_ERRORS as error:
+    except MATCHER_ERRORS as error:
         arrays["message"][index] = _one_line("the proposal could not be matched", error)
 
 
@@ -205,7 +205,7 @@ def _judge(
         return
     ours, true = (batch.to_ase(i, stage=relaxed) for i in (index, reference))
     n_missing = (_n_missing(batch, index), _n_missing(batch, reference))
-    if not _same_composition(ours, true):
+    if not same_composition(ours, true):
         arrays["message"][index] = (
             f"evaluate: composition {ours.get_chemical_formula()} is not that of the reference, "
             f"{true.get_chemical_formula()}"
@@ -217,7 +217,7 @@ def _judge(
     arrays["les"][index] = above < 0
     try:
         result = compare(ours, true, n_missing=n_missing)
-    except _MATCHER_ERRORS as error:
+    except MATCHER_ERRORS as error:
         arrays["message"][index] = _one_line("StructureMatcher failed", error)
         return
     arrays["matched"][index] = result.matched
@@ -227,7 +227,8 @@ def _judge(
     arrays["rmsd_per_site"][index] = result.rmsd * math.sqrt(len(ours) / n_missing[0])
 
 
-def _same_composition(first: Atoms, second: Atoms) -> bool:
+def same_composition(first: Atoms, second: Atoms) -> bool:
+    """Say whether two crystals have the same reduced formula."""
     ours, true = to_pymatgen(first).composition, to_pymatgen(second).composition
     return bool(ours.reduced_formula == true.reduced_formula)
 

@@ -179,6 +179,56 @@ def _strip(kind: str, rows: list[Candidate], methods: list[str], zero: float) ->
     }
 
 
+def dft_differences(rows: Sequence[Candidate]) -> Figure | None:
+    """Return energies above the reference by DFT against those by the potential, meV/atom.
+
+    Args:
+        rows: All candidates of the run.
+
+    Returns:
+        The figure, or None when no candidate was compared after DFT.
+    """
+    compared = [
+        row
+        for row in rows
+        if math.isfinite(row.energy_above_reference)
+        and math.isfinite(row.dft_energy_above_reference)
+    ]
+    if not compared:
+        return None
+    data: list[dict[str, Any]] = []
+    for matched, name in ((True, "match"), (False, "other")):
+        here = [row for row in compared if bool(row.dft_matched) is matched]
+        data.append(
+            {
+                "mode": "markers",
+                "name": name,
+                "x": [1000 * row.energy_above_reference for row in here],
+                "y": [1000 * row.dft_energy_above_reference for row in here],
+                "marker": {"color": _OUTCOME_COLOURS[name], "size": 9},
+                "text": [f"{row.id}, {row.method} {row.sample}" for row in here],
+                "hovertemplate": "%{text}<br>%{x:.1f}, %{y:.1f} meV/atom<extra>"
+                + name
+                + "</extra>",
+            }
+        )
+    ends = [min(min(d["x"] + d["y"], default=0) for d in data) - 1]
+    ends.append(max(max(d["x"] + d["y"], default=0) for d in data) + 1)
+    line = {"color": "#adb5bd", "width": 1}
+    data.append(
+        {
+            "x": ends,
+            "y": ends,
+            "mode": "lines",
+            "line": line,
+            "showlegend": False,
+            "hoverinfo": "skip",
+        }
+    )
+    layout = _layout("E − E(ref) by the potential, meV/atom", "E − E(ref) by DFT, meV/atom")
+    return {"data": data, "layout": layout}
+
+
 def stage_times(stages: Sequence[dict[str, Any]]) -> Figure | None:
     """Return the time of each stage, summed over its tasks.
 

@@ -18,6 +18,7 @@ from xtalfill.collect import best_over_methods
 from xtalfill.relaxations import final_stage
 from xtalfill.report.figures import (
     Figure,
+    dft_differences,
     energy_strip,
     split_bars,
     stage_times,
@@ -49,6 +50,7 @@ def render_report(tables: Tables, *, evaluation: dict[str, Any], provenance: dic
     best = best_over_methods(tables)
     shown = sorted(best)[:MAX_VIEWS]
     figures, views = _overview_figures(evaluation, provenance), _views(tables, best, shown)
+    figures["dft"] = dft_differences(tables.candidates)
     for name in shown:
         candidates = [row for row in tables.candidates if row.id == name]
         figures[f"energy-{name}"] = energy_strip(candidates)
@@ -70,6 +72,8 @@ def render_report(tables: Tables, *, evaluation: dict[str, Any], provenance: dic
         n_failures=len(tables.failures),
         counts=evaluation["counts"],
         evaluation=evaluation,
+        dft=evaluation.get("dft"),
+        dft_rows=[row for row in tables.candidates if row.dft_status],
         provenance=provenance,
         splits=_SPLITS,
         sentences=sentences,

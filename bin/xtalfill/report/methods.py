@@ -96,6 +96,8 @@ def methods_paragraph(provenance: dict[str, Any], evaluation: dict[str, Any]) ->
                 ("ong2013",),
             )
         )
+    if "dft" in stages:
+        sentences += _validation(stages["dft"])
     if counts["structures_with_reference"]:
         sentences += _judgement(stages.get("evaluate", {}), evaluation)
     return sentences
@@ -147,6 +149,36 @@ def _ranking(rank: dict[str, Any]) -> Sentence:
         "energies count",
         _potential_keys(str(rank["mlip"])),
     )
+
+
+def _validation(dft: dict[str, Any]) -> list[Sentence]:
+    """Return how the best candidates were relaxed with pw.x."""
+    protocol = dft["protocol"]
+    version = f" {', '.join(dft['pw'])}" if dft["pw"] else ""
+    spin = "spin-polarised" if dft["spin"] else "without spin polarisation"
+    sssp = dft["table"].startswith("sssp")
+    keys = ("prandini2018",) if sssp else ()
+    pseudos = (
+        "pseudopotentials and cutoffs of SSSP 1.3.0 PBE efficiency"
+        if sssp
+        else f"pseudopotentials and cutoffs of the table {dft['table']}"
+    )
+    return [
+        Sentence(
+            f"The selected candidates, distinct minima within {1000 * dft['window']:g} meV/atom of "
+            f"them (at most {dft['candidates']} of a structure and method) and references were "
+            f"made symmetric within {protocol['symmetry_tolerance']:g} Å",
+            ("togo2024",),
+        ),
+        Sentence(
+            f"From there all their positions were relaxed in the fixed cell with pw.x{version} of "
+            f"Quantum ESPRESSO, {spin} (protocol {protocol['name']}: {pseudos}, k-points at most "
+            f"{protocol['kpoints_distance']:g} 1/Å apart, {protocol['smearing']} smearing of "
+            f"{protocol['degauss']:g} Ry, forces below {protocol['force_threshold']:g} Ry/bohr, "
+            f"energy below {protocol['energy_threshold_per_atom']:g} Ry/atom)",
+            ("giannozzi2009", "giannozzi2017", "nascimento2025", "perdew1996", *keys),
+        ),
+    ]
 
 
 def _potential_keys(mlip: str) -> tuple[str, ...]:

@@ -24,6 +24,9 @@ STAGE_ORDER = (
     "compile_potential",
     "relax",
     "select",
+    "plan_dft",
+    "pw_relax",
+    "gather_dft",
     "evaluate",
 )
 _RECORD_FIELDS = {"stage", "batch", "seconds", "versions", "hardware", "parameters", "counts"}

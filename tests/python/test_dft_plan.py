@@ -1,0 +1,385 @@
+"""PLAN_DFT and GATHER_DFT: what is sent, what is refused, and what comes back into the batch."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dft_examples import (
+    REPOSITORY,
+    TABLE,
+    find_pw,
+    hydrogen_molecule,
+    lih_job,
+    made_pseudos,
+    protocol,
+)
+from hand_made_batches import Case, Made, brucite, build, lithium_hydride, write_check
+from xtalfill.batch import Batch, read_batch, write_batch
+from xtalfill.collect import collect
+from xtalfill.dft.estimate import CostModel, read_cost_model, size_of, summary
+from xtalfill.dft.gather import gather_dft
+from xtalfill.dft.job import read_job
+from xtalfill.dft.plan import Choice, Level, Sent, chosen_systems, describe, drawn, plan_batch
+from xtalfill.dft.pseudos import read_table
+from xtalfill.dft.result import Attempt, Result
+from xtalfill.errors import ConfigError, InputError
+from xtalfill.evaluate.dft import judge_dft
+from xtalfill.evaluate.match import evaluate_batch
+from xtalfill.tables import read_tables
+
+CHOICE = Choice(window=0.01, candidates=3, max_structures=None, max_electrons=400, seed=42)
+FAR = (0.0, 0.0, 2.2)
+CASES = [
+    Case(
+        "brucite",
+        brucite(),
+        2,
+        [
+            Made(),
+            Made(relaxed=(0.0, 0.0, 0.01)),  # the same minimum
+            Made(relaxed=FAR, energy=0.04),  # another one, 8 meV/atom above
+            Made(relaxed=(0.0, 0.0, -2.2), energy=0.5),  # another one, 100 meV/atom above
+            Made(status="failed", message="relax_sites: blew up"),
+            Made(method="random"),  # what host found, too
+        ],
+    ),
+    Case("lih", lithium_hydride(), 4, [Made()]),
+    Case("free", lithium_hydride(), 4, [Made()], with_reference=False),
+    Case("bad", brucite(), 2, [Made()], reference_status="failed"),
+    Case("dead", brucite(), 2, [Made(status="failed", message="inpaint: no room")]),
+]
+
+
+def level(*, spin: bool = False, without: str = "") -> Level:
+    table = read_table(TABLE)
+    valence = {"Mg": 2.0, "O": 6.0, "H": 1.0, "Li": 3.0}
+    return Level(
+        protocol("fast"), table, {k: v for k, v in valence.items() if k != without}, spin=spin
+    )
+
+
+@pytest.fixture
+def batch() -> Batch:
+    """Return the cases as SELECT leaves them; the two candidates of one minimum share it."""
+    made = build(CASES)
+    first, second = members(made, "brucite")[:2]
+    made.stages["select"].arrays["minimum"][second] = made.stages["select"].arrays["minimum"][first]
+    return made
+
+
+def members(batch: Batch, name: str) -> list[int]:
+    return batch.groups()[name]
+
+
+def names(batch: Batch, name: str, choice: Choice = CHOICE) -> list[tuple[str, int, bool]]:
+    found = chosen_systems(batch, name, choice)
+    return [(batch.method[i], int(batch.sample[i]), i == own) for i, own in found]
+
+
+def test_the_best_and_what_is_not_told_from_it_are_sent(batch: Batch) -> None:
+    assert names(batch, "brucite") == [
+        ("host", 0, True),
+        ("host", 2, True),
+        ("random", 0, False),  # calculated once
+        ("reference", 0, True),
+    ]
+    assert names(batch, "brucite", replace(CHOICE, window=0.0))[:2] == [
+        ("host", 0, True),
+        ("random", 0, False),
+    ]
+    assert len(names(batch, "brucite", replace(CHOICE, window=1.0))) == 5
+    assert names(batch, "brucite", replace(CHOICE, window=1.0, candidates=1))[0] == (
+        "host",
+        0,
+        True,
+    )
+    assert len(names(batch, "brucite", replace(CHOICE, window=1.0, candidates=1))) == 3
+
+
+def test_references_go_along_where_they_can(batch: Batch) -> None:
+    assert names(batch, "lih") == [("host", 0, True), ("reference", 0, True)]
+    assert names(batch, "free") == [("host", 0, True)]
+    assert names(batch, "bad") == [("host", 0, True)]
+    assert names(batch, "dead") == []  # nothing to compare it with
+
+
+def test_jobs_have_what_a_calculation_needs(batch: Batch) -> None:
+    sent, jobs = plan_batch(batch, "batch_0000", {"brucite", "lih"}, CHOICE, level())
+    assert len(sent) == 6
+    assert len(jobs) == 5
+    job = next(job for job in jobs if job.id == "lih")
+    assert (job.ecutwfc, job.ecutrho) == (60.0, 480.0)
+    assert job.n_electrons == 16.0
+    assert job.n_symmetry == 192
+    assert job.n_irreducible < np.prod(job.kpoints)
+    assert job.shift < 1e-9
+    moved = next(one for one in jobs if one.id == "brucite" and one.method == "reference")
+    assert (
+        np.abs(moved.positions - batch.to_ase(batch.reference_of("brucite")).positions).max() < 1e-6
+    )
+    assert {one.key for one in sent} == {job.key for job in jobs}
+
+
+def test_what_cannot_run_is_refused_with_a_reason(batch: Batch) -> None:
+    sent, jobs = plan_batch(batch, "b", {"brucite", "lih"}, CHOICE, level(without="Li"))
+    assert {one.refused for one in sent if one.id == "lih"} == {"dft: no pseudopotential for Li"}
+    assert {job.id for job in jobs} == {"brucite"}
+    small = replace(CHOICE, max_electrons=15)
+    sent, jobs = plan_batch(batch, "b", {"lih"}, small, level())
+    assert not jobs
+    assert sent[0].refused == "dft: 16 valence electrons, more than --max_electrons 15"
+
+
+def test_two_atoms_on_one_site_are_refused(batch: Batch) -> None:
+    index = members(batch, "lih")[0]
+    here = batch.atoms_slice(index)
+    positions = batch.stages["relax_positions"].arrays["positions"]
+    positions[here.stop - 1] = positions[here.start] + [0.2, 0.1, 0.0]
+    sent, jobs = plan_batch(batch, "b", {"lih"}, CHOICE, level())
+    assert "two atoms are 0.22 Å apart" in sent[0].refused
+    assert [job.method for job in jobs] == ["reference"]
+
+
+def test_a_sample_does_not_depend_on_the_others() -> None:
+    ids = [f"s{number}" for number in range(50)]
+    chosen = drawn(ids, replace(CHOICE, max_structures=10))
+    assert len(chosen) == 10
+    assert drawn(ids[::-1] + ids, replace(CHOICE, max_structures=10)) == chosen
+    fewer = drawn(ids[:25], replace(CHOICE, max_structures=10))
+    assert chosen & set(ids[:25]) <= fewer
+    assert drawn(ids, replace(CHOICE, max_structures=10, seed=43)) != chosen
+    assert drawn(ids, CHOICE) == set(ids)
+
+
+@pytest.mark.parametrize("change", [{"window": -1.0}, {"candidates": 0}, {"max_electrons": 0}])
+def test_a_choice_that_cannot_be_meant_is_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=next(iter(change))):
+        replace(CHOICE, **change)
+
+
+def test_cost_grows_with_the_crystal(tmp_path: Path) -> None:
+    job = lih_job()
+    model = CostModel(seconds=2.0, exponent=1.0, n_scf=30.0, spread=1.5, machine="test")
+    assert size_of(replace(job, n_irreducible=8)) == pytest.approx(2 * size_of(job))
+    assert size_of(replace(job, spin=True)) == pytest.approx(2 * size_of(job))
+    assert size_of(replace(job, ecutwfc=120.0)) == pytest.approx(8 * size_of(job))
+    # 906 plane waves and 6 bands is what pw.x 6.7 reports for this cell at 60 Ry.
+    assert size_of(replace(job, ecutwfc=60.0)) == pytest.approx(4 * 6 * 906, rel=0.05)
+    assert model.core_hours(job) == pytest.approx(30 * 2.0 * size_of(job) / 1e6 / 3600)
+    assert summary(model, [job, job])["core_hours"] == pytest.approx(
+        2 * model.core_hours(job), abs=1e-3
+    )
+    assert summary(model, [])["core_hours_longest"] == 0.0
+    path = tmp_path / "cost.json"
+    for text in ("{", '{"model": {"seconds": 1}}', '{"runs": []}'):
+        path.write_text(text, encoding="utf-8")
+        with pytest.raises(ConfigError, match="not a cost model"):
+            read_cost_model(path)
+    assert read_cost_model(REPOSITORY / "assets" / "dft_cost.json").n_scf > 1
+
+
+def found(batch: Batch, sent: Sent, *, energy: float, status: str = "ok") -> Result:
+    """Return a result at the relaxed positions."""
+    here = batch.atoms_slice(sent.calculation)
+    positions = batch.stages["relax_positions"].arrays["positions"][here]
+    nothing = np.full(positions.shape, np.nan)
+    attempts = [
+        Attempt({}, "scf_not_converged", "no", "mixing_beta 0.32", 0, 80, 9.0),
+        Attempt({}, "", "", "", 4, 30, 5.0),
+    ]
+    failed = status == "failed"
+    return Result(
+        key=sent.key,
+        status=status,
+        message="" if status == "ok" else "dft: refused by pw after 1 attempt(s): no",
+        energy=np.nan if failed else energy,
+        positions=nothing if failed else positions,
+        forces=nothing if failed else np.full(positions.shape, 0.01),
+        energy_start=energy + 0.1,
+        forces_start=np.full(positions.shape, 0.3),
+        magnetization=0.0,
+        n_symmetry=12,
+        version="6.7MaX",
+        attempts=attempts,
+    )
+
+
+@pytest.fixture
+def gathered(batch: Batch) -> Batch:
+    """Return the batch after DFT, which puts host 2 of brucite below host 0."""
+    sent, jobs = plan_batch(batch, "batch_0000", set(batch.groups()), CHOICE, level())
+    model = CostModel(1.0, 1.0, 1.0, 1.0, "test")
+    plan = {"parameters": {"window": 0.01}, "systems": describe(sent, jobs, model.core_hours)}
+    plan = json.loads(json.dumps(plan))
+    energy = {("host", 0): -50.0, ("host", 2): -50.1, ("reference", 0): -50.0}
+    results = [
+        found(
+            batch,
+            one,
+            energy=energy[(one.method, one.sample)],
+            status="failed" if one.id == "free" else "ok",
+        )
+        for one in sent
+        if one.system == one.calculation
+    ]
+    gather_dft(batch, "batch_0000", plan, results)
+    batch.stages["evaluate"] = evaluate_batch(batch)
+    batch.stages["evaluate"].arrays |= judge_dft(batch)
+    return batch
+
+
+def test_results_come_into_the_batch(gathered: Batch, tmp_path: Path) -> None:
+    dft = gathered.stages["dft"].arrays
+    host, random = members(gathered, "brucite")[0], members(gathered, "brucite")[5]
+    assert dft["status"][host] == dft["status"][random] == "ok"
+    assert dft["energy"][random] == dft["energy"][host] == -50.0
+    assert dft["calculation"][random] == host
+    assert dft["fmax_start"][host] == pytest.approx(0.3 * np.sqrt(3))
+    assert dft["n_steps"][host] == 4
+    assert dft["repairs"][host] == "scf_not_converged -> mixing_beta 0.32"
+    assert dft["status"][members(gathered, "brucite")[1]] == ""
+    assert gathered.stages["dft"].attrs["pw"] == ["6.7MaX"]
+    write_batch(gathered, tmp_path / "b.h5")
+    again = read_batch(tmp_path / "b.h5")
+    one = again.subset([host])
+    assert one.stages["dft"].arrays["forces_start"].shape == (5, 3)
+
+
+def test_a_lost_result_is_an_error(batch: Batch) -> None:
+    sent, jobs = plan_batch(batch, "batch_0000", {"lih"}, CHOICE, level())
+    plan = {"parameters": {}, "systems": describe(sent, jobs, lambda _job: 1.0)}
+    with pytest.raises(InputError, match=r"lih: job batch_0000\.\d+ has no result"):
+        gather_dft(batch, "batch_0000", plan, [])
+    gather_dft(batch, "batch_0001", plan, [])  # nothing of it is in the plan
+    assert not any(batch.stages["dft"].arrays["status"])
+
+
+def test_dft_judges_and_ranks(gathered: Batch) -> None:
+    judged = gathered.stages["evaluate"].arrays
+    host, other = members(gathered, "brucite")[0], members(gathered, "brucite")[2]
+    assert (judged["dft_rank"][host], judged["dft_rank"][other]) == (1, 0)
+    assert judged["dft_matched"][host]
+    assert not judged["dft_matched"][other]
+    assert judged["dft_les"][other]
+    assert judged["dft_energy_above_reference"][other] == pytest.approx(-0.1 / 5)
+    free = members(gathered, "free")[0]
+    assert judged["dft_rank"][free] == -1
+    assert not judged["dft_has_reference"][free]
+
+
+def test_tables_tell_what_dft_found(gathered: Batch, tmp_path: Path) -> None:
+    write_batch(gathered, tmp_path / "batch_0000.h5")
+    write_check(tmp_path / "check.json", CASES)
+    collect(tmp_path / "check.json", [tmp_path / "batch_0000.h5"], tmp_path)
+    tables = read_tables(tmp_path / "check.json", [tmp_path / "batch_0000.h5"])
+    dft = json.loads((tmp_path / "evaluation.json").read_text(encoding="utf-8"))["dft"]
+    assert dft["candidates"] == 6  # brucite 2 + 1, lih, free, bad
+    assert dft["candidates_failed"] == 1
+    assert dft["candidates_repaired"] == 6
+    assert dft["judged"] == 3
+    assert dft["les"] == 3
+    assert dft["matched"] == 2
+    assert (dft["rankings"], dft["rankings_agree"]) == (1, 0)
+    # host 2 against host 0 and against the reference: both the other way round
+    assert (dft["pairs"], dft["pairs_in_order"]) == (2, 0)
+    assert dft["mean_abs_error_of_difference"] == pytest.approx((0.008 + 0.02) / 4)
+    text = (tmp_path / "results.csv").read_text(encoding="utf-8")
+    header, *lines = text.splitlines()
+    rows = [dict(zip(header.split(","), line.split(","), strict=True)) for line in lines]
+    row = next(r for r in rows if (r["id"], r["method"]) == ("brucite", "host"))
+    assert (row["sample"], row["dft_sample"], row["dft_agrees"]) == ("0", "2", "False")
+    assert float(row["dft_energy"]) == -50.1
+    assert next(r for r in rows if r["id"] == "free")["dft_status"] == "failed"
+    assert next(r for r in rows if r["id"] == "dead")["dft_status"] == ""
+    assert (tmp_path / "structures" / "brucite.dft.cif").is_file()
+    assert not (tmp_path / "structures" / "free.dft.cif").exists()
+    failure = next(f for f in tables.failures if f.id == "free")
+    assert failure.message.startswith("dft: refused by pw")
+
+
+def test_without_dft_nothing_is_said_of_it(batch: Batch, tmp_path: Path) -> None:
+    batch.stages["evaluate"] = evaluate_batch(batch)
+    write_batch(batch, tmp_path / "batch_0000.h5")
+    write_check(tmp_path / "check.json", CASES)
+    collect(tmp_path / "check.json", [tmp_path / "batch_0000.h5"], tmp_path)
+    content = json.loads((tmp_path / "evaluation.json").read_text(encoding="utf-8"))
+    assert content["dft"] is None
+    assert not list((tmp_path / "structures").glob("*.dft.cif"))
+
+
+def command(name: str, *arguments: object, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run a command of bin/ in a folder."""
+    return subprocess.run(
+        [sys.executable, str(REPOSITORY / "bin" / name), *map(str, arguments)],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def plan_command(folder: Path, table: Path, pseudos: Path) -> subprocess.CompletedProcess[str]:
+    assets = REPOSITORY / "assets"
+    return command(
+        "plan_dft.py", "--batches", "batch_0000.h5", "--protocol", assets / "protocols/fast.yaml",
+        "--table", table, "--cost", assets / "dft_cost.json", "--pseudo_dir", pseudos,
+        "--window", 0.01, "--candidates", 3, "--max_electrons", 400, "--seed", 42,
+        "--outdir", ".", "--record", "plan_dft.json", folder=folder,
+    )  # fmt: skip
+
+
+def test_missing_pseudopotentials_end_the_run_before_any_job(batch: Batch, tmp_path: Path) -> None:
+    write_batch(batch, tmp_path / "batch_0000.h5")
+    result = plan_command(tmp_path, TABLE, tmp_path)
+    assert result.returncode == 78
+    assert result.stderr.startswith("ERROR: --pseudo_dir lacks 4 pseudopotential(s)")
+    assert not (tmp_path / "jobs").exists()
+
+
+def test_the_three_commands_relax_a_crystal(tmp_path: Path) -> None:
+    """From SELECT to EVALUATE with pw.x: molecules of hydrogen, pseudopotential of ld1.x."""
+    find_pw()
+    pseudos, table = made_pseudos(tmp_path)
+    (tmp_path / "table.json").write_text(json.dumps({"H": vars(table["H"])}), encoding="utf-8")
+    case = Case("h2", hydrogen_molecule(), 1, [Made(relaxed=(0.04, 0.04, 0.0))])
+    write_batch(build([case]), tmp_path / "batch_0000.h5")
+    result = plan_command(tmp_path, tmp_path / "table.json", pseudos)
+    assert result.returncode == 0, result.stderr
+    jobs = sorted((tmp_path / "jobs").iterdir())
+    assert len(jobs) == 2
+    for job in jobs:
+        key = read_job(job).key
+        result = command(
+            "pw_relax.py", "--job", job, "--pseudo_dir", pseudos, "--cores", 1,
+            "--launcher", "mpirun -np {ranks}", "--max_seconds", 3600, "--checkpoint", f"{key}.c",
+            "--kept", key, "--output", f"{key}.json", "--record", f"pw_relax_{key}.json",
+            folder=tmp_path,
+        )  # fmt: skip
+        assert result.returncode == 0, result.stderr
+    assert not list(tmp_path.glob("pw_[a-z0-9_]*/"))  # the scratch folders are gone
+    result = command(
+        "gather_dft.py", "--batch", "batch_0000.h5", "--plan", "plan.json", "--results",
+        *(f"{read_job(job).key}.json" for job in jobs), "--output", "after.h5",
+        "--record", "gather.json", folder=tmp_path,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    result = command(
+        "evaluate.py", "--batch", "after.h5", "--output", "done.h5", "--record", "e.json",
+        folder=tmp_path,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    done = read_batch(tmp_path / "done.h5")
+    assert list(done.stages["dft"].arrays["status"]) == ["ok", "ok"]
+    judged = done.stages["evaluate"].arrays
+    assert abs(judged["dft_energy_above_reference"][0]) < 0.002
+    for index in range(2):
+        distance = done.to_ase(index, stage="dft").get_distance(0, 1, mic=True)
+        assert distance == pytest.approx(0.75, abs=0.03)

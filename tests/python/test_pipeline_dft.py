@@ -1,0 +1,77 @@
+"""PW_RELAX under Nextflow: started again after its time was up, it goes on from its checkpoint."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from dft_examples import RECORDED, lih_job
+from nextflow_project import Project, said
+from xtalfill.dft.job import write_job
+from xtalfill.dft.result import read_result
+
+# Stands in for pw.x: the first time it runs out of time, then it succeeds. Keeps its inputs.
+PW = """#!/usr/bin/env bash
+set -eu
+calls="{calls}"
+cp "$4" "$calls/$(ls "$calls" | wc -l).in"
+mkdir -p out/pwscf.save
+echo density > out/pwscf.save/charge-density.dat
+if [ "$(ls "$calls" | wc -l)" = 1 ]; then
+    zcat "{recorded}/walltime/pw.out.gz"
+    exit 2
+fi
+zcat "{recorded}/success/pwscf.xml.gz" > out/pwscf.xml
+zcat "{recorded}/success/pw.out.gz"
+"""
+SCRIPT = """
+include {{ PW_RELAX }} from './modules/pw_relax/main'
+
+workflow {{
+    PW_RELAX(
+        channel.of([[id: 'batch_0000.1', batch: 'batch_0000'], file('{job}')]),
+        file('{pseudos}'),
+        [dft_launcher: 'mpirun -np {{ranks}}', dft_scratch: null],
+        'code',
+    )
+    PW_RELAX.out.result.subscribe {{ _meta, result -> result.copyTo(file('{folder}/result.json')) }}
+}}
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    """Return a copy of the project with a job, and a stand-in for pw.x in front of PATH."""
+    project = Project.make(tmp_path)
+    folder, calls, pseudos = (tmp_path / name for name in ("path", "calls", "pseudos"))
+    for path in (folder, calls, pseudos):
+        path.mkdir()
+    for pseudo in lih_job().pseudos.values():
+        (pseudos / pseudo.filename).touch()
+    write_job(lih_job(), tmp_path / "batch_0000.1.json")
+    (folder / "pw.x").write_text(PW.format(calls=calls, recorded=RECORDED), encoding="utf-8")
+    (folder / "pw.x").chmod(0o755)
+    project.path.append(folder)
+    script = SCRIPT.format(job=tmp_path / "batch_0000.1.json", pseudos=pseudos, folder=tmp_path)
+    (project.root / "dft.nf").write_text(script, encoding="utf-8")
+    return project
+
+
+def test_a_task_goes_on_from_its_checkpoint(project: Project, tmp_path: Path) -> None:
+    assert shutil.which("bash")
+    assert os.access(tmp_path / "path" / "pw.x", os.X_OK)
+    result = project.nextflow("run", project.root / "dft.nf", "--dft_cpus", "1")
+    assert result.returncode == 0, said(result)
+    assert "terminated with an error exit status (75) -- Execution is retried (1)" in said(result)
+    found = read_result(tmp_path / "result.json")
+    assert found.status == "ok"
+    assert [one.failure for one in found.attempts] == ["walltime", ""]
+    first, second = ((tmp_path / "calls" / f"{n}.in").read_text() for n in (0, 1))
+    assert "startingpot      = 'atomic'" in first
+    assert "startingpot      = 'file'" in second
+    assert first.split("ATOMIC_POSITIONS")[1] != second.split("ATOMIC_POSITIONS")[1]
+    json.loads((tmp_path / "result.json").read_text(encoding="utf-8"))
