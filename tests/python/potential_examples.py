@@ -53,9 +53,7 @@ class Played:
         """Return the next potential."""
         return self._next(crystal, extra, 0)
 
-    def relaxed(
-        self, crystal: Crystal, free: np.ndarray, extra: int
-    ) -> tuple[Crystal, np.ndarray]:
+    def relaxed(self, crystal: Crystal, free: np.ndarray, extra: int) -> tuple[Crystal, np.ndarray]:
         """Shift the free atoms and return the next potential."""
         positions = crystal.positions + self.shift * np.outer(free, [1, 0, 0])
         found = self._next(crystal, extra, int(free.sum()))
