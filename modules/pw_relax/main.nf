@@ -4,6 +4,7 @@
 process PW_RELAX {
     tag "${meta.id}"
     label 'process_dft'
+    cache 'deep' // by what a job says, not when PLAN_DFT wrote it: another choice of candidates repeats no calculation
 
     input:
     tuple val(meta), path(job, stageAs: 'job/*')
@@ -20,7 +21,7 @@ process PW_RELAX {
     def options = [
         settings.dft_scratch ? "--scratch '${settings.dft_scratch}'" : '',
         task.time ? "--max_seconds ${task.time.toSeconds()}" : '',
-        task.attempt > task.maxRetries ? '--last_chance' : '',
+        task.attempt >= task.ext.attempts ? '--last_chance' : '',
         task.previousTrace?.workDir ? "--previous '${task.previousTrace.workDir}/checkpoint'" : '',
     ].findAll().join(' ')
     """

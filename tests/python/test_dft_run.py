@@ -77,6 +77,7 @@ def test_a_success_needs_one_attempt(folders: Folders, monkeypatch: pytest.Monke
         "pw.1.xml.gz",
     ]
     assert not folders.scratch.exists()
+    assert not folders.checkpoint.exists()
 
 
 def test_failures_are_repaired_one_by_one(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from pathlib import Path
@@ -74,4 +73,12 @@ def test_a_task_goes_on_from_its_checkpoint(project: Project, tmp_path: Path) ->
     assert "startingpot      = 'atomic'" in first
     assert "startingpot      = 'file'" in second
     assert first.split("ATOMIC_POSITIONS")[1] != second.split("ATOMIC_POSITIONS")[1]
-    json.loads((tmp_path / "result.json").read_text(encoding="utf-8"))
+
+
+def test_a_job_that_cannot_be_read_is_not_tried_again(project: Project, tmp_path: Path) -> None:
+    (tmp_path / "batch_0000.1.json").write_text("{}", encoding="utf-8")
+    result = project.nextflow("run", project.root / "dft.nf", "--dft_cpus", "1")
+    assert result.returncode != 0
+    assert "terminated with an error exit status (65)" in said(result)
+    assert "Execution is retried" not in said(result)
+    assert not list((tmp_path / "calls").iterdir())

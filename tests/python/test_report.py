@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import asdict
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from dft_examples import protocol
 from hand_made_batches import Case, Made, brucite, build, lithium_hydride, write_check
-from xtalfill.batch import read_batch, write_batch
+from xtalfill.batch import Batch, Stage, read_batch, write_batch
 from xtalfill.collect import collect
 from xtalfill.errors import InputError
+from xtalfill.evaluate.dft import judge_dft
 from xtalfill.evaluate.match import evaluate_batch
 from xtalfill.record import write_record
 from xtalfill.report import html as page_module
@@ -414,3 +417,68 @@ def test_a_browser_without_network_draws_all_of_it(run: Path, tmp_path: Path) ->
     assert "shows no WebGL" not in seen.text
     wrong = [word for word in ("Uncaught", "Refused", "violates", "ERR_") if word in done.stderr]
     assert wrong == [], done.stderr
+
+
+@pytest.fixture(scope="module")
+def validated(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, Any]]:
+    """Return the report of a run with the stage dft, and its evaluation.json."""
+    folder = tmp_path_factory.mktemp("validated")
+    arguments = make_run(folder, CASES, [])
+    batch = read_batch(folder / "batch_0000.h5")
+    add_dft(batch)
+    batch.stages["evaluate"].arrays |= judge_dft(batch)
+    write_batch(batch, folder / "batch_0000.h5")
+    collect(folder / "check.json", [folder / "batch_0000.h5"], folder)
+    write_report(**arguments)
+    evaluation = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
+    return (folder / "report.html").read_text(encoding="utf-8"), evaluation
+
+
+def add_dft(batch: Batch) -> None:
+    """Give every system that has an energy one by DFT, 1.5 times as far from its reference."""
+    relaxed, n = batch.stages["relax_positions"].arrays, batch.n_systems
+    known = np.isfinite(relaxed["energy"])
+    arrays = {name: relaxed[name] for name in ("positions", "forces")}
+    arrays |= {name: np.where(known, 0.2, np.nan) for name in ("fmax_start", "fmax")}
+    arrays["energy"] = -100.0 + 1.5 * (relaxed["energy"] + 10.0)
+    arrays["status"] = np.where(known, "ok", "failed").astype(object)
+    arrays["message"] = np.where(known, "", f"dft: {HOSTILE}").astype(object)
+    arrays["n_attempts"] = np.full(n, 2, dtype=np.int32)
+    arrays["converged"] = known
+    attrs = {"protocol": asdict(protocol("balanced")), "table": "sssp_1.3.0.json", "spin": False}
+    attrs |= {"window": 0.01, "candidates": 3, "pw": ["6.7MaX"]}
+    batch.stages["dft"] = Stage(arrays, attrs)
+
+
+def test_the_report_shows_what_dft_found(validated: tuple[str, dict[str, Any]]) -> None:
+    source, evaluation = validated
+    page, dft = Page(source), evaluation["dft"]
+    assert "Validation with DFT" in page.text
+    assert f"{dft['matched']} of {dft['judged']}" in page.text
+    assert "pw.x 6.7MaX of Quantum ESPRESSO, without spin polarisation" in page.text
+    assert "k-points at most 0.15 1/Å apart" in page.text
+    assert "giannozzi2017" in source
+    assert "prandini2018" in source
+    assert not any(tag == "img" and attrs.get("src") == "x" for tag, attrs in page.elements)
+    # All energies are stretched alike: the order is kept, and so is what matches.
+    assert dft["pairs"] == dft["pairs_in_order"] > 0
+    assert dft["matched"] == evaluation["counts"]["structures_matched"] + 1  # mg by both methods
+
+
+def test_the_report_of_a_run_without_dft_does_not_mention_it(source: str) -> None:
+    assert "Validation with DFT" not in source
+    assert "giannozzi2017" not in source
+
+
+def test_differences_by_dft_are_drawn_against_those_of_the_potential(
+    validated: tuple[str, dict[str, Any]],
+) -> None:
+    figures = json.loads(validated[0].split('id="payload">')[1].split("</script>")[0])["figures"]
+    points = [
+        point
+        for trace in figures["dft"]["data"][:-1]
+        for point in zip(trace["x"], trace["y"], strict=True)
+    ]
+    assert points
+    for by_potential, by_dft in points:
+        assert by_dft == pytest.approx(1.5 * by_potential, abs=1e-6)

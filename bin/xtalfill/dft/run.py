@@ -199,6 +199,7 @@ class Relaxation:
         raise TryAgainError(f"{self.job.id}: the time is nearly up; goes on from its last geometry")
 
     def _result(self, status: str, message: str) -> Result:
+        shutil.rmtree(self.folders.checkpoint, ignore_errors=True)  # nothing goes on from it
         nothing = np.full(self.job.positions.shape, np.nan)
         last = None if status == "failed" else self.last
         data = self.run_of_last.data if self.run_of_last is not None else None
@@ -250,7 +251,9 @@ class Relaxation:
             "first": _step_as_json(self.first),
         }
         path = self.folders.checkpoint / STATE
-        path.write_text(json.dumps(state) + "\n", encoding="utf-8")
+        temporary = path.with_suffix(".tmp")
+        temporary.write_text(json.dumps(state) + "\n", encoding="utf-8")
+        temporary.replace(path)
 
     def _restore(self, folder: Path) -> None:
         """Go on from a checkpoint of an earlier task."""

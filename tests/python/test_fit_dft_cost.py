@@ -1,0 +1,60 @@
+"""tools/fit_dft_cost.py: the cost model comes out of data files that pw.x left."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dft_examples import RECORDED, REPOSITORY
+from xtalfill.dft.estimate import read_cost_model
+
+SIZES = (1, 2, 4, 8, 16, 32)
+
+
+def make_runs(outdir: Path, sizes: tuple[int, ...]) -> None:
+    """Write data files of relaxations whose cost grows with the square root of their size."""
+    text = gzip.decompress((RECORDED / "success" / "pwscf.xml.gz").read_bytes()).decode()
+    cpu = text.split("<cpu>")[1].split("</cpu>")[0]
+    for size in sizes:
+        folder = outdir / "dft" / f"batch_0000.{size}"
+        folder.mkdir(parents=True)
+        changed = text.replace("<nks>8</nks>", f"<nks>{8 * size}</nks>")
+        changed = changed.replace(f"<cpu>{cpu}</cpu>", f"<cpu>{10.0 * size**0.5}</cpu>", 1)
+        (folder / "pw.1.xml.gz").write_bytes(gzip.compress(changed.encode()))
+
+
+def fit(outdir: Path, output: Path) -> subprocess.CompletedProcess[str]:
+    """Run the tool."""
+    tool = REPOSITORY / "tools" / "fit_dft_cost.py"
+    command = [sys.executable, str(tool), "--runs", str(outdir), "--machine", "a test"]
+    return subprocess.run(
+        [*command, "--output", str(output)], capture_output=True, text=True, check=False
+    )
+
+
+def test_the_law_behind_the_runs_is_found(tmp_path: Path) -> None:
+    make_runs(tmp_path, SIZES)
+    result = fit(tmp_path, tmp_path / "cost.json")
+    assert result.returncode == 0, result.stderr
+    model = read_cost_model(tmp_path / "cost.json")
+    assert model.exponent == pytest.approx(0.5, abs=1e-3)
+    assert model.spread == pytest.approx(1.0, abs=0.01)
+    assert model.machine == "a test"
+    run = json.loads((tmp_path / "cost.json").read_text(encoding="utf-8"))["runs"][0]
+    assert model.seconds * (run["size"] / 1e6) ** 0.5 * run["n_scf"] == pytest.approx(10, rel=0.01)
+    assert [item["size"] for item in json.loads((tmp_path / "cost.json").read_text())["runs"]] == [
+        run["size"] * size for size in SIZES
+    ]
+
+
+def test_too_few_runs_are_refused(tmp_path: Path) -> None:
+    make_runs(tmp_path, SIZES[:3])
+    result = fit(tmp_path, tmp_path / "cost.json")
+    assert result.returncode == 78
+    assert result.stderr.startswith("ERROR: 3 converged relaxation(s)")
+    assert not (tmp_path / "cost.json").exists()
