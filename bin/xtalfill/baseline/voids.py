@@ -1,23 +1,23 @@
 """The largest voids of a host: the control that knows of distances only.
 
-The depth of a place is its distance to the surface of the nearest atom, a sphere of its covalent
-radius. Its maxima are the voids. Sites are filled one by one, each site being an atom for the next.
+A void is a place whose distance to the nearest atom has a local maximum: a vertex of the Voronoi
+diagram of the atoms that lies amid those nearest to it. Its depth is its distance to the surface of
+the nearest atom, a sphere of its covalent radius. Sites are filled one by one, each site being an
+atom for the next.
 """
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from ase.data import covalent_radii
 from ase.geometry import minkowski_reduce
-from scipy.spatial import KDTree
+from scipy.optimize import nnls
+from scipy.spatial import KDTree, Voronoi
 
-from xtalfill.baseline.peaks import periodic_maxima
 from xtalfill.baseline.sites import Crystal, Sites, symmetric_sites
 
-SPACING = 0.2  # Angstrom between grid points
-_MERGE = 0.5  # Angstrom; maxima nearer than this are one void
+_MERGE = 0.3  # Angstrom; voids nearer than this are one
+_SAME_DISTANCE = 1e-3  # Angstrom
 
 
 def void_choices(host: Crystal, element: int, n_sites: int, *, count: int) -> list[np.ndarray]:
@@ -59,29 +59,33 @@ def void_choices(host: Crystal, element: int, n_sites: int, *, count: int) -> li
 
 
 def _voids(crystal: Crystal) -> Sites:
-    """Return the distinct voids of a crystal, the largest first."""
-    depth = void_depth(crystal)
-    scaled, values = periodic_maxima(depth)
-    inside = values > 0
-    return symmetric_sites(scaled[inside], values[inside], crystal, merge=_MERGE)
-
-
-def void_depth(crystal: Crystal) -> np.ndarray:
-    """Return the depth (n1, n2, n3) in Angstrom on a grid; negative inside of an atom."""
-    shape = [max(8, math.ceil(length / SPACING)) for length in np.linalg.norm(crystal.cell, axis=1)]
-    axes = [np.arange(n) / n for n in shape]
-    points = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3) @ crystal.cell
+    """Return the distinct voids of a crystal, the deepest first."""
     # In a Minkowski-reduced cell the nearest image of a wrapped atom is two cells away at most.
     cell = minkowski_reduce(crystal.cell)[0]
     images = np.stack(np.meshgrid(*[np.arange(-2, 3)] * 3), axis=-1).reshape(-1, 3) @ cell
-    points = _wrapped(points, cell)
-    depth = np.full(len(points), np.inf)
-    for number in np.unique(crystal.numbers):
-        atoms = _wrapped(crystal.positions[crystal.numbers == number], cell)
-        tree = KDTree((atoms[:, None] + images).reshape(-1, 3))
-        depth = np.minimum(depth, tree.query(points)[0] - covalent_radii[number])
-    return depth.reshape(shape)
+    wrapped = (np.linalg.solve(cell.T, crystal.positions.T).T % 1.0) @ cell
+    atoms = (wrapped[:, None] + images).reshape(-1, 3)
+    radii = np.repeat(covalent_radii[crystal.numbers], len(images))
+    vertices = Voronoi(atoms).vertices
+    inside = np.linalg.solve(cell.T, vertices.T).T
+    vertices = vertices[((inside >= -1e-6) & (inside < 1 - 1e-6)).all(axis=1)]
+    tree = KDTree(atoms)
+    vertices = np.array([one for one in vertices if _is_maximum(one, tree)]).reshape(-1, 3)
+    depths = np.array([_depth(one, atoms, radii) for one in vertices])
+    # Equal depths may differ in their last bits: the place then decides, not the rounding.
+    scaled = np.linalg.solve(crystal.cell.T, vertices.T).T % 1.0
+    order = np.lexsort((*scaled.T.round(6), -depths.round(6)))
+    order = order[depths[order] > 0]
+    return symmetric_sites(scaled[order], depths[order], crystal, merge=_MERGE)
 
 
-def _wrapped(positions: np.ndarray, cell: np.ndarray) -> np.ndarray:
-    return (np.linalg.solve(cell.T, positions.T).T % 1.0) @ cell
+def _is_maximum(vertex: np.ndarray, tree: KDTree) -> bool:
+    """Whether a vertex lies amid its nearest atoms, so that no step away from it gains distance."""
+    nearest = float(tree.query(vertex)[0])
+    around = tree.data[tree.query_ball_point(vertex, nearest + _SAME_DISTANCE)] - vertex
+    weights = np.vstack([around.T / nearest, np.ones(len(around))])
+    return bool(nnls(weights, np.array([0.0, 0.0, 0.0, 1.0]))[1] < _SAME_DISTANCE)
+
+
+def _depth(place: np.ndarray, atoms: np.ndarray, radii: np.ndarray) -> float:
+    return float((np.linalg.norm(atoms - place, axis=1) - radii).min())
