@@ -3,7 +3,6 @@
 
 import argparse
 import time
-from dataclasses import asdict
 from pathlib import Path
 
 from xtalfill.errors import run_command
@@ -35,66 +34,40 @@ def main() -> None:
 
     from xtalfill.batch import read_batch
     from xtalfill.collect import write_json
-    from xtalfill.dft.estimate import read_cost_model, summary
+    from xtalfill.dft.estimate import read_cost_model
     from xtalfill.dft.job import write_job
-    from xtalfill.dft.plan import (
-        Choice,
-        Level,
-        chosen_systems,
-        describe,
-        drawn,
-        elements_of,
-        plan_batch,
-    )
+    from xtalfill.dft.plan import Choice
     from xtalfill.dft.protocols import read_protocol
-    from xtalfill.dft.pseudos import check_files, read_table
+    from xtalfill.dft.pseudos import read_table
+    from xtalfill.dft.stage import plan_run
     from xtalfill.record import write_record
 
     choice = Choice(
         args.window, args.candidates, args.max_structures, args.max_electrons, args.seed
     )
-    protocol, table = read_protocol(args.protocol), read_table(args.table)
     model = read_cost_model(args.cost)
-    batches = {path.stem: read_batch(path) for path in sorted(args.batches)}
-    structures = drawn([name for batch in batches.values() for name in batch.groups()], choice)
-    symbols = {
-        symbol
-        for batch in batches.values()
-        for name in structures & set(batch.groups())
-        for symbol in elements_of(batch, [i for i, _ in chosen_systems(batch, name, choice)])
-    }
-    level = Level(protocol, table, check_files(table, args.pseudo_dir, symbols), args.spin)
-    (args.outdir / "jobs").mkdir(parents=True, exist_ok=True)
-    sent, jobs = [], []
-    for name, batch in batches.items():
-        more_sent, more_jobs = plan_batch(batch, name, structures, choice, level)
-        sent += more_sent
-        jobs += more_jobs
-    for job in jobs:
-        write_job(job, args.outdir / "jobs" / f"{job.key}.json")
-    parameters = {
-        "protocol": asdict(protocol),
-        "pseudopotentials": {name: asdict(table[name]) for name in sorted(level.valence)},
-        "table": args.table.name,
-        "spin": args.spin,
-        **asdict(choice),
-    }
-    estimate = summary(model, jobs)
-    systems = describe(sent, jobs, model.core_hours)
-    write_json(
-        args.outdir / "plan.json",
-        {"parameters": parameters, "estimate": estimate, "systems": systems},
+    plan = plan_run(
+        {path.stem: read_batch(path) for path in args.batches},
+        choice,
+        protocol=read_protocol(args.protocol),
+        table=read_table(args.table),
+        pseudo_dir=args.pseudo_dir,
+        spin=args.spin,
     )
+    plan.parameters["table"] = args.table.name
+    (args.outdir / "jobs").mkdir(parents=True, exist_ok=True)
+    for job in plan.jobs:
+        write_job(job, args.outdir / "jobs" / f"{job.key}.json")
+    content = plan.content(model)
+    write_json(args.outdir / "plan.json", content)
     write_record(
         args.record,
         stage="plan_dft",
         batch="all",
         seconds=time.monotonic() - begin,
-        parameters={**parameters, "estimate": estimate},
-        counts={"jobs": len(jobs), "refused": sum(bool(one.refused) for one in sent)},
-        weights={
-            pseudo.filename: f"md5:{pseudo.md5}" for job in jobs for pseudo in job.pseudos.values()
-        },
+        parameters={**plan.parameters, "estimate": content["estimate"]},
+        counts={"jobs": len(plan.jobs), "refused": sum(bool(one.refused) for one in plan.sent)},
+        weights=plan.pseudos(),
     )
 
 

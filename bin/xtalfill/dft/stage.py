@@ -1,0 +1,98 @@
+"""The stage PLAN_DFT over all batches of a run: level of theory, jobs, and plan.json."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from xtalfill.batch import Batch
+from xtalfill.dft.estimate import CostModel, summary
+from xtalfill.dft.job import Job
+from xtalfill.dft.plan import (
+    Choice,
+    Level,
+    Sent,
+    chosen_systems,
+    describe,
+    drawn,
+    elements_of,
+    plan_batch,
+)
+from xtalfill.dft.protocols import Protocol
+from xtalfill.dft.pseudos import Pseudo, check_files
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run sends to pw.x.
+
+    Attributes:
+        sent: The systems that were chosen.
+        jobs: Of those that can run.
+        parameters: What they were chosen by and at which level: plain JSON values.
+    """
+
+    sent: list[Sent]
+    jobs: list[Job]
+    parameters: dict[str, Any]
+
+    def content(self, model: CostModel) -> dict[str, Any]:
+        """Return the content of plan.json."""
+        return {
+            "parameters": self.parameters,
+            "estimate": summary(model, self.jobs),
+            "systems": describe(self.sent, self.jobs, model.core_hours),
+        }
+
+    def pseudos(self) -> dict[str, str]:
+        """Return the pseudopotentials that will be read: file -> checksum."""
+        used = {one for job in self.jobs for one in job.pseudos.values()}
+        return {one.filename: f"md5:{one.md5}" for one in used}
+
+
+def plan_run(
+    batches: Mapping[str, Batch],
+    choice: Choice,
+    *,
+    protocol: Protocol,
+    table: dict[str, Pseudo],
+    pseudo_dir: Path,
+    spin: bool,
+) -> Plan:
+    """Plan the jobs of a run.
+
+    Args:
+        batches: Name -> batch after SELECT.
+        choice: What to send.
+        protocol: How accurate.
+        table: The pseudopotentials.
+        pseudo_dir: Where their files lie.
+        spin: Whether the calculations are spin-polarised.
+
+    Raises:
+        ConfigError: A pseudopotential that is needed is missing or another one.
+        InputError: A batch was not through SELECT.
+    """
+    structures = drawn([name for batch in batches.values() for name in batch.groups()], choice)
+    symbols = {
+        symbol
+        for batch in batches.values()
+        for name in structures & set(batch.groups())
+        for symbol in elements_of(batch, [i for i, _ in chosen_systems(batch, name, choice)])
+    }
+    level = Level(protocol, table, check_files(table, pseudo_dir, symbols), spin)
+    sent: list[Sent] = []
+    jobs: list[Job] = []
+    for name in sorted(batches):
+        chosen, runnable = plan_batch(batches[name], name, structures, choice, level)
+        sent += chosen
+        jobs += runnable
+    parameters = {
+        "protocol": asdict(protocol),
+        "pseudopotentials": {symbol: asdict(table[symbol]) for symbol in sorted(level.valence)},
+        "spin": spin,
+        **asdict(choice),
+    }
+    return Plan(sent, jobs, parameters)
