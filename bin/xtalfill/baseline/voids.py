@@ -75,7 +75,6 @@ def _voids(crystal: Crystal) -> Sites:
     # Equal depths may differ in their last bits: the place then decides, not the rounding.
     scaled = np.linalg.solve(crystal.cell.T, vertices.T).T % 1.0
     order = np.lexsort((*scaled.T.round(6), -depths.round(6)))
-    order = order[depths[order] > 0]
     return symmetric_sites(scaled[order], depths[order], crystal, merge=_MERGE)
 
 
