@@ -4,6 +4,7 @@
  *
  *   CHECK     reads the hosts, refuses with a reason what cannot be used, writes batches
  *   INPAINT   proposes candidates: places the missing sites in the exact host
+ *   BASELINE  with the method potential: proposes those at maxima of the DFT electrostatic potential (pw.x, pp.x)
  *   RELAX     keeps the best proposals, relaxes the filled sites in the fixed host, then all positions, with a potential;
  *             maybe goes on with a better one that ranks (POTENTIALS downloads and compiles them)
  *   SELECT    ranks the candidates of each structure by energy, tells distinct minima apart
@@ -20,6 +21,7 @@
 
 include { CHECK      } from './modules/check_structures/main'
 include { INPAINT    } from './modules/inpaint/main'
+include { BASELINE   } from './subworkflows/baseline/main'
 include { POTENTIALS } from './subworkflows/potentials/main'
 include { RELAX      } from './modules/relax/main'
 include { SELECT     } from './modules/select/main'
@@ -86,8 +88,16 @@ workflow {
 
         POTENTIALS(settings, potentials, [fetch: code.digest('fetch_potential.py'), compile: code.digest('compile_potential.py')])
 
-        RELAX(
+        BASELINE(
             INPAINT.out.batch,
+            POTENTIALS.out.mlip,
+            settings,
+            Validation.files(settings, file("${projectDir}/assets")),
+            [plan: code.digest('plan_potential.py'), place: code.digest('place_potential.py'), gather: code.digest('gather_potential.py')],
+        )
+
+        RELAX(
+            BASELINE.out.batch,
             POTENTIALS.out.mlip,
             POTENTIALS.out.mlip_rank,
             settings.subMap(['samples', 'mlip', 'mlip_rank', 'sites_fmax', 'sites_max_steps', 'fmax', 'max_steps', 'merge', 'drop_above', 'max_atoms_per_batch', 'device']),
@@ -110,7 +120,7 @@ workflow {
             .map { _meta, batch -> batch }
             .toSortedList { one, other -> one.name <=> other.name }
         ch_records = INPAINT.out.record
-            .mix(POTENTIALS.out.record, RELAX.out.record, SELECT.out.record, VALIDATE.out.record, EVALUATE.out.record)
+            .mix(BASELINE.out.record, POTENTIALS.out.record, RELAX.out.record, SELECT.out.record, VALIDATE.out.record, EVALUATE.out.record)
             .toSortedList { one, other -> one.name <=> other.name }
 
         COLLECT(CHECK.out.check, ch_evaluated, code.digest('collect.py'))

@@ -102,15 +102,24 @@ _LD1 = {
 /
 1
 1S 1 0 1.00 0.00 0.80 0.80
-"""
+""",
+    "Li": """&input
+  title='Li', zed=3.0, rel=1, config='[He] 2s1.0 2p0.0', iswitch=3, dft='PBE'
+/
+&inputp
+  lloc=0, pseudotype=1, tm=.true., file_pseudopw='Li.UPF', author='xtalfill tests'
+/
+1
+2S 1 0 1.00 0.00 2.20 2.20
+""",
 }
 
 
 def made_pseudos(folder: Path) -> tuple[Path, dict[str, Pseudo]]:
-    """Make a pseudopotential of hydrogen with ld1.x; skip without it.
+    """Make pseudopotentials of hydrogen and lithium with ld1.x; skip without it.
 
     Returns:
-        The folder with the file, and the table that describes it.
+        The folder with the files, and the table that describes them.
     """
     import hashlib
 

@@ -19,6 +19,9 @@ BIN = REPOSITORY / "bin"
 COMMANDS = {
     "CHECK": "check_structures.py",
     "INPAINT": "inpaint.py",
+    "PLAN_POTENTIAL": "plan_potential.py",
+    "PLACE_POTENTIAL": "place_potential.py",
+    "GATHER_POTENTIAL": "gather_potential.py",
     "FETCH_POTENTIAL": "fetch_potential.py",
     "COMPILE_POTENTIAL": "compile_potential.py",
     "RELAX": "relax.py",
@@ -33,9 +36,11 @@ COMMANDS = {
 }
 FETCH, COMPILE = "POTENTIALS:FETCH_POTENTIAL", "POTENTIALS:COMPILE_POTENTIAL"
 PLAN, PW, GATHER = (f"VALIDATE:{name}" for name in ("PLAN_DFT", "PW_RELAX", "GATHER_DFT"))
+BASELINE = [f"BASELINE:{name}_POTENTIAL" for name in ("PLAN", "PLACE", "GATHER")]
 TASKS = {
     "CHECK": 1,
     "INPAINT": 2,
+    **dict.fromkeys(BASELINE, 2),
     FETCH: 1,
     COMPILE: 2,
     "RELAX": 2,
@@ -110,7 +115,7 @@ def stub(project: Project) -> Stub:
     command += ["--model", "weights.pt", "--outdir", "results", "--relax_cpus", "7"]
     command += ["--mlip", "nequip-small", "--mlip_rank", "nequip.net:group/model:0.1"]
     command += ["--mlip_compile", "true"]
-    command += ["--validate", "true", "--dft_cpus", "5"]
+    command += ["--validate", "true", "--dft_cpus", "5", "--method", "host,voids,potential"]
     result = project.run(*command)
     assert result.returncode == 0, said(result)
     return Stub(project, command)
@@ -153,6 +158,7 @@ def test_schema_judges_as_the_pipeline_does(schema: dict[str, Any], config: dict
     assert validator.is_valid(good)
     bad = [{"samples": 0}, {"samples": "3"}, {"sample": 3}, {"method": "host,host"}, {"fmax": 0}]
     bad += [{"mlip": "x.pt"}, {"mlip_rank": "x"}, {"element": "hydrogen"}, {"input": None}]
+    bad += [{"baseline_relax": "none"}, {"baseline_degenerate": 1.1}, {"baseline_choices": 0}]
     bad += [{"protocol": "exact"}, {"dft_launcher": "mpirun -np 4"}, {"max_validate": 0}]
     bad += [{"dft_launcher": "mpirun -np {ranks}; rm"}, {"dft_scratch": "scratch"}]
     bad += [{"drop_above": 0}, {"merge": "yes"}, {"mlip": "nequip.net:group/model"}]

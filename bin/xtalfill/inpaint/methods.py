@@ -22,6 +22,8 @@ from xtalfill.model.hostnet import MAX_ATOMIC_NUMBER as HOSTNET_ELEMENTS
 from xtalfill.model.hostnet import HostNet
 
 METHODS = (*KIND_OF_METHOD, "random")
+VOIDS = "voids"  # has no randomness: `xtalfill.baseline.voids`
+POTENTIAL = "potential"  # filled by BASELINE, which follows INPAINT
 _ANY_ELEMENT = 118
 
 

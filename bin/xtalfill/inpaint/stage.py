@@ -10,10 +10,12 @@ from typing import Any, TextIO
 
 import numpy as np
 
+from xtalfill.baseline.sites import Crystal
+from xtalfill.baseline.voids import void_choices
 from xtalfill.batch import REFERENCE, Batch, Stage
 from xtalfill.device import torch_device
 from xtalfill.errors import ConfigError
-from xtalfill.inpaint.methods import METHODS, Method
+from xtalfill.inpaint.methods import METHODS, POTENTIAL, VOIDS, Method
 from xtalfill.inpaint.models import ScoreModels
 from xtalfill.inpaint.settings import SamplerSettings
 from xtalfill.inpaint.together import CHUNK, Chunk, loads, on_cpu, on_gpu
@@ -49,7 +51,8 @@ def inpaint_batch(
         ConfigError: A method is unknown, model or settings do not fit it, or there is no GPU.
     """
     models.to(torch_device(device))
-    methods = [Method(name, models, settings) for name in known_methods(batch.method.tolist())]
+    names = known_methods(batch.method.tolist())
+    methods = [Method(name, models, settings) for name in names if name in METHODS]
     positions = batch.positions.copy()
     last = time.monotonic()
     for method in methods:
@@ -62,6 +65,7 @@ def inpaint_batch(
             if time.monotonic() - last > progress_seconds:
                 last = time.monotonic()
                 print(f"{STAGE}: {method.name}, {done}/{total} candidates", file=progress)
+    _fill_voids(batch, positions)
     attrs: dict[str, Any] = {
         **asdict(settings),
         "device": device,
@@ -91,9 +95,10 @@ def known_methods(names: list[str]) -> list[str]:
         ConfigError: One is unknown.
     """
     found = sorted(set(names) - {REFERENCE})
+    possible = (*METHODS, VOIDS, POTENTIAL)
     for name in found:
-        if name not in METHODS:
-            raise ConfigError(f"method {name} is unknown; choose from {', '.join(METHODS)}")
+        if name not in possible:
+            raise ConfigError(f"method {name} is unknown; choose from {', '.join(possible)}")
     return found
 
 
@@ -136,6 +141,28 @@ def _draw(
     else:
         for chunk in chunks:
             yield on_cpu(method.propose, chunk)
+
+
+def _fill_voids(batch: Batch, positions: np.ndarray) -> None:
+    """Fill the candidates of the method voids; those beyond the ways there are fail."""
+    for members in batch.groups_by_method():
+        wanted = [i for i in members if batch.method[i] == VOIDS and batch.status[i] != "failed"]
+        if not wanted:
+            continue
+        host = host_of(batch, wanted[0])
+        ways = void_choices(
+            Crystal(host.numbers, host.positions, host.cell),
+            host.element,
+            host.n_sites,
+            count=int(batch.sample[wanted].max()) + 1,
+        )
+        for index in wanted:
+            if batch.sample[index] < len(ways):
+                _fill(batch, index, ways[batch.sample[index]], positions)
+            else:
+                batch.fail(
+                    index, f"{STAGE}: the host has {len(ways)} distinct way(s) to fill voids"
+                )
 
 
 def _fill(batch: Batch, index: int, sites: np.ndarray, positions: np.ndarray) -> None:

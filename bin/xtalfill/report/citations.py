@@ -181,6 +181,30 @@ CITATIONS = dict(
             year="2017",
         ),
         _article(
+            "kahle2018",
+            "Kahle et al. 2018",
+            url="https://doi.org/10.1103/PhysRevMaterials.2.065405",
+            author="Kahle, Leonid and Marcolongo, Aris and Marzari, Nicola",
+            title="Modeling lithium-ion solid-state electrolytes with a pinball model",
+            journal="Physical Review Materials",
+            volume="2",
+            pages="065405",
+            year="2018",
+        ),
+        _article(
+            "vanderwalt2014",
+            "van der Walt et al. 2014",
+            url="https://doi.org/10.7717/peerj.453",
+            author="van der Walt, St{\\'e}fan and Sch{\\\"o}nberger, Johannes L. and "
+            "Nunez-Iglesias, Juan and Boulogne, Fran{\\c{c}}ois and Warner, Joshua D. and "
+            "Yager, Neil and Gouillart, Emmanuelle and Yu, Tony",
+            title="scikit-image: image processing in Python",
+            journal="PeerJ",
+            volume="2",
+            pages="e453",
+            year="2014",
+        ),
+        _article(
             "giannozzi2009",
             "Giannozzi et al. 2009",
             url="https://doi.org/10.1088/0953-8984/21/39/395502",

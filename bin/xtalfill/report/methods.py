@@ -38,6 +38,16 @@ _METHOD_TEXT = {
         ("zeni2025", "reents2026", "gasteiger2021"),
     ),
     "random": ("placed at random", ()),
+    "voids": ("placed in the largest voids of the host", ()),
+    "potential": (
+        "placed at the highest maxima of the electrostatic potential energy of an electron in the "
+        "host with the electrons of the missing atoms (pw.x and pp.x, protocol {protocol}, cold "
+        "smearing of {degauss:g} Ry, table {table}; maxima from {degenerate:g} of the highest on "
+        "count as equal), more maxima than atoms decided by the electrostatic energy of charges "
+        "of {charge:g} e, after fewer the placed atoms relaxed in the fixed host ({relax}) and the "
+        "rest placed in the potential of the remaining electrons",
+        ("reents2026", "kahle2018", "vanderwalt2014", "giannozzi2009", "giannozzi2017"),
+    ),
 }
 _SAMPLER_TEXT = (
     " ({steps} noise levels, {predictor} predictor{share}, "
@@ -104,7 +114,9 @@ def methods_paragraph(provenance: dict[str, Any], evaluation: dict[str, Any]) ->
 
 def _proposal(name: str, content: dict[str, Any], attrs: dict[str, Any]) -> Sentence:
     text, keys = _METHOD_TEXT.get(name, ("proposed", ()))
-    if keys:
+    if name == "potential" and name in attrs:
+        text = text.format_map({**attrs[name], "protocol": attrs[name]["protocol"]["name"]})
+    elif keys:
         renoised = attrs["predictor"] == "x0_renoise"
         share = f" with {attrs['renoise']:g} of each level's noise" if renoised else ""
         text = (text + _SAMPLER_TEXT).format_map({**attrs, "share": share})

@@ -1,0 +1,1 @@
+"""Proposals without a network: maxima of the DFT electrostatic potential, or the largest voids."""

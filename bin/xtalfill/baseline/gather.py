@@ -1,0 +1,57 @@
+"""GATHER_POTENTIAL: put what was found for the hosts into the stage inpaint of their batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from xtalfill.baseline.job import METHOD, jobs_of
+from xtalfill.batch import Batch
+from xtalfill.errors import InputError
+
+STAGE = "inpaint"
+
+
+def gather_potential(batch: Batch, name: str, results: Sequence[dict[str, Any]]) -> None:
+    """Fill the candidates of the method potential; one that was given up fails with its reason.
+
+    Args:
+        batch: After INPAINT.
+        name: Of the batch.
+        results: As `xtalfill.baseline.job.read_result` returns them.
+
+    Raises:
+        InputError: A host has no result, or one of another host; or the batch was not through
+            INPAINT.
+    """
+    if STAGE not in batch.stages:
+        raise InputError("the batch has no stage 'inpaint'; run INPAINT on it first")
+    by_key = {result["key"]: result for result in results}
+    stage = batch.stages[STAGE]
+    chosen = np.zeros(batch.n_systems, dtype=bool)
+    for job in jobs_of(batch, name):
+        if job.key not in by_key:
+            raise InputError(f"{job.id}: job {job.key} has no result; run it again")
+        result = by_key[job.key]
+        stage.attrs[METHOD] = result["parameters"]
+        rows = (batch.id == job.id) & (batch.method == METHOD) & (batch.status != "failed")
+        for index in np.flatnonzero(rows).tolist():
+            one = result["candidates"][int(batch.sample[index])]
+            chosen[index] = one["pinball"]
+            _fill(batch, index, one, stage.arrays["positions"])
+    if by_key:
+        stage.arrays["pinball"] = chosen
+
+
+def _fill(batch: Batch, index: int, one: dict[str, Any], positions: np.ndarray) -> None:
+    here = batch.atoms_slice(index)
+    missing = np.arange(here.start, here.stop)[~batch.is_host[here]]
+    sites = one["sites"]
+    if sites is None:
+        batch.fail(index, f"{STAGE}: {METHOD}: {one['message']}")
+    elif sites.shape != (len(missing), 3) or not np.isfinite(sites).all():
+        raise InputError(f"{batch.id[index]}: its result is of another crystal")
+    else:
+        positions[missing] = sites

@@ -1,0 +1,242 @@
+"""The DFT-potential method for one host (Reents et al. 2026, arXiv:2601.01959, Methods IV.5).
+
+Electrons of the missing atoms gather where an atom would sit: at the maxima of their potential
+energy, which are the minima of a proton's. Atoms are placed there, the placed ones relaxed with the
+host fixed, and the potential of the remaining electrons is calculated, until none is missing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+from xtalfill.baseline.calculation import GiveUpError
+from xtalfill.baseline.ewald import pair_energies
+from xtalfill.baseline.peaks import periodic_maxima
+from xtalfill.baseline.pinball import (
+    FORBIDDEN,
+    Choice,
+    Pinball,
+    lowest_choices,
+    representative,
+)
+from xtalfill.baseline.sites import Crystal, Sites, distances, far_from_atoms, symmetric_sites
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rules:
+    """How sites are chosen.
+
+    Attributes:
+        degenerate: Share of the highest maximum from which on maxima count as equal.
+        bond: Of the sum of covalent radii: least distance of a site to another element.
+        apart: Angstrom; least distance of two atoms of the missing element.
+        charge: e; of an atom to be placed, as the others feel it.
+        bound: Most choices, modulo symmetry, that are all looked at.
+        merge: Angstrom; maxima nearer than this are one.
+    """
+
+    degenerate: float
+    bond: float
+    apart: float
+    charge: float
+    bound: int
+    merge: float = 0.5
+
+
+@dataclass(frozen=True)
+class Round:
+    """One placement.
+
+    Attributes:
+        missing: Atoms that were missing.
+        maxima: Maxima of the potential that keep their distance to the atoms.
+        degenerate: Those that count as equal to the highest.
+        placed: Atoms that were placed.
+        exact: Whether all choices were looked at.
+        highest: eV; the highest maximum.
+    """
+
+    missing: int
+    maxima: int
+    degenerate: int
+    placed: int
+    exact: bool
+    highest: float
+
+
+@dataclass
+class Candidate:
+    """What came out for one sample.
+
+    Attributes:
+        sites: (n, 3) Angstrom; None where the method gave up.
+        message: Why it gave up.
+        rounds: What was placed when.
+    """
+
+    sites: np.ndarray | None
+    message: str = ""
+    rounds: list[Round] = field(default_factory=list)
+
+    @property
+    def pinball(self) -> bool:
+        """Whether there was a choice: more equal maxima than missing atoms."""
+        return any(one.degenerate > one.missing for one in self.rounds)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        return {
+            "sites": None if self.sites is None else self.sites.tolist(),
+            "message": self.message,
+            "rounds": [asdict(one) for one in self.rounds],
+            "pinball": self.pinball,
+        }
+
+
+class Solver(Protocol):
+    """Finds the potential of a crystal with more electrons than its atoms have."""
+
+    def potential(self, crystal: Crystal, extra: int) -> np.ndarray:
+        """Return the potential energy (n1, n2, n3) of an electron, eV."""
+        ...
+
+    def relaxed(self, crystal: Crystal, free: np.ndarray, extra: int) -> tuple[Crystal, np.ndarray]:
+        """Relax the free atoms and return the crystal and its potential."""
+        ...
+
+
+def restore(
+    host: Crystal,
+    element: int,
+    n_sites: int,
+    *,
+    samples: int,
+    rules: Rules,
+    solver: Solver,
+    generator: np.random.Generator,
+) -> list[Candidate]:
+    """Fill the missing sites of a host.
+
+    The first candidate is what the method says. The others are the next lowest in energy of all
+    choices of n_sites of the maxima that the potential of the host has, without further DFT.
+
+    Args:
+        host: The atoms that are there.
+        element: Atomic number of the missing ones.
+        n_sites: How many are missing.
+        samples: Candidates to return.
+        rules: How sites are chosen.
+        solver: Finds potentials and relaxes.
+        generator: Of the annealing in the pinball step.
+    """
+    try:
+        potential = solver.potential(host, n_sites)
+        sites = _sites(potential, host, element, rules)
+    except GiveUpError as error:
+        return [Candidate(None, str(error)) for _ in range(samples)]
+    first, placed = _follow(host, element, n_sites, sites, rules, solver, generator)
+    others = _others(sites, host, n_sites, samples, placed, rules, generator)
+    return [first, *others][:samples]
+
+
+def _follow(
+    host: Crystal,
+    element: int,
+    n_sites: int,
+    sites: Sites,
+    rules: Rules,
+    solver: Solver,
+    generator: np.random.Generator,
+) -> tuple[Candidate, np.ndarray]:
+    """Place, relax, repeat; return the candidate and the places (k, 3) of its first round."""
+    n_host = len(host.positions)
+    crystal, first, rounds = host, np.empty((0, 3)), []
+    while True:
+        missing = n_sites - (len(crystal.positions) - n_host)
+        try:
+            chosen, done = _place(sites, crystal, missing, rules, generator)
+            rounds.append(done)
+            first = chosen if len(rounds) == 1 else first
+            crystal = crystal.with_atoms(element, chosen @ crystal.cell)
+            if done.placed == missing:
+                return Candidate(crystal.positions[n_host:], "", rounds), first
+            free = np.arange(len(crystal.numbers)) >= n_host
+            crystal, potential = solver.relaxed(crystal, free, missing - done.placed)
+            sites = _sites(potential, crystal, element, rules)
+        except GiveUpError as error:
+            placed = sum(one.placed for one in rounds)
+            return Candidate(None, f"{placed} of {n_sites} placed: {error}", rounds), first
+
+
+def _sites(potential: np.ndarray, crystal: Crystal, element: int, rules: Rules) -> Sites:
+    """Return the maxima of a potential that keep their distance to the atoms."""
+    scaled, values = periodic_maxima(potential)
+    outside = values > 0  # in an atom the potential is far below its mean, which is zero
+    sites = symmetric_sites(scaled[outside], values[outside], crystal, merge=rules.merge)
+    sites = far_from_atoms(sites, crystal, element, fraction=rules.bond, same_element=rules.apart)
+    if not len(sites):
+        raise GiveUpError(
+            f"none of the {int(outside.sum())} maxima of the potential keeps its distance"
+        )
+    return sites
+
+
+def _pinball(sites: Sites, cell: np.ndarray, rules: Rules) -> Pinball:
+    """Return the energies of charges in the frozen potential.
+
+    A charge q has the energy -q V in the potential energy V of an electron and two have q^2 J;
+    divided by q, which changes no order.
+    """
+    pairs = rules.charge * pair_energies(sites.scaled, cell)
+    near = distances(sites.scaled, sites.scaled, cell) < rules.apart
+    np.fill_diagonal(near, val=False)
+    return Pinball(-sites.values, np.where(near, FORBIDDEN, pairs), sites.permutations)
+
+
+def _place(
+    sites: Sites, crystal: Crystal, missing: int, rules: Rules, generator: np.random.Generator
+) -> tuple[np.ndarray, Round]:
+    """Choose among the highest maxima; where not all can be filled, as many as possible."""
+    highest = float(sites.values.max())
+    equal = sites.kept(sites.values >= rules.degenerate * highest)
+    pinball = _pinball(equal, crystal.cell, rules)
+    for n in range(min(missing, len(equal)), 0, -1):
+        best = lowest_choices(pinball, n, 1, bound=rules.bound, generator=generator)
+        if best:
+            done = Round(missing, len(sites), len(equal), n, best[0].exact, round(highest, 4))
+            return equal.scaled[best[0].sites], done
+    raise AssertionError("a single site has no pair to forbid it")
+
+
+def _others(
+    sites: Sites,
+    host: Crystal,
+    n_sites: int,
+    samples: int,
+    placed: np.ndarray,
+    rules: Rules,
+    generator: np.random.Generator,
+) -> list[Candidate]:
+    """Return the candidates after the first."""
+    if samples == 1:
+        return []
+    pinball = _pinball(sites, host.cell, rules)
+    # One more: the first candidate's own choice is among them.
+    found = lowest_choices(pinball, n_sites, samples, bound=rules.bound, generator=generator)
+    if len(placed) == n_sites:
+        own = distances(placed, sites.scaled, host.cell).argmin(axis=1)
+        key = representative(own, sites.permutations)
+        found = [one for one in found if representative(one.sites, sites.permutations) != key]
+    filled = [_candidate(one, sites, host, n_sites) for one in found[: samples - 1]]
+    lacking = samples - 1 - len(filled)
+    reason = f"{len(sites)} maxima of the potential give no further choice of {n_sites} sites"
+    return filled + [Candidate(None, reason) for _ in range(lacking)]
+
+
+def _candidate(choice: Choice, sites: Sites, host: Crystal, n_sites: int) -> Candidate:
+    m, highest = len(sites), round(float(sites.values.max()), 4)
+    done = Round(n_sites, m, m, n_sites, choice.exact, highest)
+    return Candidate(sites.scaled[choice.sites] @ host.cell, "", [done])

@@ -1,0 +1,167 @@
+"""Places for an atom in a host: equivalent ones in orbits, those too near to an atom left out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import spglib
+from ase.data import covalent_radii
+from ase.geometry import get_distances
+
+SYMPREC = 0.01  # Angstrom
+_SAME = 0.05  # Angstrom; images of one site by operations that hold to SYMPREC
+_ROUNDS = 5
+
+
+@dataclass(frozen=True)
+class Crystal:
+    """The atoms that are there.
+
+    Attributes:
+        numbers: (n,) atomic numbers.
+        positions: (n, 3) Angstrom.
+        cell: (3, 3) Angstrom; rows are a, b, c.
+    """
+
+    numbers: np.ndarray
+    positions: np.ndarray
+    cell: np.ndarray
+
+    def with_atoms(self, element: int, positions: np.ndarray) -> Crystal:
+        """Return the crystal with more atoms of an element, positions (m, 3) Angstrom."""
+        numbers = np.concatenate([self.numbers, np.full(len(positions), element)])
+        return Crystal(numbers, np.concatenate([self.positions, positions]), self.cell)
+
+
+@dataclass(frozen=True)
+class Sites:
+    """Places for an atom, whole orbits of the host's space group.
+
+    Attributes:
+        scaled: (m, 3) fractional, in [0, 1).
+        values: (m,) of the function whose maxima they are, equal within an orbit.
+        orbits: (m,) number of the orbit, 0 for the highest.
+        permutations: (n_operations, m) the site onto which each operation maps each site.
+    """
+
+    scaled: np.ndarray
+    values: np.ndarray
+    orbits: np.ndarray
+    permutations: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def kept(self, keep: np.ndarray) -> Sites:
+        """Return the orbits whose sites are all kept, `keep` being (m,) bool."""
+        keep = ~np.isin(self.orbits, self.orbits[~keep])
+        new = np.cumsum(keep) - 1
+        permutations = np.unique(new[self.permutations[:, keep]], axis=0)
+        return Sites(self.scaled[keep], self.values[keep], self.orbits[keep], permutations)
+
+
+def symmetric_sites(
+    scaled: np.ndarray, values: np.ndarray, host: Crystal, *, merge: float
+) -> Sites:
+    """Group maxima into orbits of the host's space group.
+
+    The highest maximum that is left is put onto the symmetry element it lies on, if its images
+    are nearer than `merge`; all maxima nearer than that to one of its images belong to it.
+
+    Args:
+        scaled: (k, 3) fractional, the highest first.
+        values: (k,).
+        host: Whose symmetry holds.
+        merge: Angstrom.
+    """
+    rotations, translations = _operations(host)
+    points: list[np.ndarray] = []
+    heights: list[float] = []
+    orbits: list[int] = []
+    left = np.ones(len(scaled), dtype=bool)
+    while left.any():
+        first = int(np.argmax(left))
+        orbit = _orbit(scaled[first], rotations, translations, host.cell, merge)
+        near = distances(scaled, orbit, host.cell).min(axis=1) < merge
+        near[first] = True
+        orbits += [orbits[-1] + 1 if orbits else 0] * len(orbit)
+        heights += [float(values[first])] * len(orbit)
+        points += list(orbit)
+        left &= ~near
+    places = np.array(points).reshape(-1, 3)
+    permutations = _permutations(places, rotations, translations, host.cell)
+    return Sites(places, np.array(heights), np.array(orbits, dtype=int), permutations)
+
+
+def far_from_atoms(
+    sites: Sites, crystal: Crystal, element: int, *, fraction: float, same_element: float
+) -> Sites:
+    """Leave out sites that are too near to an atom.
+
+    Args:
+        sites: The places.
+        crystal: All atoms.
+        element: What is to sit at the places.
+        fraction: Of the sum of the covalent radii, the least distance to another element.
+        same_element: Angstrom; the least distance to an atom of the same element.
+    """
+    if not len(sites):
+        return sites
+    reach = fraction * (covalent_radii[crystal.numbers] + covalent_radii[element])
+    reach = np.where(crystal.numbers == element, same_element, reach)
+    atoms = np.linalg.solve(crystal.cell.T, crystal.positions.T).T
+    away = distances(sites.scaled, atoms, crystal.cell)
+    return sites.kept(np.all(away >= reach, axis=1))
+
+
+def distances(one: np.ndarray, other: np.ndarray, cell: np.ndarray) -> np.ndarray:
+    """Return the distances (n, m) in Angstrom between fractional places, to the nearest image."""
+    if not len(one) or not len(other):
+        return np.full((len(one), len(other)), np.inf)
+    return np.asarray(get_distances(one @ cell, other @ cell, cell=cell, pbc=True)[1])
+
+
+def _operations(host: Crystal) -> tuple[np.ndarray, np.ndarray]:
+    scaled = np.linalg.solve(host.cell.T, host.positions.T).T
+    cell: Any = (host.cell, scaled, host.numbers)
+    found = spglib.get_symmetry(cell, symprec=SYMPREC)
+    if found is None:
+        return np.eye(3, dtype=int)[None], np.zeros((1, 3))
+    return np.asarray(found["rotations"]), np.asarray(found["translations"])
+
+
+def _orbit(
+    point: np.ndarray,
+    rotations: np.ndarray,
+    translations: np.ndarray,
+    cell: np.ndarray,
+    merge: float,
+) -> np.ndarray:
+    """Return the images (k, 3) of a point, after putting it onto its symmetry element."""
+    for _ in range(_ROUNDS):  # of a wide ring not all images are near at first
+        away = rotations @ point + translations - point
+        away -= np.round(away)
+        near = np.linalg.norm(away @ cell, axis=1) < merge
+        point = (point + away[near].mean(axis=0)) % 1.0
+    images = (rotations @ point + translations) % 1.0
+    chosen = [point]
+    for image in images:
+        if distances(image[None], np.array(chosen), cell).min() > _SAME:
+            chosen.append(image)
+    return np.array(chosen)
+
+
+def _permutations(
+    scaled: np.ndarray, rotations: np.ndarray, translations: np.ndarray, cell: np.ndarray
+) -> np.ndarray:
+    """Return what each operation does to the sites; one that does not map them is left out."""
+    found = [np.arange(len(scaled))]
+    for rotation, translation in zip(rotations, translations, strict=True):
+        away = distances(scaled @ rotation.T + translation, scaled, cell)
+        onto = away.argmin(axis=1) if len(scaled) else found[0]
+        near = away.min(axis=1, initial=np.inf) < 2 * _SAME
+        if near.all() and len(set(onto.tolist())) == len(scaled):
+            found.append(onto)
+    return np.unique(np.array(found), axis=0)

@@ -1,0 +1,53 @@
+// BASELINE: the candidates of the method potential, from the DFT electrostatic potential of each host. Without that
+// method the batches go through as they are.
+
+include { PLAN_POTENTIAL   } from '../../modules/plan_potential/main'
+include { PLACE_POTENTIAL  } from '../../modules/place_potential/main'
+include { GATHER_POTENTIAL } from '../../modules/gather_potential/main'
+
+workflow BASELINE {
+    take:
+    ch_batch // [meta, batch] after INPAINT
+    ch_mlip  // the potential's file, [] where it is a name
+    settings // all parameters
+    files    // [protocol:, table:, pseudo_dir:]
+    code     // [plan:, place:, gather:], digests of the code
+
+    main:
+    ch_asked = ch_batch.branch { _meta, _batch ->
+        yes: 'potential' in settings.method.tokenize(',')
+        no: true
+    }
+
+    PLAN_POTENTIAL(ch_asked.yes, files.table, files.pseudo_dir, code.plan)
+
+    // e.g. [[id: 'batch_0007.12', batch: 'batch_0007'], /work/…/jobs/batch_0007.12.json]
+    ch_jobs = PLAN_POTENTIAL.out.jobs
+        .flatten()
+        .map { job -> tuple([id: job.baseName, batch: job.baseName.tokenize('.').first()], job) }
+
+    PLACE_POTENTIAL(
+        ch_jobs,
+        files.protocol,
+        files.table,
+        files.pseudo_dir,
+        settings.baseline_relax == 'mlip' ? ch_mlip : [],
+        settings.subMap(['baseline_degauss', 'baseline_degenerate', 'baseline_bond', 'baseline_apart', 'baseline_charge', 'baseline_choices', 'baseline_relax', 'mlip', 'sites_fmax', 'sites_max_steps', 'max_electrons', 'dft_launcher', 'dft_scratch']),
+        code.place,
+    )
+
+    // Sorted, and a batch without a job is not lost.
+    ch_results = PLACE_POTENTIAL.out.result
+        .map { meta, result -> tuple(meta.batch, result) }
+        .groupTuple(sort: { one, other -> one.name <=> other.name })
+    ch_with_results = ch_asked.yes
+        .map { meta, batch -> tuple(meta.id, meta, batch) }
+        .join(ch_results, remainder: true)
+        .map { _id, meta, batch, results -> tuple(meta, batch, results ?: []) }
+
+    GATHER_POTENTIAL(ch_with_results, code.gather)
+
+    emit:
+    batch  = ch_asked.no.mix(GATHER_POTENTIAL.out.batch)
+    record = PLAN_POTENTIAL.out.record.mix(PLACE_POTENTIAL.out.record, GATHER_POTENTIAL.out.record)
+}

@@ -1,0 +1,79 @@
+"""The potential method with pw.x and pp.x themselves, pseudopotentials made by ld1.x."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dft_examples import find_pw, made_pseudos, protocol
+from potential_examples import RULES, lithium
+from xtalfill.baseline.calculation import PP, Electrons, GiveUpError, Recipe
+from xtalfill.baseline.restore import restore
+from xtalfill.baseline.sites import Crystal
+from xtalfill.dft.launch import Machine
+
+
+@pytest.fixture
+def electrons(tmp_path: Path) -> Electrons:
+    """Return what runs pw.x and pp.x with loose settings."""
+    find_pw()
+    if shutil.which(PP) is None:
+        pytest.skip("no pp.x on PATH: install Quantum ESPRESSO (Debian: quantum-espresso)")
+    pseudos = tmp_path / "pseudos"
+    pseudos.mkdir()
+    _, table = made_pseudos(pseudos)
+    table = {name: replace(one, cutoff_wfc=20.0, cutoff_rho=80.0) for name, one in table.items()}
+    loose = replace(protocol("fast"), kpoints_distance=0.5, nstep=10)
+    recipe = Recipe(loose, table, {"H": 1.0, "Li": 1.0}, 0.01)
+    return Electrons(recipe, Machine(), pseudos, tmp_path / "scratch", tmp_path / "kept")
+
+
+def test_an_electron_is_drawn_to_the_nucleus(electrons: Electrons) -> None:
+    """The sign: low at a proton, about zero on average, rising away from it."""
+    atom = Crystal(np.array([1]), np.zeros((1, 3)), np.eye(3) * 5.0)
+    potential = electrons.potential(atom, 1)
+    assert potential[0, 0, 0] == potential.min() < -20.0  # eV
+    assert abs(potential.mean()) < 0.5
+    assert potential.max() > 0.0
+    along = potential[:5, 0, 0]  # from the nucleus to 0.7 Angstrom
+    assert (np.diff(along) > 0).all()
+    assert potential[potential.shape[0] // 2, 0, 0] > along[2]
+
+
+def test_hydrogen_goes_back_into_lithium_hydride(electrons: Electrons, tmp_path: Path) -> None:
+    host = lithium()
+    candidate = restore(
+        host,
+        1,
+        1,
+        samples=1,
+        rules=RULES,
+        solver=electrons,
+        generator=np.random.default_rng(0),
+    )[0]
+    assert candidate.sites is not None, candidate.message
+    scaled = np.linalg.solve(host.cell.T, candidate.sites.T).T
+    assert scaled == pytest.approx(np.full((1, 3), 0.5), abs=0.01)
+    names = {path.name for path in (tmp_path / "kept").iterdir()}
+    assert {"pw.1.in", "pw.1.out", "pp.2.in", "pp.2.out"} <= names
+    assert all(one["cpu_seconds"] > 0 for one in electrons.runs)
+
+
+def test_placed_atoms_relax_and_the_host_keeps_its_bits(electrons: Electrons) -> None:
+    """Hydrogen off its place goes back towards it, the lithium stays, one electron more."""
+    host = lithium()
+    crystal = host.with_atoms(1, np.full((1, 3), 0.5) @ host.cell + [[0.2, 0.0, 0.0]])
+    relaxed, potential = electrons.relaxed(crystal, np.array([False, True]), 0)
+    assert np.array_equal(relaxed.positions[0], host.positions[0])
+    away = relaxed.positions[1] - np.full(3, 0.5) @ host.cell
+    assert np.linalg.norm(away) < 0.1
+    assert np.isfinite(potential).all()
+
+
+def test_what_pw_refuses_is_a_reason(electrons: Electrons) -> None:
+    with pytest.raises(GiveUpError, match=r"^pw\.x, refused by pw: "):
+        electrons.potential(lithium(), -3)

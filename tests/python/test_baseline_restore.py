@@ -1,0 +1,174 @@
+"""The potential method on recorded potentials: every branch of place, relax, repeat, give up."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase import Atoms
+from qe_tools.parsers import PwInputFile
+
+from dft_examples import protocol
+from potential_examples import RULES, Played, recorded
+from xtalfill.baseline.calculation import GiveUpError, Recipe, pw_input, read_potential
+from xtalfill.baseline.restore import Candidate, restore
+from xtalfill.baseline.sites import Crystal, distances
+from xtalfill.dft.job import Settings
+from xtalfill.dft.pseudos import Pseudo
+
+OCTAHEDRAL = np.array([[0.5, 0.5, 0.5], [0.5, 0, 0], [0, 0.5, 0], [0, 0, 0.5]])
+
+
+def run(
+    host: Crystal, n_sites: int, solver: Played, *, samples: int = 1, **rules: float
+) -> list[Candidate]:
+    return restore(
+        host,
+        1,
+        n_sites,
+        samples=samples,
+        rules=replace(RULES, **rules),
+        solver=solver,
+        generator=np.random.default_rng(0),
+    )
+
+
+def scaled_sites(candidate: Candidate, host: Crystal) -> np.ndarray:
+    assert candidate.sites is not None, candidate.message
+    return np.linalg.solve(host.cell.T, candidate.sites.T).T
+
+
+def test_as_many_maxima_as_atoms_are_all_filled() -> None:
+    """The two hydroxide hydrogens of brucite lie above the oxygens, on the threefold axes."""
+    host, potential = recorded("brucite")
+    solver = Played([potential])
+    candidate = run(host, 2, solver)[0]
+    assert solver.calls == [(3, 2, 0)]
+    found = scaled_sites(candidate, host)
+    axes = np.array([[1 / 3, 2 / 3, 0.5], [2 / 3, 1 / 3, 0.5]])
+    assert distances(found, axes, host.cell).min(axis=1).max() < 0.2
+    assert not candidate.pinball
+    assert [one.placed for one in candidate.rounds] == [2]
+
+
+def test_lithium_hydride_gets_its_hydrogen_where_it_is() -> None:
+    host, potential = recorded("lithium_1")
+    candidate = run(host, 1, Played([potential]))[0]
+    assert scaled_sites(candidate, host) == pytest.approx(np.full((1, 3), 0.5), abs=1e-6)
+
+
+def test_fewer_maxima_are_filled_then_relaxed_then_the_rest_follows() -> None:
+    host, first = recorded("lithium_2")
+    _, second = recorded("lithium_2_placed")
+    solver = Played([first, second], shift=0.01)
+    candidate = run(host, 2, solver)[0]
+    # one atom placed of two: it alone is relaxed, and one electron is left over
+    assert solver.calls == [(1, 2, 0), (2, 1, 1)]
+    found = scaled_sites(candidate, host)
+    moved = np.linalg.solve(host.cell.T, [0.01, 0, 0])
+    assert found[0] == pytest.approx(np.full(3, 0.5) + moved, abs=1e-6)
+    corners = np.array([np.full(3, 0.25), np.full(3, 0.75)])
+    assert distances(found[1:], corners, host.cell).min() < 0.2  # a coarse grid
+    assert [(one.missing, one.placed) for one in candidate.rounds] == [(2, 1), (1, 1)]
+
+
+def test_more_maxima_than_atoms_are_the_pinball_step() -> None:
+    """Of four equal places every pair is equivalent; the choice is one, the next another kind."""
+    host, potential = recorded("lithium_cubic")
+    first, second = run(host, 2, Played([potential]), samples=2)
+    assert first.pinball
+    assert first.rounds[0].degenerate == 4
+    found = scaled_sites(first, host)
+    away = distances(found, OCTAHEDRAL, host.cell)
+    assert away.min(axis=1).max() < 0.01
+    assert len(set(away.argmin(axis=1).tolist())) == 2
+    other = distances(scaled_sites(second, host), OCTAHEDRAL, host.cell).min(axis=1)
+    assert other.max() > 0.5
+
+
+def test_a_wide_degenerate_set_is_a_parameter() -> None:
+    """With all maxima counted as equal the lowest energy decides, not the potential alone."""
+    host, potential = recorded("lithium_cubic")
+    strict = run(host, 4, Played([potential]))[0]
+    wide = run(host, 4, Played([potential]), degenerate=0.1)[0]
+    assert strict.rounds[0].degenerate == 4
+    assert wide.rounds[0].degenerate == wide.rounds[0].maxima == 12
+    assert wide.rounds[0].exact
+    few = run(host, 4, Played([potential]), degenerate=0.1, bound=2)[0]
+    assert not few.rounds[0].exact
+    assert scaled_sites(few, host) == pytest.approx(scaled_sites(wide, host), abs=1e-9)
+
+
+def test_sites_too_near_to_each_other_are_not_filled_together() -> None:
+    host, potential = recorded("lithium_cubic")
+    solver = Played([potential, GiveUpError("stop here")])
+    candidate = run(host, 4, solver, apart=3.0)[0]  # two octahedral places are 2.88 apart
+    assert solver.calls[1] == (5, 3, 1)  # so one is filled, and three electrons are left
+    assert candidate.sites is None
+    assert candidate.message == "1 of 4 placed: stop here"
+
+
+def test_further_samples_need_no_further_potential_and_differ() -> None:
+    host, first = recorded("lithium_1")
+    solver = Played([first])
+    candidates = run(host, 1, solver, samples=4)
+    assert len(solver.calls) == 1
+    assert len(candidates) == 4
+    assert scaled_sites(candidates[1], host) == pytest.approx(np.full((1, 3), 0.25), abs=0.02) or (
+        scaled_sites(candidates[1], host) == pytest.approx(np.full((1, 3), 0.75), abs=0.02)
+    )
+    assert [one.sites is None for one in candidates] == [False, False, True, True]
+    assert candidates[2].message == "3 maxima of the potential give no further choice of 1 sites"
+
+
+def test_it_gives_up_with_the_reason() -> None:
+    host, potential = recorded("lithium_1")
+    everywhere = run(host, 1, Played([potential]), bond=9.0, samples=2)
+    assert [one.sites for one in everywhere] == [None, None]
+    reason = r"none of the [1-9]\d* maxima of the potential keeps its distance"
+    assert re.fullmatch(reason, everywhere[0].message)
+    flat = run(host, 1, Played([np.full((8, 8, 8), -1.0)]))[0]
+    assert flat.message == "none of the 0 maxima of the potential keeps its distance"
+    broken = run(host, 1, Played([GiveUpError("pw.x, scf not converged: no")]), samples=2)
+    assert [one.message for one in broken] == ["pw.x, scf not converged: no"] * 2
+
+
+def test_choices_repeat_bit_for_bit() -> None:
+    host, potential = recorded("lithium_cubic")
+    one, other = (
+        run(host, 2, Played([potential]), samples=5, bound=1, degenerate=0.1) for _ in range(2)
+    )
+    for first, second in zip(one, other, strict=True):
+        assert np.array_equal(first.sites, second.sites)
+
+
+def test_the_input_says_what_is_meant(brucite_host: Atoms) -> None:
+    table = {name: Pseudo(f"{name}.UPF", "", 40.0, 200.0 + len(name)) for name in ("Mg", "O")}
+    recipe = Recipe(protocol("fast"), table, {"Mg": 2.0, "O": 6.0}, 0.01)
+    settings = Settings(mixing_beta=0.3, electron_maxstep=50, nstep=7)
+    free = np.array([False, False, True])
+    text = pw_input(brucite_host, 2, recipe, settings, free=free, seconds=None)
+    found = PwInputFile(text, validate_species_names=False)
+    system = found.namelists["SYSTEM"]
+    assert found.namelists["CONTROL"]["calculation"] == "relax"
+    assert "max_seconds" not in found.namelists["CONTROL"]
+    assert (system["tot_charge"], system["smearing"], system["degauss"]) == (-2.0, "cold", 0.01)
+    assert (system["ecutwfc"], system["ecutrho"]) == (40.0, 202.0)
+    fixed = found.atomic_positions["fixed_coords"]
+    assert fixed == [[True] * 3, [True] * 3, [False] * 3]
+    scf = pw_input(brucite_host, 0, recipe, settings, free=None, seconds=60.04)
+    found = PwInputFile(scf, validate_species_names=False)
+    assert found.namelists["CONTROL"]["calculation"] == "scf"
+    assert found.namelists["CONTROL"]["max_seconds"] == 60.0
+    assert found.namelists["SYSTEM"]["tot_charge"] == 0.0
+
+
+@pytest.mark.parametrize("text", ["", "nothing\n", " a\n b\n 1 0 0 0\n 2 1 0 0\n"])
+def test_a_damaged_cube_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "potential.cube"
+    path.write_text(text, encoding="ascii")
+    with pytest.raises(GiveUpError, match=r"potential\.cube"):
+        read_potential(path)

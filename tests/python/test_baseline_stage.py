@@ -1,0 +1,241 @@
+"""Voids and potential in the pipeline's batch: jobs, results, statuses, commands."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from ase import Atoms
+
+from dft_examples import find_pw, made_pseudos
+from potential_examples import RULES, lithium
+from xtalfill.baseline.calculation import Electrons
+from xtalfill.baseline.gather import gather_potential
+from xtalfill.baseline.job import (
+    HostJob,
+    Result,
+    jobs_of,
+    read_job,
+    read_result,
+    write_job,
+    write_result,
+)
+from xtalfill.baseline.mlip import WithPotential
+from xtalfill.baseline.restore import Candidate, Round
+from xtalfill.baseline.sites import Crystal
+from xtalfill.batch import Batch, read_batch, write_batch
+from xtalfill.batching import build_batch
+from xtalfill.errors import InputError
+from xtalfill.hosts import Host
+from xtalfill.inpaint.models import ScoreModels
+from xtalfill.inpaint.settings import SamplerSettings
+from xtalfill.inpaint.stage import inpaint_batch
+from xtalfill.relax.crystal import Evaluation
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+DONE = Round(2, 4, 4, 2, exact=True, highest=1.0)
+
+
+def hosts(brucite_host: Atoms) -> list[Host]:
+    palladium = Atoms("Pd", cell=np.array([[0, 1, 1], [1, 0, 1], [1, 1, 0]]) * 1.95, pbc=True)
+    return [Host("brucite", "", brucite_host, 1, 2), Host("palladium", "", palladium, 1, 1)]
+
+
+def filled(given: list[Host], *, methods: tuple[str, ...], samples: int) -> Batch:
+    batch = build_batch(given, {}, methods=methods, samples=samples, seed=42)
+    inpaint_batch(batch, ScoreModels(), SamplerSettings())
+    return batch
+
+
+def sites_of(batch: Batch, index: int) -> np.ndarray:
+    here = batch.atoms_slice(index)
+    return batch.stages["inpaint"].arrays["positions"][here][~batch.is_host[here]]
+
+
+def test_voids_fill_their_candidates_and_no_more_than_there_are(brucite_host: Atoms) -> None:
+    """Palladium has two kinds of voids, octahedral and tetrahedral: a third candidate fails."""
+    batch = filled(hosts(brucite_host), methods=("voids",), samples=3)
+    status = {(batch.id[i], batch.sample[i]): batch.status[i] for i in range(batch.n_systems)}
+    assert [status["brucite", k] for k in range(3)] == ["ok"] * 3
+    assert [status["palladium", k] for k in range(3)] == ["ok", "ok", "failed"]
+    last = int(np.flatnonzero((batch.id == "palladium") & (batch.sample == 2))[0])
+    assert batch.message[last] == "inpaint: the host has 2 distinct way(s) to fill voids"
+    assert np.isfinite(batch.stages["inpaint"].arrays["positions"][batch.is_host]).all()
+    first = int(np.flatnonzero((batch.id == "palladium") & (batch.sample == 0))[0])
+    assert sites_of(batch, first) == pytest.approx(np.full((1, 3), 1.95), abs=1e-6)
+
+
+def test_voids_do_not_depend_on_the_batch(brucite_host: Atoms) -> None:
+    together = filled(hosts(brucite_host), methods=("random", "voids"), samples=2)
+    alone = filled(hosts(brucite_host)[:1], methods=("voids",), samples=1)
+    rows = (together.id == "brucite") & (together.method == "voids") & (together.sample == 0)
+    same = sites_of(together, int(np.flatnonzero(rows)[0]))
+    assert np.array_equal(sites_of(alone, 0), same)
+
+
+@pytest.fixture
+def batch(brucite_host: Atoms) -> Batch:
+    """Return a batch whose candidates of potential are still to be filled."""
+    return filled(hosts(brucite_host), methods=("potential", "voids"), samples=2)
+
+
+def test_a_host_is_one_job(batch: Batch, tmp_path: Path) -> None:
+    jobs = jobs_of(batch, "batch_0000")
+    assert [(job.id, job.element, job.n_sites, job.samples) for job in jobs] == [
+        ("brucite", 1, 2, 2),
+        ("palladium", 1, 1, 2),
+    ]
+    write_job(jobs[0], tmp_path / "job.json")
+    back = read_job(tmp_path / "job.json")
+    for name in asdict(back):
+        assert np.array_equal(getattr(back, name), getattr(jobs[0], name))
+    one, other = (job.generator().random() for job in jobs)
+    assert one != other
+    assert one == back.generator().random()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"key": "../../etc.1"}, {"positions": [[0, 0]]}, {"format": "other"}, {"more": 1}],
+)
+def test_a_job_of_another_hand_is_refused(
+    batch: Batch, tmp_path: Path, change: dict[str, Any]
+) -> None:
+    path = tmp_path / "job.json"
+    write_job(jobs_of(batch, "batch_0000")[0], path)
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(InputError, match=r"job\.json: not a job of PLAN_POTENTIAL"):
+        read_job(path)
+
+
+def test_what_pw_cannot_calculate_is_refused() -> None:
+    job = HostJob("b.0", "x", 1, 2, 1, 0, np.array([3]), np.zeros((1, 3)), np.eye(3))
+    table, valence = dict.fromkeys(["H", "Li"]), {"H": 1.0, "Li": 3.0}
+    assert job.refusal(table, valence, max_electrons=5) == ""
+    assert job.refusal(table, valence, max_electrons=4) == (
+        "5 valence electrons, more than --max_electrons 4"
+    )
+    assert job.refusal({"H": None}, valence, max_electrons=9) == "no pseudopotential for Li"
+
+
+def results(batch: Batch, folder: Path, candidates: list[list[Candidate]]) -> list[dict[str, Any]]:
+    found = []
+    for job, mine in zip(jobs_of(batch, "batch_0000"), candidates, strict=True):
+        write_result(Result(job.key, mine, [], {"degauss": 0.01}), folder / f"{job.key}.json")
+        found.append(read_result(folder / f"{job.key}.json"))
+    return found
+
+
+def test_results_fill_the_batch_and_reasons_become_statuses(batch: Batch, tmp_path: Path) -> None:
+    sites = np.arange(6.0).reshape(2, 3) / 7
+    given = [
+        [Candidate(sites, "", [DONE]), Candidate(None, "no more")],
+        [Candidate(None, "pw.x, memory: killed")] * 2,
+    ]
+    before = [sites_of(batch, i) for i in range(batch.n_systems) if batch.method[i] == "voids"]
+    gather_potential(batch, "batch_0000", results(batch, tmp_path, given))
+    rows = {(batch.id[i], batch.method[i], batch.sample[i]): i for i in range(batch.n_systems)}
+    first = rows["brucite", "potential", 0]
+    assert np.array_equal(sites_of(batch, first), sites)
+    pinball = batch.stages["inpaint"].arrays["pinball"]
+    assert pinball[first]
+    assert pinball.sum() == 1
+    failed = rows["palladium", "potential", 1]
+    assert batch.status[failed] == "failed"
+    assert batch.message[failed] == "inpaint: potential: pw.x, memory: killed"
+    after = [sites_of(batch, i) for i in range(batch.n_systems) if batch.method[i] == "voids"]
+    assert all(np.array_equal(a, b) for a, b in zip(before, after, strict=True))
+    write_batch(batch, tmp_path / "batch_0000.h5")
+    assert read_batch(tmp_path / "batch_0000.h5").stages["inpaint"].attrs["potential"] == {
+        "degauss": 0.01
+    }
+
+
+def test_results_that_lack_or_do_not_fit_are_refused(batch: Batch, tmp_path: Path) -> None:
+    wrong = [[Candidate(np.zeros((1, 3)))] * 2] * 2
+    found = results(batch, tmp_path, wrong)
+    with pytest.raises(InputError, match="brucite: its result is of another crystal"):
+        gather_potential(batch, "batch_0000", found)
+    with pytest.raises(InputError, match=r"palladium: job batch_0000\.4 has no result"):
+        gather_potential(batch, "batch_0000", results(batch, tmp_path, [
+            [Candidate(np.zeros((2, 3)))] * 2, [Candidate(None)] * 2])[:1])  # fmt: skip
+    (tmp_path / "x.json").write_text("{}")
+    with pytest.raises(InputError, match=r"x\.json: not a result of PLACE_POTENTIAL"):
+        read_result(tmp_path / "x.json")
+
+
+class Spring:
+    """A potential that draws every atom but the first to a place."""
+
+    name, packages, weights = "spring", (), {}
+    elements = frozenset({1, 3})
+
+    def evaluate(self, crystals: list[Any]) -> list[Evaluation]:
+        """Return energies and forces."""
+        found = []
+        for crystal in crystals:
+            forces = 2.0 - crystal.positions
+            found.append(Evaluation(float((forces**2).sum() / 2), forces))
+        return found
+
+
+def test_a_potential_may_relax_what_was_placed(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def potential(self: Electrons, crystal: Crystal, extra: int) -> np.ndarray:
+        asked.append((crystal, extra))
+        return np.zeros((4, 4, 4))
+
+    monkeypatch.setattr(Electrons, "potential", potential)
+    electrons = Electrons(None, None, Path(), Path(), Path())
+    solver = WithPotential(electrons, Spring(), fmax=0.01, max_steps=100)
+    start = lithium().with_atoms(1, np.array([[1.5, 2.0, 2.2]]))
+    relaxed, _ = solver.relaxed(start, np.array([False, True]), 1)
+    assert np.array_equal(relaxed.positions[0], start.positions[0])
+    assert relaxed.positions[1] == pytest.approx([2.0, 2.0, 2.0], abs=0.02)
+    assert asked[0][0] is relaxed
+    assert asked[0][1] == 1
+
+
+def test_the_commands_fill_lithium_hydride(tmp_path: Path) -> None:
+    """plan, place and gather as the pipeline calls them, with pw.x and pp.x."""
+    find_pw()
+    pseudos, table = made_pseudos(tmp_path)
+    table = {name: replace(one, cutoff_wfc=20.0, cutoff_rho=80.0) for name, one in table.items()}
+    (tmp_path / "table.json").write_text(json.dumps({k: asdict(v) for k, v in table.items()}))
+    host = lithium()
+    atoms = Atoms(host.numbers, host.positions, cell=host.cell, pbc=True)
+    batch = filled([Host("lih", "", atoms, 1, 1)], methods=("potential",), samples=1)
+    write_batch(batch, tmp_path / "batch_0000.h5")
+
+    def call(command: str, *arguments: str) -> None:
+        words = [sys.executable, str(REPOSITORY / "bin" / command), *arguments]
+        done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+
+    shared = ["--table", "table.json", "--pseudo_dir", str(pseudos)]
+    call("plan_potential.py", "--batch", "batch_0000.h5", *shared, "--outdir", "jobs",
+         "--record", "plan.json")  # fmt: skip
+    rules = {"degenerate": RULES.degenerate, "bond": RULES.bond, "apart": RULES.apart,
+             "charge": RULES.charge, "choices": RULES.bound, "degauss": 0.01, "cores": 1,
+             "max_electrons": 9, "fmax": 0.05, "max_steps": 1, "relax": "qe"}  # fmt: skip
+    options = [word for name, value in rules.items() for word in (f"--{name}", str(value))]
+    protocol = REPOSITORY / "assets" / "protocols" / "fast.yaml"
+    call("place_potential.py", "--job", "jobs/batch_0000.0.json", "--protocol", str(protocol),
+         *shared, *options, "--launcher", "mpirun -np {ranks}", "--scratch", ".", "--kept", "kept",
+         "--output", "batch_0000.0.json", "--record", "place.json")  # fmt: skip
+    call("gather_potential.py", "--batch", "batch_0000.h5", "--results", "batch_0000.0.json",
+         "--output", "out.h5", "--record", "gather.json")  # fmt: skip
+    found = read_batch(tmp_path / "out.h5")
+    assert found.status.tolist() == ["ok"]
+    assert sites_of(found, 0) == pytest.approx(np.full((1, 3), 2.04), abs=0.02)
+    record = json.loads((tmp_path / "place.json").read_text())
+    assert record["counts"] == {"ok": 1, "failed": 0}
+    assert record["weights"]["Li.UPF"].startswith("md5:")
+    assert not list(tmp_path.glob("potential_*"))
