@@ -92,7 +92,8 @@ def test_a_job_comes_back_as_it_was(tmp_path: Path) -> None:
     back = read_job(tmp_path / "job.json")
     assert np.array_equal(back.positions, job.positions)
     assert np.array_equal(back.cell, job.cell)
-    same = replace(back, positions=job.positions, cell=job.cell)
+    assert np.array_equal(back.rotation, job.rotation)
+    same = replace(back, positions=job.positions, cell=job.cell, rotation=job.rotation)
     assert repr(same) == repr(job)
     assert job.n_electrons == 4.0
 

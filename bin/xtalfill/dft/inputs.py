@@ -37,6 +37,7 @@ def write_input(
         InputError: What was read back is not what was meant.
     """
     atoms = job.atoms(positions)
+    atoms.set_cell(job.cell @ job.rotation.T, scale_atoms=True)
     if job.spin:
         atoms.set_initial_magnetic_moments([_start(job, symbol) for symbol in job.symbols])
     namelists = _namelists(job, settings, max_seconds=max_seconds)
@@ -125,7 +126,10 @@ def _verify(
     scaled = job.atoms(positions).get_scaled_positions(wrap=False)
     where = np.asarray(found.atomic_positions["positions"], dtype=np.float64)
     cell = np.asarray(found.cell_parameters["cell"], dtype=np.float64)
-    if np.abs(where - scaled).max() > _ROUNDING or np.abs(cell - job.cell).max() > _ROUNDING:
+    if (
+        np.abs(where - scaled).max() > _ROUNDING
+        or np.abs(cell - job.cell @ job.rotation.T).max() > _ROUNDING
+    ):
         raise _refuse(job, "places an atom or a lattice vector elsewhere than was meant")
     if tuple(found.k_points["points"]) != job.kpoints or any(found.k_points["offset"]):
         raise _refuse(job, "has another k-point mesh than was meant")

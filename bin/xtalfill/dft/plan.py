@@ -24,6 +24,7 @@ from xtalfill.dft.symmetry import (
     irreducible_kpoints,
     kpoint_mesh,
     nearest_distance,
+    standard_rotation,
     symmetrised,
 )
 from xtalfill.errors import ConfigError, InputError
@@ -259,6 +260,7 @@ def _job(batch: Batch, index: int, name: str, level: Level) -> Job | str:
         kpoints=mesh,
         n_irreducible=irreducible_kpoints(crystal, mesh, tolerance=SAME_SITE),
         n_symmetry=n_symmetry,
+        rotation=standard_rotation(crystal, tolerance=SAME_SITE),
         shift=float(np.linalg.norm(crystal.positions - atoms.positions, axis=1).max()),
         spin=level.spin,
     )

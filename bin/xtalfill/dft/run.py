@@ -153,7 +153,7 @@ class Relaxation:
 
     def _learn(self, run: Run, *, seconds: float) -> None:
         """Take over from an attempt what it found, whether or not it failed."""
-        steps = steps_of(run)
+        steps = [self._turned_back(step) for step in steps_of(run)]
         if steps and self.first is None:
             self.first = steps[0]
         if steps:
@@ -166,6 +166,12 @@ class Relaxation:
         n_scf = sum(step.n_scf for step in steps)
         self.attempts.append(
             Attempt(asdict(self.settings), "", "", "", len(steps), n_scf, round(seconds, 3))
+        )
+
+    def _turned_back(self, step: IonicStep) -> IonicStep:
+        """Return a step with its forces in the orientation of the job's cell."""
+        return (
+            step if step.forces is None else replace(step, forces=step.forces @ self.job.rotation)
         )
 
     def _note(self, failure: Failure, said: str, action: str) -> None:

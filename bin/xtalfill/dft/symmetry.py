@@ -75,6 +75,27 @@ def symmetrised(atoms: Atoms, *, tolerance: float) -> tuple[Atoms, int]:
     return moved, len(same["rotations"])
 
 
+def standard_rotation(atoms: Atoms, *, tolerance: float) -> np.ndarray:
+    """Return the rotation that puts the crystal's axes where pw.x looks for symmetry.
+
+    pw.x tries the rotations of a cube along x, y, z and of a hexagon around z alone: in another
+    orientation of the cell it misses most of a crystal's symmetry.
+
+    Args:
+        atoms: The crystal.
+        tolerance: Angstrom.
+
+    Returns:
+        (3, 3) orthogonal R; a row vector v of the crystal becomes v @ R.T.
+    """
+    found = spglib.get_symmetry_dataset(_spglib_cell(atoms), symprec=tolerance)
+    if found is None:
+        return np.eye(3)
+    # A cell that is not quite ideal leaves a strain in the matrix: take the rotation alone.
+    left, _, right = np.linalg.svd(np.asarray(found.std_rotation_matrix))
+    return np.asarray(left @ right)
+
+
 def nearest_distance(atoms: Atoms) -> float:
     """Return the smallest distance between two atoms in Angstrom, periodic images included."""
     lengths = np.asarray(atoms.cell.lengths())
