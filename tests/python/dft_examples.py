@@ -54,6 +54,7 @@ def lih_job(**changes: object) -> Job:
         n_irreducible=4,
         n_symmetry=4,
         rotation=np.eye(3),
+        origin=np.zeros(3),
     )
     return replace(job, **changes)
 

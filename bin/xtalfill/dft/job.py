@@ -17,7 +17,7 @@ from xtalfill.errors import InputError
 
 FORMAT = "xtalfill-dft-job"
 VERSION = 1
-_ARRAYS = ("positions", "cell", "rotation")
+_ARRAYS = ("positions", "cell", "rotation", "origin")
 _KEY = re.compile(r"[A-Za-z0-9_]+\.\d{1,9}")
 _FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,120}")
 
@@ -78,6 +78,7 @@ class Job:
         n_irreducible: k-points that symmetry leaves.
         n_symmetry: Symmetry operations of the crystal.
         rotation: (3, 3) orthogonal R; pw.x gets the lattice vectors as cell @ R.T.
+        origin: (3,) fractional; pw.x gets the crystal with its origin there.
         shift: Angstrom; the farthest that an atom was moved to restore its symmetry.
         spin: Whether the calculation is spin-polarised (collinear).
     """
@@ -98,6 +99,7 @@ class Job:
     n_irreducible: int
     n_symmetry: int
     rotation: np.ndarray
+    origin: np.ndarray
     shift: float = 0.0
     spin: bool = False
 
@@ -105,6 +107,12 @@ class Job:
         """Return the crystal, at other positions where they are given, (n_atoms, 3) Angstrom."""
         where = self.positions if positions is None else positions
         return Atoms(list(self.symbols), positions=where, cell=self.cell, pbc=True)
+
+    def seen_by_pw(self, positions: np.ndarray) -> Atoms:
+        """Return the crystal as pw.x gets it, from its positions, (n_atoms, 3) Angstrom."""
+        scaled = np.linalg.solve(self.cell.T, positions.T).T - self.origin
+        cell = self.cell @ self.rotation.T
+        return Atoms(list(self.symbols), scaled_positions=scaled, cell=cell, pbc=True)
 
     @property
     def n_electrons(self) -> float:
@@ -169,5 +177,7 @@ def _check(job: Job) -> None:
     identity = job.rotation @ job.rotation.T
     if job.rotation.shape != (3, 3) or not np.allclose(identity, np.eye(3), rtol=0, atol=1e-9):
         raise ValueError("the rotation is none")
+    if job.origin.shape != (3,) or not np.isfinite(job.origin).all():
+        raise ValueError("the origin is not finite")
     if not set(job.symbols) <= set(job.pseudos) & set(job.valence):
         raise ValueError("an element has no pseudopotential")

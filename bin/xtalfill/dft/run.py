@@ -162,17 +162,16 @@ class Relaxation:
             self.run_of_last = run
         scaled = last_geometry(run)
         if scaled is not None and scaled.shape == self.positions.shape:
-            self.positions = scaled @ self.job.cell
+            self.positions = (scaled + self.job.origin) @ self.job.cell
         n_scf = sum(step.n_scf for step in steps)
         self.attempts.append(
             Attempt(asdict(self.settings), "", "", "", len(steps), n_scf, round(seconds, 3))
         )
 
     def _turned_back(self, step: IonicStep) -> IonicStep:
-        """Return a step with its forces in the orientation of the job's cell."""
-        return (
-            step if step.forces is None else replace(step, forces=step.forces @ self.job.rotation)
-        )
+        """Return a step in the orientation of the job's cell, and with its origin."""
+        forces = None if step.forces is None else step.forces @ self.job.rotation
+        return replace(step, scaled=step.scaled + self.job.origin, forces=forces)
 
     def _note(self, failure: Failure, said: str, action: str) -> None:
         last = self.attempts[-1]
