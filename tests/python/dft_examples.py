@@ -53,6 +53,8 @@ def lih_job(**changes: object) -> Job:
         kpoints=(2, 2, 2),
         n_irreducible=4,
         n_symmetry=4,
+        rotation=np.eye(3),
+        origin=np.zeros(3),
     )
     return replace(job, **changes)
 

@@ -92,7 +92,9 @@ def test_a_job_comes_back_as_it_was(tmp_path: Path) -> None:
     back = read_job(tmp_path / "job.json")
     assert np.array_equal(back.positions, job.positions)
     assert np.array_equal(back.cell, job.cell)
-    same = replace(back, positions=job.positions, cell=job.cell)
+    arrays = {name: getattr(job, name) for name in ("positions", "cell", "rotation", "origin")}
+    assert all(np.array_equal(getattr(back, name), array) for name, array in arrays.items())
+    same = replace(back, **arrays)
     assert repr(same) == repr(job)
     assert job.n_electrons == 4.0
 

@@ -19,6 +19,7 @@ from xtalfill.dft.symmetry import (
     irreducible_kpoints,
     kpoint_mesh,
     nearest_distance,
+    standard_setting,
     symmetrised,
 )
 from xtalfill.errors import ConfigError
@@ -148,6 +149,18 @@ def test_symmetry_is_restored_where_it_nearly_is() -> None:
     away = found.positions - perfect.positions
     assert np.abs(away - away.mean(axis=0)).max() < 1e-9  # a common translation is free
     assert np.abs(found.positions - shaken.positions).max() < 0.02
+
+
+def test_a_crystal_is_turned_to_where_pw_looks_for_symmetry() -> None:
+    atoms = bulk("LiH", "rocksalt", a=4.08)
+    atoms.rotate(37.0, (1, 2, 3), rotate_cell=True)
+    atoms.positions += [0.3, 0.1, 0.2]
+    rotation, origin = standard_setting(atoms, tolerance=1e-5)
+    assert rotation @ rotation.T == pytest.approx(np.eye(3), abs=1e-12)
+    turned = np.abs(atoms.cell.array @ rotation.T)
+    seen = atoms.get_scaled_positions(wrap=False) - origin
+    assert (2 * seen) == pytest.approx(np.round(2 * seen), abs=1e-6)  # sites of high symmetry
+    assert np.sort(turned, axis=1) == pytest.approx(np.array([[0.0, 2.04, 2.04]] * 3), abs=1e-9)
 
 
 def test_a_crystal_without_symmetry_stays_as_it_is(rng: np.random.Generator) -> None:

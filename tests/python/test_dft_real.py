@@ -35,6 +35,7 @@ def test_candidate_and_reference_end_in_one_crystal(tmp_path: Path) -> None:
     find_pw()
     pseudos, table = sssp_folder(), read_table(TABLE)
     atoms = sodium_borohydride()
+    atoms.rotate(37.0, (1, 2, 3), rotate_cell=True)  # pw.x would miss most of the symmetry here
     away = atoms.positions[2:] - atoms.positions[1]
     away -= np.round(away @ np.linalg.inv(atoms.cell.array)) @ atoms.cell.array
     batch = build([Case("mp-976181", atoms, 4, [Made(relaxed=0.03 * away)])])
@@ -53,4 +54,5 @@ def test_candidate_and_reference_end_in_one_crystal(tmp_path: Path) -> None:
     assert candidate.energy < candidate.energy_start
     for result, job in zip(found, jobs, strict=True):
         bond = job.atoms(result.positions).get_distances(1, range(2, 6), mic=True)
+        assert result.n_symmetry == job.n_symmetry
         assert bond == pytest.approx(1.22, abs=0.02)  # B-H in borohydrides: 1.22 to 1.24

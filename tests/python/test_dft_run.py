@@ -80,6 +80,24 @@ def test_a_success_needs_one_attempt(folders: Folders, monkeypatch: pytest.Monke
     assert not folders.checkpoint.exists()
 
 
+def test_forces_come_back_in_the_orientation_of_the_cell(
+    folders: Folders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    straight = relax(folders, Replay("success"), monkeypatch)
+    job = lih_job(
+        rotation=np.array([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]),
+        origin=np.array([0.1, 0.2, 0.3]),
+    )
+    replay = Replay("success")
+    monkeypatch.setattr(run_module, "run_pw", replay)
+    turned = Relaxation(job, Machine(), folders, Limits()).run()
+    # pw.x saw x as y: what it calls the force along y is one along x.
+    assert turned.forces_start == pytest.approx(straight.forces_start @ job.rotation)
+    assert turned.forces_start[:, 0] == pytest.approx(straight.forces_start[:, 1])
+    assert turned.positions == pytest.approx(straight.positions + job.origin @ job.cell)
+    assert "CELL_PARAMETERS angstrom\n-2.04" in replay.seen[0][1]
+
+
 def test_failures_are_repaired_one_by_one(
     folders: Folders, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -246,6 +264,8 @@ def molecule_job(folder: Path) -> Job:
         kpoints=(1, 1, 1),
         n_irreducible=1,
         n_symmetry=8,
+        rotation=np.eye(3),
+        origin=np.zeros(3),
     )
 
 

@@ -36,7 +36,7 @@ def write_input(
     Raises:
         InputError: What was read back is not what was meant.
     """
-    atoms = job.atoms(positions)
+    atoms = job.seen_by_pw(positions)
     if job.spin:
         atoms.set_initial_magnetic_moments([_start(job, symbol) for symbol in job.symbols])
     namelists = _namelists(job, settings, max_seconds=max_seconds)
@@ -122,10 +122,14 @@ def _verify(
     labels = [name.rstrip("0123456789") for name in found.atomic_positions["names"]]
     if labels != list(job.symbols):
         raise _refuse(job, "lists other atoms than were meant")
-    scaled = job.atoms(positions).get_scaled_positions(wrap=False)
+    meant = job.seen_by_pw(positions)
+    scaled = meant.get_scaled_positions(wrap=False)
     where = np.asarray(found.atomic_positions["positions"], dtype=np.float64)
     cell = np.asarray(found.cell_parameters["cell"], dtype=np.float64)
-    if np.abs(where - scaled).max() > _ROUNDING or np.abs(cell - job.cell).max() > _ROUNDING:
+    if (
+        np.abs(where - scaled).max() > _ROUNDING
+        or np.abs(cell - meant.cell.array).max() > _ROUNDING
+    ):
         raise _refuse(job, "places an atom or a lattice vector elsewhere than was meant")
     if tuple(found.k_points["points"]) != job.kpoints or any(found.k_points["offset"]):
         raise _refuse(job, "has another k-point mesh than was meant")

@@ -17,6 +17,7 @@ from xtalfill.errors import InputError
 
 FORMAT = "xtalfill-dft-job"
 VERSION = 1
+_ARRAYS = ("positions", "cell", "rotation", "origin")
 _KEY = re.compile(r"[A-Za-z0-9_]+\.\d{1,9}")
 _FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,120}")
 
@@ -76,6 +77,8 @@ class Job:
         kpoints: Divisions of the Gamma-centred mesh.
         n_irreducible: k-points that symmetry leaves.
         n_symmetry: Symmetry operations of the crystal.
+        rotation: (3, 3) orthogonal R; pw.x gets the lattice vectors as cell @ R.T.
+        origin: (3,) fractional; pw.x gets the crystal with its origin there.
         shift: Angstrom; the farthest that an atom was moved to restore its symmetry.
         spin: Whether the calculation is spin-polarised (collinear).
     """
@@ -95,6 +98,8 @@ class Job:
     kpoints: tuple[int, int, int]
     n_irreducible: int
     n_symmetry: int
+    rotation: np.ndarray
+    origin: np.ndarray
     shift: float = 0.0
     spin: bool = False
 
@@ -102,6 +107,12 @@ class Job:
         """Return the crystal, at other positions where they are given, (n_atoms, 3) Angstrom."""
         where = self.positions if positions is None else positions
         return Atoms(list(self.symbols), positions=where, cell=self.cell, pbc=True)
+
+    def seen_by_pw(self, positions: np.ndarray) -> Atoms:
+        """Return the crystal as pw.x gets it, from its positions, (n_atoms, 3) Angstrom."""
+        scaled = np.linalg.solve(self.cell.T, positions.T).T - self.origin
+        cell = self.cell @ self.rotation.T
+        return Atoms(list(self.symbols), scaled_positions=scaled, cell=cell, pbc=True)
 
     @property
     def n_electrons(self) -> float:
@@ -123,7 +134,7 @@ def write_job(job: Job, path: Path) -> None:
     content |= {item.name: getattr(job, item.name) for item in fields(Job)}
     content["protocol"] = asdict(job.protocol)
     content["pseudos"] = {symbol: asdict(one) for symbol, one in job.pseudos.items()}
-    content["positions"], content["cell"] = job.positions.tolist(), job.cell.tolist()
+    content |= {name: getattr(job, name).tolist() for name in _ARRAYS}
     path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
@@ -143,8 +154,8 @@ def read_job(path: Path) -> Job:
             tuple(content["symbols"]),
             tuple(content["kpoints"]),
         )
-        content["positions"] = np.asarray(content["positions"], dtype=np.float64)
-        content["cell"] = np.asarray(content["cell"], dtype=np.float64)
+        for name in _ARRAYS:
+            content[name] = np.asarray(content[name], dtype=np.float64)
         job = Job(**content)
         _check(job)
     except (OSError, ValueError, TypeError, LookupError, AttributeError) as error:
@@ -163,5 +174,10 @@ def _check(job: Job) -> None:
         raise ValueError("positions or cell are not of their shape")
     if not (np.isfinite(job.positions).all() and np.isfinite(job.cell).all()):
         raise ValueError("positions or cell are not finite")
+    identity = job.rotation @ job.rotation.T
+    if job.rotation.shape != (3, 3) or not np.allclose(identity, np.eye(3), rtol=0, atol=1e-9):
+        raise ValueError("the rotation is none")
+    if job.origin.shape != (3,) or not np.isfinite(job.origin).all():
+        raise ValueError("the origin is not finite")
     if not set(job.symbols) <= set(job.pseudos) & set(job.valence):
         raise ValueError("an element has no pseudopotential")

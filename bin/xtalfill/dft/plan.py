@@ -24,6 +24,7 @@ from xtalfill.dft.symmetry import (
     irreducible_kpoints,
     kpoint_mesh,
     nearest_distance,
+    standard_setting,
     symmetrised,
 )
 from xtalfill.errors import ConfigError, InputError
@@ -241,6 +242,7 @@ def _job(batch: Batch, index: int, name: str, level: Level) -> Job | str:
         return "no relaxed positions"
     protocol = level.protocol
     crystal, n_symmetry = symmetrised(atoms, tolerance=protocol.symmetry_tolerance)
+    rotation, origin = standard_setting(crystal, tolerance=SAME_SITE)
     mesh = kpoint_mesh(crystal, protocol.kpoints_distance)
     ecutwfc, ecutrho = cutoffs(level.table, symbols)
     return Job(
@@ -259,6 +261,8 @@ def _job(batch: Batch, index: int, name: str, level: Level) -> Job | str:
         kpoints=mesh,
         n_irreducible=irreducible_kpoints(crystal, mesh, tolerance=SAME_SITE),
         n_symmetry=n_symmetry,
+        rotation=rotation,
+        origin=origin,
         shift=float(np.linalg.norm(crystal.positions - atoms.positions, axis=1).max()),
         spin=level.spin,
     )

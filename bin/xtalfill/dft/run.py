@@ -153,7 +153,7 @@ class Relaxation:
 
     def _learn(self, run: Run, *, seconds: float) -> None:
         """Take over from an attempt what it found, whether or not it failed."""
-        steps = steps_of(run)
+        steps = [self._turned_back(step) for step in steps_of(run)]
         if steps and self.first is None:
             self.first = steps[0]
         if steps:
@@ -162,11 +162,16 @@ class Relaxation:
             self.run_of_last = run
         scaled = last_geometry(run)
         if scaled is not None and scaled.shape == self.positions.shape:
-            self.positions = scaled @ self.job.cell
+            self.positions = (scaled + self.job.origin) @ self.job.cell
         n_scf = sum(step.n_scf for step in steps)
         self.attempts.append(
             Attempt(asdict(self.settings), "", "", "", len(steps), n_scf, round(seconds, 3))
         )
+
+    def _turned_back(self, step: IonicStep) -> IonicStep:
+        """Return a step in the orientation of the job's cell, and with its origin."""
+        forces = None if step.forces is None else step.forces @ self.job.rotation
+        return replace(step, scaled=step.scaled + self.job.origin, forces=forces)
 
     def _note(self, failure: Failure, said: str, action: str) -> None:
         last = self.attempts[-1]

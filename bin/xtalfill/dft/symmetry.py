@@ -75,6 +75,31 @@ def symmetrised(atoms: Atoms, *, tolerance: float) -> tuple[Atoms, int]:
     return moved, len(same["rotations"])
 
 
+def standard_setting(atoms: Atoms, *, tolerance: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rotation and origin with which pw.x finds a crystal's symmetry.
+
+    pw.x tries the rotations of a cube along x, y, z and of a hexagon around z alone, and drops
+    operations whose translation is none of its grid for Fourier transforms: in another
+    orientation, or with the origin anywhere, it misses most of the symmetry.
+
+    Args:
+        atoms: The crystal.
+        tolerance: Angstrom.
+
+    Returns:
+        (3, 3) orthogonal R, a row vector v of the crystal becomes v @ R.T; (3,) fractional
+        coordinates of the space group's origin.
+    """
+    found = spglib.get_symmetry_dataset(_spglib_cell(atoms), symprec=tolerance)
+    if found is None:
+        return np.eye(3), np.zeros(3)
+    # A cell that is not quite ideal leaves a strain in the matrix: take the rotation alone.
+    left, _, right = np.linalg.svd(np.asarray(found.std_rotation_matrix))
+    # x_standard = P x + p
+    origin = -np.linalg.solve(found.transformation_matrix, found.origin_shift)
+    return np.asarray(left @ right), origin
+
+
 def nearest_distance(atoms: Atoms) -> float:
     """Return the smallest distance between two atoms in Angstrom, periodic images included."""
     lengths = np.asarray(atoms.cell.lengths())
