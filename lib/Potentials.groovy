@@ -38,11 +38,13 @@ class Potentials {
             isPublished(settings[name]) || settings[name] == BUNDLED || settings[name]?.endsWith('.nequip.zip')
         }
         def damaged = PARAMETERS.findAll { name -> settings[name] == BUNDLED && !isSound(bundled(folder)) }
-        (settings.mlip_compile && !packaged
-            ? ["--mlip_compile: only models of the nequip package can be compiled ($BUNDLED, .nequip.zip, nequip.net:); --mlip names none".toString()] : [])
-            + damaged.collect { name ->
-                "--${name} ${BUNDLED}: ${bundled(folder)} is missing or not what SHA256SUMS beside it says; check out the project again".toString()
-            }
+        def problems = damaged.collect { name ->
+            "--${name} ${BUNDLED}: ${bundled(folder)} is missing or not what SHA256SUMS beside it says; check out the project again".toString()
+        }
+        if (settings.mlip_compile && !packaged) {
+            problems << "--mlip_compile: only models of the nequip package can be compiled ($BUNDLED, .nequip.zip, nequip.net:); --mlip names none".toString()
+        }
+        return problems
     }
 
     private static boolean isPublished(String mlip) {
