@@ -12,15 +12,16 @@ from xtalfill.errors import InputError, run_command
 
 
 def named(frames: list[Atoms], ids: list[str]) -> list[Atoms]:
-    """Return the crystals of some ids, in the order of the benchmark.
+    """Return the crystals of some ids, in that order.
 
     Raises:
         InputError: The benchmark lacks one.
     """
-    missing = sorted(set(ids) - {atoms.info["material_id"] for atoms in frames})
+    known = {atoms.info["material_id"]: atoms for atoms in frames}
+    missing = [name for name in ids if name not in known]
     if missing:
         raise InputError(f"the benchmark lacks {', '.join(missing)}; give its material_id")
-    return [atoms for atoms in frames if atoms.info["material_id"] in ids]
+    return [known[name] for name in dict.fromkeys(ids)]
 
 
 def drawn(frames: list[Atoms], count: int, seed: int) -> list[Atoms]:

@@ -36,7 +36,7 @@ def test_a_subset_can_be_named(held_out: Path, tmp_path: Path) -> None:
     names = [atoms.info["material_id"] for atoms in ase.io.read(held_out, ":")]
     path = tmp_path / "subset.extxyz"
     tool("bench_subset.py", "--bench", held_out, "--ids", names[1], names[0], "--output", path)
-    assert [atoms.info["id"] for atoms in ase.io.read(path, ":")] == names[:2]
+    assert [atoms.info["id"] for atoms in ase.io.read(path, ":")] == [names[1], names[0]]
 
 
 def test_a_name_that_is_not_in_the_benchmark_is_told(held_out: Path, tmp_path: Path) -> None:
