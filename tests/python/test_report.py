@@ -21,7 +21,7 @@ from hand_made_batches import (
     lithium_hydride,
     write_check,
 )
-from xtalfill.batch import Stage, read_batch, write_batch
+from xtalfill.batch import read_batch, write_batch
 from xtalfill.collect import collect
 from xtalfill.errors import InputError
 from xtalfill.evaluate.dft import judge_dft
