@@ -8,16 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from ase import Atoms
-from qe_tools.parsers import PwInputFile
 
-from dft_examples import protocol
 from potential_examples import RULES, Played, recorded
-from xtalfill.baseline.calculation import GiveUpError, Recipe, pw_input, read_potential
-from xtalfill.baseline.restore import Candidate, restore
+from xtalfill.baseline.grid import read_potential
+from xtalfill.baseline.restore import Candidate, GiveUpError, restore
 from xtalfill.baseline.sites import Crystal, distances
-from xtalfill.dft.job import Settings
-from xtalfill.dft.pseudos import Pseudo
 
 OCTAHEDRAL = np.array([[0.5, 0.5, 0.5], [0.5, 0, 0], [0, 0.5, 0], [0, 0, 0.5]])
 
@@ -143,27 +138,6 @@ def test_choices_repeat_bit_for_bit() -> None:
     )
     for first, second in zip(one, other, strict=True):
         assert np.array_equal(first.sites, second.sites)
-
-
-def test_the_input_says_what_is_meant(brucite_host: Atoms) -> None:
-    table = {name: Pseudo(f"{name}.UPF", "", 40.0, 200.0 + len(name)) for name in ("Mg", "O")}
-    recipe = Recipe(protocol("fast"), table, {"Mg": 2.0, "O": 6.0}, 0.01)
-    settings = Settings(mixing_beta=0.3, electron_maxstep=50, nstep=7)
-    free = np.array([False, False, True])
-    text = pw_input(brucite_host, 2, recipe, settings, free=free, seconds=None)
-    found = PwInputFile(text, validate_species_names=False)
-    system = found.namelists["SYSTEM"]
-    assert found.namelists["CONTROL"]["calculation"] == "relax"
-    assert "max_seconds" not in found.namelists["CONTROL"]
-    assert (system["tot_charge"], system["smearing"], system["degauss"]) == (-2.0, "cold", 0.01)
-    assert (system["ecutwfc"], system["ecutrho"]) == (40.0, 202.0)
-    fixed = found.atomic_positions["fixed_coords"]
-    assert fixed == [[True] * 3, [True] * 3, [False] * 3]
-    scf = pw_input(brucite_host, 0, recipe, settings, free=None, seconds=60.04)
-    found = PwInputFile(scf, validate_species_names=False)
-    assert found.namelists["CONTROL"]["calculation"] == "scf"
-    assert found.namelists["CONTROL"]["max_seconds"] == 60.0
-    assert found.namelists["SYSTEM"]["tot_charge"] == 0.0
 
 
 @pytest.mark.parametrize("text", ["", "nothing\n", " a\n b\n 1 0 0 0\n 2 1 0 0\n"])

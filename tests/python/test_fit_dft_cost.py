@@ -41,11 +41,11 @@ def test_the_law_behind_the_runs_is_found(tmp_path: Path) -> None:
     make_runs(tmp_path, SIZES)
     result = fit(tmp_path, tmp_path / "cost.json")
     assert result.returncode == 0, result.stderr
-    model = read_cost_model(tmp_path / "cost.json")
+    model = read_cost_model(tmp_path / "cost.json", "relaxation")
     assert model.exponent == pytest.approx(0.5, abs=1e-3)
     assert model.spread == pytest.approx(1.0, abs=0.01)
     assert model.machine == "a test"
-    run = json.loads((tmp_path / "cost.json").read_text(encoding="utf-8"))["runs"][0]
+    run = json.loads((tmp_path / "cost.json").read_text(encoding="utf-8"))["relaxation"]["runs"][0]
     assert model.seconds * (run["size"] / 1e6) ** 0.5 * run["n_scf"] == pytest.approx(10, rel=0.01)
     assert [item["size"] for item in json.loads((tmp_path / "cost.json").read_text())["runs"]] == [
         run["size"] * size for size in SIZES

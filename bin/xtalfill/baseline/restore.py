@@ -12,7 +12,6 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from xtalfill.baseline.calculation import GiveUpError
 from xtalfill.baseline.ewald import pair_energies
 from xtalfill.baseline.peaks import periodic_maxima
 from xtalfill.baseline.pinball import (
@@ -23,6 +22,10 @@ from xtalfill.baseline.pinball import (
     representative,
 )
 from xtalfill.baseline.sites import Crystal, Sites, distances, far_from_atoms, symmetric_sites
+
+
+class GiveUpError(Exception):
+    """The method cannot go on with this structure; says why."""
 
 
 @dataclass(frozen=True, kw_only=True)
