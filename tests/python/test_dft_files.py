@@ -133,7 +133,7 @@ def test_a_job_comes_back_as_it_was(tmp_path: Path) -> None:
     [
         ("batch_0000.1", "../../x.1"),
         ("H.pbe-rrkjus_psl.1.0.0.UPF", "/etc/passwd"),
-        ('"version": 1', '"version": 2'),
+        ("xtalfill-dft-job 1", "xtalfill-dft-job 2"),
         ('"ecutwfc"', '"ecut"'),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -47,14 +48,33 @@ def test_the_law_behind_the_runs_is_found(tmp_path: Path) -> None:
     assert model.machine == "a test"
     run = json.loads((tmp_path / "cost.json").read_text(encoding="utf-8"))["relaxation"]["runs"][0]
     assert model.seconds * (run["size"] / 1e6) ** 0.5 * run["n_scf"] == pytest.approx(10, rel=0.01)
-    assert [item["size"] for item in json.loads((tmp_path / "cost.json").read_text())["runs"]] == [
-        run["size"] * size for size in SIZES
-    ]
+    assert [
+        item["size"]
+        for item in json.loads((tmp_path / "cost.json").read_text())["relaxation"]["runs"]
+    ] == [run["size"] * size for size in SIZES]
 
 
 def test_too_few_runs_are_refused(tmp_path: Path) -> None:
     make_runs(tmp_path, SIZES[:3])
     result = fit(tmp_path, tmp_path / "cost.json")
     assert result.returncode == 78
-    assert result.stderr.startswith("ERROR: 3 converged relaxation(s)")
+    assert "relaxation: 3 converged" in result.stdout
+    assert result.stderr.startswith("ERROR: too few runs of any kind")
     assert not (tmp_path / "cost.json").exists()
+
+
+def test_calculations_of_a_host_are_added_and_the_other_model_stays(tmp_path: Path) -> None:
+    make_runs(tmp_path / "validate", SIZES)
+    assert fit(tmp_path / "validate", tmp_path / "cost.json").returncode == 0
+    before = json.loads((tmp_path / "cost.json").read_text(encoding="utf-8"))
+    for folder in sorted((tmp_path / "validate" / "dft").iterdir()):
+        for number in ("1", "2"):
+            target = tmp_path / "hosts" / "potential" / folder.name / number
+            shutil.copytree(folder, target)
+    assert fit(tmp_path / "hosts", tmp_path / "cost.json").returncode == 0
+    after = json.loads((tmp_path / "cost.json").read_text(encoding="utf-8"))
+    assert after["relaxation"] == before["relaxation"]
+    one, two = before["relaxation"]["runs"][0], after["host"]["runs"][0]
+    assert two["size"] == one["size"]  # that of the first calculation
+    assert (two["n_scf"], two["core_seconds"]) == (2 * one["n_scf"], 2 * one["core_seconds"])
+    assert read_cost_model(tmp_path / "cost.json", "host").exponent == pytest.approx(0.5, abs=1e-3)

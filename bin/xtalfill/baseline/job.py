@@ -16,9 +16,8 @@ from xtalfill.batch import Batch
 from xtalfill.dft.jobfile import check_crystal, check_key, read_content, refusing, write_content
 
 METHOD = "potential"
-FORMAT = "xtalfill-potential-job"
-RESULT_FORMAT = "xtalfill-potential-result"
-VERSION = 1
+FORMAT = "xtalfill-potential-job 1"
+RESULT_FORMAT = "xtalfill-potential-result 1"
 
 
 @dataclass(frozen=True)
@@ -98,7 +97,7 @@ def write_job(job: HostJob, path: Path) -> None:
     """Write a job as JSON."""
     content = asdict(job)
     content |= {name: content[name].tolist() for name in ("numbers", "positions", "cell")}
-    write_content(content, path, FORMAT, VERSION)
+    write_content(content, path, FORMAT)
 
 
 def read_job(path: Path) -> HostJob:
@@ -108,7 +107,7 @@ def read_job(path: Path) -> HostJob:
         InputError: It is not a job that `write_job` wrote.
     """
     with refusing(path, "a job of PLAN_POTENTIAL"):
-        content = read_content(path, FORMAT, VERSION, [item.name for item in fields(HostJob)])
+        content = read_content(path, FORMAT, [item.name for item in fields(HostJob)])
         content["numbers"] = np.asarray(content["numbers"], dtype=np.int64)
         for name in ("positions", "cell"):
             content[name] = np.asarray(content[name], dtype=np.float64)
@@ -143,7 +142,7 @@ def write_result(result: Result, path: Path) -> None:
         "runs": result.runs,
         "parameters": result.parameters,
     }
-    write_content(content, path, RESULT_FORMAT, VERSION)
+    write_content(content, path, RESULT_FORMAT)
 
 
 def read_result(path: Path) -> dict[str, Any]:
@@ -154,7 +153,7 @@ def read_result(path: Path) -> dict[str, Any]:
     """
     with refusing(path, "a result of PLACE_POTENTIAL"):
         names = [item.name for item in fields(Result)]
-        content = read_content(path, RESULT_FORMAT, VERSION, names)
+        content = read_content(path, RESULT_FORMAT, names)
         for one in content["candidates"]:
             if one["sites"] is not None:
                 one["sites"] = np.asarray(one["sites"], dtype=np.float64).reshape(-1, 3)

@@ -14,8 +14,7 @@ from xtalfill.dft.protocols import Protocol
 from xtalfill.dft.pseudos import SAFE_NAME, Pseudo
 from xtalfill.dft.system import System
 
-FORMAT = "xtalfill-dft-job"
-VERSION = 1
+FORMAT = "xtalfill-dft-job 1"
 _ARRAYS = ("positions", "cell", "rotation", "origin")
 
 
@@ -103,7 +102,7 @@ def write_job(job: Job, path: Path) -> None:
     content["protocol"] = asdict(job.protocol)
     content["pseudos"] = {symbol: asdict(one) for symbol, one in job.pseudos.items()}
     content |= {name: getattr(job, name).tolist() for name in _ARRAYS}
-    write_content(content, path, FORMAT, VERSION)
+    write_content(content, path, FORMAT)
 
 
 def read_job(path: Path) -> Job:
@@ -113,7 +112,7 @@ def read_job(path: Path) -> Job:
         InputError: It is not a job that `write_job` wrote.
     """
     with refusing(path, "a job of PLAN_DFT"):
-        content = read_content(path, FORMAT, VERSION, [item.name for item in fields(Job)])
+        content = read_content(path, FORMAT, [item.name for item in fields(Job)])
         content["protocol"] = Protocol(**content["protocol"])
         content["pseudos"] = {name: Pseudo(**one) for name, one in content["pseudos"].items()}
         for name in ("symbols", "kpoints"):

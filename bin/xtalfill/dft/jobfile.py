@@ -16,21 +16,21 @@ from xtalfill.errors import InputError
 _KEY = re.compile(r"[A-Za-z0-9_]+\.\d{1,9}")
 
 
-def write_content(content: Mapping[str, Any], path: Path, form: str, version: int) -> None:
-    """Write plain values as strict JSON, with their format and its version."""
-    text = json.dumps({"format": form, "version": version, **content}, indent=1, allow_nan=False)
+def write_content(content: Mapping[str, Any], path: Path, form: str) -> None:
+    """Write plain values as strict JSON, with their format."""
+    text = json.dumps({"format": form, **content}, indent=1, allow_nan=False)
     path.write_text(text + "\n", encoding="utf-8")
 
 
-def read_content(path: Path, form: str, version: int, names: Iterable[str]) -> dict[str, Any]:
+def read_content(path: Path, form: str, names: Iterable[str]) -> dict[str, Any]:
     """Return what `write_content` wrote.
 
     Raises:
         OSError, ValueError, TypeError, LookupError: It is of another format or has other entries.
     """
     content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    if (content.pop("format"), content.pop("version")) != (form, version):
-        raise ValueError(f"not of format {form} {version}")
+    if content.pop("format") != form:
+        raise ValueError(f"not of format {form}")
     if set(content) != set(names):
         raise ValueError("has other entries")
     return content

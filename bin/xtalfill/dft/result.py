@@ -11,8 +11,7 @@ import numpy as np
 
 from xtalfill.dft.jobfile import read_content, refusing, write_content
 
-FORMAT = "xtalfill-dft-result"
-VERSION = 1
+FORMAT = "xtalfill-dft-result 1"
 STATUSES = ("ok", "unconverged", "failed")
 
 
@@ -82,7 +81,7 @@ def write_result(result: Result, path: Path) -> None:
     """Write a result as strict JSON: NaN becomes null."""
     content = asdict(result)
     content |= {name: _plain(getattr(result, name)) for name in (*_ARRAYS, *_NUMBERS)}
-    write_content(content, path, FORMAT, VERSION)
+    write_content(content, path, FORMAT)
 
 
 def _plain(value: Any) -> Any:
@@ -102,7 +101,7 @@ def read_result(path: Path) -> Result:
     """
     with refusing(path, "a result of PW_RELAX"):
         names = [item.name for item in fields(Result)]
-        content = read_content(path, FORMAT, VERSION, names)
+        content = read_content(path, FORMAT, names)
         if content["status"] not in STATUSES:
             raise ValueError("lacks a known status")
         for name in _ARRAYS:
