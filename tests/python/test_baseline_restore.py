@@ -131,6 +131,52 @@ def test_it_gives_up_with_the_reason() -> None:
     assert [one.message for one in broken] == ["pw.x, scf not converged: no"] * 2
 
 
+def well(shape: tuple[int, int, int], places: list[tuple[float, float, float]]) -> np.ndarray:
+    """Return a potential with a maximum of 5 eV at some places, lower ones after the first."""
+    grid = np.stack(np.meshgrid(*(np.arange(n) / n for n in shape), indexing="ij"), axis=-1)
+    total = np.full(shape, -1.0)
+    for number, place in enumerate(places):
+        away = grid - np.array(place)
+        away -= np.round(away)
+        total += (6.0 - 0.1 * number) * np.exp(-60.0 * (away**2).sum(axis=-1))
+    return total
+
+
+def test_the_vacuum_of_a_slab_is_no_place_for_an_atom() -> None:
+    """The potential is highest amid the vacuum; the lower maximum on the surface is taken."""
+    slab = Crystal(np.array([12]), np.zeros((1, 3)), np.diag([3.2, 3.2, 15.0]))
+    both = well((16, 16, 60), [(0.5, 0.5, 0.5), (0.5, 0.5, 0.12)])
+    candidate = run(slab, 1, Played([both]))[0]
+    assert scaled_sites(candidate, slab) == pytest.approx(np.array([[0.5, 0.5, 0.12]]), abs=0.02)
+    assert candidate.rounds[0].maxima == 2  # above and below
+    vacuum = run(slab, 1, Played([well((16, 16, 60), [(0.5, 0.5, 0.5)])]))[0]
+    assert vacuum.message == "the 1 maxima of the potential that keep their distance touch no atom"
+
+
+def test_too_few_maxima_in_every_round_are_a_reason() -> None:
+    """Three atoms, one maximum at a time, and none that is left when two are placed."""
+    host = Crystal(np.array([12]), np.zeros((1, 3)), np.diag([3.4, 3.7, 4.0]))
+    one, two = (well((16,) * 3, [place]) for place in ((0.5, 0.5, 0.5), (0.5, 0.5, 0.0)))
+    solver = Played([one, two, one])
+    candidate = run(host, 3, solver)[0]
+    assert candidate.sites is None
+    assert candidate.message == (
+        "2 of 3 placed: none of the 1 maxima of the potential keeps its distance"
+    )
+    assert [(extra, free) for _, extra, free in solver.calls] == [(3, 0), (2, 1), (1, 2)]
+    assert [one.placed for one in candidate.rounds] == [1, 1]
+
+
+def test_a_maximum_at_a_general_place_is_filled_with_its_images_or_chosen_from() -> None:
+    """One peak of the grid, 48 equivalent places by the symmetry of the host."""
+    host = Crystal(np.array([12]), np.zeros((1, 3)), np.eye(3) * 6.0)
+    peak = well((32,) * 3, [(0.17, 0.28, 0.41)])
+    candidate = run(host, 1, Played([peak]))[0]
+    assert (candidate.rounds[0].maxima, candidate.pinball) == (48, True)
+    place = np.sort(np.minimum(found := scaled_sites(candidate, host)[0], 1.0 - found))
+    assert place == pytest.approx([0.17, 0.28, 0.41], abs=0.01)
+
+
 def test_choices_repeat_bit_for_bit() -> None:
     host, potential = recorded("lithium_cubic")
     one, other = (

@@ -311,8 +311,9 @@ def molecule_job(folder: Path) -> Job:
 
 
 @pytest.mark.parametrize("ranks", [1, 2])
-def test_pw_relaxes_hydrogen(tmp_path: Path, ranks: int) -> None:
+def test_pw_relaxes_hydrogen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ranks: int) -> None:
     find_pw(ranks=ranks)
+    monkeypatch.setenv("OMPI_MCA_mpi_yield_when_idle", "1")  # other tests have the cores, too
     pseudos = tmp_path / "pseudos"
     pseudos.mkdir()
     job = molecule_job(pseudos)
