@@ -89,6 +89,7 @@ workflow {
         POTENTIALS(settings, potentials, [fetch: code.digest('fetch_potential.py'), compile: code.digest('compile_potential.py')])
 
         BASELINE(
+            ch_batches,
             INPAINT.out.batch,
             POTENTIALS.out.mlip,
             settings,
@@ -136,6 +137,7 @@ workflow {
 
         if (!workflow.stubRun) {
             CHECK.out.check.subscribe { check -> log.info(RunMessages.plan(check, settings)) }
+            BASELINE.out.plan.subscribe { plan -> log.info(RunMessages.baseline(plan)) }
             VALIDATE.out.plan.subscribe { plan -> log.info(RunMessages.validation(plan)) }
             POTENTIALS.out.compiled.subscribe { record -> log.info(RunMessages.compiled(record)) }
         }
