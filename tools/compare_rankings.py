@@ -33,7 +33,8 @@ class Choice:
 
 def choices(batch: Batch, stage: str, samples: int) -> list[Choice]:
     """Return the choice of each structure that has a reference, by the energies of a stage."""
-    energy = batch.stages[stage].arrays["energy"]
+    sizes = np.bincount(batch.system_idx)  # a reference may be given in another cell
+    energy = batch.stages[stage].arrays["energy"] / sizes
     matched = batch.stages["evaluate"].arrays["matched"]
     reference = {
         batch.id[i]: energy[i] for i in range(len(batch.id)) if batch.method[i] == REFERENCE
