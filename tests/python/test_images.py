@@ -1,0 +1,191 @@
+"""Recipes, their build script, and the check of the images at launch; Apptainer is played by a script."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from nextflow_project import REPOSITORY, Project, lines_with, said
+
+CONTAINERS = REPOSITORY / "containers"
+IMAGES = ("dft", "inpaint", "relax", "tools")
+VERSION = re.search(r"version += '(.+)'", (REPOSITORY / "nextflow.config").read_text()).group(1)
+SECTIONS = ("arguments", "labels", "files", "post", "environment", "test")
+# In all recipes alike: what makes an image safe for other users, and what is measured and shown.
+COMMON = {
+    "labels": (
+        "org.opencontainers.image.version {{ VERSION }}",
+        "org.opencontainers.image.revision {{ REVISION }}",
+        "org.opencontainers.image.licenses MIT",
+    ),
+    "post": ("set -eu", "umask 022", "apt-get update", "export PIP_CONFIG_FILE=/mnt/pip.conf"),
+    "environment": (
+        "export PATH=/opt/xtalfill/venv/bin:$PATH",
+        "export PYTHONNOUSERSITE=1",
+    ),
+    "test": ("set -eu", "ps --version"),
+}
+# Stands in for Apptainer: keeps its arguments and the settings of pip, writes an image.
+APPTAINER = """#!/usr/bin/env bash
+printf '%s\\n' "$@" > "{log}/arguments"
+for word; do [[ $word != *:/mnt:ro ]] || cp -r "${{word%%:*}}" "{log}/settings"; done
+[ ! -e "{log}/fail" ] || exit 1
+echo "image of ${{@: -1}}" > "${{@: -2:1}}"
+"""
+
+
+def sections(image: str) -> dict[str, list[str]]:
+    """Return the lines of each section of a recipe; those of the header under ''."""
+    found: dict[str, list[str]] = {"": []}
+    name = ""
+    for line in (CONTAINERS / f"{image}.def").read_text().splitlines():
+        if line.startswith("%"):
+            name = line[1:]
+            found[name] = []
+        else:
+            found[name].append(line.strip())
+    return found
+
+
+@pytest.mark.parametrize("image", IMAGES)
+def test_a_recipe_has_all_that_the_others_have(image: str) -> None:
+    recipe = sections(image)
+    assert [name for name in recipe if name] == list(SECTIONS)
+    assert f"org.opencontainers.image.title xtalfill-{image}" in recipe["labels"]
+    for name, lines in COMMON.items():
+        assert set(lines) <= set(recipe[name]), name
+    assert any(" procps " in line for line in recipe["post"])
+    assert not any("://" in line for lines in recipe.values() for line in lines)
+
+
+@pytest.mark.parametrize("image", IMAGES)
+def test_a_base_is_the_same_release_of_debian_either_way(image: str) -> None:
+    arguments = dict(line.split("=", 1) for line in sections(image)["arguments"] if line)
+    release = {"debian:12-slim": "bookworm", "debian:13-slim": "trixie"}
+    assert arguments["OS_VERSION"] == release[arguments["FROM"]]
+
+
+@pytest.mark.parametrize("image", IMAGES)
+def test_an_image_is_tested_by_more_than_imports(image: str) -> None:
+    test = "\n".join(sections(image)["test"])
+    assert re.search(r"assert .*==|assert .*<|exit !found", test)
+
+
+@pytest.fixture
+def builder(tmp_path: Path) -> Project:
+    """Return a copy of what build.sh reads, and a stand-in for Apptainer in front of PATH."""
+    root = tmp_path / "project"
+    for name in ("containers", "requirements"):
+        ignore = shutil.ignore_patterns("*.sif")
+        shutil.copytree(REPOSITORY / name, root / name, ignore=ignore)
+    shutil.copy2(REPOSITORY / "nextflow.config", root / "nextflow.config")
+    path = tmp_path / "path"
+    path.mkdir()
+    (path / "apptainer").write_text(APPTAINER.format(log=tmp_path), encoding="utf-8")
+    (path / "debootstrap").write_text("#!/bin/sh\n", encoding="utf-8")
+    for program in path.iterdir():
+        program.chmod(0o755)
+    return Project(root, tmp_path, [path])
+
+
+def build(builder: Project, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
+    """Run build.sh of the copy."""
+    path = os.pathsep.join([*map(str, builder.path), os.environ["PATH"]])
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PIP_")}
+    return subprocess.run(
+        [builder.root / "containers" / "build.sh", *arguments],
+        env={**kept, "PATH": path, "PIP_CONFIG_FILE": os.devnull, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_images_are_built_once_with_version_and_checksum(builder: Project) -> None:
+    output = builder.launch / "images"
+    result = build(builder, "--output", str(output), "tools", "dft")
+    assert result.returncode == 0, result.stderr
+    names = [f"xtalfill-{image}-{VERSION}.sif" for image in ("dft", "tools")]
+    assert sorted(path.name for path in output.iterdir()) == ["SHA256SUMS", *names]
+    sums = [f"{hashlib.sha256((output / name).read_bytes()).hexdigest()}  {name}" for name in names]
+    assert (output / "SHA256SUMS").read_text().splitlines() == sums
+    assert (builder.launch / "arguments").read_text().count(f"VERSION={VERSION}\n") == 1
+    again = build(builder, "--output", str(output), "tools", "dft")
+    assert again.stdout.count("is up to date") == 2
+    (builder.root / "requirements" / "constraints.txt").touch()
+    assert "building" in build(builder, "--output", str(output), "tools").stdout
+    assert (output / "SHA256SUMS").read_text().splitlines() == sums
+
+
+def test_a_build_that_fails_keeps_the_image_before(builder: Project) -> None:
+    output = builder.launch / "images"
+    assert build(builder, "--output", str(output), "tools").returncode == 0
+    before = {path: path.read_bytes() for path in output.iterdir()}
+    (builder.launch / "fail").touch()
+    (builder.root / "containers" / "tools.def").touch()
+    assert build(builder, "--output", str(output), "tools").returncode != 0
+    assert {path: path.read_bytes() for path in output.iterdir()} == before
+
+
+def test_a_mirror_is_passed_on(builder: Project) -> None:
+    build(builder, "--mirror", "http://mirror.example/debian", "tools")
+    arguments = (builder.launch / "arguments").read_text().splitlines()
+    assert {"BOOTSTRAP=debootstrap", "MIRROR=http://mirror.example/debian"} <= set(arguments)
+
+
+def test_the_settings_of_pip_reach_the_build_as_a_folder_alone(builder: Project) -> None:
+    certificate = builder.launch / "own.crt"
+    certificate.write_text("a certificate", encoding="utf-8")
+    pip = {"PIP_INDEX_URL": "https://user:secret@index.example/simple", "PIP_CERT": certificate}
+    build(builder, "tools", **{name: str(value) for name, value in pip.items()})
+    settings = (builder.launch / "settings" / "pip.conf").read_text().splitlines()
+    assert settings == [
+        "[global]",
+        "index-url = https://user:secret@index.example/simple",
+        "cert = /mnt/certificates.crt",
+    ]
+    assert (builder.launch / "settings" / "certificates.crt").read_text() == "a certificate"
+    assert "secret" not in (builder.launch / "arguments").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--mirror"], "ERROR: --mirror needs the URL of a Debian mirror"),
+        (["--output"], "ERROR: --output needs a folder"),
+        (["--magic"], "ERROR: unknown option --magic: see the head of containers/build.sh"),
+        (["../tools"], "ERROR: no recipe containers/../tools.def"),
+        (["magic"], "ERROR: no recipe containers/magic.def"),
+    ],
+)
+def test_a_wrong_argument_is_one_line(
+    builder: Project, arguments: list[str], message: str
+) -> None:
+    result = build(builder, *arguments)
+    assert (result.returncode, result.stderr) == (1, f"{message}\n")
+
+
+def test_a_missing_and_a_damaged_image_are_a_line_each_before_any_task(tmp_path: Path) -> None:
+    project = Project.make(tmp_path)
+    folder, work = tmp_path / "images", tmp_path / "never"
+    folder.mkdir()
+    names = {image: f"xtalfill-{image}-{VERSION}.sif" for image in IMAGES}
+    for image in ("tools", "relax"):
+        (folder / names[image]).write_text(image, encoding="utf-8")
+    sums = [f"{hashlib.sha256(image.encode()).hexdigest()}  {names[image]}" for image in IMAGES]
+    (folder / "SHA256SUMS").write_text("\n".join([*sums, ""]), encoding="utf-8")
+    with (folder / names["relax"]).open("a", encoding="utf-8") as file:
+        file.write("?")
+    command = ["-profile", "test,apptainer", "--validate", "--container_dir", folder, "-w", work]
+    text = said(project.run(*command))
+    assert "3 problem(s) with the parameters, nothing was run" in text
+    for image in ("inpaint", "dft"):
+        assert len(lines_with(text, [f"there is no {names[image]} in", "make images"])) == 1, text
+    assert len(lines_with(text, [names["relax"], "is not what SHA256SUMS beside it says"])) == 1
+    assert not list(work.glob("*/*"))
