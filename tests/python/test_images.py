@@ -1,4 +1,4 @@
-"""Recipes, their build script, and the check of the images at launch; Apptainer is played by a script."""
+"""Recipes, their build script, and the check at launch; a script stands in for Apptainer."""
 
 from __future__ import annotations
 
@@ -164,9 +164,7 @@ def test_the_settings_of_pip_reach_the_build_as_a_folder_alone(builder: Project)
         (["magic"], "ERROR: no recipe containers/magic.def"),
     ],
 )
-def test_a_wrong_argument_is_one_line(
-    builder: Project, arguments: list[str], message: str
-) -> None:
+def test_a_wrong_argument_is_one_line(builder: Project, arguments: list[str], message: str) -> None:
     result = build(builder, *arguments)
     assert (result.returncode, result.stderr) == (1, f"{message}\n")
 
