@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 import shutil
+import struct
 import subprocess
 from pathlib import Path
 
@@ -169,21 +170,31 @@ def test_a_wrong_argument_is_one_line(builder: Project, arguments: list[str], me
     assert (result.returncode, result.stderr) == (1, f"{message}\n")
 
 
-def test_a_missing_and_a_damaged_image_are_a_line_each_before_any_task(tmp_path: Path) -> None:
+def make_image(path: Path) -> str:
+    """Write a file with the header of an image; return its line of SHA256SUMS."""
+    data = path.name.encode()
+    header = b"#!/usr/bin/env run-singularity\n".ljust(32, b"\0") + b"SIF_MAGIC\x0001\x0002\0"
+    content = header.ljust(112, b"\0") + struct.pack("<qq", 128, len(data)) + data
+    path.write_bytes(content)
+    return f"{hashlib.sha256(content).hexdigest()}  {path.name}\n"
+
+
+def test_missing_and_damaged_images_are_a_line_each_before_any_task(tmp_path: Path) -> None:
     project = Project.make(tmp_path)
-    folder, work = tmp_path / "images", tmp_path / "never"
-    folder.mkdir()
-    names = {image: f"xtalfill-{image}-{VERSION}.sif" for image in IMAGES}
-    for image in ("tools", "relax"):
-        (folder / names[image]).write_text(image, encoding="utf-8")
-    sums = [f"{hashlib.sha256(image.encode()).hexdigest()}  {names[image]}" for image in IMAGES]
-    (folder / "SHA256SUMS").write_text("\n".join([*sums, ""]), encoding="utf-8")
-    with (folder / names["relax"]).open("a", encoding="utf-8") as file:
-        file.write("?")
-    command = ["-profile", "test,apptainer", "--validate", "--container_dir", folder, "-w", work]
-    text = said(project.run(*command))
+    work = tmp_path / "never"
+    paths = {name: tmp_path / f"xtalfill-{name}-{VERSION}.sif" for name in IMAGES}
+    sums = [make_image(path) for path in paths.values()]
+    (tmp_path / "SHA256SUMS").write_text("".join(sums), encoding="utf-8")
+    cut, changed = (paths[name].read_bytes() for name in ("relax", "tools"))
+    paths["relax"].write_bytes(cut[:-1])
+    paths["tools"].write_bytes(changed[:-1] + b"?")
+    paths["dft"].unlink()
+    command = ["-profile", "test,apptainer", "--container_dir", tmp_path, "-w", work]
+    text = said(project.run(*command, "--validate"))
     assert "3 problem(s) with the parameters, nothing was run" in text
-    for image in ("inpaint", "dft"):
-        assert len(lines_with(text, [f"there is no {names[image]} in", "make images"])) == 1, text
-    assert len(lines_with(text, [names["relax"], "is not what SHA256SUMS beside it says"])) == 1
+    assert len(lines_with(text, [f"there is no {paths['dft'].name} in", "make images"])) == 1
+    assert len(lines_with(text, [f"{paths['relax']} is cut off or no image"])) == 1
+    assert len(lines_with(text, [f"{paths['tools']} is not what SHA256SUMS beside it says"])) == 1
+    # DFT is not asked for, and what is run has no use for its image
+    assert "2 problem(s) with the parameters" in said(project.run(*command))
     assert not list(work.glob("*/*"))
