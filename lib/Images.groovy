@@ -6,7 +6,7 @@ import java.nio.file.Path
 import java.security.MessageDigest
 import nextflow.Nextflow
 
-/** The images of a run with Apptainer: which it needs, and whether they are there and whole. */
+/** The images of a run: which it needs, and whether they are there and whole. */
 class Images {
 
     private static final String SUMS = 'SHA256SUMS'
@@ -19,17 +19,29 @@ class Images {
 
     /** One line for each image that the run needs and that is missing, cut off, or not what SHA256SUMS beside it says. */
     static List<String> problems(Map settings, String engine, String version) {
-        if (!engine) {
-            return []
+        if (engine in ['docker', 'podman']) {
+            return needed(settings).collect { name -> notLoaded(engine, "xtalfill-${name}:${version}".toString()) }.findAll()
         }
         def folder = Nextflow.file(settings.container_dir, glob: false) as Path
-        needed(settings).collect { name -> problem(folder.resolve("xtalfill-${name}-${version}.sif".toString())) }.findAll()
+        engine ? needed(settings).collect { name -> problem(folder.resolve("xtalfill-${name}-${version}.sif".toString())) }.findAll() : []
     }
 
     /** Those that conf/modules.config gives to the stages that will run. */
     private static List<String> needed(Map settings) {
         def dft = settings.validate || 'potential' in settings.method.tokenize(',') ? ['dft'] : []
         settings.mode == 'train' ? ['inpaint'] : ['tools', 'inpaint', 'relax'] + dft
+    }
+
+    private static String notLoaded(String engine, String name) {
+        try {
+            def inspect = new ProcessBuilder(engine, 'image', 'inspect', name).redirectErrorStream(true).start()
+            inspect.inputStream.text
+            return inspect.waitFor() == 0 ? null
+                : "-profile ${engine}: ${engine} has no image ${name}; give it one with 'containers/load.sh ${engine}' (containers/README.md)".toString()
+        }
+        catch (IOException error) {
+            return "-profile ${engine}: ${engine} cannot be started (${error.message})".toString()
+        }
     }
 
     private static String problem(Path image) {
