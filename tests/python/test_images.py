@@ -1,4 +1,4 @@
-"""Recipes, their build script, and the check at launch; a script stands in for Apptainer."""
+"""Recipes, the scripts of containers/ and the check at launch; scripts stand in for the engines."""
 
 from __future__ import annotations
 
@@ -35,9 +35,24 @@ COMMON = {
 # Stands in for Apptainer: keeps its arguments and the settings of pip, writes an image.
 APPTAINER = """#!/usr/bin/env bash
 printf '%s\\n' "$@" > "{log}/arguments"
+if [ "$1" = exec ]; then
+    echo "${{@: -1}} of the image"
+    exit
+fi
 for word; do [[ $word != *:/mnt:ro ]] || cp -r "${{word%%:*}}" "{log}/settings"; done
 [ ! -e "{log}/fail" ] || exit 1
-echo "image of ${{@: -1}}" > "${{@: -2:1}}"
+if [[ " $* " == *" --sandbox "* ]]; then
+    mkdir "${{@: -2:1}}"
+    cp "${{@: -1}}" "${{@: -2:1}}/image"
+else
+    echo "image of ${{@: -1}}" > "${{@: -2:1}}"
+fi
+"""
+# Stands in for Docker: keeps its arguments and the archive, has no image.
+DOCKER = """#!/usr/bin/env bash
+[ "$1" = import ] || exit 1
+printf '%s\\n' "$@" > "{log}/docker"
+tar -xO ./image > "{log}/content"
 """
 
 
@@ -89,6 +104,7 @@ def builder(tmp_path: Path) -> Project:
     path = tmp_path / "path"
     path.mkdir()
     (path / "apptainer").write_text(APPTAINER.format(log=tmp_path), encoding="utf-8")
+    (path / "docker").write_text(DOCKER.format(log=tmp_path), encoding="utf-8")
     (path / "debootstrap").write_text("#!/bin/sh\n", encoding="utf-8")
     for program in path.iterdir():
         program.chmod(0o755)
@@ -97,10 +113,17 @@ def builder(tmp_path: Path) -> Project:
 
 def build(builder: Project, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
     """Run build.sh of the copy."""
+    return script(builder, "build.sh", *arguments, **environment)
+
+
+def script(
+    builder: Project, name: str, *arguments: str, **environment: str
+) -> subprocess.CompletedProcess:
+    """Run a script of the copy's containers/; pip has no settings but those of ``environment``."""
     path = os.pathsep.join([*map(str, builder.path), os.environ["PATH"]])
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PIP_")}
     return subprocess.run(
-        [builder.root / "containers" / "build.sh", *arguments],
+        [builder.root / "containers" / name, *arguments],
         env={**kept, "PATH": path, "PIP_CONFIG_FILE": os.devnull, **environment},
         capture_output=True,
         text=True,
@@ -170,6 +193,37 @@ def test_a_wrong_argument_is_one_line(builder: Project, arguments: list[str], me
     assert (result.returncode, result.stderr) == (1, f"{message}\n")
 
 
+def test_an_image_is_given_to_docker_with_its_environment(builder: Project) -> None:
+    images = str(builder.launch)
+    assert build(builder, "--output", images, "tools").returncode == 0
+    result = script(builder, "load.sh", "--images", images, "docker", "tools")
+    assert result.returncode == 0, result.stderr
+    changes = [f"ENV {name}={name} of the image" for name in ("PATH", "PYTHONNOUSERSITE")]
+    expected = ["import", "--change", changes[0], "--change", changes[1], "-"]
+    arguments = (builder.launch / "docker").read_text().splitlines()
+    assert arguments == [*expected, f"xtalfill-tools:{VERSION}"]
+    assert (builder.launch / "content").read_text() == "image of containers/tools.def\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "ERROR: say which: containers/load.sh docker or containers/load.sh podman"),
+        (["--images"], "ERROR: --images needs a folder"),
+        (
+            ["docker", "dft"],
+            f"ERROR: there is no containers/xtalfill-dft-{VERSION}.sif: "
+            "build it with containers/build.sh dft",
+        ),
+    ],
+)
+def test_what_cannot_be_given_is_one_line(
+    builder: Project, arguments: list[str], message: str
+) -> None:
+    result = script(builder, "load.sh", *arguments)
+    assert (result.returncode, result.stderr) == (1, f"{message}\n")
+
+
 def make_image(path: Path) -> str:
     """Write a file with the header of an image; return its line of SHA256SUMS."""
     data = path.name.encode()
@@ -197,4 +251,13 @@ def test_missing_and_damaged_images_are_a_line_each_before_any_task(tmp_path: Pa
     assert len(lines_with(text, [f"{paths['tools']} is not what SHA256SUMS beside it says"])) == 1
     # DFT is not asked for, and what is run has no use for its image
     assert "2 problem(s) with the parameters" in said(project.run(*command))
+    path = tmp_path / "path"
+    path.mkdir()
+    (path / "docker").write_text("#!/bin/sh\nexit 1\n", encoding="utf-8")
+    (path / "docker").chmod(0o755)
+    project.path.append(path)
+    text = said(project.run("-profile", "test,docker", "-w", work))
+    for name in ("tools", "inpaint", "relax"):
+        words = [f"docker has no image xtalfill-{name}:{VERSION}", "containers/load.sh docker"]
+        assert len(lines_with(text, words)) == 1, text
     assert not list(work.glob("*/*"))
