@@ -48,6 +48,26 @@ else
     echo "image of ${{@: -1}}" > "${{@: -2:1}}"
 fi
 """
+# Stands in for it in a run: the task goes on outside.
+RUNNER = """#!/usr/bin/env bash
+exec "${@: -3}"
+"""
+STAGES = {
+    "CHECK": "tools",
+    "INPAINT": "inpaint",
+    "PLAN_POTENTIAL": "dft",
+    "PLACE_POTENTIAL": "dft",
+    "GATHER_POTENTIAL": "dft",
+    "COMPILE_POTENTIAL": "relax",
+    "RELAX": "relax",
+    "SELECT": "tools",
+    "PLAN_DFT": "dft",
+    "PW_RELAX": "dft",
+    "GATHER_DFT": "tools",
+    "EVALUATE": "tools",
+    "COLLECT": "tools",
+    "REPORT": "tools",
+}
 # Stands in for Docker: keeps its arguments and the archive, has no image.
 DOCKER = """#!/usr/bin/env bash
 [ "$1" = import ] || exit 1
@@ -261,3 +281,28 @@ def test_missing_and_damaged_images_are_a_line_each_before_any_task(tmp_path: Pa
         words = [f"docker has no image xtalfill-{name}:{VERSION}", "containers/load.sh docker"]
         assert len(lines_with(text, words)) == 1, text
     assert not list(work.glob("*/*"))
+
+
+def test_every_stage_runs_in_the_image_of_its_engine(tmp_path: Path) -> None:
+    project = Project.make(tmp_path)
+    for name in IMAGES:
+        make_image(tmp_path / f"xtalfill-{name}-{VERSION}.sif")
+    path = tmp_path / "path"
+    path.mkdir()
+    (path / "apptainer").write_text(RUNNER, encoding="utf-8")
+    (path / "apptainer").chmod(0o755)
+    project.path.append(path)
+    command = ["-profile", "test,apptainer", "-stub", "--container_dir", tmp_path]
+    command += ["--method", "host,potential", "--validate", "--dft_scratch", "/scratch"]
+    result = project.run(*command, "--mlip", "nequip-small", "--mlip_compile")
+    assert result.returncode == 0, said(result)
+    found = {}
+    for run in project.launch.glob("work/*/*/.command.run"):
+        text = run.read_text()
+        stage = re.search(r"### name: '(?:\w+:)*(\w+)", text).group(1)
+        start = re.search(r"apptainer exec .*xtalfill-(\w+)-.*", text)
+        found[stage] = start.group(1)
+        assert '${TMPDIR:+-B "$TMPDIR"}' in start.group(0)
+        on_scratch = stage in ("PLACE_POTENTIAL", "PW_RELAX")
+        assert ("-B '/scratch'" in start.group(0)) == on_scratch
+    assert found == STAGES
