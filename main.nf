@@ -40,7 +40,8 @@ workflow {
     def weights = files("${projectDir}/assets/weights/*.pt")
     def potentials = file("${projectDir}/assets/potential")
     def problems = parameters.problems()
-        ?: ScoreModels.problems(parameters.values(), weights) + Potentials.problems(parameters.values(), potentials)
+        ?: ScoreModels.problems(parameters.values(), weights) + Potentials.problems(parameters.values(), potentials) +
+            Images.problems(parameters.values(), workflow.containerEngine, workflow.manifest.version)
     if (problems) {
         error("${problems.size()} problem(s) with the parameters, nothing was run:\n  ${problems.join('\n  ')}")
     }

@@ -26,7 +26,7 @@ class RunMessages {
         78: 'correct what the message names, then run the same command with -resume',
         127: "run 'make setup', or give a container profile; then -resume",
         137: 'lower --max_atoms_per_batch or --batch_size, or give the step more memory; then -resume',
-        255: "see the log; an image that is missing is built with 'make images' (--container_dir); then -resume",
+        255: "see the log; every node has to have the container engine and to see the images (--container_dir); then -resume",
         140: 'lower --batch_size or give the step more time (conf/sites/template.config); then -resume',
     ]
 

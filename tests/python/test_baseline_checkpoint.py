@@ -56,6 +56,14 @@ def folders(tmp_path: Path) -> Folders:
     return Folders(pseudos, *(tmp_path / name for name in ("scratch", "kept", "one")))
 
 
+def after(folders: Folders, name: str) -> Folders:
+    """Return the folders of the task that goes on."""
+    root = folders.pseudos.parent / name
+    return replace(
+        folders, previous=folders.checkpoint, checkpoint=root / "checkpoint", kept=root / "kept"
+    )
+
+
 def fill(
     folders: Folders,
     replay: Replay,
@@ -80,7 +88,7 @@ def test_a_task_goes_on_where_the_one_before_was_stopped(
     begun = Replay(["success", "scf_not_converged", "walltime"], ["lithium_2"])
     with pytest.raises(TryAgainError, match="li: the time is nearly up"):
         fill(folders, begun, monkeypatch, AGAIN)
-    later = replace(folders, previous=folders.checkpoint, checkpoint=folders.kept.parent / "two")
+    later = after(folders, "two")
     replay = Replay(["success"], ["lithium_2_placed"])
     found, electrons = fill(later, replay, monkeypatch)
     assert found.sites is not None, found.message
@@ -101,12 +109,14 @@ def test_a_third_task_still_knows_what_the_first_did(
 ) -> None:
     with pytest.raises(TryAgainError):
         fill(folders, Replay(["success", "walltime"], ["lithium_2"]), monkeypatch, AGAIN)
-    later = replace(folders, previous=folders.checkpoint, checkpoint=folders.kept.parent / "two")
+    later = after(folders, "two")
     with pytest.raises(MemoryNeededError):
         fill(later, Replay(["memory", "memory"], []), monkeypatch, AGAIN)
-    last = replace(later, previous=later.checkpoint, checkpoint=folders.kept.parent / "three")
+    last = after(later, "three")
     found, _ = fill(last, Replay(["success"], ["lithium_2_placed"]), monkeypatch)
     assert found.sites is not None, found.message
+    names = {str(path.relative_to(last.kept)) for path in last.kept.rglob("*.in")}
+    assert names == {"1/pw.1.in", "1/pp.in", *(f"2/pw.{n}.in" for n in range(1, 5)), "2/pp.in"}
 
 
 def test_a_calculation_of_other_atoms_is_made_again(
@@ -121,7 +131,7 @@ def test_a_calculation_of_other_atoms_is_made_again(
         content = dict(saved)
     content["asked"] = content["asked"] + 0.01
     np.savez(path, **content)
-    later = replace(folders, previous=folders.checkpoint, checkpoint=folders.kept.parent / "two")
+    later = after(folders, "two")
     replay = Replay(["success"], ["lithium_2"])
     found, electrons = fill(later, replay, monkeypatch)
     assert found.sites is not None, found.message

@@ -164,10 +164,12 @@ def test_time_up_goes_on_in_another_task(folders: Folders, monkeypatch: pytest.M
         folders, scratch=folders.scratch.with_name("other"), previous=folders.checkpoint
     )
     later = replace(later, checkpoint=folders.checkpoint.with_name("later"))
+    later = replace(later, kept=folders.kept.with_name("kept_later"))
     replay = Replay("success")
     result = relax(later, replay, monkeypatch, Limits(seconds=3600.0))
     assert result.status == "ok"
     assert [one.failure for one in result.attempts] == ["scf_not_converged", "walltime", ""]
+    assert {path.name for path in later.kept.glob("*.in")} == {f"pw.{n}.in" for n in (1, 2, 3)}
     settings, text, density = replay.seen[0]
     assert density
     assert settings.mixing_beta == pytest.approx(0.32)

@@ -17,7 +17,7 @@ from ase import Atoms
 from xtalfill.baseline.grid import CUBE, PP, pp_input, read_potential
 from xtalfill.baseline.restore import GiveUpError
 from xtalfill.baseline.sites import SYMPREC, Crystal
-from xtalfill.dft.attempts import Attempts, Folders, Limits, pack
+from xtalfill.dft.attempts import KEPT, Attempts, Folders, Limits, pack
 from xtalfill.dft.failures import TOP_OCCUPATION, Failure, Run, diagnose, explain
 from xtalfill.dft.launch import Machine, Stopwatch, run_pw
 from xtalfill.dft.output import read_run
@@ -198,7 +198,7 @@ class Electrons:
     ) -> None:
         """Put a calculation that is done into the checkpoint."""
         folder = self.folders.checkpoint
-        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copytree(self.folders.kept / number, folder / KEPT / number, dirs_exist_ok=True)
         temporary = folder / f"{number}.tmp"
         with temporary.open("wb") as file:
             np.savez(
@@ -227,7 +227,9 @@ class Electrons:
                 return None
             self.runs.append(json.loads(str(found["run"])))
             done = (found["positions"], found["potential"])
-        self.folders.checkpoint.mkdir(parents=True, exist_ok=True)
+        kept, again = self.folders.kept / number, self.folders.checkpoint / KEPT / number
+        for target in (kept, again):
+            shutil.copytree(path.parent / KEPT / number, target, dirs_exist_ok=True)
         shutil.copyfile(path, self.folders.checkpoint / path.name)
         return done
 

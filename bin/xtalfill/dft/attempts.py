@@ -31,7 +31,7 @@ from xtalfill.dft.system import Settings, System
 from xtalfill.dft.xmlfile import IonicStep
 from xtalfill.errors import ConfigError, MemoryNeededError, TryAgainError
 
-STATE, DENSITY = "state.json", "density"
+STATE, DENSITY, KEPT = "state.json", "density", "kept"
 SHARE_OF_TIME = 0.95  # of what is left to the task: the rest is for ending in order
 LEAST_SECONDS = 60.0  # less is not worth starting an attempt
 _NO_DENSITY = ("wfc*", "*.UPF", "*.upf")
@@ -250,6 +250,7 @@ class Attempts:
         # One that was ended early may have left the folder without a density.
         if any(saved.glob("charge-density.*")):
             shutil.copytree(saved, target, ignore=shutil.ignore_patterns(*_NO_DENSITY))
+        shutil.copytree(self.folders.kept, self.folders.checkpoint / KEPT, dirs_exist_ok=True)
         state: dict[str, Any] = {
             "key": self.system.key,
             "scaled": self.scaled.tolist(),
@@ -270,6 +271,7 @@ class Attempts:
         self.scaled = np.asarray(state["scaled"], dtype=np.float64)
         self.attempts = [Attempt(**one) for one in state["attempts"]]
         self.first, self.last = (_step_from_json(state[name]) for name in ("first", "last"))
+        shutil.copytree(folder / KEPT, self.folders.kept, dirs_exist_ok=True)
         saved = self.folders.scratch / OUTDIR / f"{PREFIX}.save"
         density = (folder / DENSITY).is_dir()
         if density:
