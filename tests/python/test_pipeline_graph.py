@@ -53,6 +53,8 @@ TASKS = {
     "REPORT": 1,
 }
 
+METHODS = "host,td,pos,repaint,mattergen,random,voids,potential"
+
 # Stands in for Slurm: keeps the header of a job and runs it at once.
 SBATCH = """#!/usr/bin/env bash
 job=${!#}
@@ -67,6 +69,7 @@ SITE = """
 params.slurm_account = 'physics'
 params.slurm_gpu_queue = 'gpus'
 process.resourceLimits = [time: '6.h']
+apptainer.enabled = false
 executor { pollInterval = '200 ms'; submitRateLimit = '100/1sec' }
 report.enabled = false
 timeline.enabled = false
@@ -115,7 +118,8 @@ def stub(project: Project) -> Stub:
     command += ["--model", "weights.pt", "--outdir", "results", "--relax_cpus", "7"]
     command += ["--mlip", "nequip-small", "--mlip_rank", "nequip.net:group/model:0.1"]
     command += ["--mlip_compile", "true"]
-    command += ["--validate", "true", "--dft_cpus", "5", "--method", "host,voids,potential"]
+    command += ["--validate", "true", "--dft_cpus", "5", "--method", METHODS, "--slurm_array", "1"]
+    command += ["--slurm_modules", "espresso/7.3 openmpi"]
     result = project.run(*command)
     assert result.returncode == 0, said(result)
     return Stub(project, command)
@@ -168,17 +172,26 @@ def test_schema_judges_as_the_pipeline_does(schema: dict[str, Any], config: dict
 
 def test_profiles_commute(project: Project) -> None:
     resolved = []
-    for profile in ("slurm,gpu", "gpu,slurm"):
+    for profile in ("slurm,gpu", "gpu,slurm", "gpu,apptainer,slurm"):
         result = project.nextflow("config", project.root, "-profile", profile, "-flat", "-sort")
         assert result.returncode == 0, said(result)
         resolved.append(result.stdout)
-    assert resolved[0] == resolved[1]
+    assert resolved[0] == resolved[1] == resolved[2]
     lines = dict(line.split(" = ", 1) for line in resolved[0].splitlines() if " = " in line)
     label = "process.'withLabel:process_gpu'."
     assert {f"{label}{key}" for key in ("memory", "time", "clusterOptions")} <= set(lines)
     assert "process.'withName:RELAX|COMPILE_POTENTIAL'.cpus" in lines
     assert lines["process.executor"] == "'slurm'"
     assert lines["params.device"] == "'cuda'"
+    assert lines["apptainer.enabled"] == "true"
+    assert "CUDA_VISIBLE_DEVICES" in lines["apptainer.envWhitelist"]
+
+
+def test_slurm_without_images(project: Project) -> None:
+    command = ["-c", "site.config", "config", project.root, "-profile", "slurm", "-flat"]
+    result = project.nextflow(*command)
+    assert result.returncode == 0, said(result)
+    assert "apptainer.enabled = false" in result.stdout.splitlines()
 
 
 def test_stub_run_walks_the_whole_graph(stub: Stub) -> None:
@@ -189,21 +202,51 @@ def test_stub_run_walks_the_whole_graph(stub: Stub) -> None:
 
 
 def test_slurm_is_asked_for_a_gpu_where_one_is_used(stub: Stub) -> None:
+    headers = headers_of(stub)
+    processes = {name.split(" ")[0] for name in headers}
+    assert processes == set(TASKS) - {FETCH}  # a download runs where Nextflow does
+    asked = {"--account=physics --gpus=1", "-p gpus"}
+    for name, lines in headers.items():
+        if name.split(" ")[0] in ("RELAX", "INPAINT", COMPILE):
+            assert asked <= lines
+        else:
+            assert not any("--gpus" in line for line in lines)
+            assert "--account=physics" in lines
+    for name in (f"{COMPILE} (mlip)", "RELAX (batch_0000)"):
+        assert "-c 7" in headers[name]
+    assert {"-c 5", "-t 06:00:00"} <= headers[f"{BASELINE[1]} (batch_0000.0)"]
+
+
+def test_memory_and_time_follow_from_the_size(stub: Stub) -> None:
+    headers = headers_of(stub)
+    # batch_0000: 10,000 atoms, 53 edges each, of which 4000 atoms at once on a GPU
+    assert {"--mem 6188M", "-t 01:47:36"} <= headers["RELAX (batch_0000)"]
+    assert {"--mem 4048M", "-t 03:46:40"} <= headers["INPAINT (batch_0000)"]
+    # batch_0001: of no known size
+    assert {"--mem 2048M", "-t 01:00:00"} <= headers["RELAX (batch_0001)"]
+    assert {"--mem 4224M", "-t 01:20:00"} <= headers[f"{PW} (batch_0000.1)"]
+    assert {"--mem 3584M", "-t 01:00:00"} <= headers[f"{PW} (batch_0000.0)"]
+
+
+def test_modules_of_the_site_are_loaded(stub: Stub) -> None:
+    folders = [
+        row["workdir"]
+        for row in read_csv(stub.outdir / "pipeline_info" / "trace.txt", delimiter="\t")
+        if row["name"].startswith("RELAX")
+    ]
+    wrapper = Path(folders[0], ".command.run").read_text(encoding="utf-8")
+    assert "module load espresso/7.3 openmpi" in wrapper
+
+
+def headers_of(stub: Stub) -> dict[str, set[str]]:
+    """Return what each job asked Slurm for, by the name of its task."""
     headers = {}
     for row in read_csv(stub.outdir / "pipeline_info" / "trace.txt", delimiter="\t"):
         header = Path(row["workdir"], "header.txt")
         if header.is_file():
-            lines = header.read_text(encoding="utf-8").replace("#SBATCH ", "").splitlines()
-            headers[row["name"].split(" ")[0]] = lines
-    assert set(headers) == set(TASKS) - {FETCH}  # a download runs where Nextflow does
-    asked = {"--account=physics --gpus=1", "-p gpus", "--mem 4096M", "-t 06:00:00"}
-    assert asked | {"-c 7"} <= set(headers["RELAX"])
-    assert asked | {"-c 7"} <= set(headers[COMPILE])
-    assert asked <= set(headers["INPAINT"])
-    assert {"-c 5", "-t 06:00:00", "--account=physics"} <= set(headers[PW])
-    for name in set(headers) - {"RELAX", "INPAINT", COMPILE}:
-        assert not any("--gpus" in line for line in headers[name])
-        assert "--account=physics" in headers[name]
+            text = header.read_text(encoding="utf-8").replace("#SBATCH ", "")
+            headers[row["name"]] = set(text.splitlines())
+    return headers
 
 
 def test_an_edit_of_the_report_makes_nothing_else_run_again(stub: Stub) -> None:
