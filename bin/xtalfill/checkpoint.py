@@ -6,12 +6,13 @@
         results[piece] = ...
         checkpoint.step(lambda: results)
 
-They are written every minute, so that a task that is killed loses no more, and at the end of the
-time it was given, when it stops itself.
+They are written every minute, so that a task that is killed loses no more; at the end of the time it
+was given, when it stops itself; and on SIGTERM, which a scheduler sends before it kills.
 """
 
 from __future__ import annotations
 
+import signal
 import sys
 import time
 import zipfile
@@ -57,9 +58,18 @@ class Checkpoint:
         self._last = self._last_step = time.monotonic()
         self._begin = self._last if begin is None else begin
         self._longest = 0.0
+        self._told_to_stop = False
         self.found: dict[str, np.ndarray] = {}
         if previous is not None and (previous / FILE).is_file():
             self.found = _read(previous / FILE, key)
+
+    def heed_sigterm(self) -> None:
+        """From now on SIGTERM ends the task at its next step; for the main thread alone."""
+
+        def note(_number: int, _frame: object) -> None:
+            self._told_to_stop = True
+
+        signal.signal(signal.SIGTERM, note)
 
     def step(self, content: Callable[[], Mapping[str, np.ndarray]]) -> None:
         """Call after each piece of work: writes a checkpoint when one is due.
@@ -68,20 +78,23 @@ class Checkpoint:
             content: Returns all that the next attempt needs.
 
         Raises:
-            TryAgainError: Another piece as long as the longest would not end in time.
+            TryAgainError: Another piece as long as the longest would not end in time, or the task
+                was told to stop.
         """
         now = time.monotonic()
         self._longest = max(self._longest, now - self._last_step)
         self._last_step = now
-        stop = self._seconds is not None and (
+        late = self._seconds is not None and (
             now - self._begin + self._longest > SHARE_OF_TIME * self._seconds
         )
+        stop = late or self._told_to_stop
         if not stop and now - self._last < self._every:
             return
         self._write(content())
         self._last = time.monotonic()
         if stop:
-            raise TryAgainError(f"{self._key}: the time is nearly up; goes on from its checkpoint")
+            why = "the time is nearly up" if late else "told to stop"
+            raise TryAgainError(f"{self._key}: {why}; goes on from its checkpoint")
 
     def remove(self) -> None:
         """Call when the task is done: nothing goes on from it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,20 @@ def test_a_piece_that_would_not_end_in_time_is_not_begun(
     monkeypatch.setattr("xtalfill.checkpoint.time.monotonic", lambda: 70.0)
     with pytest.raises(TryAgainError):
         checkpoint.step(lambda: ARRAYS)
+
+
+def test_sigterm_ends_a_task_at_its_next_step(tmp_path: Path) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    checkpoint = Checkpoint(tmp_path, key="a", every=1e9)
+    try:
+        checkpoint.heed_sigterm()
+        checkpoint.step(lambda: pytest.fail("asked for too early"))
+        signal.raise_signal(signal.SIGTERM)
+        with pytest.raises(TryAgainError, match="a: told to stop"):
+            checkpoint.step(lambda: ARRAYS)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert Checkpoint(tmp_path, key="a", previous=tmp_path).found.keys() == ARRAYS.keys()
 
 
 @pytest.mark.parametrize("damage", ["cut", "empty", "no zip", "another task"])
