@@ -6,8 +6,8 @@
         results[piece] = ...
         checkpoint.step(lambda: results)
 
-They are written every minute, so that a task that is killed loses no more; at the end of the time it
-was given, when it stops itself; and on SIGTERM, which a scheduler sends before it kills.
+They are written every minute, so that a task that is killed loses no more; at the end of the time
+it was given, when it stops itself; and on SIGTERM, which a scheduler sends before it kills.
 """
 
 from __future__ import annotations

@@ -40,11 +40,13 @@ class Project:
         root: The copy: main.nf and what it needs, no git history.
         launch: Where runs start: holds .nextflow, work and the results.
         path: Folders put in front of PATH.
+        variables: More of the environment.
     """
 
     root: Path
     launch: Path
     path: list[Path] = field(default_factory=list)
+    variables: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def make(cls, folder: Path) -> Project:
@@ -63,16 +65,31 @@ class Project:
 
     def nextflow(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
         """Run Nextflow in the launch folder and return what it said, whatever its exit code."""
-        path = os.pathsep.join([*map(str, self.path), os.environ["PATH"]])
         return subprocess.run(
             [find_nextflow(), *map(str, arguments)],
             cwd=self.launch,
-            env=os.environ | {"PATH": path, "NXF_ANSI_LOG": "false", "NXF_OFFLINE": "true"},
+            env=self._environment(),
             capture_output=True,
             text=True,
             check=False,
             timeout=TIMEOUT,
         )
+
+    def start(self, *arguments: str | Path) -> subprocess.Popen[str]:
+        """Start Nextflow as `nextflow` does, and return at once; errors go to its output."""
+        return subprocess.Popen(
+            [find_nextflow(), *map(str, arguments)],
+            cwd=self.launch,
+            env=self._environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def _environment(self) -> dict[str, str]:
+        path = os.pathsep.join([*map(str, self.path), os.environ["PATH"]])
+        fixed = {"PATH": path, "NXF_ANSI_LOG": "false", "NXF_OFFLINE": "true"}
+        return os.environ | fixed | self.variables
 
     def run(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
         """Run the pipeline."""
