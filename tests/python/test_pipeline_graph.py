@@ -62,7 +62,7 @@ grep '^#SBATCH' "$job" > "$(dirname "$job")/header.txt"
 bash "$job" > /dev/null 2>&1 < /dev/null
 echo 'Submitted batch job 1'
 """
-SQUEUE = "#!/usr/bin/env bash\nexit 0\n"
+NOTHING = "#!/usr/bin/env bash\nexit 0\n"
 # A site's own settings, read last; without the pauses that are kind to a real scheduler, and
 # without pages that nobody reads.
 SITE = """
@@ -102,7 +102,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     project = Project.make(tmp_path_factory.mktemp("graph"))
     slurm = project.launch / "slurm"
     slurm.mkdir()
-    for name, text in (("sbatch", SBATCH), ("squeue", SQUEUE)):
+    for name, text in (("sbatch", SBATCH), ("squeue", NOTHING), ("module", NOTHING)):
         (slurm / name).write_text(text, encoding="utf-8")
         (slurm / name).chmod(0o755)
     project.path.append(slurm)
