@@ -38,7 +38,7 @@ suite "formatting" ruff format --check .
 suite "lint" ruff check .
 suite "types" mypy
 if [[ ${1:-} != lint ]]; then
-    suite "pytest" pytest -rs
+    suite "pytest" pytest -rs --numprocesses "$(nproc)" --maxprocesses 4 --dist loadscope
     skip "slow pytest suites" "minutes to hours each; run them with: .venv/bin/pytest -m slow"
     if command -v nf-test > /dev/null; then
         suite "nf-test suites" nf_tests

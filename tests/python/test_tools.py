@@ -4,9 +4,13 @@ import json
 from pathlib import Path
 
 import ase.io
+import numpy as np
 import pytest
 
+from hand_made_batches import Case, Made, brucite, build
 from tool_runs import DATA, REPOSITORY, tool
+from xtalfill.batch import Stage, write_batch
+from xtalfill.evaluate.match import evaluate_batch
 
 
 @pytest.fixture(scope="module")
@@ -50,3 +54,31 @@ def test_proposals_are_measured_for_every_combination(held_out: Path, tmp_path: 
     for result in results:
         assert 0.0 <= result["all"]["rate"]["1"][0] <= result["all"]["rate"]["2"][0] <= 1.0
         assert result["seconds_per_candidate"] > 0
+
+
+def test_two_potentials_choose_from_the_same_candidates(tmp_path: Path) -> None:
+    true, wrong = Made(), Made(proposed=(1.0, 0.6, 0.0), relaxed=(1.0, 0.6, 0.0), energy=-0.5)
+    above = Made(proposed=(1.0, 0.6, 0.0), relaxed=(1.0, 0.6, 0.0), energy=0.5)
+    cases = [
+        Case("ranked", brucite(), 2, [wrong, true], reference_repeat=(1, 1, 2)),
+        Case("higher", brucite(), 2, [above]),
+        Case("failed", brucite(), 2, [Made(status="failed")]),
+        Case("late", brucite(), 2, [above, true]),
+    ]
+    batch = build(cases)
+    energy = batch.stages["relax_positions"].arrays["energy"]
+    second = {
+        **batch.stages["relax_positions"].arrays,
+        "energy": np.where(energy < -10.1, -9, energy),
+    }
+    second["energy"][batch.method == "reference"] = energy[batch.method == "reference"]
+    batch.stages["relax_rank"] = Stage(second)
+    batch.stages["evaluate"] = evaluate_batch(batch)
+    (tmp_path / "batches").mkdir()
+    write_batch(batch, tmp_path / "batches" / "batch_0000.h5")
+    lines = tool("compare_rankings.py", tmp_path).splitlines()
+    rates = [line.split(": ")[1].split(" (")[0] for line in lines if "lowest" in line]
+    assert rates == ["25.0 %", "50.0 %", "50.0 %", "50.0 %"]  # matched, then lower or matched
+    assert "matched: relax_rank won 1, lost 0, p = 1" in lines
+    first = tool("compare_rankings.py", tmp_path, "--samples", 1)
+    assert "matched, lowest by relax_rank: 0.0 %" in first

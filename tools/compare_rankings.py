@@ -1,0 +1,77 @@
+#!/usr/bin/env python3
+"""Compare what two potentials choose from the same candidates: a run with --mlip_rank has both.
+
+The energies before relax_rank are those of --mlip, those after it of --mlip_rank. Of each structure
+the lowest candidate by either is taken, and judged as in the evaluation: does it match, is it lower
+than the reference by the same potential?
+"""
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from xtalfill.batch import REFERENCE, Batch, read_batch
+from xtalfill.evaluate.metrics import bootstrap_interval, mcnemar
+
+STAGES = ("relax_positions", "relax_rank")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The lowest candidate of a structure by one potential.
+
+    Attributes:
+        matched: Whether it matches the reference.
+        les: Whether it matches, or is lower in energy than the reference.
+    """
+
+    matched: bool
+    les: bool
+
+
+def choices(batch: Batch, stage: str, samples: int) -> list[Choice]:
+    """Return the choice of each structure that has a reference, by the energies of a stage."""
+    sizes = np.bincount(batch.system_idx)  # a reference may be given in another cell
+    energy = batch.stages[stage].arrays["energy"] / sizes
+    matched = batch.stages["evaluate"].arrays["matched"]
+    reference = {
+        batch.id[i]: energy[i] for i in range(len(batch.id)) if batch.method[i] == REFERENCE
+    }
+    found = []
+    for members in batch.groups_by_method():
+        if batch.method[members[0]] == REFERENCE or batch.id[members[0]] not in reference:
+            continue
+        sound = [i for i in members if batch.sample[i] < samples and np.isfinite(energy[i])]
+        if not sound:
+            found.append(Choice(matched=False, les=False))
+            continue
+        best = min(sound, key=lambda i: energy[i])
+        hit = bool(matched[best])
+        found.append(Choice(hit, hit or bool(energy[best] < reference[batch.id[best]])))
+    return found
+
+
+def main() -> None:
+    """Read the batches of a run and print a line for each potential, then the paired test."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("run", type=Path, help="output folder of a run with --mlip_rank")
+    parser.add_argument("--samples", type=int, default=10, help="candidates to choose from")
+    args = parser.parse_args()
+    batches = [read_batch(path) for path in sorted((args.run / "batches").glob("*.h5"))]
+    by_stage = [[c for b in batches for c in choices(b, s, args.samples)] for s in STAGES]
+    for measure in ("matched", "les"):
+        rows = [np.array([getattr(c, measure) for c in found]) for found in by_stage]
+        for stage, row in zip(STAGES, rows, strict=True):
+            low, high = bootstrap_interval(row[:, None], generator=np.random.default_rng(0))
+            interval = f"{100 * row.mean():.1f} % ({100 * low[0]:.1f}–{100 * high[0]:.1f})"
+            print(f"{measure}, lowest by {stage}: {interval} of {len(row)}")
+        before, after = rows
+        test = mcnemar(after, before)
+        won, lost, chance = (test[key] for key in ("only_first", "only_second", "p_value"))
+        print(f"{measure}: relax_rank won {won}, lost {lost}, p = {chance:.2g}")
+
+
+if __name__ == "__main__":
+    main()
