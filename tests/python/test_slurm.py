@@ -91,7 +91,7 @@ def log_of(project: Project, process: str) -> Path | None:
 def test_a_preempted_run_goes_on_and_resume_runs_nothing_again(cluster: Cluster) -> None:
     project = cluster.project
     command = ["-profile", "slurm,test", "-c", "site.config", "--outdir", "results"]
-    command += ["--method", "random", "--batch_size", "10"]
+    command += ["--method", "random", "--batch_size", "10", "--relax_cpus", "1"]
     command += ["--sites_max_steps", "5", "--fmax", "1e-6", "--max_steps", "150"]
     run = project.start("run", project.root / "main.nf", *command)
 
