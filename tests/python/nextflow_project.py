@@ -7,7 +7,8 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -75,9 +76,10 @@ class Project:
             timeout=TIMEOUT,
         )
 
-    def start(self, *arguments: str | Path) -> subprocess.Popen[str]:
-        """Start Nextflow as `nextflow` does, and return at once; errors go to its output."""
-        return subprocess.Popen(
+    @contextmanager
+    def started(self, *arguments: str | Path) -> Iterator[subprocess.Popen[str]]:
+        """Start Nextflow as `nextflow` does; errors go to its output. Ends with the block."""
+        run = subprocess.Popen(
             [find_nextflow(), *map(str, arguments)],
             cwd=self.launch,
             env=self._environment(),
@@ -85,6 +87,11 @@ class Project:
             stderr=subprocess.STDOUT,
             text=True,
         )
+        try:
+            yield run
+        finally:
+            run.terminate()
+            run.communicate(timeout=60)
 
     def _environment(self) -> dict[str, str]:
         path = os.pathsep.join([*map(str, self.path), os.environ["PATH"]])

@@ -93,18 +93,17 @@ def test_a_preempted_run_goes_on_and_resume_runs_nothing_again(cluster: Cluster)
     command = ["-profile", "slurm,test", "-c", "site.config", "--outdir", "results"]
     command += ["--method", "random", "--batch_size", "10", "--relax_cpus", "1"]
     command += ["--sites_max_steps", "5", "--fmax", "1e-6", "--max_steps", "150"]
-    run = project.start("run", project.root / "main.nf", *command)
+    with project.started("run", project.root / "main.nf", *command) as run:
 
-    def relaxes_positions() -> bool:
-        assert run.poll() is None, run.communicate()
-        log = log_of(project, "RELAX")
-        return log is not None and "relax_sites: 4/4 done" in log.read_text(encoding="utf-8")
+        def relaxes_positions() -> bool:
+            assert run.poll() is None, run.communicate()
+            log = log_of(project, "RELAX")
+            return log is not None and "relax_sites: 6/6 done" in log.read_text(encoding="utf-8")
 
-    wait_for(relaxes_positions)
-    slurm(
-        cluster.conf, "sbatch", "-p", "urgent", "--exclusive", "-o", "/dev/null", "--wrap", "true"
-    )
-    said_by_run, _ = run.communicate(timeout=600)
+        wait_for(relaxes_positions)
+        urgent = ("sbatch", "-p", "urgent", "--exclusive", "-o", "/dev/null", "--wrap", "true")
+        slurm(cluster.conf, *urgent)
+        said_by_run, _ = run.communicate(timeout=600)
     assert run.returncode == 0, said_by_run
     jobs = (cluster.conf.parent / "jobs.log").read_text(encoding="utf-8")
     assert jobs.count("JobState=PREEMPTED") == 1
@@ -116,7 +115,7 @@ def test_a_preempted_run_goes_on_and_resume_runs_nothing_again(cluster: Cluster)
     assert (Path(tries["1"]) / "checkpoint" / "state.npz").is_file()
     log = (Path(tries["2"]) / ".command.err").read_text(encoding="utf-8")
     assert "goes on from" in log
-    assert "relax_positions: 4/4 done, 0 failed" in log
+    assert "relax_positions: 6/6 done, 0 failed" in log
     results = read_csv(project.launch / "results" / "results.csv")
     assert len(results) == 2
     again = project.run(*command, "-resume")
