@@ -69,7 +69,7 @@ class Project:
         return subprocess.run(
             [find_nextflow(), *map(str, arguments)],
             cwd=self.launch,
-            env=self._environment(),
+            env=self.environment(),
             capture_output=True,
             text=True,
             check=False,
@@ -82,7 +82,7 @@ class Project:
         run = subprocess.Popen(
             [find_nextflow(), *map(str, arguments)],
             cwd=self.launch,
-            env=self._environment(),
+            env=self.environment(),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -93,7 +93,8 @@ class Project:
             run.terminate()
             run.communicate(timeout=60)
 
-    def _environment(self) -> dict[str, str]:
+    def environment(self) -> dict[str, str]:
+        """Return what the runs see as their environment."""
         path = os.pathsep.join([*map(str, self.path), os.environ["PATH"]])
         fixed = {"PATH": path, "NXF_ANSI_LOG": "false", "NXF_OFFLINE": "true"}
         return os.environ | fixed | self.variables

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
 import subprocess
 import sys
@@ -12,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from dft_examples import RECORDED, lih_job
-from nextflow_project import Project, read_csv, read_trace, said
+from nextflow_project import REPOSITORY, Project, read_csv, read_trace, said
 from slurm_node import slurm, slurm_node, wait_for
 from xtalfill.dft.job import write_job
 from xtalfill.dft.result import read_result
@@ -157,6 +159,42 @@ def test_a_job_killed_for_its_memory_gets_more(cluster: Cluster, tmp_path: Path)
     arrays = {line.split()[0] for line in sizes if line.split()[1] != "N/A"}
     assert len(arrays) == 1
     assert any(line.endswith("N/A 1000M") for line in sizes)
+
+
+def test_the_head_job_runs_the_pipeline(cluster: Cluster) -> None:
+    project = cluster.project
+    profile = {"XTALFILL": str(project.root), "XTALFILL_PROFILE": "slurm,test,stub"}
+    environment = {**project.environment(), **profile, "XTALFILL_SITE": "site.config"}
+    script = project.root / "assets" / "head_job.sbatch"
+    command = ["sbatch", "--wait", "--mem", "1G", "--cpus-per-task", "1", "--output", "head.log"]
+    done = subprocess.run(
+        [*command, script, "--outdir", "by_head_job"],
+        cwd=project.launch,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
+    )
+    log = (project.launch / "head.log").read_text(encoding="utf-8")
+    assert done.returncode == 0, done.stderr + log
+    assert len(read_trace(project.launch / "by_head_job")) == 11
+
+
+@pytest.mark.slow
+def test_the_pipeline_runs_in_the_images(cluster: Cluster) -> None:
+    images = Path(os.environ.get("XTALFILL_IMAGES", REPOSITORY / "containers"))
+    if shutil.which("apptainer") is None or not list(images.glob("*tools*.sif")):
+        pytest.skip("no Apptainer or no images: make images, or name their folder: XTALFILL_IMAGES")
+    project = cluster.project
+    text = SITE.replace("apptainer.enabled = false", "")
+    (project.launch / "images.config").write_text(text, encoding="utf-8")
+    command = ["-profile", "slurm,test", "-c", "images.config", "--outdir", "in_images"]
+    result = project.run(*command, "--container_dir", images)
+    assert result.returncode == 0, said(result)
+    assert len(read_csv(project.launch / "in_images" / "results.csv")) == 4
+    versions = json.loads((project.launch / "in_images" / "provenance.json").read_text())
+    assert versions["workflow"]["container"] == "apptainer"
 
 
 def test_the_node_can_be_started_beside_another(tmp_path: Path) -> None:
