@@ -43,7 +43,7 @@ def slurm(conf: Path, *command: str) -> str:
     return done.stdout
 
 
-def wait_for(what: Callable[[], bool], *, seconds: float = 300.0) -> None:
+def wait_for(what: Callable[[], bool], *, seconds: float = 600.0) -> None:
     """Wait until something holds.
 
     Raises:
