@@ -23,13 +23,16 @@ def _tool(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 def slurm_node(folder: Path) -> Iterator[Path]:
     """Run a Slurm in a folder while the block lasts; gives its slurm.conf.
 
-    Skips the test where there is none and none can be installed.
+    Skips the test where there is none and none can be installed, or where it cannot be started;
+    continuous integration has to have one.
     """
     installed = _tool("install")
     if installed.returncode != 0:
         pytest.skip(f"no Slurm: {installed.stderr.strip()}")
     try:
         started = _tool("start", folder)
+        if started.returncode != 0 and "CI" not in os.environ:
+            pytest.skip(f"Slurm does not start here: {started.stderr.strip()}")
         assert started.returncode == 0, started.stderr
         yield folder / "slurm.conf"
     finally:
