@@ -63,13 +63,18 @@ bash "$job" > /dev/null 2>&1 < /dev/null
 echo 'Submitted batch job 1'
 """
 NOTHING = "#!/usr/bin/env bash\nexit 0\n"
+# Stands in for Apptainer: runs what comes after the image as if there were none.
+APPTAINER = """#!/usr/bin/env bash
+while [[ $1 != *.sif ]]; do shift; done
+exec "${@:2}"
+"""
+STAND_INS = {"sbatch": SBATCH, "squeue": NOTHING, "module": NOTHING, "apptainer": APPTAINER}
 # A site's own settings, read last; without the pauses that are kind to a real scheduler, and
 # without pages that nobody reads.
 SITE = """
 params.slurm_account = 'physics'
 params.slurm_gpu_queue = 'gpus'
 process.resourceLimits = [time: '6.h']
-apptainer.enabled = false
 executor { pollInterval = '200 ms'; submitRateLimit = '100/1sec' }
 report.enabled = false
 timeline.enabled = false
@@ -98,16 +103,19 @@ class Stub:
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """Return a copy of the project with a stand-in for Slurm."""
+    """Return a copy of the project with stand-ins for Slurm and Apptainer."""
     project = Project.make(tmp_path_factory.mktemp("graph"))
     slurm = project.launch / "slurm"
     slurm.mkdir()
-    for name, text in (("sbatch", SBATCH), ("squeue", NOTHING), ("module", NOTHING)):
+    for name, text in STAND_INS.items():
         (slurm / name).write_text(text, encoding="utf-8")
         (slurm / name).chmod(0o755)
     project.path.append(slurm)
     (project.launch / "site.config").write_text(SITE, encoding="utf-8")
     (project.launch / "weights.pt").touch()
+    (project.launch / "images").mkdir()
+    for engine in ("tools", "inpaint", "relax", "dft"):
+        (project.launch / "images" / f"xtalfill-{engine}-0.1.0.sif").touch()
     return project
 
 
@@ -120,6 +128,7 @@ def stub(project: Project) -> Stub:
     command += ["--mlip_compile", "true"]
     command += ["--validate", "true", "--dft_cpus", "5", "--method", METHODS, "--slurm_array", "1"]
     command += ["--slurm_modules", "espresso/7.3 openmpi"]
+    command += ["--container_dir", project.launch / "images"]
     result = project.run(*command)
     assert result.returncode == 0, said(result)
     return Stub(project, command)
@@ -188,7 +197,8 @@ def test_profiles_commute(project: Project) -> None:
 
 
 def test_slurm_without_images(project: Project) -> None:
-    command = ["-c", "site.config", "config", project.root, "-profile", "slurm", "-flat"]
+    (project.launch / "bare.config").write_text("apptainer.enabled = false\n", encoding="utf-8")
+    command = ["-c", "bare.config", "config", project.root, "-profile", "slurm", "-flat"]
     result = project.nextflow(*command)
     assert result.returncode == 0, said(result)
     assert "apptainer.enabled = false" in result.stdout.splitlines()
@@ -228,20 +238,31 @@ def test_memory_and_time_follow_from_the_size(stub: Stub) -> None:
     assert {"--mem 3584M", "-t 01:00:00"} <= headers[f"{PW} (batch_0000.0)"]
 
 
+def test_every_job_runs_in_an_image_and_those_on_a_gpu_see_it(stub: Stub) -> None:
+    for row in trace_of(stub):
+        wrapper = Path(row["workdir"], ".command.run").read_text(encoding="utf-8")
+        (line,) = [one for one in wrapper.splitlines() if "apptainer exec" in one]
+        assert "images/" in line
+        on_gpu = row["name"].split(" ")[0] in ("RELAX", "INPAINT", COMPILE)
+        assert ("--nv" in line.split()) == on_gpu, row["name"]
+        assert "CUDA_VISIBLE_DEVICES" in line
+
+
 def test_modules_of_the_site_are_loaded(stub: Stub) -> None:
-    folders = [
-        row["workdir"]
-        for row in read_csv(stub.outdir / "pipeline_info" / "trace.txt", delimiter="\t")
-        if row["name"].startswith("RELAX")
-    ]
-    wrapper = Path(folders[0], ".command.run").read_text(encoding="utf-8")
+    folder = next(row["workdir"] for row in trace_of(stub) if row["name"].startswith("RELAX"))
+    wrapper = Path(folder, ".command.run").read_text(encoding="utf-8")
     assert "module load espresso/7.3 openmpi" in wrapper
+
+
+def trace_of(stub: Stub) -> list[dict[str, str]]:
+    """Return the trace of the stub run, a row for each task."""
+    return read_csv(stub.outdir / "pipeline_info" / "trace.txt", delimiter="\t")
 
 
 def headers_of(stub: Stub) -> dict[str, set[str]]:
     """Return what each job asked Slurm for, by the name of its task."""
     headers = {}
-    for row in read_csv(stub.outdir / "pipeline_info" / "trace.txt", delimiter="\t"):
+    for row in trace_of(stub):
         header = Path(row["workdir"], "header.txt")
         if header.is_file():
             text = header.read_text(encoding="utf-8").replace("#SBATCH ", "")
