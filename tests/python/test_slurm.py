@@ -94,7 +94,7 @@ def test_a_preempted_run_goes_on_and_resume_runs_nothing_again(cluster: Cluster)
     project = cluster.project
     command = ["-profile", "slurm,test", "-c", "site.config", "--outdir", "results"]
     command += ["--method", "random", "--batch_size", "10", "--relax_cpus", "1"]
-    command += ["--sites_max_steps", "5", "--fmax", "1e-6", "--max_steps", "150"]
+    command += ["--sites_max_steps", "5", "--fmax", "1e-6", "--max_steps", "100"]
     with project.started("run", project.root / "main.nf", *command) as run:
 
         def relaxes_positions() -> bool:
