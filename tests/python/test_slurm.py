@@ -166,7 +166,7 @@ def test_the_head_job_runs_the_pipeline(cluster: Cluster) -> None:
     profile = {"XTALFILL": str(project.root), "XTALFILL_PROFILE": "slurm,test,stub"}
     environment = {**project.environment(), **profile, "XTALFILL_SITE": "site.config"}
     script = project.root / "assets" / "head_job.sbatch"
-    command = ["sbatch", "--wait", "--mem", "1G", "--cpus-per-task", "1", "--output", "head.log"]
+    command = ["sbatch", "--wait", "--mem", "2G", "--cpus-per-task", "1", "--output", "head.log"]
     done = subprocess.run(
         [*command, script, "--outdir", "by_head_job"],
         cwd=project.launch,
