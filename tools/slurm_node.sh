@@ -75,8 +75,8 @@ KillWait=5
 MinJobAge=300
 ReturnToService=2
 NodeName=$host NodeAddr=127.0.0.1 CPUs=$(env -u OMP_NUM_THREADS nproc) RealMemory=$(($(awk '/MemTotal/ {print $2}' /proc/meminfo) / 1024 * 9 / 10)) State=UNKNOWN
-PartitionName=work Nodes=$host Default=YES MaxTime=1-0 PriorityTier=1 State=UP
-PartitionName=urgent Nodes=$host MaxTime=1-0 PriorityTier=2 State=UP
+PartitionName=work Nodes=$host Default=YES MaxTime=7-0 PriorityTier=1 State=UP
+PartitionName=urgent Nodes=$host MaxTime=7-0 PriorityTier=2 State=UP
 END
 }
 
