@@ -168,7 +168,7 @@ def test_the_head_job_runs_the_pipeline(cluster: Cluster) -> None:
     script = project.root / "assets" / "head_job.sbatch"
     command = ["sbatch", "--wait", "--mem", "2G", "--cpus-per-task", "1", "--output", "head.log"]
     done = subprocess.run(
-        [*command, script, "--outdir", "by_head_job"],
+        [*command, script, "--outdir", "by_head_job", "--relax_cpus", "1"],
         cwd=project.launch,
         env=environment,
         capture_output=True,
