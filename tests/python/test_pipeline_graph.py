@@ -230,10 +230,10 @@ def test_slurm_is_asked_for_a_gpu_where_one_is_used(stub: Stub) -> None:
 def test_memory_and_time_follow_from_the_size(stub: Stub) -> None:
     headers = headers_of(stub)
     # batch_0000: 10,000 atoms, 53 edges each, of which 4000 atoms at once on a GPU
-    assert {"--mem 6188M", "-t 01:47:36"} <= headers["RELAX (batch_0000)"]
-    assert {"--mem 4048M", "-t 03:46:40"} <= headers["INPAINT (batch_0000)"]
+    assert {"--mem 8236M", "-t 01:47:36"} <= headers["RELAX (batch_0000)"]
+    assert {"--mem 6096M", "-t 03:46:40"} <= headers["INPAINT (batch_0000)"]
     # batch_0001: of no known size
-    assert {"--mem 2048M", "-t 01:00:00"} <= headers["RELAX (batch_0001)"]
+    assert {"--mem 4096M", "-t 01:00:00"} <= headers["RELAX (batch_0001)"]
     assert {"--mem 4224M", "-t 01:20:00"} <= headers[f"{PW} (batch_0000.1)"]
     assert {"--mem 3584M", "-t 01:00:00"} <= headers[f"{PW} (batch_0000.0)"]
 
