@@ -279,7 +279,7 @@ def describe(sent: Sequence[Sent], jobs: Sequence[Job], hours: Hours) -> list[di
             "refused": one.refused,
             "shift": of[one.key].shift if one.key in of else None,
             # In millions, three digits: what a task asks memory and time by.
-            "size": float(f"{size_of(of[one.key]) / 1e6:.3g}") if one.key in of else None,
+            "size": float(f"{size_of(of[one.key].system()) / 1e6:.3g}") if one.key in of else None,
             # An equal crystal of another method costs nothing.
             "core_hours": round(hours(of[one.key].system()), 4)
             if one.key in of and one.system == one.calculation
