@@ -28,8 +28,8 @@ bench: setup ## time RELAX against a serial loop with ASE; half an hour on a qui
 	tools/bench_relax.py --mlip 7net-0 --output results/bench_7net-0.json
 	tools/bench_relax.py --mlip assets/potential/nequip-small.nequip.zip --output results/bench_nequip-small.json
 
-images: ## build the Apptainer images of containers/
-	@containers/build.sh
+images: ## build the Apptainer images; MIRROR=URL of a Debian mirror, OUTPUT=folder, IMAGES=names are options
+	@containers/build.sh $(if $(MIRROR),--mirror $(MIRROR)) $(if $(OUTPUT),--output $(OUTPUT)) $(IMAGES)
 
 clean: ## remove what runs and tests leave behind; keeps .venv, .tools and results
 	rm -rf work .nextflow .nextflow.log* .nf-test .nf-test.log build bin/*.egg-info

@@ -40,7 +40,8 @@ workflow {
     def weights = files("${projectDir}/assets/weights/*.pt")
     def potentials = file("${projectDir}/assets/potential")
     def problems = parameters.problems()
-        ?: ScoreModels.problems(parameters.values(), weights) + Potentials.problems(parameters.values(), potentials)
+        ?: ScoreModels.problems(parameters.values(), weights) + Potentials.problems(parameters.values(), potentials) +
+            Images.problems(parameters.values(), workflow.containerEngine, workflow.manifest.version)
     if (problems) {
         error("${problems.size()} problem(s) with the parameters, nothing was run:\n  ${problems.join('\n  ')}")
     }
@@ -90,6 +91,7 @@ workflow {
         POTENTIALS(settings, potentials, [fetch: code.digest('fetch_potential.py'), compile: code.digest('compile_potential.py')])
 
         BASELINE(
+            ch_batches,
             INPAINT.out.batch,
             POTENTIALS.out.mlip,
             settings,
@@ -137,6 +139,7 @@ workflow {
 
         if (!workflow.stubRun) {
             CHECK.out.check.subscribe { check -> log.info(RunMessages.plan(check, settings)) }
+            BASELINE.out.plan.subscribe { plan -> log.info(RunMessages.baseline(plan)) }
             VALIDATE.out.plan.subscribe { plan -> log.info(RunMessages.validation(plan)) }
             POTENTIALS.out.compiled.subscribe { record -> log.info(RunMessages.compiled(record)) }
         }

@@ -36,11 +36,11 @@ COMMANDS = {
 }
 FETCH, COMPILE = "POTENTIALS:FETCH_POTENTIAL", "POTENTIALS:COMPILE_POTENTIAL"
 PLAN, PW, GATHER = (f"VALIDATE:{name}" for name in ("PLAN_DFT", "PW_RELAX", "GATHER_DFT"))
-BASELINE = [f"BASELINE:{name}_POTENTIAL" for name in ("PLAN", "PLACE", "GATHER")]
+BASELINE = {"PLAN": 1, "PLACE": 2, "GATHER": 2}
 TASKS = {
     "CHECK": 1,
     "INPAINT": 2,
-    **dict.fromkeys(BASELINE, 2),
+    **{f"BASELINE:{name}_POTENTIAL": count for name, count in BASELINE.items()},
     FETCH: 1,
     COMPILE: 2,
     "RELAX": 2,

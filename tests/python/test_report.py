@@ -347,6 +347,24 @@ def test_methods_cite_what_was_used_and_nothing_else(run: Path) -> None:
     assert "mcnemar1947" not in keys
 
 
+def test_the_potential_method_is_told_from_a_batch_that_has_it(run: Path) -> None:
+    provenance = json.loads((run / "provenance.json").read_text())
+    evaluation = json.loads((run / "evaluation.json").read_text())
+    evaluation["methods"]["potential"] = evaluation["methods"]["host"]
+
+    def told() -> str:
+        return " ".join(one.text for one in methods_paragraph(provenance, evaluation))
+
+    assert "Method potential: no host could be calculated" in told()
+    other = json.loads(json.dumps(provenance["batches"][0]))
+    other["stages"]["inpaint"]["potential"] = {
+        "protocol": {"name": "fast"}, "degauss": 0.01, "table": "sssp.json", "degenerate": 0.995,
+        "charge": 0.5, "relax": "qe",
+    }  # fmt: skip
+    provenance["batches"].append(other)
+    assert "protocol fast, cold smearing of 0.01 Ry, table sssp.json" in told()
+
+
 def test_what_was_spared_is_told(run: Path) -> None:
     provenance = json.loads((run / "provenance.json").read_text())
     evaluation = json.loads((run / "evaluation.json").read_text())

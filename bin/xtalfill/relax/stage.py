@@ -21,14 +21,9 @@ from ase.data import chemical_symbols
 from xtalfill.batch import Batch, Stage
 from xtalfill.checkpoint import Checkpoint
 from xtalfill.errors import ConfigError, InputError
+from xtalfill.nearest import MIN_DISTANCE, nearest_distance
 from xtalfill.record import package_versions
-from xtalfill.relax.crystal import (
-    MIN_DISTANCE,
-    Evaluation,
-    Potential,
-    crystal_of,
-    nearest_distance,
-)
+from xtalfill.relax.crystal import Evaluation, Potential, crystal_of
 from xtalfill.relax.inflight import InFlight, Job, Relaxed
 from xtalfill.relax.journal import Journal
 from xtalfill.relax.thinning import MERGE_DISTANCE, Merged, drop_hopeless, find_merged, going_on
