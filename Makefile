@@ -3,10 +3,10 @@ SHELL := /bin/bash
 export PATH := $(CURDIR)/.venv/bin:$(CURDIR)/.tools/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench images clean
+.PHONY: help setup demo test test-full lint bench images clean
 
 help: ## list the targets
-	@sed -nE 's/^([a-z]+):.*## (.*)/make \1\t\2/p' Makefile | expand -t 14
+	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1\t\2/p' Makefile | expand -t 14
 
 setup: ## make .venv and find or resolve Nextflow (a second run takes no time)
 	@tools/setup.sh
@@ -18,6 +18,9 @@ demo: setup ## restore the hydrogen of six real crystals
 test: setup ## lint, types, pytest and the nf-test suites
 	@tools/test.sh
 
+test-full: setup ## the above with the suites that take minutes to hours, and the images through Slurm where they are built
+	@tools/test.sh full
+
 lint: setup ## formatting, lint and types only
 	@tools/test.sh lint
 
@@ -25,8 +28,8 @@ bench: setup ## time RELAX against a serial loop with ASE; half an hour on a qui
 	tools/bench_relax.py --mlip 7net-0 --output results/bench_7net-0.json
 	tools/bench_relax.py --mlip assets/potential/nequip-small.nequip.zip --output results/bench_nequip-small.json
 
-images: ## build the Apptainer images of containers/
-	@containers/build.sh
+images: ## build the Apptainer images; MIRROR=URL of a Debian mirror, OUTPUT=folder, IMAGES=names are options
+	@containers/build.sh $(if $(MIRROR),--mirror $(MIRROR)) $(if $(OUTPUT),--output $(OUTPUT)) $(IMAGES)
 
 clean: ## remove what runs and tests leave behind; keeps .venv, .tools and results
 	rm -rf work .nextflow .nextflow.log* .nf-test .nf-test.log build bin/*.egg-info

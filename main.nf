@@ -40,7 +40,8 @@ workflow {
     def weights = files("${projectDir}/assets/weights/*.pt")
     def potentials = file("${projectDir}/assets/potential")
     def problems = parameters.problems()
-        ?: ScoreModels.problems(parameters.values(), weights) + Potentials.problems(parameters.values(), potentials)
+        ?: ScoreModels.problems(parameters.values(), weights) + Potentials.problems(parameters.values(), potentials) +
+            Images.problems(parameters.values(), workflow.containerEngine, workflow.manifest.version)
     if (problems) {
         error("${problems.size()} problem(s) with the parameters, nothing was run:\n  ${problems.join('\n  ')}")
     }
@@ -73,10 +74,11 @@ workflow {
             code.digest('check_structures.py'),
         )
 
-        // e.g. [[id: 'batch_0007'], /work/3f/…/batches/batch_0007.h5]
+        // e.g. [[id: 'batch_0007', n_atoms: 8000, largest: 64, n_edges: 52], /work/3f/…/batches/batch_0007.h5]
         ch_batches = CHECK.out.batches
             .flatten()
-            .map { batch -> tuple([id: batch.baseName], batch) }
+            .combine(CHECK.out.check.map { check -> Sizes.ofBatches(check) })
+            .map { batch, sizes -> tuple([id: batch.baseName] + (sizes[batch.baseName] ?: [:]), batch) }
 
         INPAINT(
             ch_batches,

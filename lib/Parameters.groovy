@@ -82,7 +82,7 @@ class Parameters {
         |
         |${blocks.join('\n\n')}
         |
-        |Profiles: standard, slurm, gpu, apptainer, test, demo, stub, debug; docs/usage.md tells more.
+        |Profiles: standard, slurm, gpu, apptainer, docker, podman, test, demo, stub, debug; docs/usage.md tells more.
         """.stripMargin().stripTrailing()
     }
 

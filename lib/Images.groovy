@@ -1,0 +1,82 @@
+import java.nio.ByteBuffer
+import java.nio.ByteOrder
+import java.nio.channels.FileChannel
+import java.nio.file.Files
+import java.nio.file.Path
+import java.security.MessageDigest
+import nextflow.Nextflow
+
+/** The images of a run: which it needs, and whether they are there and whole. */
+class Images {
+
+    private static final String SUMS = 'SHA256SUMS'
+    /** Larger images are not read whole at every start; a copy that was cut off shows without. */
+    private static final long MOST_READ = 1L << 30
+    private static final int BUFFER = 1 << 20
+    // SIF: where the mark lies, and the two numbers that say where the data begin and how long they are.
+    private static final String MARK = 'SIF_MAGIC'
+    private static final int HEADER = 128, MARK_AT = 32, DATA_AT = 112, LENGTH_AT = 120
+
+    /** One line for each image that the run needs and that is missing, cut off, or not what SHA256SUMS beside it says. */
+    static List<String> problems(Map settings, String engine, String version) {
+        if (engine in ['docker', 'podman']) {
+            return needed(settings).collect { name -> notLoaded(engine, "xtalfill-${name}:${version}".toString()) }.findAll()
+        }
+        def folder = Nextflow.file(settings.container_dir, glob: false) as Path
+        engine ? needed(settings).collect { name -> problem(folder.resolve("xtalfill-${name}-${version}.sif".toString())) }.findAll() : []
+    }
+
+    /** Those that conf/modules.config gives to the stages that will run. */
+    private static List<String> needed(Map settings) {
+        def dft = settings.validate || 'potential' in settings.method.tokenize(',') ? ['dft'] : []
+        settings.mode == 'train' ? ['inpaint'] : ['tools', 'inpaint', 'relax'] + dft
+    }
+
+    private static String notLoaded(String engine, String name) {
+        try {
+            def inspect = new ProcessBuilder(engine, 'image', 'inspect', name).redirectErrorStream(true).start()
+            inspect.inputStream.text
+            return inspect.waitFor() == 0 ? null
+                : "-profile ${engine}: ${engine} has no image ${name}; give it one with 'containers/load.sh ${engine}' (containers/README.md)".toString()
+        }
+        catch (IOException error) {
+            return "-profile ${engine}: ${engine} cannot be started (${error.message})".toString()
+        }
+    }
+
+    private static String problem(Path image) {
+        if (!Files.isRegularFile(image)) {
+            return "--container_dir: there is no ${image.fileName} in ${image.parent}; build it with 'make images', or copy it there (containers/README.md)".toString()
+        }
+        if (!isWhole(image)) {
+            return "--container_dir: ${image} is cut off or no image; copy or build it again (containers/README.md)".toString()
+        }
+        def known = checksum(image)
+        known && Files.size(image) <= MOST_READ && known != sha256(image)
+            ? "--container_dir: ${image} is not what ${SUMS} beside it says; copy or build it again (containers/README.md)".toString() : null
+    }
+
+    private static boolean isWhole(Path image) {
+        def header = ByteBuffer.allocate(HEADER).order(ByteOrder.LITTLE_ENDIAN)
+        FileChannel.open(image).withCloseable { channel -> channel.read(header) }
+        def mark = new String(header.array(), MARK_AT, MARK.size(), 'ISO-8859-1')
+        mark == MARK && header.getLong(DATA_AT) + header.getLong(LENGTH_AT) <= Files.size(image)
+    }
+
+    private static String checksum(Path image) {
+        def sums = image.resolveSibling(SUMS)
+        def line = Files.exists(sums) ? sums.readLines().find { entry -> entry.endsWith("  ${image.fileName}") } : null
+        line?.tokenize(' ')?.first()
+    }
+
+    private static String sha256(Path file) {
+        def digest = MessageDigest.getInstance('SHA-256')
+        def buffer = new byte[BUFFER]
+        Files.newInputStream(file).withCloseable { stream ->
+            for (int read = stream.read(buffer); read >= 0; read = stream.read(buffer)) {
+                digest.update(buffer, 0, read)
+            }
+        }
+        digest.digest().encodeHex().toString()
+    }
+}
