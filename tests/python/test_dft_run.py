@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +14,7 @@ import numpy as np
 import pytest
 
 from dft_examples import (
+    RECORDED,
     find_pw,
     hydrogen_molecule,
     lih_job,
@@ -171,6 +175,45 @@ def test_time_up_goes_on_in_another_task(folders: Folders, monkeypatch: pytest.M
     assert settings.mixing_beta == pytest.approx(0.32)
     assert "startingpot      = 'file'" in text
     assert "max_seconds" in text
+
+
+# Stands in for pw.x: two steps of a relaxation, then it waits to be ended.
+PW = """#!/usr/bin/env bash
+set -eu
+mkdir -p out/pwscf.save
+touch "out/pwscf.save/{left}"
+zcat "{output}" | sed /Maximum/d
+touch ready
+exec sleep 60
+"""
+
+
+@pytest.mark.parametrize("left", ["charge-density.dat", "data-file-schema.xml"])
+def test_a_task_that_is_ended_saves_what_pw_found(
+    folders: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, left: str
+) -> None:
+    output = RECORDED / "walltime" / "pw.out.gz"
+    program = tmp_path / "bin" / "pw.x"
+    program.parent.mkdir()
+    program.write_text(PW.format(left=left, output=output), encoding="utf-8")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+
+    def end() -> None:
+        while not (folders.scratch / "ready").exists():
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    before = signal.getsignal(signal.SIGTERM)
+    threading.Thread(target=end, daemon=True).start()
+    with pytest.raises(TryAgainError, match="goes on from its last geometry"):
+        relax_job(lih_job(), Machine(), folders, Limits(last_chance=False))
+    assert signal.getsignal(signal.SIGTERM) is before
+    state = json.loads((folders.checkpoint / "state.json").read_text(encoding="utf-8"))
+    assert state["attempts"][0]["said"] == "ended from outside (SIGTERM)"
+    assert state["scaled"] != lih_job().atoms().get_scaled_positions(wrap=False).tolist()
+    # Without a density the next attempt begins with that of the atoms.
+    assert (folders.checkpoint / "density").is_dir() == (left == "charge-density.dat")
 
 
 def test_a_checkpoint_of_another_job_is_refused(

@@ -247,7 +247,8 @@ class Attempts:
         target, path = self.folders.checkpoint / DENSITY, self.folders.checkpoint / STATE
         path.unlink(missing_ok=True)
         shutil.rmtree(target, ignore_errors=True)
-        if saved.is_dir():
+        # One that was ended early may have left the folder without a density.
+        if any(saved.glob("charge-density.*")):
             shutil.copytree(saved, target, ignore=shutil.ignore_patterns(*_NO_DENSITY))
         shutil.copytree(self.folders.kept, self.folders.checkpoint / KEPT, dirs_exist_ok=True)
         state: dict[str, Any] = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -139,6 +140,9 @@ def environment(base: Mapping[str, str], *, root: bool) -> dict[str, str]:
 def run_pw(machine: Machine, settings: Settings, folder: Path, *, name: str) -> int:
     """Run pw.x on an input in a folder and return its exit code.
 
+    SIGTERM (a job that is cancelled or preempted, a time limit) ends pw.x but not this process, so
+    that what pw.x has found so far is saved; the exit code is then -SIGTERM.
+
     Args:
         machine: Where it runs.
         settings: Of this attempt.
@@ -151,18 +155,35 @@ def run_pw(machine: Machine, settings: Settings, folder: Path, *, name: str) -> 
     words = command(machine, settings, f"{name}.in")
     with (folder / f"{name}.out").open("wb") as out, (folder / f"{name}.err").open("wb") as err:
         try:
-            process = subprocess.run(  # noqa: S603 - words of our own, no shell
+            process = subprocess.Popen(  # noqa: S603 - words of our own, no shell
                 words,
                 cwd=folder,
                 env=environment(os.environ, root=os.geteuid() == 0),
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,
-                check=False,
             )
         except OSError as error:
             raise ConfigError(
                 f"{words[0]} cannot be started ({error.strerror}); install Quantum ESPRESSO or "
                 "use the image dft (docs/validate.md)"
             ) from error
-    return process.returncode
+        return _wait(process)
+
+
+def _wait(process: subprocess.Popen[bytes]) -> int:
+    """Return the exit code of a process; SIGTERM is passed on to it."""
+    ended = False
+
+    def end(_signal: int, _frame: object) -> None:
+        nonlocal ended
+        ended = True
+        process.terminate()
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        with process:
+            code = process.wait()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    return -signal.SIGTERM if ended else code
