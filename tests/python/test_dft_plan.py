@@ -216,7 +216,7 @@ def found(batch: Batch, sent: Sent, *, energy: float, status: str = "ok") -> Res
 def test_the_plan_tells_the_size_of_each_job(batch: Batch) -> None:
     sent, jobs = plan_batch(batch, "batch_0000", set(batch.groups()), CHOICE, level())
     rows = describe(sent, jobs, lambda _job: 1.0)
-    of = {job.key: size_of(job) for job in jobs}
+    of = {job.key: size_of(job.system()) for job in jobs}
     assert len(of) > 1
     for one, row in zip(sent, rows, strict=True):
         assert row["size"] == (
