@@ -19,6 +19,7 @@ class RunMessages {
         140: 'killed by the scheduler at its time limit',
         143: 'ended from outside',
         255: 'the container or the job could not be started',
+        (Integer.MAX_VALUE): 'gone without an exit code: the scheduler killed the job for its memory, or its node went down',
     ]
 
     private static final Map<Integer, String> NEXT = [
@@ -27,6 +28,7 @@ class RunMessages {
         127: "run 'make setup', or give a container profile; then -resume",
         137: 'lower --max_atoms_per_batch or --batch_size, or give the step more memory; then -resume',
         255: "see the log; every node has to have the container engine and to see the images (--container_dir); then -resume",
+        (Integer.MAX_VALUE): 'give the step more memory (conf/sites/template.config) or lower --batch_size; then -resume',
         140: 'lower --batch_size or give the step more time (conf/sites/template.config); then -resume',
     ]
 

@@ -213,6 +213,17 @@ def found(batch: Batch, sent: Sent, *, energy: float, status: str = "ok") -> Res
     )
 
 
+def test_the_plan_tells_the_size_of_each_job(batch: Batch) -> None:
+    sent, jobs = plan_batch(batch, "batch_0000", set(batch.groups()), CHOICE, level())
+    rows = describe(sent, jobs, lambda _job: 1.0)
+    of = {job.key: size_of(job.system()) for job in jobs}
+    assert len(of) > 1
+    for one, row in zip(sent, rows, strict=True):
+        assert row["size"] == (
+            pytest.approx(of[one.key] / 1e6, rel=0.005) if one.key in of else None
+        )
+
+
 @pytest.fixture
 def gathered(batch: Batch) -> Batch:
     """Return the batch after DFT, which puts host 2 of brucite below host 0."""

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from xtalfill.batch import Batch
+from xtalfill.dft.estimate import size_of
 from xtalfill.dft.job import Job
 from xtalfill.dft.protocols import Protocol
 from xtalfill.dft.pseudos import Pseudo, cutoffs
@@ -277,6 +278,8 @@ def describe(sent: Sequence[Sent], jobs: Sequence[Job], hours: Hours) -> list[di
             "calculation": one.calculation,
             "refused": one.refused,
             "shift": of[one.key].shift if one.key in of else None,
+            # In millions, three digits: what a task asks memory and time by.
+            "size": float(f"{size_of(of[one.key].system()) / 1e6:.3g}") if one.key in of else None,
             # An equal crystal of another method costs nothing.
             "core_hours": round(hours(of[one.key].system()), 4)
             if one.key in of and one.system == one.calculation
