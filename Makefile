@@ -3,10 +3,10 @@ SHELL := /bin/bash
 export PATH := $(CURDIR)/.venv/bin:$(CURDIR)/.tools/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench images clean
+.PHONY: help setup demo test test-full lint bench images clean
 
 help: ## list the targets
-	@sed -nE 's/^([a-z]+):.*## (.*)/make \1\t\2/p' Makefile | expand -t 14
+	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1\t\2/p' Makefile | expand -t 14
 
 setup: ## make .venv and find or resolve Nextflow (a second run takes no time)
 	@tools/setup.sh
@@ -17,6 +17,9 @@ demo: setup ## restore the hydrogen of six real crystals
 
 test: setup ## lint, types, pytest and the nf-test suites
 	@tools/test.sh
+
+test-full: setup ## the above with the suites that take minutes to hours, and the images through Slurm where they are built
+	@tools/test.sh full
 
 lint: setup ## formatting, lint and types only
 	@tools/test.sh lint

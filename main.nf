@@ -74,10 +74,11 @@ workflow {
             code.digest('check_structures.py'),
         )
 
-        // e.g. [[id: 'batch_0007'], /work/3f/…/batches/batch_0007.h5]
+        // e.g. [[id: 'batch_0007', n_atoms: 8000, largest: 64, n_edges: 52], /work/3f/…/batches/batch_0007.h5]
         ch_batches = CHECK.out.batches
             .flatten()
-            .map { batch -> tuple([id: batch.baseName], batch) }
+            .combine(CHECK.out.check.map { check -> Sizes.ofBatches(check) })
+            .map { batch, sizes -> tuple([id: batch.baseName] + (sizes[batch.baseName] ?: [:]), batch) }
 
         INPAINT(
             ch_batches,
@@ -90,6 +91,7 @@ workflow {
         POTENTIALS(settings, potentials, [fetch: code.digest('fetch_potential.py'), compile: code.digest('compile_potential.py')])
 
         BASELINE(
+            ch_batches,
             INPAINT.out.batch,
             POTENTIALS.out.mlip,
             settings,
@@ -137,6 +139,7 @@ workflow {
 
         if (!workflow.stubRun) {
             CHECK.out.check.subscribe { check -> log.info(RunMessages.plan(check, settings)) }
+            BASELINE.out.plan.subscribe { plan -> log.info(RunMessages.baseline(plan)) }
             VALIDATE.out.plan.subscribe { plan -> log.info(RunMessages.validation(plan)) }
             POTENTIALS.out.compiled.subscribe { record -> log.info(RunMessages.compiled(record)) }
         }

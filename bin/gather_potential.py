@@ -2,40 +2,34 @@
 """GATHER_POTENTIAL: put what was found for the hosts of a batch into the batch."""
 
 import argparse
-import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from xtalfill.errors import run_command
+from xtalfill.stagecommand import change_batch
+
+if TYPE_CHECKING:
+    from xtalfill.batch import Batch
+
+
+def gather(batch: "Batch", args: argparse.Namespace) -> dict[str, int]:
+    """Fill the candidates of the method potential and count the statuses."""
+    from xtalfill.baseline.gather import gather_potential
+    from xtalfill.baseline.job import read_result
+    from xtalfill.record import count_statuses
+    from xtalfill.tables import read_json
+
+    results = [read_result(path) for path in sorted(args.results)]
+    gather_potential(batch, args.batch.stem, read_json(args.plan), results)
+    return count_statuses(batch.status)
 
 
 def main() -> None:
-    """Read batch and results; write the batch and the record."""
+    """Read batch, plan and results; write the batch and the record."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--batch", type=Path, required=True, help="batch after INPAINT")
+    parser.add_argument("--plan", type=Path, required=True, help="plan.json of PLAN_POTENTIAL")
     parser.add_argument("--results", type=Path, nargs="*", default=[], help="of its jobs")
-    parser.add_argument("--output", type=Path, required=True, help="batch to write")
-    parser.add_argument("--record", type=Path, required=True, help="JSON record to write")
-    args = parser.parse_args()
-    begin = time.monotonic()
-
-    from xtalfill.baseline.gather import gather_potential
-    from xtalfill.baseline.job import read_result
-    from xtalfill.batch import read_batch, write_batch
-    from xtalfill.record import count_statuses, write_record
-
-    batch = read_batch(args.batch)
-    results = [read_result(path) for path in sorted(args.results)]
-    gather_potential(batch, args.batch.stem, results)
-    write_batch(batch, args.output)
-    write_record(
-        args.record,
-        stage="gather_potential",
-        batch=args.batch.name,
-        seconds=time.monotonic() - begin,
-        parameters={},
-        counts=count_statuses(batch.status),
-        weights={},
-    )
+    change_batch("gather_potential", parser, gather)
 
 
 if __name__ == "__main__":

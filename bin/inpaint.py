@@ -27,6 +27,9 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--repaint_noise", required=True, help="exact or upstream")
     top.add_argument("--device", choices=("cpu", "cuda"), required=True)
     top.add_argument("--max_atoms_per_batch", type=int, required=True, help="on a GPU, at once")
+    top.add_argument("--max_seconds", type=float, help="until the task is killed")
+    top.add_argument("--previous", type=Path, help="checkpoint to go on from, if it is there")
+    top.add_argument("--checkpoint", type=Path, required=True, help="folder for the checkpoint")
     top.add_argument("--output", type=Path, required=True, help="batch to write")
     top.add_argument("--record", type=Path, required=True, help="JSON record to write")
     return top
@@ -42,6 +45,7 @@ def main() -> None:
     import torch
 
     from xtalfill.batch import read_batch, write_batch
+    from xtalfill.checkpoint import Checkpoint
     from xtalfill.inpaint.models import load_models
     from xtalfill.inpaint.settings import SamplerSettings
     from xtalfill.inpaint.stage import STAGE, inpaint_batch, known_methods
@@ -53,14 +57,24 @@ def main() -> None:
     parameters = {name: getattr(args, name) for name in names if name in args}
     methods = known_methods(batch.method.tolist())
     models = load_models(methods, given=args.model, bundled=args.bundled)
+    checkpoint = Checkpoint(
+        args.checkpoint,
+        key=args.batch.name,
+        previous=args.previous,
+        seconds=args.max_seconds,
+        begin=begin,
+    )
+    checkpoint.heed_sigterm()
     inpaint_batch(
         batch,
         models,
         SamplerSettings(**parameters),
         device=args.device,
         max_atoms=args.max_atoms_per_batch,
+        checkpoint=checkpoint,
     )
     write_batch(batch, args.output)
+    checkpoint.remove()
     write_record(
         args.record,
         stage=STAGE,

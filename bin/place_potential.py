@@ -2,9 +2,6 @@
 """PLACE_POTENTIAL: fill one host at the maxima of its electrostatic potential (pw.x, pp.x)."""
 
 import argparse
-import os
-import shutil
-import tempfile
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -25,7 +22,6 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--table", type=Path, required=True, help="pseudopotentials (JSON)")
     top.add_argument("--pseudo_dir", type=Path, required=True, help="files of the table")
     top.add_argument("--degauss", type=float, required=True, help="Ry, smearing")
-    top.add_argument("--max_electrons", type=int, required=True, help="most valence electrons")
     top.add_argument("--degenerate", type=float, required=True, help="share of the highest maximum")
     top.add_argument("--bond", type=float, required=True, help="of the sum of covalent radii")
     top.add_argument("--apart", type=float, required=True, help="Å between two placed atoms")
@@ -40,6 +36,8 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--scratch", type=Path, help="disk of the node ($TMPDIR, else this folder)")
     top.add_argument("--max_seconds", type=float, help="until the task is killed")
     top.add_argument("--last_chance", action="store_true", help="nothing starts the task again")
+    top.add_argument("--previous", type=Path, help="checkpoint to go on from, if it is there")
+    top.add_argument("--checkpoint", type=Path, required=True, help="folder for the checkpoint")
     top.add_argument("--kept", type=Path, required=True, help="folder for inputs and outputs")
     top.add_argument("--output", type=Path, required=True, help="JSON result to write")
     top.add_argument("--record", type=Path, required=True, help="JSON record to write")
@@ -73,8 +71,9 @@ def main() -> None:
 
     from xtalfill.baseline.calculation import Electrons, Recipe
     from xtalfill.baseline.job import Result, read_job, write_result
-    from xtalfill.baseline.restore import Candidate, Rules, restore
-    from xtalfill.dft.launch import Machine
+    from xtalfill.baseline.restore import Rules, restore
+    from xtalfill.dft.attempts import Folders, Limits
+    from xtalfill.dft.launch import Machine, scratch_folder
     from xtalfill.dft.protocols import read_protocol
     from xtalfill.dft.pseudos import check_files, read_table
     from xtalfill.record import write_record
@@ -89,34 +88,21 @@ def main() -> None:
         bound=args.choices,
     )
     recipe = Recipe(read_protocol(args.protocol), table, valence, args.degauss)
+    machine = Machine(ranks=args.cores, launcher=args.launcher)
+    limits = Limits(args.max_seconds, args.last_chance, begin)
     args.kept.mkdir(parents=True, exist_ok=True)
-    root = args.scratch or Path(os.environ.get("TMPDIR", "."))
-    scratch = Path(tempfile.mkdtemp(prefix="potential_", dir=root)).resolve()
-    electrons = Electrons(
-        recipe,
-        Machine(ranks=args.cores, launcher=args.launcher),
-        args.pseudo_dir,
-        scratch,
-        args.kept,
-        args.max_seconds,
-        args.last_chance,
-    )
-    refused = job.refusal(table, valence, max_electrons=args.max_electrons)
-    if refused:
-        candidates = [Candidate(None, refused)] * job.samples
-    else:
-        try:
-            candidates = restore(
-                job.host,
-                job.element,
-                job.n_sites,
-                samples=job.samples,
-                rules=rules,
-                solver=solver_of(electrons, args),
-                generator=job.generator(),
-            )
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
+    with scratch_folder(args.scratch, "potential") as scratch:
+        folders = Folders(args.pseudo_dir, scratch, args.kept, args.checkpoint, args.previous)
+        electrons = Electrons(job.id, recipe, machine, folders, limits)
+        candidates = restore(
+            job.host,
+            job.element,
+            job.n_sites,
+            samples=job.samples,
+            rules=rules,
+            solver=solver_of(electrons, args),
+            generator=job.generator(),
+        )
     parameters = {
         **asdict(rules),
         "protocol": asdict(recipe.protocol),

@@ -45,7 +45,7 @@ def main() -> None:
     choice = Choice(
         args.window, args.candidates, args.max_structures, args.max_electrons, args.seed
     )
-    model = read_cost_model(args.cost)
+    model = read_cost_model(args.cost, "relaxation")
     plan = plan_run(
         {path.stem: read_batch(path) for path in args.batches},
         choice,

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""PLAN_POTENTIAL: a job for each host of the method potential; checks the pseudopotentials."""
+"""PLAN_POTENTIAL: a job for each host of the method potential; says what it will cost."""
 
 import argparse
 import time
@@ -9,35 +9,51 @@ from xtalfill.errors import run_command
 
 
 def main() -> None:
-    """Read the batch, write its jobs and the record."""
+    """Read the batches, write the jobs, the plan and the record."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--batch", type=Path, required=True, help="batch after INPAINT")
+    parser.add_argument("--batches", type=Path, nargs="+", required=True, help="after CHECK")
+    parser.add_argument("--protocol", type=Path, required=True, help="YAML of assets/protocols")
     parser.add_argument("--table", type=Path, required=True, help="pseudopotentials (JSON)")
+    parser.add_argument("--cost", type=Path, required=True, help="cost model (JSON)")
     parser.add_argument("--pseudo_dir", type=Path, required=True, help="files of the table")
-    parser.add_argument("--outdir", type=Path, required=True, help="folder for the jobs")
+    parser.add_argument("--degauss", type=float, required=True, help="Ry, smearing")
+    parser.add_argument("--max_electrons", type=int, required=True, help="most valence electrons")
+    parser.add_argument("--outdir", type=Path, required=True, help="gets jobs/ and plan.json")
     parser.add_argument("--record", type=Path, required=True, help="JSON record to write")
     args = parser.parse_args()
     begin = time.monotonic()
 
-    from xtalfill.baseline.job import jobs_of, write_job
+    from xtalfill.baseline.job import write_job
+    from xtalfill.baseline.plan import plan_hosts
     from xtalfill.batch import read_batch
-    from xtalfill.dft.pseudos import check_files, read_table
+    from xtalfill.collect import write_json
+    from xtalfill.dft.estimate import read_cost_model
+    from xtalfill.dft.protocols import read_protocol
+    from xtalfill.dft.pseudos import read_table
     from xtalfill.record import write_record
 
-    table = read_table(args.table)
-    jobs = jobs_of(read_batch(args.batch), args.batch.stem)
-    valence = check_files(table, args.pseudo_dir, {name for job in jobs for name in job.symbols})
-    args.outdir.mkdir(parents=True, exist_ok=True)
-    for job in jobs:
-        write_job(job, args.outdir / f"{job.key}.json")
+    plan = plan_hosts(
+        {path.stem: read_batch(path) for path in args.batches},
+        protocol=read_protocol(args.protocol),
+        table=read_table(args.table),
+        pseudo_dir=args.pseudo_dir,
+        degauss=args.degauss,
+        max_electrons=args.max_electrons,
+    )
+    (args.outdir / "jobs").mkdir(parents=True, exist_ok=True)
+    for job in plan.jobs:
+        if job.key not in plan.refused:
+            write_job(job, args.outdir / "jobs" / f"{job.key}.json")
+    content = plan.content(read_cost_model(args.cost, "host"))
+    write_json(args.outdir / "plan.json", content)
     write_record(
         args.record,
         stage="plan_potential",
-        batch=args.batch.name,
+        batch="all",
         seconds=time.monotonic() - begin,
-        parameters={"table": args.table.name},
-        counts={"jobs": len(jobs)},
-        weights={table[name].filename: f"md5:{table[name].md5}" for name in sorted(valence)},
+        parameters={"table": args.table.name, "estimate": content["estimate"]},
+        counts={"jobs": len(plan.systems), "refused": len(plan.refused)},
+        weights=plan.pseudos(),
     )
 
 

@@ -2,8 +2,6 @@
 """PW_RELAX: relax one crystal with pw.x, its cell fixed, repairing what can be repaired."""
 
 import argparse
-import os
-import tempfile
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -34,18 +32,19 @@ def main() -> None:
     args = parser().parse_args()
     begin = time.monotonic()
 
+    from xtalfill.dft.attempts import Folders, Limits
     from xtalfill.dft.job import read_job
-    from xtalfill.dft.launch import Machine
+    from xtalfill.dft.launch import Machine, scratch_folder
     from xtalfill.dft.result import STATUSES, write_result
-    from xtalfill.dft.run import Folders, Limits, Relaxation
+    from xtalfill.dft.run import relax_job
     from xtalfill.record import write_record
 
     job = read_job(args.job)
-    root = args.scratch or Path(os.environ.get("TMPDIR", "."))
-    scratch = Path(tempfile.mkdtemp(prefix="pw_", dir=root)).resolve()
-    folders = Folders(args.pseudo_dir, scratch, args.kept, args.checkpoint, args.previous)
     machine = Machine(ranks=args.cores, launcher=args.launcher)
-    result = Relaxation(job, machine, folders, Limits(args.max_seconds, args.last_chance)).run()
+    limits = Limits(args.max_seconds, args.last_chance, begin)
+    with scratch_folder(args.scratch, "pw") as scratch:
+        folders = Folders(args.pseudo_dir, scratch, args.kept, args.checkpoint, args.previous)
+        result = relax_job(job, machine, folders, limits)
     write_result(result, args.output)
     seconds = time.monotonic() - begin
     write_record(

@@ -30,6 +30,9 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--max_atoms_per_batch", type=int, required=True)
     top.add_argument("--device", choices=("cpu", "cuda"), required=True)
     top.add_argument("--threads", type=int, required=True, help="CPU threads")
+    top.add_argument("--max_seconds", type=float, help="until the task is killed")
+    top.add_argument("--previous", type=Path, help="checkpoint to go on from, if it is there")
+    top.add_argument("--checkpoint", type=Path, required=True, help="folder for the checkpoint")
     top.add_argument("--output", type=Path, required=True, help="batch to write")
     top.add_argument("--record", type=Path, required=True, help="JSON record to write")
     return top
@@ -43,7 +46,9 @@ def main() -> None:
     import torch
 
     from xtalfill.batch import read_batch, write_batch
+    from xtalfill.checkpoint import Checkpoint
     from xtalfill.record import count_statuses, write_record
+    from xtalfill.relax.journal import key_of
     from xtalfill.relax.potentials import load_potential
     from xtalfill.relax.screen import screen_batch
     from xtalfill.relax.stage import Settings, make_driver, relax_batch
@@ -56,8 +61,19 @@ def main() -> None:
     potential = load_potential(args.mlip, device=args.device)
     ranking = load_potential(args.mlip_rank, device=args.device) if args.mlip_rank else None
     batch = screen_batch(batch, potential, make_driver(potential, settings), keep=args.keep)
-    relax_batch(batch, potential, settings, ranking=ranking, device=args.device)
+    checkpoint = Checkpoint(
+        args.checkpoint,
+        key=key_of(batch, args.batch.name),
+        previous=args.previous,
+        seconds=args.max_seconds,
+        begin=begin,
+    )
+    checkpoint.heed_sigterm()
+    relax_batch(
+        batch, potential, settings, ranking=ranking, device=args.device, checkpoint=checkpoint
+    )
     write_batch(batch, args.output)
+    checkpoint.remove()
     write_record(
         args.record,
         stage="relax",

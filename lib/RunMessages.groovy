@@ -19,6 +19,7 @@ class RunMessages {
         140: 'killed by the scheduler at its time limit',
         143: 'ended from outside',
         255: 'the container or the job could not be started',
+        (Integer.MAX_VALUE): 'gone without an exit code: the scheduler killed the job for its memory, or its node went down',
     ]
 
     private static final Map<Integer, String> NEXT = [
@@ -27,6 +28,7 @@ class RunMessages {
         127: "run 'make setup', or give a container profile; then -resume",
         137: 'lower --max_atoms_per_batch or --batch_size, or give the step more memory; then -resume',
         255: "see the log; every node has to have the container engine and to see the images (--container_dir); then -resume",
+        (Integer.MAX_VALUE): 'give the step more memory (conf/sites/template.config) or lower --batch_size; then -resume',
         140: 'lower --batch_size or give the step more time (conf/sites/template.config); then -resume',
     ]
 
@@ -47,11 +49,23 @@ class RunMessages {
     /** After PLAN_DFT: what goes to pw.x, what it will cost, and what was refused and why. */
     static String validation(Path plan) {
         def found = new JsonSlurper().parse(plan) as Map
-        def cost = found.estimate
         def refused = found.systems.findAll { Map one -> one.refused }
-        def lines = ["${found.systems*.id.unique().size()} structures go to pw.x: ${cost.jobs} jobs, about " +
-            "${cost.core_hours} core-hours (within a factor of ${cost.spread} for two jobs in three; the longest ${cost.core_hours_longest}), protocol ${found.parameters.protocol.name}"]
-        lines += refused.take(MOST_LINES).collect { Map one -> "  refused: ${one.id} (${one.method} ${one.sample}): ${one.refused}" }
+            .collect { Map one -> "${one.id} (${one.method} ${one.sample}): ${one.refused}" }
+        forPw("${found.systems*.id.unique().size()} structures go to pw.x: ${found.estimate.jobs} jobs", found, refused)
+    }
+
+    /** After PLAN_POTENTIAL: which hosts go to pw.x for the method potential, and the same. */
+    static String baseline(Path plan) {
+        def found = new JsonSlurper().parse(plan) as Map
+        def refused = found.hosts.findAll { Map one -> one.refused }.collect { Map one -> "${one.id}: ${one.refused}" }
+        forPw("${found.estimate.jobs} hosts go to pw.x for the method potential", found, refused)
+    }
+
+    private static String forPw(String what, Map plan, List<String> refused) {
+        def cost = plan.estimate
+        def lines = ["${what}, about ${cost.core_hours} core-hours (within a factor of ${cost.spread} for two jobs in three; " +
+            "the longest ${cost.core_hours_longest}), protocol ${plan.parameters.protocol.name}"]
+        lines += refused.take(MOST_LINES).collect { String one -> "  refused: ${one}" }
         lines += refused.size() > MOST_LINES ? ["  ... and ${refused.size() - MOST_LINES} more, see failures.csv"] : []
         lines.join('\n')
     }

@@ -1,18 +1,42 @@
 #!/usr/bin/env python3
-"""Choose a seeded subset of a benchmark, for machines that cannot afford all of it."""
+"""Choose a subset of a benchmark, seeded or by name, for machines that cannot afford all of it."""
 
 import argparse
 from pathlib import Path
 
 import ase.io
 import numpy as np
+from ase import Atoms
+
+from xtalfill.errors import InputError, run_command
+
+
+def named(frames: list[Atoms], ids: list[str]) -> list[Atoms]:
+    """Return the crystals of some ids, in that order.
+
+    Raises:
+        InputError: The benchmark lacks one.
+    """
+    known = {atoms.info["material_id"]: atoms for atoms in frames}
+    missing = [name for name in ids if name not in known]
+    if missing:
+        raise InputError(f"the benchmark lacks {', '.join(missing)}; give its material_id")
+    return [known[name] for name in dict.fromkeys(ids)]
+
+
+def drawn(frames: list[Atoms], count: int, seed: int) -> list[Atoms]:
+    """Return so many crystals, drawn by a seed, in the order of the benchmark."""
+    chosen = np.random.default_rng(seed).permutation(len(frames))[:count]
+    return [frames[k] for k in sorted(chosen)]
 
 
 def main() -> None:
     """Read the benchmark, choose, write the subset with an id for each crystal."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--bench", type=Path, required=True, help="extxyz with material_id")
-    parser.add_argument("--count", type=int, required=True, help="crystals to choose")
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--count", type=int, help="crystals to draw")
+    which.add_argument("--ids", nargs="+", help="material_id of the crystals to take")
     parser.add_argument("--min_atoms", type=int, default=1, help="leave out smaller crystals")
     parser.add_argument("--max_atoms", type=int, default=None, help="leave out larger crystals")
     parser.add_argument("--seed", type=int, default=1)
@@ -21,8 +45,7 @@ def main() -> None:
     frames = [atoms for atoms in ase.io.read(args.bench, ":") if len(atoms) >= args.min_atoms]
     if args.max_atoms is not None:
         frames = [atoms for atoms in frames if len(atoms) <= args.max_atoms]
-    chosen = np.random.default_rng(args.seed).permutation(len(frames))[: args.count]
-    subset = [frames[k] for k in sorted(chosen)]
+    subset = named(frames, args.ids) if args.ids else drawn(frames, args.count, args.seed)
     for atoms in subset:
         atoms.info["id"] = atoms.info["material_id"]
     args.output.parent.mkdir(parents=True, exist_ok=True)
@@ -31,4 +54,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -1,5 +1,8 @@
 #!/usr/bin/env python3
-"""Fit the cost model of PLAN_DFT (assets/dft_cost.json) on finished runs with --validate."""
+"""Fit the cost models of PLAN_DFT and PLAN_POTENTIAL (assets/dft_cost.json) on finished runs.
+
+A kind of which there are too few runs keeps the model that --output has.
+"""
 
 import argparse
 import gzip
@@ -10,28 +13,51 @@ from typing import Any
 import numpy as np
 
 from xtalfill.collect import write_json
-from xtalfill.dft.xmlfile import read_data_file
+from xtalfill.dft.xmlfile import DataFile, read_data_file
 from xtalfill.errors import ConfigError, run_command
+from xtalfill.tables import read_json
 
 LEAST_RUNS = 5
 
 
-def measured(outdir: Path) -> list[dict[str, Any]]:
-    """Return size and cost of each relaxation that converged, from the data files it left."""
-    found = []
+def relaxations(outdir: Path) -> list[list[Path]]:
+    """Return the data files of the relaxations with --validate, each by itself."""
+    return [[path] for path in sorted(outdir.glob("dft/*/pw.*.xml.gz"))]
+
+
+def hosts(outdir: Path) -> list[list[Path]]:
+    """Return the data files of the hosts of the method potential, all of a host together."""
+    folders = sorted(path for path in outdir.glob("potential/*") if path.is_dir())
+    return [sorted(folder.glob("*/pw.*.xml.gz")) for folder in folders]
+
+
+KINDS = {"relaxation": relaxations, "host": hosts}
+
+
+def read_packed(path: Path) -> DataFile:
+    """Read a data file that is compressed."""
     with tempfile.TemporaryDirectory() as scratch:
-        for packed in sorted(outdir.glob("dft/*/pw.*.xml.gz")):
-            path = Path(scratch, "pwscf.xml")
-            path.write_bytes(gzip.decompress(packed.read_bytes()))
-            data = read_data_file(path)
-            if data.relaxed:
-                found.append(
-                    {
-                        "size": data.n_kpoints * data.n_bands * data.n_waves,
-                        "n_scf": sum(step.n_scf for step in data.steps),
-                        "core_seconds": round(data.core_seconds, 1),
-                    }
-                )
+        unpacked = Path(scratch, "pwscf.xml")
+        unpacked.write_bytes(gzip.decompress(path.read_bytes()))
+        return read_data_file(unpacked)
+
+
+def measured(kind: str, outdir: Path) -> list[dict[str, Any]]:
+    """Return size and cost of what converged, from the data files it left.
+
+    The size is that of the first calculation. What pp.x takes is not told by these files.
+    """
+    found = []
+    for paths in KINDS[kind](outdir):
+        data = [read_packed(path) for path in paths]
+        if data and (kind == "host" or all(one.relaxed for one in data)):
+            found.append(
+                {
+                    "size": data[0].n_kpoints * data[0].n_bands * data[0].n_waves,
+                    "n_scf": sum(step.n_scf for one in data for step in one.steps),
+                    "core_seconds": round(sum(one.core_seconds for one in data), 1),
+                }
+            )
     return found
 
 
@@ -57,14 +83,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=Path, nargs="+", required=True, help="their --outdir")
     parser.add_argument("--machine", required=True, help="what they ran on, in words")
-    parser.add_argument("--output", type=Path, required=True, help="JSON to write")
+    parser.add_argument("--output", type=Path, required=True, help="JSON to write or add to")
     args = parser.parse_args()
-    runs = [run for outdir in args.runs for run in measured(outdir)]
-    if len(runs) < LEAST_RUNS:
-        raise ConfigError(f"{len(runs)} converged relaxation(s); {LEAST_RUNS} are the least to fit")
-    runs.sort(key=lambda run: run["size"])
-    write_json(args.output, {"model": fit(runs, args.machine), "runs": runs})
-    print(f"{len(runs)} relaxations: {fit(runs, args.machine)}")
+    before = read_json(args.output) if args.output.is_file() else {}
+    fitted: dict[str, Any] = {}
+    for kind in KINDS:
+        runs = [run for outdir in args.runs for run in measured(kind, outdir)]
+        if len(runs) < LEAST_RUNS:
+            print(f"{kind}: {len(runs)} converged; {LEAST_RUNS} are the least to fit")
+            continue
+        runs.sort(key=lambda run: run["size"])
+        fitted[kind] = {"model": fit(runs, args.machine), "runs": runs}
+        print(f"{kind}: {len(runs)} converged; {fitted[kind]['model']}")
+    if not fitted:
+        raise ConfigError(f"too few runs of any kind; {LEAST_RUNS} are the least to fit")
+    write_json(args.output, before | fitted)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,8 @@ from ase.calculators.singlepoint import SinglePointCalculator
 
 from xtalfill.inpaint.random_sites import random_sites
 from xtalfill.model.graphs import Host
-from xtalfill.relax.crystal import Crystal, nearest_distance
+from xtalfill.nearest import nearest_distance
+from xtalfill.relax.crystal import Crystal
 from xtalfill.relax.inflight import InFlight, Job
 from xtalfill.relax.potentials import load_potential
 from xtalfill.training.data import CrystalSet

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs the suites, all of them even after a failure, and says what was skipped and why.
-# Run through 'make test' or 'make lint'.
+# Run through 'make test', 'make test-full' or 'make lint'.
 set -euo pipefail
 cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/.."
 export PATH=$PWD/.venv/bin:$PWD/.tools/bin:$PATH
@@ -38,8 +38,12 @@ suite "formatting" ruff format --check .
 suite "lint" ruff check .
 suite "types" mypy
 if [[ ${1:-} != lint ]]; then
-    suite "pytest" pytest -rs --numprocesses "$(nproc)" --maxprocesses 4 --dist loadscope
-    skip "slow pytest suites" "minutes to hours each; run them with: .venv/bin/pytest -m slow"
+    suite "pytest" pytest -rs --numprocesses logical --maxprocesses 4 --dist loadscope
+    if [[ ${1:-} == full ]]; then
+        suite "slow pytest suites" pytest -rs -m slow
+    else
+        skip "slow pytest suites" "minutes to hours each; run them with: make test-full"
+    fi
     if command -v nf-test > /dev/null; then
         suite "nf-test suites" nf_tests
     else

@@ -160,6 +160,7 @@ def _report(
             "n_host": len(host.atoms),
             "element": chemical_symbols[host.element],
             "n_missing": host.n_missing,
+            "volume": round(abs(float(host.atoms.cell.volume)), 3),  # Angstrom^3
             "source": host.source,
             "reference": found[host.id].source if host.id in found else None,
             "batch": batch_of[host.id],

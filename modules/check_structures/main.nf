@@ -33,6 +33,9 @@ process CHECK {
     """
     mkdir batches
     touch batches/batch_0000.h5 batches/batch_0001.h5
-    echo '{"structures": [], "failures": []}' > check.json
+    cat > check.json <<'END_OF_JSON'
+    {"structures": [{"id": "a", "n_atoms": 100, "volume": 1000.0, "reference": null, "batch": "batch_0000.h5"}],
+     "failures": [], "parameters": {"methods": ["host"], "samples": 100}}
+    END_OF_JSON
     """
 }

@@ -6,6 +6,7 @@ process GATHER_POTENTIAL {
 
     input:
     tuple val(meta), path(batch, stageAs: 'input/*'), path(results, stageAs: 'results/*') // [] where no job was
+    path plan
     val code // digest of the code; part of the hash
 
     output:
@@ -16,6 +17,7 @@ process GATHER_POTENTIAL {
     """
     gather_potential.py \\
         --batch ${batch} \\
+        --plan ${plan} \\
         --results ${results} \\
         --output ${meta.id}.h5 \\
         --record gather_potential_${meta.id}.json

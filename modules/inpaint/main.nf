@@ -1,4 +1,5 @@
-// INPAINT: proposes the missing sites of every candidate, the host's sites untouched.
+// INPAINT: proposes the missing sites of every candidate, the host's sites untouched. Stopped by its time limit or killed,
+// it goes on from its checkpoint when Nextflow starts it again.
 
 process INPAINT {
     tag "${meta.id}"
@@ -16,6 +17,10 @@ process INPAINT {
     path "inpaint_${meta.id}.json", emit: record
 
     script:
+    def restart = [
+        task.time ? "--max_seconds ${task.time.toSeconds()}" : '',
+        task.previousTrace?.workDir ? "--previous '${task.previousTrace.workDir}/checkpoint'" : '',
+    ].findAll().join(' ')
     def given = model ? "--model ${model}" : ''
     """
     inpaint.py \\
@@ -33,6 +38,8 @@ process INPAINT {
         --repaint_noise ${sampling.repaint_noise} \\
         --device ${sampling.device} \\
         --max_atoms_per_batch ${sampling.max_atoms_per_batch} \\
+        ${restart} \\
+        --checkpoint checkpoint \\
         --output ${meta.id}.h5 \\
         --record inpaint_${meta.id}.json
     """

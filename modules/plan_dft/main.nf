@@ -42,7 +42,7 @@ process PLAN_DFT {
     """
     mkdir jobs
     touch jobs/batch_0000.0.json jobs/batch_0000.1.json
-    echo '{"systems": []}' > plan.json
+    echo '{"systems": [{"batch": "batch_0000", "calculation": 1, "size": 10.0}]}' > plan.json
     echo '{}' > plan_dft.json
     """
 }

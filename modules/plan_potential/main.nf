@@ -1,33 +1,42 @@
-// PLAN_POTENTIAL: a job for each host that the method potential fills; checks the pseudopotentials.
+// PLAN_POTENTIAL: a job for each host that the method potential fills; checks the pseudopotentials, refuses what cannot
+// run, estimates the cost.
 
 process PLAN_POTENTIAL {
-    tag "${meta.id}"
     label 'process_single'
 
     input:
-    tuple val(meta), path(batch, stageAs: 'input/*')
+    path batches, stageAs: 'batches/*'
+    path protocol, stageAs: 'protocol/*'
     path table, stageAs: 'table/*'
+    path cost, stageAs: 'cost/*'
     path pseudo_dir, stageAs: 'pseudo_dir' // [] for those of the image
+    val settings                           // [baseline_degauss:, max_electrons:]
     val code                               // digest of the code; part of the hash
 
     output:
     path 'jobs/*.json', emit: jobs, optional: true
-    path "plan_potential_${meta.id}.json", emit: record
+    path 'plan.json', emit: plan
+    path 'plan_potential.json', emit: record
 
     script:
     """
     plan_potential.py \\
-        --batch ${batch} \\
+        --batches batches/*.h5 \\
+        --protocol ${protocol} \\
         --table ${table} \\
+        --cost ${cost} \\
         --pseudo_dir ${pseudo_dir ?: Validation.PSEUDOS_OF_DEBIAN} \\
-        --outdir jobs \\
-        --record plan_potential_${meta.id}.json
+        --degauss ${settings.baseline_degauss} \\
+        --max_electrons ${settings.max_electrons} \\
+        --outdir . \\
+        --record plan_potential.json
     """
 
     stub:
     """
     mkdir jobs
-    touch jobs/${meta.id}.0.json
-    echo '{}' > plan_potential_${meta.id}.json
+    touch jobs/batch_0000.0.json jobs/batch_0000.1.json
+    echo '{"hosts": []}' > plan.json
+    echo '{}' > plan_potential.json
     """
 }

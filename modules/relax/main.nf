@@ -1,5 +1,6 @@
 // RELAX: relaxes the filled sites in the fixed host, then all positions, in the fixed cell; maybe goes on with a
-// second potential that ranks.
+// second potential that ranks. Stopped by its time limit or killed, it goes on from its checkpoint when Nextflow starts it
+// again.
 
 process RELAX {
     tag "${meta.id}"
@@ -17,6 +18,10 @@ process RELAX {
     path "relax_${meta.id}.json", emit: record
 
     script:
+    def restart = [
+        task.time ? "--max_seconds ${task.time.toSeconds()}" : '',
+        task.previousTrace?.workDir ? "--previous '${task.previousTrace.workDir}/checkpoint'" : '',
+    ].findAll().join(' ')
     def ranking = mlip_rank_file ?: settings.mlip_rank
     def options = [
         ranking ? "--mlip_rank ${ranking}" : '',
@@ -37,6 +42,8 @@ process RELAX {
         --max_atoms_per_batch ${settings.max_atoms_per_batch} \\
         --device ${settings.device} \\
         --threads ${task.cpus} \\
+        ${restart} \\
+        --checkpoint checkpoint \\
         --output ${meta.id}.h5 \\
         --record relax_${meta.id}.json
     """

@@ -7,19 +7,34 @@ include { GATHER_POTENTIAL } from '../../modules/gather_potential/main'
 
 workflow BASELINE {
     take:
-    ch_batch // [meta, batch] after INPAINT
-    ch_mlip  // the potential's file, [] where it is a name
-    settings // all parameters
-    files    // [protocol:, table:, pseudo_dir:]
-    code     // [plan:, place:, gather:], digests of the code
+    ch_checked // [meta, batch] after CHECK: pw.x need not wait for INPAINT
+    ch_batch   // [meta, batch] after INPAINT
+    ch_mlip    // the potential's file, [] where it is a name
+    settings   // all parameters
+    files      // [protocol:, table:, cost:, pseudo_dir:]
+    code       // [plan:, place:, gather:], digests of the code
 
     main:
+    def asked = 'potential' in settings.method.tokenize(',')
     ch_asked = ch_batch.branch { _meta, _batch ->
-        yes: 'potential' in settings.method.tokenize(',')
+        yes: asked
         no: true
     }
 
-    PLAN_POTENTIAL(ch_asked.yes, files.table, files.pseudo_dir, code.plan)
+    // One plan for the run, so that its cost is told before the first job.
+    PLAN_POTENTIAL(
+        ch_checked
+            .filter { asked }
+            .map { _meta, batch -> batch }
+            .toSortedList { one, other -> one.name <=> other.name }
+            .filter { batches -> batches },
+        files.protocol,
+        files.table,
+        files.cost,
+        files.pseudo_dir,
+        settings.subMap(['baseline_degauss', 'max_electrons']),
+        code.plan,
+    )
 
     // e.g. [[id: 'batch_0007.12', batch: 'batch_0007'], /work/…/jobs/batch_0007.12.json]
     ch_jobs = PLAN_POTENTIAL.out.jobs
@@ -32,7 +47,7 @@ workflow BASELINE {
         files.table,
         files.pseudo_dir,
         settings.baseline_relax == 'mlip' ? ch_mlip : [],
-        settings.subMap(['baseline_degauss', 'baseline_degenerate', 'baseline_bond', 'baseline_apart', 'baseline_charge', 'baseline_choices', 'baseline_relax', 'mlip', 'sites_fmax', 'sites_max_steps', 'max_electrons', 'dft_launcher', 'dft_scratch']),
+        settings.subMap(['baseline_degauss', 'baseline_degenerate', 'baseline_bond', 'baseline_apart', 'baseline_charge', 'baseline_choices', 'baseline_relax', 'mlip', 'sites_fmax', 'sites_max_steps', 'dft_launcher', 'dft_scratch']),
         code.place,
     )
 
@@ -45,9 +60,10 @@ workflow BASELINE {
         .join(ch_results, remainder: true)
         .map { _id, meta, batch, results -> tuple(meta, batch, results ?: []) }
 
-    GATHER_POTENTIAL(ch_with_results, code.gather)
+    GATHER_POTENTIAL(ch_with_results, PLAN_POTENTIAL.out.plan, code.gather)
 
     emit:
     batch  = ch_asked.no.mix(GATHER_POTENTIAL.out.batch)
+    plan   = PLAN_POTENTIAL.out.plan
     record = PLAN_POTENTIAL.out.record.mix(PLACE_POTENTIAL.out.record, GATHER_POTENTIAL.out.record)
 }

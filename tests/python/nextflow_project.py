@@ -7,7 +7,8 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -40,11 +41,13 @@ class Project:
         root: The copy: main.nf and what it needs, no git history.
         launch: Where runs start: holds .nextflow, work and the results.
         path: Folders put in front of PATH.
+        variables: More of the environment.
     """
 
     root: Path
     launch: Path
     path: list[Path] = field(default_factory=list)
+    variables: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def make(cls, folder: Path) -> Project:
@@ -63,16 +66,38 @@ class Project:
 
     def nextflow(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
         """Run Nextflow in the launch folder and return what it said, whatever its exit code."""
-        path = os.pathsep.join([*map(str, self.path), os.environ["PATH"]])
         return subprocess.run(
             [find_nextflow(), *map(str, arguments)],
             cwd=self.launch,
-            env=os.environ | {"PATH": path, "NXF_ANSI_LOG": "false", "NXF_OFFLINE": "true"},
+            env=self.environment(),
             capture_output=True,
             text=True,
             check=False,
             timeout=TIMEOUT,
         )
+
+    @contextmanager
+    def started(self, *arguments: str | Path) -> Iterator[subprocess.Popen[str]]:
+        """Start Nextflow as `nextflow` does; errors go to its output. Ends with the block."""
+        run = subprocess.Popen(
+            [find_nextflow(), *map(str, arguments)],
+            cwd=self.launch,
+            env=self.environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        try:
+            yield run
+        finally:
+            run.terminate()
+            run.communicate(timeout=60)
+
+    def environment(self) -> dict[str, str]:
+        """Return what the runs see as their environment."""
+        path = os.pathsep.join([*map(str, self.path), os.environ["PATH"]])
+        fixed = {"PATH": path, "NXF_ANSI_LOG": "false", "NXF_OFFLINE": "true"}
+        return os.environ | fixed | self.variables
 
     def run(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
         """Run the pipeline."""

@@ -12,8 +12,7 @@ from ase.build import bulk
 from ase.io.cube import read_cube
 from ase.units import Rydberg
 
-from xtalfill.baseline.calculation import GiveUpError
-from xtalfill.baseline.restore import Rules
+from xtalfill.baseline.restore import GiveUpError, Rules
 from xtalfill.baseline.sites import Crystal
 
 RECORDED = Path(__file__).resolve().parents[1] / "fixtures" / "potential"

@@ -11,9 +11,11 @@ import pytest
 
 from dft_examples import find_pw, made_pseudos, protocol
 from potential_examples import RULES, lithium
-from xtalfill.baseline.calculation import PP, Electrons, GiveUpError, Recipe
-from xtalfill.baseline.restore import restore
+from xtalfill.baseline.calculation import Electrons, Recipe
+from xtalfill.baseline.grid import PP
+from xtalfill.baseline.restore import GiveUpError, restore
 from xtalfill.baseline.sites import Crystal
+from xtalfill.dft.attempts import Folders, Limits
 from xtalfill.dft.launch import Machine
 
 
@@ -29,7 +31,8 @@ def electrons(tmp_path: Path) -> Electrons:
     table = {name: replace(one, cutoff_wfc=20.0, cutoff_rho=80.0) for name, one in table.items()}
     loose = replace(protocol("fast"), kpoints_distance=0.5, nstep=10)
     recipe = Recipe(loose, table, {"H": 1.0, "Li": 1.0}, 0.01)
-    return Electrons(recipe, Machine(), pseudos, tmp_path / "scratch", tmp_path / "kept")
+    folders = Folders(pseudos, *(tmp_path / name for name in ("scratch", "kept", "checkpoint")))
+    return Electrons("lih", recipe, Machine(), folders, Limits())
 
 
 def test_an_electron_is_drawn_to_the_nucleus(electrons: Electrons) -> None:
@@ -58,8 +61,8 @@ def test_hydrogen_goes_back_into_lithium_hydride(electrons: Electrons, tmp_path:
     assert candidate.sites is not None, candidate.message
     scaled = np.linalg.solve(host.cell.T, candidate.sites.T).T
     assert scaled == pytest.approx(np.full((1, 3), 0.5), abs=0.01)
-    names = {path.name for path in (tmp_path / "kept").iterdir()}
-    assert {"pw.1.in", "pw.1.out", "pp.2.in", "pp.2.out"} <= names
+    names = {path.name for path in (tmp_path / "kept" / "1").iterdir()}
+    assert names == {"pw.1.in", "pw.1.out.gz", "pw.1.xml.gz", "pp.in", "pp.out.gz"}
     assert all(one["cpu_seconds"] > 0 for one in electrons.runs)
 
 

@@ -8,16 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from ase import Atoms
-from qe_tools.parsers import PwInputFile
 
-from dft_examples import protocol
 from potential_examples import RULES, Played, recorded
-from xtalfill.baseline.calculation import GiveUpError, Recipe, pw_input, read_potential
-from xtalfill.baseline.restore import Candidate, restore
+from xtalfill.baseline.grid import read_potential
+from xtalfill.baseline.restore import Candidate, GiveUpError, restore
 from xtalfill.baseline.sites import Crystal, distances
-from xtalfill.dft.job import Settings
-from xtalfill.dft.pseudos import Pseudo
 
 OCTAHEDRAL = np.array([[0.5, 0.5, 0.5], [0.5, 0, 0], [0, 0.5, 0], [0, 0, 0.5]])
 
@@ -136,6 +131,52 @@ def test_it_gives_up_with_the_reason() -> None:
     assert [one.message for one in broken] == ["pw.x, scf not converged: no"] * 2
 
 
+def well(shape: tuple[int, int, int], places: list[tuple[float, float, float]]) -> np.ndarray:
+    """Return a potential with a maximum of 5 eV at some places, lower ones after the first."""
+    grid = np.stack(np.meshgrid(*(np.arange(n) / n for n in shape), indexing="ij"), axis=-1)
+    total = np.full(shape, -1.0)
+    for number, place in enumerate(places):
+        away = grid - np.array(place)
+        away -= np.round(away)
+        total += (6.0 - 0.1 * number) * np.exp(-60.0 * (away**2).sum(axis=-1))
+    return total
+
+
+def test_the_vacuum_of_a_slab_is_no_place_for_an_atom() -> None:
+    """The potential is highest amid the vacuum; the lower maximum on the surface is taken."""
+    slab = Crystal(np.array([12]), np.zeros((1, 3)), np.diag([3.2, 3.2, 15.0]))
+    both = well((16, 16, 60), [(0.5, 0.5, 0.5), (0.5, 0.5, 0.12)])
+    candidate = run(slab, 1, Played([both]))[0]
+    assert scaled_sites(candidate, slab) == pytest.approx(np.array([[0.5, 0.5, 0.12]]), abs=0.02)
+    assert candidate.rounds[0].maxima == 2  # above and below
+    vacuum = run(slab, 1, Played([well((16, 16, 60), [(0.5, 0.5, 0.5)])]))[0]
+    assert vacuum.message == "the 1 maxima of the potential that keep their distance touch no atom"
+
+
+def test_too_few_maxima_in_every_round_are_a_reason() -> None:
+    """Three atoms, one maximum at a time, and none that is left when two are placed."""
+    host = Crystal(np.array([12]), np.zeros((1, 3)), np.diag([3.4, 3.7, 4.0]))
+    one, two = (well((16,) * 3, [place]) for place in ((0.5, 0.5, 0.5), (0.5, 0.5, 0.0)))
+    solver = Played([one, two, one])
+    candidate = run(host, 3, solver)[0]
+    assert candidate.sites is None
+    assert candidate.message == (
+        "2 of 3 placed: none of the 1 maxima of the potential keeps its distance"
+    )
+    assert [(extra, free) for _, extra, free in solver.calls] == [(3, 0), (2, 1), (1, 2)]
+    assert [one.placed for one in candidate.rounds] == [1, 1]
+
+
+def test_a_maximum_at_a_general_place_is_filled_with_its_images_or_chosen_from() -> None:
+    """One peak of the grid, 48 equivalent places by the symmetry of the host."""
+    host = Crystal(np.array([12]), np.zeros((1, 3)), np.eye(3) * 6.0)
+    peak = well((32,) * 3, [(0.17, 0.28, 0.41)])
+    candidate = run(host, 1, Played([peak]))[0]
+    assert (candidate.rounds[0].maxima, candidate.pinball) == (48, True)
+    place = np.sort(np.minimum(found := scaled_sites(candidate, host)[0], 1.0 - found))
+    assert place == pytest.approx([0.17, 0.28, 0.41], abs=0.01)
+
+
 def test_choices_repeat_bit_for_bit() -> None:
     host, potential = recorded("lithium_cubic")
     one, other = (
@@ -143,27 +184,6 @@ def test_choices_repeat_bit_for_bit() -> None:
     )
     for first, second in zip(one, other, strict=True):
         assert np.array_equal(first.sites, second.sites)
-
-
-def test_the_input_says_what_is_meant(brucite_host: Atoms) -> None:
-    table = {name: Pseudo(f"{name}.UPF", "", 40.0, 200.0 + len(name)) for name in ("Mg", "O")}
-    recipe = Recipe(protocol("fast"), table, {"Mg": 2.0, "O": 6.0}, 0.01)
-    settings = Settings(mixing_beta=0.3, electron_maxstep=50, nstep=7)
-    free = np.array([False, False, True])
-    text = pw_input(brucite_host, 2, recipe, settings, free=free, seconds=None)
-    found = PwInputFile(text, validate_species_names=False)
-    system = found.namelists["SYSTEM"]
-    assert found.namelists["CONTROL"]["calculation"] == "relax"
-    assert "max_seconds" not in found.namelists["CONTROL"]
-    assert (system["tot_charge"], system["smearing"], system["degauss"]) == (-2.0, "cold", 0.01)
-    assert (system["ecutwfc"], system["ecutrho"]) == (40.0, 202.0)
-    fixed = found.atomic_positions["fixed_coords"]
-    assert fixed == [[True] * 3, [True] * 3, [False] * 3]
-    scf = pw_input(brucite_host, 0, recipe, settings, free=None, seconds=60.04)
-    found = PwInputFile(scf, validate_species_names=False)
-    assert found.namelists["CONTROL"]["calculation"] == "scf"
-    assert found.namelists["CONTROL"]["max_seconds"] == 60.0
-    assert found.namelists["SYSTEM"]["tot_charge"] == 0.0
 
 
 @pytest.mark.parametrize("text", ["", "nothing\n", " a\n b\n 1 0 0 0\n 2 1 0 0\n"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -13,12 +14,11 @@ import numpy as np
 import pytest
 from ase import Atoms
 
-from dft_examples import find_pw, made_pseudos
+from dft_examples import find_pw, made_pseudos, protocol
 from potential_examples import RULES, lithium
 from xtalfill.baseline.calculation import Electrons
 from xtalfill.baseline.gather import gather_potential
 from xtalfill.baseline.job import (
-    HostJob,
     Result,
     jobs_of,
     read_job,
@@ -27,10 +27,13 @@ from xtalfill.baseline.job import (
     write_result,
 )
 from xtalfill.baseline.mlip import WithPotential
+from xtalfill.baseline.plan import plan_hosts
 from xtalfill.baseline.restore import Candidate, Round
 from xtalfill.baseline.sites import Crystal
 from xtalfill.batch import Batch, read_batch, write_batch
 from xtalfill.batching import build_batch
+from xtalfill.dft.estimate import read_cost_model
+from xtalfill.dft.pseudos import Pseudo
 from xtalfill.errors import InputError
 from xtalfill.hosts import Host
 from xtalfill.inpaint.models import ScoreModels
@@ -39,7 +42,11 @@ from xtalfill.inpaint.stage import inpaint_batch
 from xtalfill.relax.crystal import Evaluation
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+COST = REPOSITORY / "assets" / "dft_cost.json"
 DONE = Round(2, 4, 4, 2, exact=True, highest=1.0)
+
+
+PLAN = {"hosts": []}
 
 
 def hosts(brucite_host: Atoms) -> list[Host]:
@@ -114,14 +121,35 @@ def test_a_job_of_another_hand_is_refused(
         read_job(path)
 
 
-def test_what_pw_cannot_calculate_is_refused() -> None:
-    job = HostJob("b.0", "x", 1, 2, 1, 0, np.array([3]), np.zeros((1, 3)), np.eye(3))
-    table, valence = dict.fromkeys(["H", "Li"]), {"H": 1.0, "Li": 3.0}
-    assert job.refusal(table, valence, max_electrons=5) == ""
-    assert job.refusal(table, valence, max_electrons=4) == (
-        "5 valence electrons, more than --max_electrons 4"
-    )
-    assert job.refusal({"H": None}, valence, max_electrons=9) == "no pseudopotential for Li"
+def test_what_pw_cannot_calculate_is_refused_before_any_job(batch: Batch, tmp_path: Path) -> None:
+    """Palladium without a pseudopotential, brucite with too many electrons, hydrogen counted."""
+    files = {name: f'z_valence="{z}"'.encode() for name, z in (("H", 1), ("Mg", 10), ("O", 6))}
+    table = {}
+    for name, content in files.items():
+        (tmp_path / f"{name}.UPF").write_bytes(content)
+        digest = hashlib.md5(content, usedforsecurity=False).hexdigest()
+        table[name] = Pseudo(f"{name}.UPF", digest, 30.0, 120.0)
+    found = {}
+    for most in (24, 23):
+        plan = plan_hosts(
+            {"batch_0000": batch},
+            protocol=protocol("fast"),
+            table=table,
+            pseudo_dir=tmp_path,
+            degauss=0.01,
+            max_electrons=most,
+        )
+        found[most] = plan.content(read_cost_model(COST, "host"))
+    few, many = ([host["refused"] for host in found[most]["hosts"]] for most in (24, 23))
+    assert few == ["", "no pseudopotential for Pd"]
+    assert many == ["24 valence electrons, more than --max_electrons 23", few[1]]
+    assert (found[24]["estimate"]["jobs"], found[23]["estimate"]["jobs"]) == (1, 0)
+    assert found[24]["hosts"][0]["core_hours"] > 0.0 == found[24]["hosts"][1]["core_hours"]
+    gather_potential(batch, "batch_0000", found[23], [])
+    for index in np.flatnonzero(batch.method == "potential"):
+        assert batch.status[index] == "failed"
+        assert batch.message[index].startswith("inpaint: potential: ")
+    assert (batch.status[batch.method == "voids"] == "ok").all()
 
 
 def results(batch: Batch, folder: Path, candidates: list[list[Candidate]]) -> list[dict[str, Any]]:
@@ -139,7 +167,7 @@ def test_results_fill_the_batch_and_reasons_become_statuses(batch: Batch, tmp_pa
         [Candidate(None, "pw.x, memory: killed")] * 2,
     ]
     before = [sites_of(batch, i) for i in range(batch.n_systems) if batch.method[i] == "voids"]
-    gather_potential(batch, "batch_0000", results(batch, tmp_path, given))
+    gather_potential(batch, "batch_0000", PLAN, results(batch, tmp_path, given))
     rows = {(batch.id[i], batch.method[i], batch.sample[i]): i for i in range(batch.n_systems)}
     first = rows["brucite", "potential", 0]
     assert np.array_equal(sites_of(batch, first), sites)
@@ -161,9 +189,9 @@ def test_results_that_lack_or_do_not_fit_are_refused(batch: Batch, tmp_path: Pat
     wrong = [[Candidate(np.zeros((1, 3)))] * 2] * 2
     found = results(batch, tmp_path, wrong)
     with pytest.raises(InputError, match="brucite: its result is of another crystal"):
-        gather_potential(batch, "batch_0000", found)
+        gather_potential(batch, "batch_0000", PLAN, found)
     with pytest.raises(InputError, match=r"palladium: job batch_0000\.4 has no result"):
-        gather_potential(batch, "batch_0000", results(batch, tmp_path, [
+        gather_potential(batch, "batch_0000", PLAN, results(batch, tmp_path, [
             [Candidate(np.zeros((2, 3)))] * 2, [Candidate(None)] * 2])[:1])  # fmt: skip
     (tmp_path / "x.json").write_text("{}")
     with pytest.raises(InputError, match=r"x\.json: not a result of PLACE_POTENTIAL"):
@@ -193,7 +221,7 @@ def test_a_potential_may_relax_what_was_placed(monkeypatch: pytest.MonkeyPatch) 
         return np.zeros((4, 4, 4))
 
     monkeypatch.setattr(Electrons, "potential", potential)
-    electrons = Electrons(None, None, Path(), Path(), Path())
+    electrons = Electrons("lih", None, None, None, None)
     solver = WithPotential(electrons, Spring(), fmax=0.01, max_steps=100)
     start = lithium().with_atoms(1, np.array([[1.5, 2.0, 2.2]]))
     relaxed, _ = solver.relaxed(start, np.array([False, True]), 1)
@@ -220,18 +248,20 @@ def test_the_commands_fill_lithium_hydride(tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr
 
     shared = ["--table", "table.json", "--pseudo_dir", str(pseudos)]
-    call("plan_potential.py", "--batch", "batch_0000.h5", *shared, "--outdir", "jobs",
-         "--record", "plan.json")  # fmt: skip
+    fast = REPOSITORY / "assets" / "protocols" / "fast.yaml"
+    shared += ["--protocol", str(fast), "--degauss", "0.01"]
+    call("plan_potential.py", "--batches", "batch_0000.h5", *shared, "--cost", str(COST),
+         "--max_electrons", "9", "--outdir", ".", "--record", "plan_potential.json")  # fmt: skip
     rules = {"degenerate": RULES.degenerate, "bond": RULES.bond, "apart": RULES.apart,
-             "charge": RULES.charge, "choices": RULES.bound, "degauss": 0.01, "cores": 1,
-             "max_electrons": 9, "fmax": 0.05, "max_steps": 1, "relax": "qe"}  # fmt: skip
+             "charge": RULES.charge, "choices": RULES.bound, "cores": 1, "fmax": 0.05,
+             "max_steps": 1, "relax": "qe"}  # fmt: skip
     options = [word for name, value in rules.items() for word in (f"--{name}", str(value))]
-    protocol = REPOSITORY / "assets" / "protocols" / "fast.yaml"
-    call("place_potential.py", "--job", "jobs/batch_0000.0.json", "--protocol", str(protocol),
-         *shared, *options, "--launcher", "mpirun -np {ranks}", "--scratch", ".", "--kept", "kept",
+    call("place_potential.py", "--job", "jobs/batch_0000.0.json", *shared, *options, "--launcher",
+         "mpirun -np {ranks}", "--scratch", ".", "--checkpoint", "c", "--kept", "kept",
          "--output", "batch_0000.0.json", "--record", "place.json")  # fmt: skip
-    call("gather_potential.py", "--batch", "batch_0000.h5", "--results", "batch_0000.0.json",
-         "--output", "out.h5", "--record", "gather.json")  # fmt: skip
+    call("gather_potential.py", "--batch", "batch_0000.h5", "--plan", "plan.json",
+         "--results", "batch_0000.0.json", "--output", "out.h5",
+         "--record", "gather.json")  # fmt: skip
     found = read_batch(tmp_path / "out.h5")
     assert found.status.tolist() == ["ok"]
     assert sites_of(found, 0) == pytest.approx(np.full((1, 3), 2.04), abs=0.02)

@@ -209,6 +209,7 @@ def test_report_holds_every_row_as_structure_or_failure(mixed_sheet: Path, tmp_p
         "n_host": 3,
         "element": "H",
         "n_missing": 2,
+        "volume": pytest.approx(3.14**2 * 4.77 * 3**0.5 / 2, abs=0.001),
         "source": "sheet.csv line 2 (hosts/brucite.cif)",
         "reference": None,
         "batch": good["batch"],

@@ -16,9 +16,10 @@ from dft_examples import RECORDED, lih_job, recorded
 from xtalfill.dft import inputs
 from xtalfill.dft.failures import Failure, diagnose, explain
 from xtalfill.dft.inputs import write_input
-from xtalfill.dft.job import Job, Settings, read_job, write_job
+from xtalfill.dft.job import Job, read_job, write_job
 from xtalfill.dft.output import last_geometry, steps_of
 from xtalfill.dft.repair import DIAGONALISERS, Situation, repair
+from xtalfill.dft.system import Settings, System
 from xtalfill.dft.xmlfile import DataFileError, read_data_file
 from xtalfill.errors import InputError
 
@@ -39,8 +40,13 @@ KINDS = {
 
 
 def written(job: Job, **options: object) -> str:
-    settings = replace(job.first_settings(), **options)
-    return write_input(job, settings, positions=job.positions, max_seconds=3600.0)
+    return written_for(job.system(), **options)
+
+
+def written_for(system: System, **options: object) -> str:
+    settings = replace(system.first_settings(), **options)
+    scaled = system.atoms.get_scaled_positions(wrap=False)
+    return write_input(system, settings, scaled=scaled, max_seconds=3600.0)
 
 
 def test_thresholds_are_scaled_by_the_atoms() -> None:
@@ -86,6 +92,29 @@ def test_an_input_that_says_something_else_is_refused(monkeypatch: pytest.Monkey
         written(lih_job())
 
 
+def test_what_is_held_and_charged_is_said_and_read_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An odd number of electrons needs no more than the smearing."""
+    system = replace(lih_job().system(), free=np.array([False, True]), extra=3)
+    assert system.n_electrons == 7.0
+    found = PwInputFile(written_for(system))
+    assert found.atomic_positions["fixed_coords"] == [[True] * 3, [False] * 3]
+    assert found.namelists["SYSTEM"]["tot_charge"] == -3.0
+    assert found.namelists["SYSTEM"]["occupations"] == "smearing"
+    assert found.namelists["CONTROL"]["calculation"] == "relax"
+    still = PwInputFile(written_for(replace(system, free=np.zeros(2, dtype=bool))))
+    assert still.namelists["CONTROL"]["calculation"] == "scf"
+    assert "trust_radius_min" not in still.namelists.get("IONS", {})
+    real = inputs.write_espresso_in
+
+    def forgets(file: object, atoms: object, **options: object) -> None:
+        atoms.set_constraint()
+        real(file, atoms, **options)
+
+    monkeypatch.setattr(inputs, "write_espresso_in", forgets)
+    with pytest.raises(InputError, match="holds other atoms"):
+        written_for(system)
+
+
 def test_a_job_comes_back_as_it_was(tmp_path: Path) -> None:
     job = lih_job()
     write_job(job, tmp_path / "job.json")
@@ -96,7 +125,7 @@ def test_a_job_comes_back_as_it_was(tmp_path: Path) -> None:
     assert all(np.array_equal(getattr(back, name), array) for name, array in arrays.items())
     same = replace(back, **arrays)
     assert repr(same) == repr(job)
-    assert job.n_electrons == 4.0
+    assert job.system().n_electrons == 4.0
 
 
 @pytest.mark.parametrize(
@@ -104,7 +133,7 @@ def test_a_job_comes_back_as_it_was(tmp_path: Path) -> None:
     [
         ("batch_0000.1", "../../x.1"),
         ("H.pbe-rrkjus_psl.1.0.0.UPF", "/etc/passwd"),
-        ('"version": 1', '"version": 2'),
+        ("xtalfill-dft-job 1", "xtalfill-dft-job 2"),
         ('"ecutwfc"', '"ecut"'),
     ],
 )
@@ -193,7 +222,7 @@ def test_an_attempt_without_a_whole_step_leaves_no_geometry(tmp_path: Path) -> N
 
 
 def situation(**options: object) -> Situation:
-    return Situation(replace(lih_job().first_settings(), **options), 6, 4.0, 80)
+    return Situation(replace(lih_job().system().first_settings(), **options), 6, 4.0, 80)
 
 
 def test_self_consistency_mixes_less_then_locally() -> None:
@@ -227,7 +256,9 @@ def test_bfgs_takes_smaller_steps_then_damps() -> None:
 def test_other_repairs() -> None:
     assert repair(Failure.BANDS, situation()).settings.nbnd == 10
     assert (
-        repair(Failure.BANDS, Situation(lih_job().first_settings(), 200, 4.0, 80)).settings.nbnd
+        repair(
+            Failure.BANDS, Situation(lih_job().system().first_settings(), 200, 4.0, 80)
+        ).settings.nbnd
         == 210
     )
     assert repair(Failure.MEMORY, situation(ranks=4, pools=4)).settings.pools == 1

@@ -117,7 +117,7 @@ def test_jobs_have_what_a_calculation_needs(batch: Batch) -> None:
     assert len(jobs) == 5
     job = next(job for job in jobs if job.id == "lih")
     assert (job.ecutwfc, job.ecutrho) == (60.0, 480.0)
-    assert job.n_electrons == 16.0
+    assert job.system().n_electrons == 16.0
     assert job.n_symmetry == 192
     assert job.n_irreducible < np.prod(job.kpoints)
     assert job.shift < 1e-9
@@ -166,7 +166,7 @@ def test_a_choice_that_cannot_be_meant_is_refused(change: dict[str, Any]) -> Non
 
 
 def test_cost_grows_with_the_crystal(tmp_path: Path) -> None:
-    job = lih_job()
+    job = lih_job().system()
     model = CostModel(seconds=2.0, exponent=1.0, n_scf=30.0, spread=1.5, machine="test")
     assert size_of(replace(job, n_irreducible=8)) == pytest.approx(2 * size_of(job))
     assert size_of(replace(job, spin=True)) == pytest.approx(2 * size_of(job))
@@ -179,11 +179,12 @@ def test_cost_grows_with_the_crystal(tmp_path: Path) -> None:
     )
     assert summary(model, [])["core_hours_longest"] == 0.0
     path = tmp_path / "cost.json"
-    for text in ("{", '{"model": {"seconds": 1}}', '{"runs": []}'):
+    for text in ("{", '{"host": {"model": {"seconds": 1}}}', '{"host": {"runs": []}}'):
         path.write_text(text, encoding="utf-8")
-        with pytest.raises(ConfigError, match="not a cost model"):
-            read_cost_model(path)
-    assert read_cost_model(REPOSITORY / "assets" / "dft_cost.json").n_scf > 1
+        with pytest.raises(ConfigError, match="not a cost model of a host"):
+            read_cost_model(path, "host")
+    for kind in ("host", "relaxation"):
+        assert read_cost_model(REPOSITORY / "assets" / "dft_cost.json", kind).n_scf > 1
 
 
 def found(batch: Batch, sent: Sent, *, energy: float, status: str = "ok") -> Result:
@@ -192,8 +193,8 @@ def found(batch: Batch, sent: Sent, *, energy: float, status: str = "ok") -> Res
     positions = batch.stages["relax_positions"].arrays["positions"][here]
     nothing = np.full(positions.shape, np.nan)
     attempts = [
-        Attempt({}, "scf_not_converged", "no", "mixing_beta 0.32", 0, 80, 9.0),
-        Attempt({}, "", "", "", 4, 30, 5.0),
+        Attempt({}, "scf_not_converged", "no", "mixing_beta 0.32", 0, 80, 9.0, 8.0),
+        Attempt({}, "", "", "", 4, 30, 5.0, 4.0),
     ]
     failed = status == "failed"
     return Result(
@@ -210,6 +211,17 @@ def found(batch: Batch, sent: Sent, *, energy: float, status: str = "ok") -> Res
         version="6.7MaX",
         attempts=attempts,
     )
+
+
+def test_the_plan_tells_the_size_of_each_job(batch: Batch) -> None:
+    sent, jobs = plan_batch(batch, "batch_0000", set(batch.groups()), CHOICE, level())
+    rows = describe(sent, jobs, lambda _job: 1.0)
+    of = {job.key: size_of(job.system()) for job in jobs}
+    assert len(of) > 1
+    for one, row in zip(sent, rows, strict=True):
+        assert row["size"] == (
+            pytest.approx(of[one.key] / 1e6, rel=0.005) if one.key in of else None
+        )
 
 
 @pytest.fixture

@@ -18,7 +18,6 @@ from xtalfill.dft.pseudos import check_files, cutoffs, read_table, valence_of
 from xtalfill.dft.symmetry import (
     irreducible_kpoints,
     kpoint_mesh,
-    nearest_distance,
     standard_setting,
     symmetrised,
 )
@@ -176,9 +175,3 @@ def test_symmetry_reduces_the_kpoints() -> None:
     broken = atoms.copy()
     broken.positions[1] += [0.1, 0.05, 0.2]
     assert irreducible_kpoints(broken, (4, 4, 4), tolerance=1e-5) == 36  # time reversal alone
-
-
-def test_nearest_distance_looks_across_the_boundary() -> None:
-    atoms = Atoms("H2", scaled_positions=[[0, 0, 0.02], [0, 0, 0.98]], cell=[5] * 3, pbc=True)
-    assert nearest_distance(atoms) == pytest.approx(0.2)
-    assert nearest_distance(Atoms("H", cell=[5, 4, 6], pbc=True)) == pytest.approx(4.0)

@@ -11,10 +11,11 @@ from ase.spacegroup import crystal
 
 from dft_examples import TABLE, find_pw, protocol, sssp_folder
 from hand_made_batches import Case, Made, build
+from xtalfill.dft.attempts import Folders, Limits
 from xtalfill.dft.launch import Machine
 from xtalfill.dft.plan import Choice, Level, plan_batch
 from xtalfill.dft.pseudos import check_files, read_table
-from xtalfill.dft.run import Folders, Limits, Relaxation
+from xtalfill.dft.run import relax_job
 
 CHOICE = Choice(window=0.0, candidates=1, max_structures=None, max_electrons=400, seed=42)
 
@@ -47,7 +48,7 @@ def test_candidate_and_reference_end_in_one_crystal(tmp_path: Path) -> None:
     for job in jobs:
         folder = tmp_path / job.key
         folders = Folders(pseudos, *(folder / name for name in ("scratch", "kept", "checkpoint")))
-        found.append(Relaxation(job, Machine(), folders, Limits()).run())
+        found.append(relax_job(job, Machine(), folders, Limits()))
     assert [result.status for result in found] == ["ok", "ok"]
     candidate, reference = found
     assert abs(candidate.energy - reference.energy) / len(atoms) < 1e-4

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +14,7 @@ import numpy as np
 import pytest
 
 from dft_examples import (
+    RECORDED,
     find_pw,
     hydrogen_molecule,
     lih_job,
@@ -17,12 +22,14 @@ from dft_examples import (
     protocol,
     unpack,
 )
-from xtalfill.dft import run as run_module
-from xtalfill.dft.job import Job, Settings
-from xtalfill.dft.launch import Machine, command, environment, layout
+from xtalfill.dft import attempts as attempts_module
+from xtalfill.dft.attempts import Folders, Limits
+from xtalfill.dft.job import Job
+from xtalfill.dft.launch import Machine, command, environment, layout, scratch_folder
 from xtalfill.dft.pseudos import cutoffs
 from xtalfill.dft.result import Result, read_result, write_result
-from xtalfill.dft.run import Folders, Limits, Relaxation
+from xtalfill.dft.run import relax_job
+from xtalfill.dft.system import Settings
 from xtalfill.errors import ConfigError, InputError, MemoryNeededError, TryAgainError
 
 
@@ -62,8 +69,8 @@ def relax(
     limits: Limits = Limits(),  # noqa: B008 - frozen
     ranks: int = 1,
 ) -> Result:
-    monkeypatch.setattr(run_module, "run_pw", replay)
-    return Relaxation(lih_job(), Machine(ranks=ranks), folders, limits).run()
+    monkeypatch.setattr(attempts_module, "run_pw", replay)
+    return relax_job(lih_job(), Machine(ranks=ranks), folders, limits)
 
 
 def test_a_success_needs_one_attempt(folders: Folders, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,7 +83,6 @@ def test_a_success_needs_one_attempt(folders: Folders, monkeypatch: pytest.Monke
         "pw.1.out.gz",
         "pw.1.xml.gz",
     ]
-    assert not folders.scratch.exists()
     assert not folders.checkpoint.exists()
 
 
@@ -89,8 +95,8 @@ def test_forces_come_back_in_the_orientation_of_the_cell(
         origin=np.array([0.1, 0.2, 0.3]),
     )
     replay = Replay("success")
-    monkeypatch.setattr(run_module, "run_pw", replay)
-    turned = Relaxation(job, Machine(), folders, Limits()).run()
+    monkeypatch.setattr(attempts_module, "run_pw", replay)
+    turned = relax_job(job, Machine(), folders, Limits())
     # pw.x saw x as y: what it calls the force along y is one along x.
     assert turned.forces_start == pytest.approx(straight.forces_start @ job.rotation)
     assert turned.forces_start[:, 0] == pytest.approx(straight.forces_start[:, 1])
@@ -158,15 +164,56 @@ def test_time_up_goes_on_in_another_task(folders: Folders, monkeypatch: pytest.M
         folders, scratch=folders.scratch.with_name("other"), previous=folders.checkpoint
     )
     later = replace(later, checkpoint=folders.checkpoint.with_name("later"))
+    later = replace(later, kept=folders.kept.with_name("kept_later"))
     replay = Replay("success")
     result = relax(later, replay, monkeypatch, Limits(seconds=3600.0))
     assert result.status == "ok"
     assert [one.failure for one in result.attempts] == ["scf_not_converged", "walltime", ""]
+    assert {path.name for path in later.kept.glob("*.in")} == {f"pw.{n}.in" for n in (1, 2, 3)}
     settings, text, density = replay.seen[0]
     assert density
     assert settings.mixing_beta == pytest.approx(0.32)
     assert "startingpot      = 'file'" in text
     assert "max_seconds" in text
+
+
+# Stands in for pw.x: two steps of a relaxation, then it waits to be ended.
+PW = """#!/usr/bin/env bash
+set -eu
+mkdir -p out/pwscf.save
+touch "out/pwscf.save/{left}"
+zcat "{output}" | sed /Maximum/d
+touch ready
+exec sleep 60
+"""
+
+
+@pytest.mark.parametrize("left", ["charge-density.dat", "data-file-schema.xml"])
+def test_a_task_that_is_ended_saves_what_pw_found(
+    folders: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, left: str
+) -> None:
+    output = RECORDED / "walltime" / "pw.out.gz"
+    program = tmp_path / "bin" / "pw.x"
+    program.parent.mkdir()
+    program.write_text(PW.format(left=left, output=output), encoding="utf-8")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+
+    def end() -> None:
+        while not (folders.scratch / "ready").exists():
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    before = signal.getsignal(signal.SIGTERM)
+    threading.Thread(target=end, daemon=True).start()
+    with pytest.raises(TryAgainError, match="goes on from its last geometry"):
+        relax_job(lih_job(), Machine(), folders, Limits(last_chance=False))
+    assert signal.getsignal(signal.SIGTERM) is before
+    state = json.loads((folders.checkpoint / "state.json").read_text(encoding="utf-8"))
+    assert state["attempts"][0]["said"] == "ended from outside (SIGTERM)"
+    assert state["scaled"] != lih_job().atoms().get_scaled_positions(wrap=False).tolist()
+    # Without a density the next attempt begins with that of the atoms.
+    assert (folders.checkpoint / "density").is_dir() == (left == "charge-density.dat")
 
 
 def test_a_checkpoint_of_another_job_is_refused(
@@ -185,6 +232,45 @@ def test_time_up_on_the_last_chance_is_a_status(
     result = relax(folders, Replay("walltime"), monkeypatch, Limits(seconds=3600.0))
     assert result.status == "unconverged"
     assert result.message.startswith("dft: walltime after 1 attempt(s)")
+
+
+def test_no_attempt_is_begun_when_the_time_is_nearly_up(
+    folders: Folders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A repair that the time does not suffice for waits for the next task, or is given up."""
+    replay = Replay("ionic_steps", "success")
+    spent = [False, True]  # asked before each attempt
+    monkeypatch.setattr(Limits, "too_late", lambda _: spent.pop(0))
+    with pytest.raises(TryAgainError):
+        relax(folders, replay, monkeypatch, Limits(seconds=3600.0, last_chance=False))
+    assert (folders.checkpoint / "state.json").is_file()
+    spent += [False, True]
+    result = relax(folders, Replay("ionic_steps", "success"), monkeypatch, Limits(seconds=3600.0))
+    assert result.status == "unconverged"
+    assert result.message.endswith("no time is left for another attempt")
+    assert np.isfinite(result.energy)
+
+
+def test_a_task_that_has_just_begun_is_never_too_late() -> None:
+    now = time.monotonic()
+    assert not Limits(seconds=20.0).too_late()
+    assert not Limits().too_late()
+    assert Limits(seconds=20.0, begin=now - 12.0).too_late()
+    assert Limits(seconds=3600.0, begin=now - 3560.0).too_late()
+    assert not Limits(seconds=3600.0, begin=now - 3000.0).too_late()
+
+
+def test_the_scratch_folder_is_gone_whatever_happens(tmp_path: Path) -> None:
+    with pytest.raises(InputError), scratch_folder(tmp_path, "pw") as folder:  # noqa: PT012
+        assert folder.parent == tmp_path
+        (folder / "out").mkdir()
+        raise InputError("no")
+    assert not list(tmp_path.iterdir())
+    with (
+        pytest.raises(ConfigError, match="give --dft_scratch"),
+        scratch_folder(tmp_path / "none", "pw"),
+    ):
+        pass
 
 
 def test_memory_is_saved_then_asked_for(folders: Folders, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -270,13 +356,14 @@ def molecule_job(folder: Path) -> Job:
 
 
 @pytest.mark.parametrize("ranks", [1, 2])
-def test_pw_relaxes_hydrogen(tmp_path: Path, ranks: int) -> None:
+def test_pw_relaxes_hydrogen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ranks: int) -> None:
     find_pw(ranks=ranks)
+    monkeypatch.setenv("OMPI_MCA_mpi_yield_when_idle", "1")  # other tests have the cores, too
     pseudos = tmp_path / "pseudos"
     pseudos.mkdir()
     job = molecule_job(pseudos)
     folders = Folders(pseudos, *(tmp_path / name for name in ("scratch", "kept", "checkpoint")))
-    result = Relaxation(job, Machine(ranks=ranks), folders, Limits(seconds=600.0)).run()
+    result = relax_job(job, Machine(ranks=ranks), folders, Limits(seconds=600.0))
     assert result.status == "ok", result.message
     distance = job.atoms(result.positions).get_distance(0, 1, mic=True)
     assert distance == pytest.approx(0.75, abs=0.03)  # 0.750 in PBE
@@ -287,4 +374,4 @@ def test_pw_relaxes_hydrogen(tmp_path: Path, ranks: int) -> None:
 def test_a_program_that_is_not_there_is_said(tmp_path: Path, folders: Folders) -> None:
     machine = Machine(pw=str(tmp_path / "pw.x"))
     with pytest.raises(ConfigError, match="cannot be started"):
-        Relaxation(lih_job(), machine, folders, Limits()).run()
+        relax_job(lih_job(), machine, folders, Limits())

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import gzip
+import importlib.util
 import json
-import subprocess
+import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from dft_examples import RECORDED, REPOSITORY
 from xtalfill.dft.estimate import read_cost_model
+from xtalfill.errors import ConfigError
 
 SIZES = (1, 2, 4, 8, 16, 32)
 
@@ -28,33 +31,61 @@ def make_runs(outdir: Path, sizes: tuple[int, ...]) -> None:
         (folder / "pw.1.xml.gz").write_bytes(gzip.compress(changed.encode()))
 
 
-def fit(outdir: Path, output: Path) -> subprocess.CompletedProcess[str]:
-    """Run the tool."""
-    tool = REPOSITORY / "tools" / "fit_dft_cost.py"
-    command = [sys.executable, str(tool), "--runs", str(outdir), "--machine", "a test"]
-    return subprocess.run(
-        [*command, "--output", str(output)], capture_output=True, text=True, check=False
+@pytest.fixture
+def fit(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path, Path], None]:
+    """Return the tool, run in this process."""
+    spec = importlib.util.spec_from_file_location(
+        "fit_dft_cost", REPOSITORY / "tools" / "fit_dft_cost.py"
     )
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+
+    def run(outdir: Path, output: Path) -> None:
+        words = ["--runs", str(outdir), "--machine", "a test", "--output", str(output)]
+        monkeypatch.setattr(sys, "argv", ["fit_dft_cost.py", *words])
+        tool.main()
+
+    return run
 
 
-def test_the_law_behind_the_runs_is_found(tmp_path: Path) -> None:
+def test_the_law_behind_the_runs_is_found(
+    tmp_path: Path, fit: Callable[[Path, Path], None]
+) -> None:
     make_runs(tmp_path, SIZES)
-    result = fit(tmp_path, tmp_path / "cost.json")
-    assert result.returncode == 0, result.stderr
-    model = read_cost_model(tmp_path / "cost.json")
+    fit(tmp_path, tmp_path / "cost.json")
+    model = read_cost_model(tmp_path / "cost.json", "relaxation")
     assert model.exponent == pytest.approx(0.5, abs=1e-3)
     assert model.spread == pytest.approx(1.0, abs=0.01)
     assert model.machine == "a test"
-    run = json.loads((tmp_path / "cost.json").read_text(encoding="utf-8"))["runs"][0]
+    run = json.loads((tmp_path / "cost.json").read_text(encoding="utf-8"))["relaxation"]["runs"][0]
     assert model.seconds * (run["size"] / 1e6) ** 0.5 * run["n_scf"] == pytest.approx(10, rel=0.01)
-    assert [item["size"] for item in json.loads((tmp_path / "cost.json").read_text())["runs"]] == [
-        run["size"] * size for size in SIZES
-    ]
+    assert [
+        item["size"]
+        for item in json.loads((tmp_path / "cost.json").read_text())["relaxation"]["runs"]
+    ] == [run["size"] * size for size in SIZES]
 
 
-def test_too_few_runs_are_refused(tmp_path: Path) -> None:
+def test_too_few_runs_are_refused(tmp_path: Path, fit: Callable[[Path, Path], None]) -> None:
     make_runs(tmp_path, SIZES[:3])
-    result = fit(tmp_path, tmp_path / "cost.json")
-    assert result.returncode == 78
-    assert result.stderr.startswith("ERROR: 3 converged relaxation(s)")
+    with pytest.raises(ConfigError, match="too few runs of any kind"):
+        fit(tmp_path, tmp_path / "cost.json")
     assert not (tmp_path / "cost.json").exists()
+
+
+def test_calculations_of_a_host_are_added_and_the_other_model_stays(
+    tmp_path: Path, fit: Callable[[Path, Path], None]
+) -> None:
+    make_runs(tmp_path / "validate", SIZES)
+    fit(tmp_path / "validate", tmp_path / "cost.json")
+    before = json.loads((tmp_path / "cost.json").read_text(encoding="utf-8"))
+    for folder in sorted((tmp_path / "validate" / "dft").iterdir()):
+        for number in ("1", "2"):
+            target = tmp_path / "hosts" / "potential" / folder.name / number
+            shutil.copytree(folder, target)
+    fit(tmp_path / "hosts", tmp_path / "cost.json")
+    after = json.loads((tmp_path / "cost.json").read_text(encoding="utf-8"))
+    assert after["relaxation"] == before["relaxation"]
+    one, two = before["relaxation"]["runs"][0], after["host"]["runs"][0]
+    assert two["size"] == one["size"]  # that of the first calculation
+    assert (two["n_scf"], two["core_seconds"]) == (2 * one["n_scf"], 2 * one["core_seconds"])
+    assert read_cost_model(tmp_path / "cost.json", "host").exponent == pytest.approx(0.5, abs=1e-3)

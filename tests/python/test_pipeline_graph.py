@@ -36,11 +36,11 @@ COMMANDS = {
 }
 FETCH, COMPILE = "POTENTIALS:FETCH_POTENTIAL", "POTENTIALS:COMPILE_POTENTIAL"
 PLAN, PW, GATHER = (f"VALIDATE:{name}" for name in ("PLAN_DFT", "PW_RELAX", "GATHER_DFT"))
-BASELINE = [f"BASELINE:{name}_POTENTIAL" for name in ("PLAN", "PLACE", "GATHER")]
+BASELINE = {"PLAN": 1, "PLACE": 2, "GATHER": 2}
 TASKS = {
     "CHECK": 1,
     "INPAINT": 2,
-    **dict.fromkeys(BASELINE, 2),
+    **{f"BASELINE:{name}_POTENTIAL": count for name, count in BASELINE.items()},
     FETCH: 1,
     COMPILE: 2,
     "RELAX": 2,
@@ -53,6 +53,8 @@ TASKS = {
     "REPORT": 1,
 }
 
+METHODS = "host,td,pos,repaint,mattergen,random,voids,potential"
+
 # Stands in for Slurm: keeps the header of a job and runs it at once.
 SBATCH = """#!/usr/bin/env bash
 job=${!#}
@@ -60,7 +62,13 @@ grep '^#SBATCH' "$job" > "$(dirname "$job")/header.txt"
 bash "$job" > /dev/null 2>&1 < /dev/null
 echo 'Submitted batch job 1'
 """
-SQUEUE = "#!/usr/bin/env bash\nexit 0\n"
+NOTHING = "#!/usr/bin/env bash\nexit 0\n"
+# Stands in for Apptainer: runs what comes after the image as if there were none.
+APPTAINER = """#!/usr/bin/env bash
+while [[ $1 != *.sif ]]; do shift; done
+exec "${@:2}"
+"""
+STAND_INS = {"sbatch": SBATCH, "squeue": NOTHING, "module": NOTHING, "apptainer": APPTAINER}
 # A site's own settings, read last; without the pauses that are kind to a real scheduler, and
 # without pages that nobody reads.
 SITE = """
@@ -95,16 +103,19 @@ class Stub:
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """Return a copy of the project with a stand-in for Slurm."""
+    """Return a copy of the project with stand-ins for Slurm and Apptainer."""
     project = Project.make(tmp_path_factory.mktemp("graph"))
     slurm = project.launch / "slurm"
     slurm.mkdir()
-    for name, text in (("sbatch", SBATCH), ("squeue", SQUEUE)):
+    for name, text in STAND_INS.items():
         (slurm / name).write_text(text, encoding="utf-8")
         (slurm / name).chmod(0o755)
     project.path.append(slurm)
     (project.launch / "site.config").write_text(SITE, encoding="utf-8")
     (project.launch / "weights.pt").touch()
+    (project.launch / "images").mkdir()
+    for engine in ("tools", "inpaint", "relax", "dft"):
+        (project.launch / "images" / f"xtalfill-{engine}-0.1.0.sif").touch()
     return project
 
 
@@ -115,7 +126,9 @@ def stub(project: Project) -> Stub:
     command += ["--model", "weights.pt", "--outdir", "results", "--relax_cpus", "7"]
     command += ["--mlip", "nequip-small", "--mlip_rank", "nequip.net:group/model:0.1"]
     command += ["--mlip_compile", "true"]
-    command += ["--validate", "true", "--dft_cpus", "5", "--method", "host,voids,potential"]
+    command += ["--validate", "true", "--dft_cpus", "5", "--method", METHODS, "--slurm_array", "1"]
+    command += ["--slurm_modules", "espresso/7.3 openmpi"]
+    command += ["--container_dir", project.launch / "images"]
     result = project.run(*command)
     assert result.returncode == 0, said(result)
     return Stub(project, command)
@@ -168,17 +181,27 @@ def test_schema_judges_as_the_pipeline_does(schema: dict[str, Any], config: dict
 
 def test_profiles_commute(project: Project) -> None:
     resolved = []
-    for profile in ("slurm,gpu", "gpu,slurm"):
+    for profile in ("slurm,gpu", "gpu,slurm", "gpu,apptainer,slurm"):
         result = project.nextflow("config", project.root, "-profile", profile, "-flat", "-sort")
         assert result.returncode == 0, said(result)
         resolved.append(result.stdout)
-    assert resolved[0] == resolved[1]
+    assert resolved[0] == resolved[1] == resolved[2]
     lines = dict(line.split(" = ", 1) for line in resolved[0].splitlines() if " = " in line)
     label = "process.'withLabel:process_gpu'."
     assert {f"{label}{key}" for key in ("memory", "time", "clusterOptions")} <= set(lines)
     assert "process.'withName:RELAX|COMPILE_POTENTIAL'.cpus" in lines
     assert lines["process.executor"] == "'slurm'"
     assert lines["params.device"] == "'cuda'"
+    assert lines["apptainer.enabled"] == "true"
+    assert "CUDA_VISIBLE_DEVICES" in lines["apptainer.envWhitelist"]
+
+
+def test_slurm_without_images(project: Project) -> None:
+    (project.launch / "bare.config").write_text("apptainer.enabled = false\n", encoding="utf-8")
+    command = ["-c", "bare.config", "config", project.root, "-profile", "slurm", "-flat"]
+    result = project.nextflow(*command)
+    assert result.returncode == 0, said(result)
+    assert "apptainer.enabled = false" in result.stdout.splitlines()
 
 
 def test_stub_run_walks_the_whole_graph(stub: Stub) -> None:
@@ -189,21 +212,62 @@ def test_stub_run_walks_the_whole_graph(stub: Stub) -> None:
 
 
 def test_slurm_is_asked_for_a_gpu_where_one_is_used(stub: Stub) -> None:
+    headers = headers_of(stub)
+    processes = {name.split(" ")[0] for name in headers}
+    assert processes == set(TASKS) - {FETCH}  # a download runs where Nextflow does
+    asked = {"--account=physics --gpus=1", "-p gpus"}
+    for name, lines in headers.items():
+        if name.split(" ")[0] in ("RELAX", "INPAINT", COMPILE):
+            assert asked <= lines
+        else:
+            assert not any("--gpus" in line for line in lines)
+            assert "--account=physics" in lines
+    for name in (f"{COMPILE} (mlip)", "RELAX (batch_0000)"):
+        assert "-c 7" in headers[name]
+    assert {"-c 5", "-t 06:00:00"} <= headers[f"{BASELINE[1]} (batch_0000.0)"]
+
+
+def test_memory_and_time_follow_from_the_size(stub: Stub) -> None:
+    headers = headers_of(stub)
+    # batch_0000: 10,000 atoms, 53 edges each, of which 4000 atoms at once on a GPU
+    assert {"--mem 8236M", "-t 01:47:36"} <= headers["RELAX (batch_0000)"]
+    assert {"--mem 6096M", "-t 03:46:40"} <= headers["INPAINT (batch_0000)"]
+    # batch_0001: of no known size
+    assert {"--mem 4096M", "-t 01:00:00"} <= headers["RELAX (batch_0001)"]
+    assert {"--mem 4224M", "-t 01:20:00"} <= headers[f"{PW} (batch_0000.1)"]
+    assert {"--mem 3584M", "-t 01:00:00"} <= headers[f"{PW} (batch_0000.0)"]
+
+
+def test_every_job_runs_in_an_image_and_those_on_a_gpu_see_it(stub: Stub) -> None:
+    for row in trace_of(stub):
+        wrapper = Path(row["workdir"], ".command.run").read_text(encoding="utf-8")
+        (line,) = [one for one in wrapper.splitlines() if "apptainer exec" in one]
+        assert "images/" in line
+        on_gpu = row["name"].split(" ")[0] in ("RELAX", "INPAINT", COMPILE)
+        assert ("--nv" in line.split()) == on_gpu, row["name"]
+        assert "CUDA_VISIBLE_DEVICES" in line
+
+
+def test_modules_of_the_site_are_loaded(stub: Stub) -> None:
+    folder = next(row["workdir"] for row in trace_of(stub) if row["name"].startswith("RELAX"))
+    wrapper = Path(folder, ".command.run").read_text(encoding="utf-8")
+    assert "module load espresso/7.3 openmpi" in wrapper
+
+
+def trace_of(stub: Stub) -> list[dict[str, str]]:
+    """Return the trace of the stub run, a row for each task."""
+    return read_csv(stub.outdir / "pipeline_info" / "trace.txt", delimiter="\t")
+
+
+def headers_of(stub: Stub) -> dict[str, set[str]]:
+    """Return what each job asked Slurm for, by the name of its task."""
     headers = {}
-    for row in read_csv(stub.outdir / "pipeline_info" / "trace.txt", delimiter="\t"):
+    for row in trace_of(stub):
         header = Path(row["workdir"], "header.txt")
         if header.is_file():
-            lines = header.read_text(encoding="utf-8").replace("#SBATCH ", "").splitlines()
-            headers[row["name"].split(" ")[0]] = lines
-    assert set(headers) == set(TASKS) - {FETCH}  # a download runs where Nextflow does
-    asked = {"--account=physics --gpus=1", "-p gpus", "--mem 4096M", "-t 06:00:00"}
-    assert asked | {"-c 7"} <= set(headers["RELAX"])
-    assert asked | {"-c 7"} <= set(headers[COMPILE])
-    assert asked <= set(headers["INPAINT"])
-    assert {"-c 5", "-t 06:00:00", "--account=physics"} <= set(headers[PW])
-    for name in set(headers) - {"RELAX", "INPAINT", COMPILE}:
-        assert not any("--gpus" in line for line in headers[name])
-        assert "--account=physics" in headers[name]
+            text = header.read_text(encoding="utf-8").replace("#SBATCH ", "")
+            headers[row["name"]] = set(text.splitlines())
+    return headers
 
 
 def test_an_edit_of_the_report_makes_nothing_else_run_again(stub: Stub) -> None:

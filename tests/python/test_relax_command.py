@@ -22,6 +22,7 @@ OPTIONS = {
     "--max_atoms_per_batch": "100",
     "--device": "cpu",
     "--threads": "2",
+    "--checkpoint": "checkpoint",
 }
 
 
@@ -113,3 +114,19 @@ def test_what_cannot_be_done_is_one_line(
     assert says in lines[0]
     assert "Traceback" not in done.stderr
     assert not (proposals / "out.h5").exists()
+
+
+def test_a_task_whose_time_is_up_exits_75_and_goes_on(repository: Path, proposals: Path) -> None:
+    files_of = files("out.h5", "relax.json", "in.h5")
+    short = {**OPTIONS, **files_of, "--max_seconds": "0.1"}
+    stopped = run(repository, "relax.py", proposals, **short)
+    assert stopped.returncode == os.EX_TEMPFAIL, stopped.stderr
+    assert "ERROR: in.h5 (" in stopped.stderr
+    assert "the time is nearly up; goes on from its checkpoint" in stopped.stderr
+    assert not (proposals / "out.h5").exists()
+    again = {**OPTIONS, **files_of, "--previous": "checkpoint", "--checkpoint": "another"}
+    done = run(repository, "relax.py", proposals, **again)
+    assert done.returncode == 0, done.stderr
+    assert "goes on from checkpoint/state.npz" in done.stderr
+    assert (proposals / "out.h5").is_file()
+    assert not list((proposals / "another").glob("*"))

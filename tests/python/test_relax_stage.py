@@ -12,7 +12,8 @@ import pytest
 from analytic_potential import MorsePotential, WiderMorse, crystals, morse
 from xtalfill.batch import Batch, Stage, content_sha256
 from xtalfill.errors import ConfigError, InputError
-from xtalfill.relax.crystal import Crystal, Evaluation, Potential, nearest_distance
+from xtalfill.nearest import nearest_distance
+from xtalfill.relax.crystal import Crystal, Evaluation, Potential
 from xtalfill.relax.stage import Settings, relax_batch
 
 SETTINGS = Settings(

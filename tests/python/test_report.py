@@ -5,7 +5,6 @@ import re
 import shutil
 import subprocess
 import sys
-from dataclasses import asdict
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dft_examples import protocol
-from hand_made_batches import Case, Made, brucite, build, lithium_hydride, write_check
-from xtalfill.batch import Batch, Stage, read_batch, write_batch
+from hand_made_batches import (
+    Case,
+    Made,
+    add_dft,
+    brucite,
+    build,
+    lithium_hydride,
+    write_check,
+)
+from xtalfill.batch import read_batch, write_batch
 from xtalfill.collect import collect
 from xtalfill.errors import InputError
 from xtalfill.evaluate.dft import judge_dft
@@ -347,6 +353,24 @@ def test_methods_cite_what_was_used_and_nothing_else(run: Path) -> None:
     assert "mcnemar1947" not in keys
 
 
+def test_the_potential_method_is_told_from_a_batch_that_has_it(run: Path) -> None:
+    provenance = json.loads((run / "provenance.json").read_text())
+    evaluation = json.loads((run / "evaluation.json").read_text())
+    evaluation["methods"]["potential"] = evaluation["methods"]["host"]
+
+    def told() -> str:
+        return " ".join(one.text for one in methods_paragraph(provenance, evaluation))
+
+    assert "Method potential: no host could be calculated" in told()
+    other = json.loads(json.dumps(provenance["batches"][0]))
+    other["stages"]["inpaint"]["potential"] = {
+        "protocol": {"name": "fast"}, "degauss": 0.01, "table": "sssp.json", "degenerate": 0.995,
+        "charge": 0.5, "relax": "qe",
+    }  # fmt: skip
+    provenance["batches"].append(other)
+    assert "protocol fast, cold smearing of 0.01 Ry, table sssp.json" in told()
+
+
 def test_what_was_spared_is_told(run: Path) -> None:
     provenance = json.loads((run / "provenance.json").read_text())
     evaluation = json.loads((run / "evaluation.json").read_text())
@@ -425,29 +449,13 @@ def validated(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, 
     folder = tmp_path_factory.mktemp("validated")
     arguments = make_run(folder, CASES, [])
     batch = read_batch(folder / "batch_0000.h5")
-    add_dft(batch)
+    add_dft(batch, message=f"dft: {HOSTILE}")
     batch.stages["evaluate"].arrays |= judge_dft(batch)
     write_batch(batch, folder / "batch_0000.h5")
     collect(folder / "check.json", [folder / "batch_0000.h5"], folder)
     write_report(**arguments)
     evaluation = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
     return (folder / "report.html").read_text(encoding="utf-8"), evaluation
-
-
-def add_dft(batch: Batch) -> None:
-    """Give every system that has an energy one by DFT, 1.5 times as far from its reference."""
-    relaxed, n = batch.stages["relax_positions"].arrays, batch.n_systems
-    known = np.isfinite(relaxed["energy"])
-    arrays = {name: relaxed[name] for name in ("positions", "forces")}
-    arrays |= {name: np.where(known, 0.2, np.nan) for name in ("fmax_start", "fmax")}
-    arrays["energy"] = -100.0 + 1.5 * (relaxed["energy"] + 10.0)
-    arrays["status"] = np.where(known, "ok", "failed").astype(object)
-    arrays["message"] = np.where(known, "", f"dft: {HOSTILE}").astype(object)
-    arrays["n_attempts"] = np.full(n, 2, dtype=np.int32)
-    arrays["converged"] = known
-    attrs = {"protocol": asdict(protocol("balanced")), "table": "sssp_1.3.0.json", "spin": False}
-    attrs |= {"window": 0.01, "candidates": 3, "pw": ["6.7MaX"]}
-    batch.stages["dft"] = Stage(arrays, attrs)
 
 
 def test_the_report_shows_what_dft_found(validated: tuple[str, dict[str, Any]]) -> None:

@@ -36,6 +36,20 @@ def test_a_subset_keeps_to_its_bounds(held_out: Path, tmp_path: Path) -> None:
     assert [len(atoms) for atoms in ase.io.read(path, ":")] == [largest]
 
 
+def test_a_subset_can_be_named(held_out: Path, tmp_path: Path) -> None:
+    names = [atoms.info["material_id"] for atoms in ase.io.read(held_out, ":")]
+    path = tmp_path / "subset.extxyz"
+    tool("bench_subset.py", "--bench", held_out, "--ids", names[1], names[0], "--output", path)
+    assert [atoms.info["id"] for atoms in ase.io.read(path, ":")] == [names[1], names[0]]
+
+
+def test_a_name_that_is_not_in_the_benchmark_is_told(held_out: Path, tmp_path: Path) -> None:
+    path = tmp_path / "subset.extxyz"
+    with pytest.raises(AssertionError, match="ERROR: the benchmark lacks mp-0"):
+        tool("bench_subset.py", "--bench", held_out, "--ids", "mp-0", "--output", path)
+    assert not path.exists()
+
+
 def test_proposals_are_measured_for_every_combination(held_out: Path, tmp_path: Path) -> None:
     path = tmp_path / "rates.json"
     printed = tool(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,12 +14,15 @@ from xtalfill.errors import InputError
 STAGE = "inpaint"
 
 
-def gather_potential(batch: Batch, name: str, results: Sequence[dict[str, Any]]) -> None:
+def gather_potential(
+    batch: Batch, name: str, plan: Mapping[str, Any], results: Sequence[dict[str, Any]]
+) -> None:
     """Fill the candidates of the method potential; one that was given up fails with its reason.
 
     Args:
         batch: After INPAINT.
         name: Of the batch.
+        plan: Content of plan.json.
         results: As `xtalfill.baseline.job.read_result` returns them.
 
     Raises:
@@ -28,20 +31,25 @@ def gather_potential(batch: Batch, name: str, results: Sequence[dict[str, Any]])
     """
     if STAGE not in batch.stages:
         raise InputError("the batch has no stage 'inpaint'; run INPAINT on it first")
+    refused = {host["key"]: host["refused"] for host in plan["hosts"] if host["refused"]}
     by_key = {result["key"]: result for result in results}
     stage = batch.stages[STAGE]
-    chosen = np.zeros(batch.n_systems, dtype=bool)
-    for job in jobs_of(batch, name):
+    jobs, chosen = jobs_of(batch, name), np.zeros(batch.n_systems, dtype=bool)
+    for job in jobs:
+        rows = np.flatnonzero((batch.id == job.id) & (batch.method == METHOD)).tolist()
+        if job.key in refused:
+            for index in rows:
+                batch.fail(index, f"{STAGE}: {METHOD}: {refused[job.key]}")
+            continue
         if job.key not in by_key:
             raise InputError(f"{job.id}: job {job.key} has no result; run it again")
         result = by_key[job.key]
         stage.attrs[METHOD] = result["parameters"]
-        rows = (batch.id == job.id) & (batch.method == METHOD) & (batch.status != "failed")
-        for index in np.flatnonzero(rows).tolist():
+        for index in rows:
             one = result["candidates"][int(batch.sample[index])]
             chosen[index] = one["pinball"]
             _fill(batch, index, one, stage.arrays["positions"])
-    if by_key:
+    if jobs:
         stage.arrays["pinball"] = chosen
 
 

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import re
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -16,14 +13,11 @@ from ase.data import chemical_symbols
 from xtalfill.baseline.restore import Candidate
 from xtalfill.baseline.sites import Crystal
 from xtalfill.batch import Batch
-from xtalfill.dft.pseudos import Table
-from xtalfill.errors import InputError
+from xtalfill.dft.jobfile import check_crystal, check_key, read_content, refusing, write_content
 
 METHOD = "potential"
-FORMAT = "xtalfill-potential-job"
-RESULT_FORMAT = "xtalfill-potential-result"
-VERSION = 1
-_KEY = re.compile(r"[A-Za-z0-9_]+\.\d{1,9}")
+FORMAT = "xtalfill-potential-job 1"
+RESULT_FORMAT = "xtalfill-potential-result 1"
 
 
 @dataclass(frozen=True)
@@ -68,29 +62,18 @@ class HostJob:
         digest = hashlib.sha256(f"{METHOD}|{self.id}".encode()).digest()
         return np.random.default_rng([self.seed, int.from_bytes(digest[:8], "big")])
 
-    def refusal(self, table: Table, valence: dict[str, float], *, max_electrons: int) -> str:
-        """Say why pw.x cannot calculate the host; empty when it can."""
-        unknown = sorted(set(self.symbols) - set(table))
-        if unknown:
-            return f"no pseudopotential for {', '.join(unknown)}"
-        electrons = sum(valence[symbol] for symbol in self.symbols)
-        if electrons > max_electrons:
-            return f"{electrons:g} valence electrons, more than --max_electrons {max_electrons}"
-        return ""
-
 
 def jobs_of(batch: Batch, name: str) -> list[HostJob]:
     """Return a job for each structure of a batch with candidates of the method.
 
     Args:
-        batch: After INPAINT.
+        batch: After CHECK.
         name: Of the batch, e.g. "batch_0007".
     """
     jobs = []
     for members in batch.groups_by_method():
         first = members[0]
-        wanted = [i for i in members if batch.status[i] != "failed"]
-        if batch.method[first] != METHOD or not wanted:
+        if batch.method[first] != METHOD:
             continue
         here = batch.atoms_slice(first)
         is_host, numbers = batch.is_host[here], batch.atomic_numbers[here]
@@ -100,7 +83,7 @@ def jobs_of(batch: Batch, name: str) -> list[HostJob]:
                 id=str(batch.id[first]),
                 element=int(numbers[~is_host][0]),
                 n_sites=int((~is_host).sum()),
-                samples=int(batch.sample[wanted].max()) + 1,
+                samples=int(batch.sample[members].max()) + 1,
                 seed=int(batch.seed[first]),
                 numbers=numbers[is_host],
                 positions=batch.positions[here][is_host],
@@ -112,10 +95,9 @@ def jobs_of(batch: Batch, name: str) -> list[HostJob]:
 
 def write_job(job: HostJob, path: Path) -> None:
     """Write a job as JSON."""
-    content: dict[str, Any] = {"format": FORMAT, "version": VERSION, **asdict(job)}
-    for name in ("numbers", "positions", "cell"):
-        content[name] = content[name].tolist()
-    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    content = asdict(job)
+    content |= {name: content[name].tolist() for name in ("numbers", "positions", "cell")}
+    write_content(content, path, FORMAT)
 
 
 def read_job(path: Path) -> HostJob:
@@ -124,23 +106,14 @@ def read_job(path: Path) -> HostJob:
     Raises:
         InputError: It is not a job that `write_job` wrote.
     """
-    try:
-        content = _content(path, FORMAT, {item.name for item in fields(HostJob)})
+    with refusing(path, "a job of PLAN_POTENTIAL"):
+        content = read_content(path, FORMAT, [item.name for item in fields(HostJob)])
         content["numbers"] = np.asarray(content["numbers"], dtype=np.int64)
         for name in ("positions", "cell"):
             content[name] = np.asarray(content[name], dtype=np.float64)
         job = HostJob(**content)
-        if not _KEY.fullmatch(job.key):
-            raise ValueError(f"key {job.key!r} is unsafe")
-        if job.positions.shape != (len(job.numbers), 3) or job.cell.shape != (3, 3):
-            raise ValueError("positions or cell are not of their shape")
-        if not (np.isfinite(job.positions).all() and np.isfinite(job.cell).all()):
-            raise ValueError("positions or cell are not finite")
-    except (OSError, ValueError, TypeError, LookupError, AttributeError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(
-            f"{path.name}: not a job of PLAN_POTENTIAL ({reason}); run it again"
-        ) from error
+        check_key(job.key)
+        check_crystal(len(job.numbers), job.positions, job.cell)
     return job
 
 
@@ -164,15 +137,12 @@ class Result:
 def write_result(result: Result, path: Path) -> None:
     """Write a result as JSON."""
     content = {
-        "format": RESULT_FORMAT,
-        "version": VERSION,
         "key": result.key,
         "candidates": [one.as_json() for one in result.candidates],
         "runs": result.runs,
         "parameters": result.parameters,
     }
-    text = json.dumps(content, indent=1, sort_keys=True, allow_nan=False)
-    path.write_text(text + "\n", encoding="utf-8")
+    write_content(content, path, RESULT_FORMAT)
 
 
 def read_result(path: Path) -> dict[str, Any]:
@@ -181,22 +151,11 @@ def read_result(path: Path) -> dict[str, Any]:
     Raises:
         InputError: It is not one that `write_result` wrote.
     """
-    try:
-        content = _content(path, RESULT_FORMAT, {item.name for item in fields(Result)})
+    with refusing(path, "a result of PLACE_POTENTIAL"):
+        names = [item.name for item in fields(Result)]
+        content = read_content(path, RESULT_FORMAT, names)
         for one in content["candidates"]:
             if one["sites"] is not None:
                 one["sites"] = np.asarray(one["sites"], dtype=np.float64).reshape(-1, 3)
             one["message"], one["pinball"] = str(one["message"]), bool(one["pinball"])
-    except (OSError, ValueError, TypeError, LookupError, AttributeError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{path.name}: not a result of PLACE_POTENTIAL ({reason})") from error
-    return content
-
-
-def _content(path: Path, form: str, names: Iterable[str]) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    if (content.pop("format"), content.pop("version")) != (form, VERSION):
-        raise ValueError(f"not of format {form} {VERSION}")
-    if set(content) != set(names):
-        raise ValueError("has other entries")
     return content

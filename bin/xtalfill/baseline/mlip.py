@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from xtalfill.baseline.calculation import Electrons, GiveUpError
+from xtalfill.baseline.calculation import Electrons
+from xtalfill.baseline.restore import GiveUpError
 from xtalfill.baseline.sites import Crystal
 from xtalfill.relax.crystal import Crystal as RelaxCrystal
 from xtalfill.relax.crystal import Potential

@@ -12,7 +12,6 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from xtalfill.baseline.calculation import GiveUpError
 from xtalfill.baseline.ewald import pair_energies
 from xtalfill.baseline.peaks import periodic_maxima
 from xtalfill.baseline.pinball import (
@@ -22,7 +21,18 @@ from xtalfill.baseline.pinball import (
     lowest_choices,
     representative,
 )
-from xtalfill.baseline.sites import Crystal, Sites, distances, far_from_atoms, symmetric_sites
+from xtalfill.baseline.sites import (
+    Crystal,
+    Sites,
+    distances,
+    far_from_atoms,
+    symmetric_sites,
+    within_reach,
+)
+
+
+class GiveUpError(Exception):
+    """The method cannot go on with this structure; says why."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,7 +182,7 @@ def _follow(
 
 
 def _sites(potential: np.ndarray, crystal: Crystal, element: int, rules: Rules) -> Sites:
-    """Return the maxima of a potential that keep their distance to the atoms."""
+    """Return the maxima of a potential that keep their distance to the atoms and yet touch one."""
     scaled, values = periodic_maxima(potential)
     outside = values > 0  # in an atom the potential is far below its mean, which is zero
     sites = symmetric_sites(scaled[outside], values[outside], crystal, merge=rules.merge)
@@ -181,7 +191,12 @@ def _sites(potential: np.ndarray, crystal: Crystal, element: int, rules: Rules) 
         raise GiveUpError(
             f"none of the {int(outside.sum())} maxima of the potential keeps its distance"
         )
-    return sites
+    touching = within_reach(sites, crystal, element)
+    if not len(touching):
+        raise GiveUpError(
+            f"the {len(sites)} maxima of the potential that keep their distance touch no atom"
+        )
+    return touching
 
 
 def _pinball(sites: Sites, cell: np.ndarray, rules: Rules) -> Pinball:

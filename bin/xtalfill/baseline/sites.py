@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import spglib
 from ase.data import covalent_radii
+from ase.data.vdw_alvarez import vdw_radii
 from ase.geometry import get_distances
 
 SYMPREC = 0.01  # Angstrom
@@ -95,6 +96,24 @@ def symmetric_sites(
     return Sites(places, np.array(heights), np.array(orbits, dtype=int), permutations)
 
 
+def within_reach(sites: Sites, crystal: Crystal, element: int) -> Sites:
+    """Leave out sites that touch no atom: those in the vacuum of a slab or the middle of a pore.
+
+    A site touches an atom within the sum of the van der Waals radii (Alvarez 2013,
+    doi 10.1039/c3dt50599e); an element without one is taken to reach everywhere.
+
+    Args:
+        sites: The places.
+        crystal: All atoms.
+        element: What is to sit at the places.
+    """
+    if not len(sites):
+        return sites
+    reach = np.nan_to_num(vdw_radii[crystal.numbers] + vdw_radii[element], nan=np.inf)
+    away = distances(sites.scaled, _scaled(crystal), crystal.cell)
+    return sites.kept(np.any(away <= reach, axis=1))
+
+
 def far_from_atoms(
     sites: Sites, crystal: Crystal, element: int, *, fraction: float, same_element: float
 ) -> Sites:
@@ -111,8 +130,7 @@ def far_from_atoms(
         return sites
     reach = fraction * (covalent_radii[crystal.numbers] + covalent_radii[element])
     reach = np.where(crystal.numbers == element, same_element, reach)
-    atoms = np.linalg.solve(crystal.cell.T, crystal.positions.T).T
-    away = distances(sites.scaled, atoms, crystal.cell)
+    away = distances(sites.scaled, _scaled(crystal), crystal.cell)
     return sites.kept(np.all(away >= reach, axis=1))
 
 
@@ -123,9 +141,12 @@ def distances(one: np.ndarray, other: np.ndarray, cell: np.ndarray) -> np.ndarra
     return np.asarray(get_distances(one @ cell, other @ cell, cell=cell, pbc=True)[1])
 
 
+def _scaled(crystal: Crystal) -> np.ndarray:
+    return np.linalg.solve(crystal.cell.T, crystal.positions.T).T
+
+
 def _operations(host: Crystal) -> tuple[np.ndarray, np.ndarray]:
-    scaled = np.linalg.solve(host.cell.T, host.positions.T).T
-    cell: Any = (host.cell, scaled, host.numbers)
+    cell: Any = (host.cell, _scaled(host), host.numbers)
     found = spglib.get_symmetry(cell, symprec=SYMPREC)
     if found is None:
         return np.eye(3, dtype=int)[None], np.zeros((1, 3))

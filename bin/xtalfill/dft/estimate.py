@@ -1,8 +1,9 @@
 """What a job costs, from a model fitted on measured runs (assets/dft_cost.json).
 
 A step of a self-consistency costs about a constant times x^p, with x = k-points x bands x plane
-waves; a relaxation takes as many steps as the measured ones did in the median. The model comes from
-tools/fit_dft_cost.py. It is meant to tell an hour from a month; its spread says how well it does.
+waves; a relaxation, or all calculations of a host of the potential method, take as many steps as
+the measured ones did in the median. The models come from tools/fit_dft_cost.py. They are meant to
+tell an hour from a month; their spread says how well they do.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pathlib import Path
 
 from ase.units import Bohr
 
-from xtalfill.dft.job import Job
+from xtalfill.dft.system import System
 from xtalfill.errors import ConfigError
 
 
@@ -26,7 +27,7 @@ class CostModel:
     Attributes:
         seconds: Core-seconds of a step of a self-consistency at x = 1e6.
         exponent: Of x.
-        n_scf: Steps of all self-consistencies of a relaxation.
+        n_scf: Steps of all self-consistencies together.
         spread: Factor within which two thirds of the measured runs lie.
         machine: What they were measured on.
     """
@@ -37,28 +38,32 @@ class CostModel:
     spread: float
     machine: str
 
-    def core_hours(self, job: Job) -> float:
-        """Return the core-hours that a job will take."""
-        return self.n_scf * self.seconds * (size_of(job) / 1e6) ** self.exponent / 3600.0
+    def core_hours(self, system: System) -> float:
+        """Return the core-hours that a calculation will take."""
+        return self.n_scf * self.seconds * (size_of(system) / 1e6) ** self.exponent / 3600.0
 
 
-def size_of(job: Job) -> float:
-    """Return x = k-points x bands x plane waves of a job; twice that with spin."""
-    volume = abs(float(job.atoms().get_volume())) / Bohr**3
-    waves = volume * job.ecutwfc**1.5 / (6 * math.pi**2)  # a sphere of radius sqrt(E/Ry)/bohr
-    occupied = job.n_electrons / 2
+def size_of(system: System) -> float:
+    """Return x = k-points x bands x plane waves; twice that with spin."""
+    volume = abs(float(system.atoms.get_volume())) / Bohr**3
+    waves = volume * system.ecutwfc**1.5 / (6 * math.pi**2)  # a sphere of radius sqrt(E/Ry)/bohr
+    occupied = system.n_electrons / 2
     bands = max(1.2 * occupied, occupied + 4)  # what pw.x takes for a metal
-    return job.n_irreducible * bands * waves * (2 if job.spin else 1)
+    return system.n_irreducible * bands * waves * (2 if system.spin else 1)
 
 
-def read_cost_model(path: Path) -> CostModel:
-    """Read the model.
+def read_cost_model(path: Path, kind: str) -> CostModel:
+    """Read the model of a kind of calculation.
+
+    Args:
+        path: The file.
+        kind: "relaxation" (PW_RELAX) or "host" (PLACE_POTENTIAL, all of its calculations).
 
     Raises:
         ConfigError: The file is not what tools/fit_dft_cost.py writes.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))["model"]
+        content = json.loads(path.read_text(encoding="utf-8"))[kind]["model"]
         model = CostModel(**content)
         usable = all(
             0 < value < math.inf
@@ -66,17 +71,17 @@ def read_cost_model(path: Path) -> CostModel:
         )
     except (OSError, ValueError, TypeError, LookupError) as error:
         reason = " ".join(str(error).split())
-        raise ConfigError(f"{path.name}: not a cost model ({reason})") from error
+        raise ConfigError(f"{path.name}: not a cost model of a {kind} ({reason})") from error
     if not usable:
         raise ConfigError(f"{path.name}: a number of the cost model is not positive")
     return model
 
 
-def summary(model: CostModel, jobs: Sequence[Job]) -> dict[str, float | int | str]:
-    """Return what a set of jobs will take, with the model's spread."""
-    hours = [model.core_hours(job) for job in jobs]
+def summary(model: CostModel, systems: Sequence[System]) -> dict[str, float | int | str]:
+    """Return what a set of calculations will take, with the model's spread."""
+    hours = [model.core_hours(system) for system in systems]
     return {
-        "jobs": len(jobs),
+        "jobs": len(systems),
         "core_hours": round(sum(hours), 3),
         "core_hours_longest": round(max(hours, default=0.0), 3),
         "spread": model.spread,

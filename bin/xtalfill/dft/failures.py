@@ -16,6 +16,7 @@ from xtalfill.dft.xmlfile import DataFile
 # Above this the highest band holds electrons that more bands would take up.
 TOP_OCCUPATION = 0.005
 _KILLED = (-9, 128 + 9)  # as Python and as a shell or mpirun put it
+_ENDED = (-15, 128 + 15)
 _MARGIN = 1.01  # pw.x symmetrises forces again after it compared them
 
 
@@ -98,6 +99,8 @@ def _told(run: Run) -> Failure | None:
     """Return the failure that exit code or output tell of."""
     if run.exit_code in _KILLED:
         return Failure.MEMORY
+    if run.exit_code in _ENDED:
+        return Failure.WALLTIME
     said = run.stdout + run.stderr
     told = next((failure for failure, pattern in _PATTERNS if pattern.search(said)), None)
     return told or (Failure.MPI if run.exit_code != 0 else None)
@@ -128,6 +131,7 @@ def explain(run: Run, failure: Failure) -> str:
     return {
         Failure.CORRUPT_XML: run.xml_error or "pw.x wrote no data file",
         Failure.MEMORY: "killed",
+        Failure.WALLTIME: "ended from outside (SIGTERM)",
         Failure.BFGS: "BFGS stopped before the forces were small",
         Failure.BANDS: "the highest band holds electrons",
     }.get(failure, f"ended with exit code {run.exit_code} without saying why")

@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from ase.constraints import FixAtoms
 from ase.data import atomic_numbers
 from ase.io.espresso import write_espresso_in
 from qe_tools.exceptions import ParsingError
 from qe_tools.parsers import PwInputFile
 
-from xtalfill.dft.job import Job, Settings
+from xtalfill.dft.system import Settings, System
 from xtalfill.errors import InputError
 
 PREFIX = "pwscf"
@@ -23,53 +24,56 @@ _ROUNDING = 2e-10
 
 
 def write_input(
-    job: Job, settings: Settings, *, positions: np.ndarray, max_seconds: float | None
+    system: System, settings: Settings, *, scaled: np.ndarray, max_seconds: float | None
 ) -> str:
     """Return the text of an input, after reading it back.
 
     Args:
-        job: What to relax.
+        system: What to calculate.
         settings: Of this attempt.
-        positions: (n_atoms, 3) Angstrom; where to start.
+        scaled: (n_atoms, 3) fractional; where to start.
         max_seconds: When pw.x has to stop itself; None for never.
 
     Raises:
         InputError: What was read back is not what was meant.
     """
-    atoms = job.seen_by_pw(positions)
-    if job.spin:
-        atoms.set_initial_magnetic_moments([_start(job, symbol) for symbol in job.symbols])
-    namelists = _namelists(job, settings, max_seconds=max_seconds)
+    atoms = system.atoms.copy()
+    atoms.set_scaled_positions(scaled)
+    if not system.free.all() and system.relaxes:
+        atoms.set_constraint(FixAtoms(np.flatnonzero(~system.free)))
+    if system.spin:
+        atoms.set_initial_magnetic_moments([_start(system, symbol) for symbol in system.symbols])
+    namelists = _namelists(system, settings, max_seconds=max_seconds)
     file = io.StringIO()
     write_espresso_in(
         file,
         atoms,
         input_data=namelists,
-        pseudopotentials={symbol: one.filename for symbol, one in job.pseudos.items()},
-        kpts=job.kpoints,
+        pseudopotentials={symbol: one.filename for symbol, one in system.pseudos.items()},
+        kpts=system.kpoints,
         crystal_coordinates=True,
     )
     text = file.getvalue()
-    _verify(text, job, namelists, positions)
+    _verify(text, system, namelists, scaled)
     return text
 
 
-def _start(job: Job, symbol: str) -> float:
+def _start(system: System, symbol: str) -> float:
     """Return the magnetisation an atom starts with, as a share of its valence electrons."""
     d_or_f = any(
         first <= atomic_numbers[symbol] <= last for first, last in ((21, 30), (39, 48), (57, 80))
     )
-    share = job.protocol.start_magnetization
+    share = system.protocol.start_magnetization
     return share if d_or_f or atomic_numbers[symbol] >= 89 else share / 10
 
 
 def _namelists(
-    job: Job, settings: Settings, *, max_seconds: float | None
+    system: System, settings: Settings, *, max_seconds: float | None
 ) -> dict[str, dict[str, Any]]:
     """Return the namelists; thresholds of a cell are those of an atom times its atoms."""
-    n_atoms, protocol = len(job.symbols), job.protocol
+    n_atoms, protocol = len(system.atoms), system.protocol
     control = {
-        "calculation": "relax",
+        "calculation": "relax" if system.relaxes else "scf",
         "prefix": PREFIX,
         "outdir": OUTDIR,
         "pseudo_dir": PSEUDO_DIR,
@@ -80,17 +84,6 @@ def _namelists(
     }
     if max_seconds is not None:
         control["max_seconds"] = round(max_seconds, 1)
-    system = {
-        "ecutwfc": job.ecutwfc,
-        "ecutrho": job.ecutrho,
-        "occupations": "smearing",
-        "smearing": protocol.smearing,
-        "degauss": protocol.degauss,
-    }
-    if settings.nbnd is not None:
-        system["nbnd"] = settings.nbnd
-    if job.spin:
-        system["nspin"] = 2
     electrons = {
         "conv_thr": protocol.scf_threshold_per_atom * n_atoms,
         "electron_maxstep": settings.electron_maxstep,
@@ -101,38 +94,66 @@ def _namelists(
         "diago_david_ndim": settings.diago_david_ndim,
         "startingpot": "file" if settings.density_from_file else "atomic",
     }
-    ions = {"ion_dynamics": settings.ion_dynamics, "trust_radius_min": settings.trust_radius_min}
-    if settings.ion_dynamics != "bfgs":
-        del ions["trust_radius_min"]
-    return {"CONTROL": control, "SYSTEM": system, "ELECTRONS": electrons, "IONS": ions}
+    namelists = {"CONTROL": control, "SYSTEM": _system(system, settings), "ELECTRONS": electrons}
+    if system.relaxes:
+        namelists["IONS"] = {"ion_dynamics": settings.ion_dynamics}
+        if settings.ion_dynamics == "bfgs":
+            namelists["IONS"]["trust_radius_min"] = settings.trust_radius_min
+    return namelists
+
+
+def _system(system: System, settings: Settings) -> dict[str, Any]:
+    """Return the namelist SYSTEM; smearing lets an odd number of electrons be."""
+    found: dict[str, Any] = {
+        "ecutwfc": system.ecutwfc,
+        "ecutrho": system.ecutrho,
+        "occupations": "smearing",
+        "smearing": system.smearing,
+        "degauss": system.degauss,
+    }
+    if system.extra:
+        found["tot_charge"] = -float(system.extra)
+    if settings.nbnd is not None:
+        found["nbnd"] = settings.nbnd
+    if system.spin:
+        found["nspin"] = 2
+    return found
 
 
 def _verify(
-    text: str, job: Job, namelists: Mapping[str, Mapping[str, Any]], positions: np.ndarray
+    text: str, system: System, namelists: Mapping[str, Mapping[str, Any]], scaled: np.ndarray
 ) -> None:
     """Compare what qe-tools reads with what was meant."""
     try:
         found = PwInputFile(text, validate_species_names=False)
     except (ParsingError, ValueError, TypeError, LookupError) as error:
-        raise _refuse(job, f"cannot be read back ({' '.join(str(error).split())})") from error
+        said = " ".join(str(error).split())
+        raise _refuse(system, f"cannot be read back ({said})") from error
     for group, entries in namelists.items():
         for name, value in entries.items():
             if not _same(found.namelists.get(group, {}).get(name.lower()), value):
-                raise _refuse(job, f"says another {name} than was meant")
+                raise _refuse(system, f"says another {name} than was meant")
+    _verify_atoms(found, system, scaled)
+    if tuple(found.k_points["points"]) != system.kpoints or any(found.k_points["offset"]):
+        raise _refuse(system, "has another k-point mesh than was meant")
+
+
+def _verify_atoms(found: PwInputFile, system: System, scaled: np.ndarray) -> None:
     labels = [name.rstrip("0123456789") for name in found.atomic_positions["names"]]
-    if labels != list(job.symbols):
-        raise _refuse(job, "lists other atoms than were meant")
-    meant = job.seen_by_pw(positions)
-    scaled = meant.get_scaled_positions(wrap=False)
+    if labels != system.symbols:
+        raise _refuse(system, "lists other atoms than were meant")
     where = np.asarray(found.atomic_positions["positions"], dtype=np.float64)
     cell = np.asarray(found.cell_parameters["cell"], dtype=np.float64)
     if (
         np.abs(where - scaled).max() > _ROUNDING
-        or np.abs(cell - meant.cell.array).max() > _ROUNDING
+        or np.abs(cell - system.atoms.cell.array).max() > _ROUNDING
     ):
-        raise _refuse(job, "places an atom or a lattice vector elsewhere than was meant")
-    if tuple(found.k_points["points"]) != job.kpoints or any(found.k_points["offset"]):
-        raise _refuse(job, "has another k-point mesh than was meant")
+        raise _refuse(system, "places an atom or a lattice vector elsewhere than was meant")
+    # qe-tools says True for a coordinate that is held.
+    held = np.asarray(found.atomic_positions["fixed_coords"], dtype=bool)
+    meant = ~system.free if system.relaxes else np.zeros(len(system.free), dtype=bool)
+    if not np.array_equal(held, np.repeat(meant[:, None], 3, axis=1)):
+        raise _refuse(system, "holds other atoms than were meant")
 
 
 def _same(found: Any, meant: Any) -> bool:
@@ -141,5 +162,6 @@ def _same(found: Any, meant: Any) -> bool:
     return bool(found == meant)
 
 
-def _refuse(job: Job, what: str) -> InputError:
-    return InputError(f"{job.id} ({job.key}): the input of pw.x {what}; this is a bug of xtalfill")
+def _refuse(system: System, what: str) -> InputError:
+    where = f"{system.name} ({system.key})"
+    return InputError(f"{where}: the input of pw.x {what}; this is a bug of xtalfill")

@@ -1,15 +1,20 @@
-"""How pw.x is started: MPI processes, pools of k-points, and the process itself."""
+"""How pw.x is started: where, MPI processes, pools of k-points, and the process itself."""
 
 from __future__ import annotations
 
 import os
 import shlex
+import shutil
+import signal
 import subprocess
-from collections.abc import Mapping
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from xtalfill.dft.job import Settings
+from xtalfill.dft.system import Settings
 from xtalfill.errors import ConfigError
 
 # Not bound: two tasks on one node would both be put on its first cores.
@@ -43,6 +48,55 @@ class Machine:
             raise ConfigError(f"launcher {self.launcher!r}: {error}") from error
         if not any("{ranks}" in word for word in words):
             raise ConfigError(f"launcher {self.launcher!r}: needs {{ranks}}, e.g. {LAUNCHER!r}")
+
+
+@contextmanager
+def scratch_folder(root: Path | None, name: str) -> Iterator[Path]:
+    """Make a folder on the disk of the node; it is gone at the end, however that comes.
+
+    Args:
+        root: Where; $TMPDIR where it is None, else the working folder.
+        name: What its name begins with.
+
+    Raises:
+        ConfigError: It cannot be made there.
+    """
+    where = root or Path(os.environ.get("TMPDIR", "."))
+    try:
+        folder = Path(tempfile.mkdtemp(prefix=f"{name}_", dir=where)).resolve()
+    except OSError as error:
+        raise ConfigError(
+            f"{where}: no folder for pw.x can be made there ({error.strerror}); give --dft_scratch"
+        ) from error
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+class Stopwatch:
+    """Measures the processes started meanwhile.
+
+    On a shared machine the time on a core and the wall time are far apart.
+    """
+
+    def __init__(self) -> None:
+        self._wall, self._cpu = time.monotonic(), _cpu_of_children()
+
+    @property
+    def seconds(self) -> float:
+        """Wall time so far."""
+        return round(time.monotonic() - self._wall, 3)
+
+    @property
+    def cpu_seconds(self) -> float:
+        """Time on cores of the processes that ended so far."""
+        return round(_cpu_of_children() - self._cpu, 2)
+
+
+def _cpu_of_children() -> float:
+    times = os.times()
+    return times.children_user + times.children_system
 
 
 def layout(cores: int, n_kpoints: int) -> tuple[int, int]:
@@ -86,6 +140,9 @@ def environment(base: Mapping[str, str], *, root: bool) -> dict[str, str]:
 def run_pw(machine: Machine, settings: Settings, folder: Path, *, name: str) -> int:
     """Run pw.x on an input in a folder and return its exit code.
 
+    SIGTERM (a job that is cancelled or preempted, a time limit) ends pw.x but not this process, so
+    that what pw.x has found so far is saved; the exit code is then -SIGTERM.
+
     Args:
         machine: Where it runs.
         settings: Of this attempt.
@@ -98,18 +155,35 @@ def run_pw(machine: Machine, settings: Settings, folder: Path, *, name: str) -> 
     words = command(machine, settings, f"{name}.in")
     with (folder / f"{name}.out").open("wb") as out, (folder / f"{name}.err").open("wb") as err:
         try:
-            process = subprocess.run(  # noqa: S603 - words of our own, no shell
+            process = subprocess.Popen(  # noqa: S603 - words of our own, no shell
                 words,
                 cwd=folder,
                 env=environment(os.environ, root=os.geteuid() == 0),
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,
-                check=False,
             )
         except OSError as error:
             raise ConfigError(
                 f"{words[0]} cannot be started ({error.strerror}); install Quantum ESPRESSO or "
                 "use the image dft (docs/validate.md)"
             ) from error
-    return process.returncode
+        return _wait(process)
+
+
+def _wait(process: subprocess.Popen[bytes]) -> int:
+    """Return the exit code of a process; SIGTERM is passed on to it."""
+    ended = False
+
+    def end(_signal: int, _frame: object) -> None:
+        nonlocal ended
+        ended = True
+        process.terminate()
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        with process:
+            code = process.wait()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    return -signal.SIGTERM if ended else code

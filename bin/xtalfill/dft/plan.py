@@ -16,22 +16,22 @@ from typing import Any
 import numpy as np
 
 from xtalfill.batch import Batch
+from xtalfill.dft.estimate import size_of
 from xtalfill.dft.job import Job
 from xtalfill.dft.protocols import Protocol
 from xtalfill.dft.pseudos import Pseudo, cutoffs
+from xtalfill.dft.refusals import refusal, unknown_elements
 from xtalfill.dft.symmetry import (
     SAME_SITE,
     irreducible_kpoints,
     kpoint_mesh,
-    nearest_distance,
     standard_setting,
     symmetrised,
 )
+from xtalfill.dft.system import System
 from xtalfill.errors import ConfigError, InputError
 from xtalfill.matching import matcher, to_pymatgen
 from xtalfill.relaxations import ENERGY_WINDOW, final_stage
-
-MIN_DISTANCE = 0.4  # Angstrom; H2 has 0.74, below this two atoms are on one site
 
 
 @dataclass(frozen=True)
@@ -218,26 +218,20 @@ def plan_batch(
 
 def _refusal(job: Job | str, choice: Choice) -> str:
     """Say why a job cannot run; empty when it can."""
-    if isinstance(job, str):
-        return f"dft: {job}"
-    if job.n_electrons > choice.max_electrons:
-        return (
-            f"dft: {job.n_electrons:g} valence electrons, "
-            f"more than --max_electrons {choice.max_electrons}"
-        )
-    distance = nearest_distance(job.atoms())
-    if distance < MIN_DISTANCE:
-        return f"dft: two atoms are {distance:.2f} Å apart"
-    return ""
+    if isinstance(job, Job):
+        n_electrons = job.system().n_electrons
+        reason = refusal(job.atoms(), n_electrons, max_electrons=choice.max_electrons)
+    else:
+        reason = job
+    return f"dft: {reason}" if reason else ""
 
 
 def _job(batch: Batch, index: int, name: str, level: Level) -> Job | str:
     """Return the job of a system, or why there can be none."""
     atoms = batch.to_ase(index, stage=final_stage(batch))
     symbols = tuple(atoms.get_chemical_symbols())
-    unknown = sorted(set(symbols) - set(level.valence))
-    if unknown:
-        return f"no pseudopotential for {', '.join(unknown)}"
+    if unknown := unknown_elements(list(symbols), level.valence):
+        return unknown
     if not math.isfinite(float(np.abs(atoms.positions).max())):
         return "no relaxed positions"
     protocol = level.protocol
@@ -268,7 +262,7 @@ def _job(batch: Batch, index: int, name: str, level: Level) -> Job | str:
     )
 
 
-Hours = Callable[[Job], float]
+Hours = Callable[[System], float]
 
 
 def describe(sent: Sequence[Sent], jobs: Sequence[Job], hours: Hours) -> list[dict[str, Any]]:
@@ -284,8 +278,10 @@ def describe(sent: Sequence[Sent], jobs: Sequence[Job], hours: Hours) -> list[di
             "calculation": one.calculation,
             "refused": one.refused,
             "shift": of[one.key].shift if one.key in of else None,
+            # In millions, three digits: what a task asks memory and time by.
+            "size": float(f"{size_of(of[one.key].system()) / 1e6:.3g}") if one.key in of else None,
             # An equal crystal of another method costs nothing.
-            "core_hours": round(hours(of[one.key]), 4)
+            "core_hours": round(hours(of[one.key].system()), 4)
             if one.key in of and one.system == one.calculation
             else 0.0,
         }

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from xtalfill.errors import ConfigError
 
-_SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,120}")
+SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,120}")
 _HEADER_BYTES = 1 << 20
 # UPF 2 has attributes in its PP_HEADER, UPF 1 a line of words.
 _VALENCE = (
@@ -68,7 +68,7 @@ def read_table(path: Path) -> dict[str, Pseudo]:
             f"{path.name}: not a table of pseudopotentials ({reason}); its form is that of SSSP"
         ) from error
     for symbol, pseudo in table.items():
-        if not _SAFE_NAME.fullmatch(pseudo.filename):
+        if not SAFE_NAME.fullmatch(pseudo.filename):
             raise ConfigError(f"{path.name}: {symbol} names {pseudo.filename!r}, no plain file")
         if not 0 < pseudo.cutoff_wfc <= pseudo.cutoff_rho:
             raise ConfigError(f"{path.name}: the cutoffs of {symbol} are not 0 < wfc <= rho")

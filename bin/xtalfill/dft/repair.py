@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from xtalfill.dft.failures import Failure
-from xtalfill.dft.job import Settings
+from xtalfill.dft.system import Settings
 
 MAX_ATTEMPTS = 5
 DIAGONALISERS = ("david", "paro", "cg")  # the last is the slowest and the steadiest

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -10,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from xtalfill.errors import InputError
+from xtalfill.dft.jobfile import read_content, refusing, write_content
 
+FORMAT = "xtalfill-dft-result 1"
 STATUSES = ("ok", "unconverged", "failed")
 
 
@@ -27,6 +27,7 @@ class Attempt:
         n_steps: Ionic steps.
         n_scf: Steps of all self-consistencies; 0 where that is not known.
         seconds: Wall time.
+        cpu_seconds: On all cores together.
     """
 
     settings: dict[str, Any]
@@ -36,6 +37,7 @@ class Attempt:
     n_steps: int
     n_scf: int
     seconds: float
+    cpu_seconds: float
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ def write_result(result: Result, path: Path) -> None:
     """Write a result as strict JSON: NaN becomes null."""
     content = asdict(result)
     content |= {name: _plain(getattr(result, name)) for name in (*_ARRAYS, *_NUMBERS)}
-    path.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    write_content(content, path, FORMAT)
 
 
 def _plain(value: Any) -> Any:
@@ -97,17 +99,14 @@ def read_result(path: Path) -> Result:
     Raises:
         InputError: It is not one that `write_result` wrote.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        missing = {item.name for item in fields(Result)} - set(content)
-        if missing or content["status"] not in STATUSES:
-            raise ValueError(f"lacks {sorted(missing) or 'a known status'}")
+    with refusing(path, "a result of PW_RELAX"):
+        names = [item.name for item in fields(Result)]
+        content = read_content(path, FORMAT, names)
+        if content["status"] not in STATUSES:
+            raise ValueError("lacks a known status")
         for name in _ARRAYS:
             content[name] = np.array(content[name], dtype=np.float64).reshape(-1, 3)
         for name in _NUMBERS:
             content[name] = math.nan if content[name] is None else float(content[name])
         content["attempts"] = [Attempt(**one) for one in content["attempts"]]
         return Result(**content)
-    except (OSError, ValueError, TypeError, LookupError, AttributeError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{path.name}: not a result of PW_RELAX ({reason})") from error

@@ -42,7 +42,7 @@ class Plan:
         """Return the content of plan.json."""
         return {
             "parameters": self.parameters,
-            "estimate": summary(model, self.jobs),
+            "estimate": summary(model, [job.system() for job in self.jobs]),
             "systems": describe(self.sent, self.jobs, model.core_hours),
         }
 

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import spglib
 from ase import Atoms
-from ase.geometry import get_distances
 
 # pw.x asks of two sites that they agree to 1e-5 of the lattice vectors or better.
 SAME_SITE = 1e-5
@@ -98,15 +97,6 @@ def standard_setting(atoms: Atoms, *, tolerance: float) -> tuple[np.ndarray, np.
     # x_standard = P x + p
     origin = -np.linalg.solve(found.transformation_matrix, found.origin_shift)
     return np.asarray(left @ right), origin
-
-
-def nearest_distance(atoms: Atoms) -> float:
-    """Return the smallest distance between two atoms in Angstrom, periodic images included."""
-    lengths = np.asarray(atoms.cell.lengths())
-    if len(atoms) == 1:
-        return float(lengths.min())
-    _, distances = get_distances(atoms.positions, cell=atoms.cell, pbc=True)
-    return float(min(distances[np.triu_indices(len(atoms), 1)].min(), lengths.min()))
 
 
 def _spglib_cell(atoms: Atoms) -> Any:

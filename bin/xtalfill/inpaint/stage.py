@@ -13,6 +13,7 @@ import numpy as np
 from xtalfill.baseline.sites import Crystal
 from xtalfill.baseline.voids import void_choices
 from xtalfill.batch import REFERENCE, Batch, Stage
+from xtalfill.checkpoint import Checkpoint
 from xtalfill.device import torch_device
 from xtalfill.errors import ConfigError
 from xtalfill.inpaint.methods import METHODS, POTENTIAL, VOIDS, Method
@@ -33,6 +34,7 @@ def inpaint_batch(
     *,
     device: str = "cpu",
     max_atoms: int = 2000,
+    checkpoint: Checkpoint | None = None,
     progress: TextIO = sys.stderr,
     progress_seconds: float = 30.0,
 ) -> None:
@@ -44,27 +46,33 @@ def inpaint_batch(
         settings: How to sample.
         device: "cpu" or "cuda".
         max_atoms: On a GPU: atoms of the candidates that are denoised together.
+        checkpoint: Holds what is drawn, for another attempt; None keeps nothing.
         progress: Where a line goes every `progress_seconds`.
         progress_seconds: Seconds between two such lines.
 
     Raises:
         ConfigError: A method is unknown, model or settings do not fit it, or there is no GPU.
+        TryAgainError: The time of the task is up.
     """
     models.to(torch_device(device))
     names = known_methods(batch.method.tolist())
     methods = [Method(name, models, settings) for name in names if name in METHODS]
     positions = batch.positions.copy()
+    drawn = {} if checkpoint is None else {int(i): xyz for i, xyz in checkpoint.found.items()}
     last = time.monotonic()
     for method in methods:
-        chunks = _chunks(batch, method)
+        chunks = [one for one in _chunks(batch, method) if not drawn.keys() >= one.systems]
         total, done = sum(len(chunk.wanted) for chunk in chunks), 0
         for found in _draw(method, chunks, device=device, max_atoms=max_atoms):
-            for index, sites in found.items():
-                _fill(batch, index, sites, positions)
+            drawn.update(found)
+            if checkpoint is not None:
+                checkpoint.step(lambda: {str(index): sites for index, sites in drawn.items()})
             done += len(found)
             if time.monotonic() - last > progress_seconds:
                 last = time.monotonic()
                 print(f"{STAGE}: {method.name}, {done}/{total} candidates", file=progress)
+    for index in sorted(drawn):
+        _fill(batch, index, drawn[index], positions)
     _fill_voids(batch, positions)
     attrs: dict[str, Any] = {
         **asdict(settings),

@@ -46,6 +46,11 @@ class Chunk:
         return candidate_generator(seed=self.seed, structure_id=self.structure_id, sample=sample)
 
     @property
+    def systems(self) -> set[int]:
+        """The systems of the batch that are asked for."""
+        return set(self.wanted.values())
+
+    @property
     def n_atoms(self) -> int:
         """Sites of all its wanted candidates, host and missing ones."""
         return len(self.wanted) * (len(self.host.numbers) + self.host.n_sites)

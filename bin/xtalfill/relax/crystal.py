@@ -7,11 +7,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-from matscipy.neighbours import neighbour_list
 
 from xtalfill.batch import Batch
-
-MIN_DISTANCE = 0.5  # Angstrom; H2 has 0.74: anything nearer is a hole of the potential
+from xtalfill.nearest import MIN_DISTANCE, nearest_distance
 
 
 @dataclass(frozen=True)
@@ -78,22 +76,6 @@ def crystal_of(batch: Batch, index: int, stage: str) -> Crystal:
     here = batch.atoms_slice(index)
     positions = batch.stages[stage].arrays["positions"][here]
     return Crystal(batch.atomic_numbers[here], positions, batch.cell[index])
-
-
-def nearest_distance(positions: np.ndarray, cell: np.ndarray) -> float:
-    """Return the shortest distance below `MIN_DISTANCE` between two atoms, images included.
-
-    Args:
-        positions: (n_atoms, 3) Angstrom.
-        cell: (3, 3) Angstrom; rows are a, b, c.
-
-    Returns:
-        Angstrom; infinity when no two atoms are that near.
-    """
-    distances = neighbour_list(
-        "d", positions=positions, cell=cell, pbc=np.ones(3, dtype=bool), cutoff=MIN_DISTANCE
-    )
-    return float(distances.min(initial=np.inf))
 
 
 def is_collapsed(crystal: Crystal) -> bool:

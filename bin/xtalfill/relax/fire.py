@@ -7,6 +7,8 @@ on its neighbours in the batch. The rules and parameters are those of ``ase.opti
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 DT_START = 0.1
@@ -32,6 +34,17 @@ class Fire:
         self._alpha = ALPHA_START
         self._n_downhill = 0
         self._started = False
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Return the state as arrays, for `restore`."""
+        numbers = [self._dt, self._alpha, float(self._n_downhill), float(self._started)]
+        return {"velocity": self._velocity.copy(), "fire": np.array(numbers)}
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
+        """Go on from a state, as if there had been no break."""
+        self._velocity = state["velocity"].copy()
+        self._dt, self._alpha, n_downhill, started = state["fire"].tolist()
+        self._n_downhill, self._started = int(n_downhill), bool(started)
 
     def step(self, forces: np.ndarray) -> np.ndarray:
         """Return the next displacement.

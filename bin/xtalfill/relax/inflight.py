@@ -26,6 +26,9 @@ EXPLOSIVE_FORCE = 1e3  # eV/Angstrom
 EXPLOSIVE_STEPS = 20  # steps in a row; a clash of the raw proposal is gone after a few
 MAX_TRAVEL = 20.0  # Angstrom from where it started: the site left its crystal
 
+# How far a relaxation is, as arrays: what a checkpoint holds of it.
+State = Mapping[str, np.ndarray]
+
 
 @dataclass(frozen=True)
 class Job:
@@ -62,6 +65,25 @@ class Relaxed:
     converged: bool
     error: str = ""
 
+    def state(self) -> State:
+        """Return it as arrays, for `from_state`."""
+        numbers = np.array([self.fmax, float(self.n_steps), float(self.converged)])
+        state = {"positions": self.positions, "ended": numbers, "error": np.array(self.error)}
+        if self.evaluation is not None:
+            state["energy"] = np.array(self.evaluation.energy)
+            state["forces"] = self.evaluation.forces
+        return state
+
+    @classmethod
+    def from_state(cls, state: State) -> Relaxed:
+        """Return what `state` was made of."""
+        fmax, n_steps, converged = state["ended"].tolist()
+        evaluation = None
+        if "energy" in state:
+            evaluation = Evaluation(float(state["energy"]), state["forces"])
+        error = str(state["error"])
+        return cls(state["positions"], evaluation, fmax, int(n_steps), bool(converged), error)
+
 
 class _Run:
     """One crystal on its way down."""
@@ -79,6 +101,25 @@ class _Run:
     @property
     def n_atoms(self) -> int:
         return len(self.crystal.numbers)
+
+    @property
+    def begun(self) -> bool:
+        return self._n_steps > 0 or self.result is not None
+
+    def state(self) -> State:
+        if self.result is not None:
+            return self.result.state()
+        counts = np.array([self._n_steps, self._n_explosive])
+        return {"positions": self.crystal.positions, "counts": counts, **self._fire.state()}
+
+    def restore(self, state: State) -> None:
+        if "ended" in state:
+            self.result = Relaxed.from_state(state)
+            return
+        self.start = None  # of the positions it began with
+        self.crystal = Crystal(self.crystal.numbers, state["positions"], self.crystal.cell)
+        self._n_steps, self._n_explosive = state["counts"].tolist()
+        self._fire.restore(state)
 
     def fail(self, reason: str) -> None:
         self.result = Relaxed(
@@ -138,6 +179,8 @@ class InFlight:
         fmax: float,
         max_steps: int,
         on_done: Callable[[Relaxed], None] | None = None,
+        states: Mapping[int, State] | None = None,
+        on_round: Callable[[Callable[[], dict[int, State]]], None] | None = None,
     ) -> list[Relaxed]:
         """Relax every job until no force on a free site reaches `fmax`.
 
@@ -146,12 +189,21 @@ class InFlight:
             fmax: eV/Angstrom.
             max_steps: Steps a job may take; not converged by then, it is returned as it is.
             on_done: Called with each result as it comes.
+            states: How far some jobs are, by their place in `jobs`.
+            on_round: Called after each round of steps with what returns the states of all jobs
+                that have begun; what it raises ends the relaxations.
 
         Returns:
             One result a job, in the order of `jobs`.
         """
         runs = [_Run(job) for job in jobs]
-        waiting = deque(sorted(runs, key=lambda run: -run.n_atoms))
+        for index, state in (states or {}).items():
+            runs[index].restore(state)
+            ended = runs[index].result
+            if on_done is not None and ended is not None:
+                on_done(ended)
+        todo = [run for run in runs if run.result is None]
+        waiting = deque(sorted(todo, key=lambda run: (not run.begun, -run.n_atoms)))
         active: list[_Run] = []
         with ThreadPoolExecutor(self._threads) as pool:
             while waiting or active:
@@ -164,6 +216,8 @@ class InFlight:
                     if run.result is not None and on_done is not None:
                         on_done(run.result)
                 active = [run for run in active if run.result is None]
+                if on_round is not None:
+                    on_round(lambda: {i: run.state() for i, run in enumerate(runs) if run.begun})
         return [run.result for run in runs if run.result is not None]
 
     def _admit(self, waiting: deque[_Run], active: list[_Run]) -> None:

@@ -12,22 +12,20 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TextIO
 
 import numpy as np
 from ase.data import chemical_symbols
 
 from xtalfill.batch import Batch, Stage
+from xtalfill.checkpoint import Checkpoint
 from xtalfill.errors import ConfigError, InputError
+from xtalfill.nearest import MIN_DISTANCE, nearest_distance
 from xtalfill.record import package_versions
-from xtalfill.relax.crystal import (
-    MIN_DISTANCE,
-    Evaluation,
-    Potential,
-    crystal_of,
-    nearest_distance,
-)
+from xtalfill.relax.crystal import Evaluation, Potential, crystal_of
 from xtalfill.relax.inflight import InFlight, Job, Relaxed
+from xtalfill.relax.journal import Journal
 from xtalfill.relax.thinning import MERGE_DISTANCE, Merged, drop_hopeless, find_merged, going_on
 from xtalfill.relaxations import ENERGY_WINDOW, POSITIONS, RANK, SITES
 
@@ -93,6 +91,7 @@ def relax_batch(
     *,
     ranking: Potential | None = None,
     device: str = "cpu",
+    checkpoint: Checkpoint | None = None,
     progress: TextIO = sys.stderr,
     progress_seconds: float = 30.0,
 ) -> None:
@@ -104,6 +103,7 @@ def relax_batch(
         settings: How to relax.
         ranking: Evaluates relax_rank; None leaves that step out.
         device: Where the potentials run; recorded.
+        checkpoint: Holds what is done, for another attempt; None keeps nothing.
         progress: Gets a line now and then.
         progress_seconds: Least time between two lines.
 
@@ -114,6 +114,7 @@ def relax_batch(
     if ranking is not None:
         refuse_unusable(batch, ranking, stage=RANK)
     steps = _steps(potential, ranking, settings)
+    journal = None if checkpoint is None else Journal(checkpoint)
     for step in steps:
         if step.name == POSITIONS and settings.drop_above is not None:
             drop_hopeless(batch, above=settings.drop_above)
@@ -121,7 +122,7 @@ def relax_batch(
         merged = find_merged(batch, step.previous) if merging else {}
         systems = [i for i in going_on(batch, range(batch.n_systems)) if i not in merged]
         report = Progress(step.name, len(systems), file=progress, seconds=progress_seconds)
-        found = _relax(batch, step, systems, report)
+        found = _relax(batch, step, systems, report, journal)
         for index, one in merged.items():
             found[index] = one.take_over(found[one.into], sample=batch.sample[one.into])
         _add_stage(batch, step.name, found, _provenance(step, settings, device))
@@ -144,13 +145,24 @@ def _steps(potential: Potential, ranking: Potential | None, settings: Settings) 
 
 
 def _relax(
-    batch: Batch, step: _Step, systems: Sequence[int], report: Progress
+    batch: Batch,
+    step: _Step,
+    systems: Sequence[int],
+    report: Progress,
+    journal: Journal | None,
 ) -> dict[int, Relaxed]:
     """Relax some systems in a step, each as if it were alone."""
     jobs = [job_of(batch, index, step.name, step.previous) for index in systems]
     results = step.driver.relax(
-        jobs, fmax=step.fmax, max_steps=step.max_steps, on_done=report.count
+        jobs,
+        fmax=step.fmax,
+        max_steps=step.max_steps,
+        on_done=report.count,
+        states=None if journal is None else journal.states(step.name),
+        on_round=None if journal is None else partial(journal.note, step.name),
     )
+    if journal is not None:
+        journal.end(step.name, results)
     return dict(zip(systems, results, strict=True))
 
 

@@ -196,37 +196,37 @@ def dft_differences(rows: Sequence[Candidate]) -> Figure | None:
     ]
     if not compared:
         return None
-    data: list[dict[str, Any]] = []
-    for matched, name in ((True, "match"), (False, "other")):
-        here = [row for row in compared if bool(row.dft_matched) is matched]
-        data.append(
-            {
-                "mode": "markers",
-                "name": name,
-                "x": [1000 * row.energy_above_reference for row in here],
-                "y": [1000 * row.dft_energy_above_reference for row in here],
-                "marker": {"color": _OUTCOME_COLOURS[name], "size": 9},
-                "text": [f"{row.id}, {row.method} {row.sample}" for row in here],
-                "hovertemplate": "%{text}<br>%{x:.1f}, %{y:.1f} meV/atom<extra>"
-                + name
-                + "</extra>",
-            }
-        )
-    ends = [min(min(d["x"] + d["y"], default=0) for d in data) - 1]
-    ends.append(max(max(d["x"] + d["y"], default=0) for d in data) + 1)
-    line = {"color": "#adb5bd", "width": 1}
+    kinds: dict[str, list[Candidate]] = {}
+    for row in compared:
+        kind = "match" if row.dft_matched else "lower in energy" if row.dft_les else "other"
+        kinds.setdefault(kind, []).append(row)
+    data = [_differences(kind, kinds[kind]) for kind in _OUTCOME_COLOURS if kind in kinds]
+    values = [value for trace in data for axis in ("x", "y") for value in trace[axis]]
+    ends = [min(0.0, *values) - 1, max(0.0, *values) + 1]
     data.append(
         {
             "x": ends,
             "y": ends,
             "mode": "lines",
-            "line": line,
+            "line": {"color": "#adb5bd", "width": 1},
             "showlegend": False,
             "hoverinfo": "skip",
         }
     )
     layout = _layout("E − E(ref) by the potential, meV/atom", "E − E(ref) by DFT, meV/atom")
     return {"data": data, "layout": layout}
+
+
+def _differences(kind: str, rows: list[Candidate]) -> dict[str, Any]:
+    return {
+        "mode": "markers",
+        "name": kind,
+        "x": [1000 * row.energy_above_reference for row in rows],
+        "y": [1000 * row.dft_energy_above_reference for row in rows],
+        "marker": {"color": _OUTCOME_COLOURS[kind], "size": 9},
+        "text": [f"{row.id}, {row.method} {row.sample}" for row in rows],
+        "hovertemplate": "%{text}<br>%{x:.1f}, %{y:.1f} meV/atom<extra>" + kind + "</extra>",
+    }
 
 
 def stage_times(stages: Sequence[dict[str, Any]]) -> Figure | None:

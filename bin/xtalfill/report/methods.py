@@ -81,8 +81,12 @@ def methods_paragraph(provenance: dict[str, Any], evaluation: dict[str, Any]) ->
         )
     ]
     stages = provenance["batches"][0]["stages"] if provenance["batches"] else {}
+    # In a batch whose hosts were all refused the method potential has left nothing.
+    inpaint = [batch["stages"].get("inpaint", {}) for batch in provenance["batches"]]
     sentences += [
-        _proposal(name, content, stages.get("inpaint", {}))
+        _proposal(
+            name, content, next((one for one in inpaint if name in one), stages.get("inpaint", {}))
+        )
         for name, content in evaluation["methods"].items()
     ]
     if "screen" in stages:
@@ -114,7 +118,9 @@ def methods_paragraph(provenance: dict[str, Any], evaluation: dict[str, Any]) ->
 
 def _proposal(name: str, content: dict[str, Any], attrs: dict[str, Any]) -> Sentence:
     text, keys = _METHOD_TEXT.get(name, ("proposed", ()))
-    if name == "potential" and name in attrs:
+    if name == "potential" and name not in attrs:
+        return Sentence(f"Method {name}: no host could be calculated", ())
+    if name == "potential":
         text = text.format_map({**attrs[name], "protocol": attrs[name]["protocol"]["name"]})
     elif keys:
         renoised = attrs["predictor"] == "x0_renoise"

@@ -20,6 +20,9 @@ from xtalfill.tables import Tables, read_json
 STAGE_ORDER = (
     "check",
     "inpaint",
+    "plan_potential",
+    "place_potential",
+    "gather_potential",
     "fetch_potential",
     "compile_potential",
     "relax",

@@ -1,0 +1,101 @@
+"""PLAN_POTENTIAL: which hosts go to pw.x, what is refused, what it will cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from xtalfill.baseline.calculation import Recipe
+from xtalfill.baseline.job import HostJob, jobs_of
+from xtalfill.batch import Batch
+from xtalfill.dft.estimate import CostModel, summary
+from xtalfill.dft.protocols import Protocol
+from xtalfill.dft.pseudos import Table, check_files
+from xtalfill.dft.refusals import refusal, unknown_elements
+from xtalfill.dft.system import System
+
+
+@dataclass(frozen=True)
+class HostPlan:
+    """The hosts of a run.
+
+    Attributes:
+        jobs: All of them.
+        refused: Key of a job -> why it cannot be calculated; the others are.
+        systems: Key of a job -> its first calculation, of those that are calculated.
+        recipe: How the electrons are calculated.
+    """
+
+    jobs: list[HostJob]
+    refused: dict[str, str]
+    systems: dict[str, System]
+    recipe: Recipe
+
+    def content(self, model: CostModel) -> dict[str, Any]:
+        """Return the content of plan.json."""
+        hours = {key: model.core_hours(system) for key, system in self.systems.items()}
+        return {
+            "parameters": {"protocol": asdict(self.recipe.protocol)},
+            "estimate": summary(model, list(self.systems.values())),
+            "hosts": [
+                {
+                    "key": job.key,
+                    "id": job.id,
+                    "refused": self.refused.get(job.key, ""),
+                    "core_hours": round(hours.get(job.key, 0.0), 4),
+                }
+                for job in self.jobs
+            ],
+        }
+
+    def pseudos(self) -> dict[str, str]:
+        """Return the pseudopotentials that will be read: file -> checksum."""
+        table = self.recipe.table
+        return {
+            table[name].filename: f"md5:{table[name].md5}" for name in sorted(self.recipe.valence)
+        }
+
+
+def plan_hosts(
+    batches: Mapping[str, Batch],
+    *,
+    protocol: Protocol,
+    table: Table,
+    pseudo_dir: Path,
+    degauss: float,
+    max_electrons: int,
+) -> HostPlan:
+    """Plan the hosts of a run.
+
+    Args:
+        batches: Name -> batch after CHECK.
+        protocol: How accurate.
+        table: The pseudopotentials.
+        pseudo_dir: Where their files lie.
+        degauss: Ry; smearing.
+        max_electrons: The most valence electrons of a cell, those of the missing atoms included.
+
+    Raises:
+        ConfigError: A pseudopotential that is needed is missing or another one.
+    """
+    jobs = [job for name in sorted(batches) for job in jobs_of(batches[name], name)]
+    valence = check_files(table, pseudo_dir, {symbol for job in jobs for symbol in job.symbols})
+    recipe = Recipe(protocol, table, valence, degauss)
+    refused: dict[str, str] = {}
+    systems: dict[str, System] = {}
+    for job in jobs:
+        if reason := unknown_elements(job.symbols, valence):
+            refused[job.key] = reason
+            continue
+        nothing = np.zeros(len(job.numbers), dtype=bool)
+        system = recipe.system(job.id, job.key, job.host, job.n_sites, nothing)
+        n_electrons = sum(valence[symbol] for symbol in job.symbols)
+        if reason := refusal(system.atoms, n_electrons, max_electrons=max_electrons):
+            refused[job.key] = reason
+        else:
+            systems[job.key] = system
+    return HostPlan(jobs, refused, systems, recipe)

@@ -1,0 +1,307 @@
+"""One calculation of pw.x: attempt, diagnose, repair what can be repaired, attempt again.
+
+    failure, said = Attempts(system, machine, folders, limits).run()
+
+Each attempt runs in the scratch folder; its inputs and outputs go to the task's folder and, after
+a failure, the state to `checkpoint`, from where a task that is started again goes on.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase.units import Bohr, Rydberg
+
+from xtalfill.dft.failures import Failure, Run, diagnose, explain
+from xtalfill.dft.inputs import OUTDIR, PREFIX, PSEUDO_DIR, write_input
+from xtalfill.dft.launch import Machine, Stopwatch, layout, run_pw
+from xtalfill.dft.output import last_geometry, read_run, steps_of
+from xtalfill.dft.repair import MAX_ATTEMPTS, Repair, Situation, repair
+from xtalfill.dft.result import Attempt
+from xtalfill.dft.system import Settings, System
+from xtalfill.dft.xmlfile import IonicStep
+from xtalfill.errors import ConfigError, MemoryNeededError, TryAgainError
+
+STATE, DENSITY, KEPT = "state.json", "density", "kept"
+SHARE_OF_TIME = 0.95  # of what is left to the task: the rest is for ending in order
+LEAST_SECONDS = 60.0  # less is not worth starting an attempt
+_NO_DENSITY = ("wfc*", "*.UPF", "*.upf")
+
+Judge = Callable[[Run], Failure | None]
+
+
+@dataclass(frozen=True)
+class Folders:
+    """Where a calculation works.
+
+    Attributes:
+        pseudos: Holds the pseudopotentials.
+        scratch: For pw.x; emptied first.
+        kept: Gets inputs and outputs.
+        checkpoint: Gets the state after each failure.
+        previous: A checkpoint to go on from; None or not there to begin anew.
+    """
+
+    pseudos: Path
+    scratch: Path
+    kept: Path
+    checkpoint: Path
+    previous: Path | None = None
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the task was given.
+
+    Attributes:
+        seconds: Until it is killed; None without a limit.
+        last_chance: Nothing starts it again: what it cannot do is then a failure of the structure.
+        begin: When it began, by `time.monotonic`.
+    """
+
+    seconds: float | None = None
+    last_chance: bool = True
+    begin: float = field(default_factory=time.monotonic)
+
+    def left(self) -> float | None:
+        """Return the seconds that pw.x may take."""
+        if self.seconds is None:
+            return None
+        return SHARE_OF_TIME * (self.seconds - (time.monotonic() - self.begin))
+
+    def too_late(self) -> bool:
+        """Whether another attempt is not worth starting; a task that has just begun starts one."""
+        left = self.left()
+        if left is None or self.seconds is None:
+            return False
+        return left < min(LEAST_SECONDS, self.seconds / 2)
+
+
+class Attempts:
+    """A calculation and how far it is.
+
+    Args:
+        system: What to calculate.
+        machine: Where pw.x runs.
+        folders: Where it works.
+        limits: What the task was given.
+        judge: Says what went wrong in a run; the protocol's forces decide where none is given.
+
+    Attributes:
+        attempts: Every run of pw.x, in order.
+        scaled: (n_atoms, 3) fractional; the last geometry.
+        first: At the geometry that was given; None where no run came that far.
+        last: At the last geometry that has an energy.
+        last_run: The last one that left a data file.
+    """
+
+    def __init__(
+        self,
+        system: System,
+        machine: Machine,
+        folders: Folders,
+        limits: Limits,
+        *,
+        judge: Judge | None = None,
+    ) -> None:
+        self.system, self.machine, self.folders, self.limits = system, machine, folders, limits
+        self._judge = judge or self._by_forces
+        ranks, pools = layout(machine.ranks, system.n_irreducible)
+        self.settings = replace(system.first_settings(), ranks=ranks, pools=pools)
+        self.attempts: list[Attempt] = []
+        self.scaled = np.asarray(system.atoms.get_scaled_positions(wrap=False))
+        self.first: IonicStep | None = None
+        self.last: IonicStep | None = None
+        self.last_run: Run | None = None
+
+    def run(self) -> tuple[Failure | None, str]:
+        """Run pw.x until it converges, nothing is left to repair, or the attempts are used up.
+
+        Returns:
+            What could not be repaired and what pw.x said about it; (None, "") when all is well.
+
+        Raises:
+            TryAgainError: The time is up; the checkpoint says where to go on.
+            MemoryNeededError: The memory does not suffice and the task may be given more.
+            ConfigError: pw.x or a pseudopotential is not there.
+        """
+        self._prepare()
+        while not self.limits.too_late():
+            failure, run = self._attempt()
+            if failure is None:
+                shutil.rmtree(self.folders.checkpoint, ignore_errors=True)
+                return None, ""
+            said = explain(run, failure)
+            step = self._next(failure, run)
+            self._note(failure, said, "" if step is None else step.action)
+            if step is not None:
+                self.settings = replace(step.settings, density_from_file=step.keep_density)
+                self._clean(keep_density=step.keep_density)
+            self._save()
+            if step is None:
+                return self._give_up(failure, said)
+        self._save()
+        return self._give_up(Failure.WALLTIME, "no time is left for another attempt")
+
+    def _prepare(self) -> None:
+        """Make the folders, link the pseudopotentials, go on from a checkpoint if there is one."""
+        folders = self.folders
+        shutil.rmtree(folders.scratch, ignore_errors=True)
+        for folder in (folders.scratch / PSEUDO_DIR, folders.kept, folders.checkpoint):
+            folder.mkdir(parents=True, exist_ok=True)
+        for pseudo in self.system.pseudos.values():
+            file = (folders.pseudos / pseudo.filename).resolve()
+            if not file.is_file():
+                raise ConfigError(f"--pseudo_dir lacks {pseudo.filename}; give the right folder")
+            (folders.scratch / PSEUDO_DIR / pseudo.filename).symlink_to(file)
+        if folders.previous is not None and (folders.previous / STATE).is_file():
+            self._restore(folders.previous)
+
+    def _attempt(self) -> tuple[Failure | None, Run]:
+        """Run pw.x once and judge it."""
+        name, scratch = f"pw.{len(self.attempts) + 1}", self.folders.scratch
+        text = write_input(
+            self.system, self.settings, scaled=self.scaled, max_seconds=self.limits.left()
+        )
+        (scratch / f"{name}.in").write_text(text, encoding="utf-8")
+        watch = Stopwatch()
+        code = run_pw(self.machine, self.settings, scratch, name=name)
+        run = read_run(scratch, name, code)
+        self._learn(run, watch)
+        self._keep(name)
+        return self._judge(run), run
+
+    def _by_forces(self, run: Run) -> Failure | None:
+        return diagnose(run, max_force=self.system.protocol.force_threshold * Rydberg / Bohr)
+
+    def _learn(self, run: Run, watch: Stopwatch) -> None:
+        """Take over from an attempt what it found, whether or not it failed."""
+        steps = steps_of(run)
+        if steps and self.first is None:
+            self.first = steps[0]
+        if steps:
+            self.last = steps[-1]
+        if run.data is not None:
+            self.last_run = run
+        scaled = last_geometry(run)
+        if scaled is not None and scaled.shape == self.scaled.shape:
+            self.scaled = scaled
+        n_scf = sum(step.n_scf for step in steps)
+        took = (watch.seconds, watch.cpu_seconds)
+        self.attempts.append(Attempt(asdict(self.settings), "", "", "", len(steps), n_scf, *took))
+
+    def _note(self, failure: Failure, said: str, action: str) -> None:
+        last = self.attempts[-1]
+        self.attempts[-1] = replace(last, failure=failure.value, said=said, action=action)
+        print(
+            f"{self.system.name}: {failure} ({said}); {action or 'nothing left'}", file=sys.stderr
+        )
+
+    def _next(self, failure: Failure, run: Run) -> Repair | None:
+        """Return the corrective action; None where there is none or the attempts are used up."""
+        failed = [one for one in self.attempts if one.failure != Failure.WALLTIME]
+        if failure is Failure.WALLTIME or len(failed) >= MAX_ATTEMPTS:
+            return None
+        bands = None if run.data is None else run.data.n_bands
+        first = self.system.protocol.electron_maxstep
+        return repair(failure, Situation(self.settings, bands, self.system.n_electrons, first))
+
+    def _give_up(self, failure: Failure, said: str) -> tuple[Failure, str]:
+        """Stop for Nextflow to start the task again, or return what is wrong."""
+        name, again = self.system.name, not self.limits.last_chance
+        if failure is Failure.WALLTIME and again:
+            raise TryAgainError(f"{name}: the time is nearly up; goes on from its last geometry")
+        if failure is Failure.MEMORY and again:
+            raise MemoryNeededError(f"{name}: pw.x needs more memory than this task has ({said})")
+        shutil.rmtree(self.folders.checkpoint, ignore_errors=True)  # nothing goes on from it
+        return failure, said
+
+    def _keep(self, name: str) -> None:
+        """Copy input and output of an attempt to the task's folder, and its data file."""
+        scratch, kept = self.folders.scratch, self.folders.kept
+        shutil.copyfile(scratch / f"{name}.in", kept / f"{name}.in")
+        pack(scratch / f"{name}.out", kept / f"{name}.out.gz")
+        pack(scratch / OUTDIR / f"{PREFIX}.xml", kept / f"{name}.xml.gz")
+
+    def _clean(self, *, keep_density: bool) -> None:
+        """Remove what an attempt left for pw.x, except the density where it serves again."""
+        out = self.folders.scratch / OUTDIR
+        saved = out / f"{PREFIX}.save"
+        for path in out.iterdir() if out.is_dir() else ():
+            if path != saved or not keep_density:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        (self.folders.scratch / "CRASH").unlink(missing_ok=True)
+
+    def _save(self) -> None:
+        """Write the checkpoint: the state last, so that it is only found when all is there."""
+        saved = self.folders.scratch / OUTDIR / f"{PREFIX}.save"
+        target, path = self.folders.checkpoint / DENSITY, self.folders.checkpoint / STATE
+        path.unlink(missing_ok=True)
+        shutil.rmtree(target, ignore_errors=True)
+        # One that was ended early may have left the folder without a density.
+        if any(saved.glob("charge-density.*")):
+            shutil.copytree(saved, target, ignore=shutil.ignore_patterns(*_NO_DENSITY))
+        shutil.copytree(self.folders.kept, self.folders.checkpoint / KEPT, dirs_exist_ok=True)
+        state: dict[str, Any] = {
+            "key": self.system.key,
+            "scaled": self.scaled.tolist(),
+            "settings": asdict(self.settings),
+            "attempts": [asdict(one) for one in self.attempts],
+            "first": _step_as_json(self.first),
+            "last": _step_as_json(self.last),
+        }
+        temporary = path.with_suffix(".tmp")
+        temporary.write_text(json.dumps(state) + "\n", encoding="utf-8")
+        temporary.replace(path)
+
+    def _restore(self, folder: Path) -> None:
+        """Go on from a checkpoint of an earlier task."""
+        state = json.loads((folder / STATE).read_text(encoding="utf-8"))
+        if state["key"] != self.system.key:
+            raise ConfigError(f"{folder}: is the checkpoint of {state['key']}, not of this job")
+        self.scaled = np.asarray(state["scaled"], dtype=np.float64)
+        self.attempts = [Attempt(**one) for one in state["attempts"]]
+        self.first, self.last = (_step_from_json(state[name]) for name in ("first", "last"))
+        shutil.copytree(folder / KEPT, self.folders.kept, dirs_exist_ok=True)
+        saved = self.folders.scratch / OUTDIR / f"{PREFIX}.save"
+        density = (folder / DENSITY).is_dir()
+        if density:
+            shutil.copytree(folder / DENSITY, saved)
+        # Processes are those of this machine; all else is as the last attempt left it.
+        ranks, pools = self.settings.ranks, self.settings.pools
+        kept = Settings(**state["settings"])
+        self.settings = replace(kept, ranks=ranks, pools=pools, density_from_file=density)
+
+
+def pack(source: Path, target: Path) -> None:
+    """Compress a file, if it is there; without a time stamp, so that equal ones stay equal."""
+    if source.is_file():
+        target.write_bytes(gzip.compress(source.read_bytes(), mtime=0))
+
+
+def _step_as_json(step: IonicStep | None) -> dict[str, Any] | None:
+    if step is None or step.forces is None:
+        return None
+    return {
+        "scaled": step.scaled.tolist(),
+        "energy": step.energy,
+        "forces": step.forces.tolist(),
+        "scf_converged": step.scf_converged,
+        "n_scf": step.n_scf,
+    }
+
+
+def _step_from_json(content: dict[str, Any] | None) -> IonicStep | None:
+    if content is None:
+        return None
+    arrays = {name: np.asarray(content[name]) for name in ("scaled", "forces")}
+    return IonicStep(**{**content, **arrays})

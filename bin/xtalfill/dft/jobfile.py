@@ -1,0 +1,72 @@
+"""The JSON files that tasks with pw.x pass on: written with their kind, checked when read."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from xtalfill.errors import InputError
+
+_KEY = re.compile(r"[A-Za-z0-9_]+\.\d{1,9}")
+
+
+def write_content(content: Mapping[str, Any], path: Path, form: str) -> None:
+    """Write plain values as strict JSON, with their format."""
+    text = json.dumps({"format": form, **content}, indent=1, allow_nan=False)
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+def read_content(path: Path, form: str, names: Iterable[str]) -> dict[str, Any]:
+    """Return what `write_content` wrote.
+
+    Raises:
+        OSError, ValueError, TypeError, LookupError: It is of another format or has other entries.
+    """
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    if content.pop("format") != form:
+        raise ValueError(f"not of format {form}")
+    if set(content) != set(names):
+        raise ValueError("has other entries")
+    return content
+
+
+@contextmanager
+def refusing(path: Path, what: str) -> Iterator[None]:
+    """Turn what a damaged file makes its reader raise into one line.
+
+    Raises:
+        InputError: Anything of the kind was raised.
+    """
+    try:
+        yield
+    except (OSError, ValueError, TypeError, LookupError, AttributeError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{path.name}: not {what} ({reason}); run it again") from error
+
+
+def check_key(key: str) -> None:
+    """Refuse a key that is no plain file name.
+
+    Raises:
+        ValueError: It is not "<batch>.<system>".
+    """
+    if not _KEY.fullmatch(key):
+        raise ValueError(f"key {key!r} is unsafe")
+
+
+def check_crystal(n_atoms: int, positions: np.ndarray, cell: np.ndarray) -> None:
+    """Refuse what is no crystal.
+
+    Raises:
+        ValueError: Positions are not (n_atoms, 3), the cell is not (3, 3), or not finite.
+    """
+    if positions.shape != (n_atoms, 3) or cell.shape != (3, 3):
+        raise ValueError("positions or cell are not of their shape")
+    if not (np.isfinite(positions).all() and np.isfinite(cell).all()):
+        raise ValueError("positions or cell are not finite")

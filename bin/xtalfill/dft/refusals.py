@@ -1,0 +1,34 @@
+"""What is refused before any job: it cannot run, or was not to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ase import Atoms
+
+from xtalfill.nearest import MIN_DISTANCE, nearest_distance
+
+
+def unknown_elements(symbols: list[str], valence: Mapping[str, float]) -> str:
+    """Say which elements have no pseudopotential; empty when all have one.
+
+    Args:
+        symbols: Of the elements.
+        valence: Element -> valence electrons, for those whose file was checked.
+    """
+    unknown = sorted(set(symbols) - set(valence))
+    return f"no pseudopotential for {', '.join(unknown)}" if unknown else ""
+
+
+def refusal(atoms: Atoms, n_electrons: float, *, max_electrons: int) -> str:
+    """Say why a crystal is not calculated; empty when it is.
+
+    Args:
+        atoms: The crystal.
+        n_electrons: Its valence electrons.
+        max_electrons: The most that are allowed.
+    """
+    if n_electrons > max_electrons:
+        return f"{n_electrons:g} valence electrons, more than --max_electrons {max_electrons}"
+    distance = nearest_distance(atoms.positions, atoms.cell.array)
+    return f"two atoms are {distance:.2f} Å apart" if distance < MIN_DISTANCE else ""

@@ -1,0 +1,45 @@
+"""The frame of a command that adds to one batch: read it, change it, write it and the record."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from xtalfill.batch import Batch
+
+Work = Callable[["Batch", argparse.Namespace], Mapping[str, int]]
+
+
+def change_batch(stage: str, parser: argparse.ArgumentParser, work: Work) -> None:
+    """Run a command with --batch, --output and --record, and what its parser knows beside.
+
+    Args:
+        stage: Its name in the record.
+        parser: Of the command.
+        work: Changes the batch and returns counts by status for the record; gets the arguments.
+    """
+    parser.add_argument("--batch", type=Path, required=True, help="batch of the stage before")
+    parser.add_argument("--output", type=Path, required=True, help="batch to write")
+    parser.add_argument("--record", type=Path, required=True, help="JSON record to write")
+    args = parser.parse_args()
+    begin = time.monotonic()
+
+    from xtalfill.batch import read_batch, write_batch
+    from xtalfill.record import write_record
+
+    batch = read_batch(args.batch)
+    counts = work(batch, args)
+    write_batch(batch, args.output)
+    write_record(
+        args.record,
+        stage=stage,
+        batch=args.batch.name,
+        seconds=time.monotonic() - begin,
+        parameters={},
+        counts=counts,
+        weights={},
+    )

@@ -1,0 +1,59 @@
+"""A Slurm of one node for the tests, started by tools/slurm_node.sh."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+TOOL = Path(__file__).resolve().parents[2] / "tools" / "slurm_node.sh"
+
+
+def _tool(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [str(TOOL), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+
+
+@contextmanager
+def slurm_node(folder: Path) -> Iterator[Path]:
+    """Run a Slurm in a folder while the block lasts; gives its slurm.conf.
+
+    Skips the test where there is none and none can be installed, or where it cannot be started;
+    continuous integration has to have one.
+    """
+    installed = _tool("install")
+    if installed.returncode != 0:
+        pytest.skip(f"no Slurm: {installed.stderr.strip()}")
+    try:
+        started = _tool("start", folder)
+        if started.returncode != 0 and "CI" not in os.environ:
+            pytest.skip(f"Slurm does not start here: {started.stderr.strip()}")
+        assert started.returncode == 0, started.stderr
+        yield folder / "slurm.conf"
+    finally:
+        _tool("stop", folder)
+
+
+def slurm(conf: Path, *command: str) -> str:
+    """Run a command of Slurm and return what it printed."""
+    environment = os.environ | {"SLURM_CONF": str(conf)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    return done.stdout
+
+
+def wait_for(what: Callable[[], bool], *, seconds: float = 600.0) -> None:
+    """Wait until something holds.
+
+    Raises:
+        TimeoutError: It does not within the time.
+    """
+    end = time.monotonic() + seconds
+    while not what():
+        if time.monotonic() > end:
+            raise TimeoutError(f"not within {seconds:g} s: {what}")
+        time.sleep(0.2)

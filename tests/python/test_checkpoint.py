@@ -1,0 +1,196 @@
+"""Long tasks that are stopped or killed: the next attempt ends as one that had no break."""
+
+from __future__ import annotations
+
+import io
+import signal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+
+from analytic_potential import MorsePotential, crystals
+from test_inpaint import CONFIG, inpaint
+from test_inpaint import make_batch as make_hosts
+from test_relax_stage import make_batch
+from xtalfill.batch import Batch
+from xtalfill.checkpoint import FILE, Checkpoint
+from xtalfill.errors import TryAgainError
+from xtalfill.model.hostnet import HostNet
+from xtalfill.relax.inflight import InFlight, Job, Relaxed, State
+from xtalfill.relax.journal import key_of
+from xtalfill.relax.stage import Settings, relax_batch
+
+ARRAYS = {"0": np.arange(3.0), "1": np.array("why")}
+SETTINGS = Settings(
+    sites_fmax=0.05, sites_max_steps=200, fmax=0.05, max_steps=300, max_atoms_per_batch=20
+)
+
+
+class StoppedError(Exception):
+    """Ends a relaxation where a test wants it."""
+
+
+class After(Checkpoint):
+    """Writes every time it is asked and stops at the n-th."""
+
+    def __init__(self, n: int, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, every=0.0, **options)
+        self.left = n
+
+    def step(self, content: Any) -> None:
+        """Write, then maybe stop."""
+        super().step(content)
+        self.left -= 1
+        if not self.left:
+            raise StoppedError
+
+
+def test_what_one_attempt_writes_the_next_finds(tmp_path: Path) -> None:
+    Checkpoint(tmp_path, key="a", every=0.0).step(lambda: ARRAYS)
+    found = Checkpoint(tmp_path / "new", key="a", previous=tmp_path).found
+    assert found.keys() == ARRAYS.keys()
+    assert np.array_equal(found["0"], ARRAYS["0"])
+    assert str(found["1"]) == "why"
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_checkpoint_is_written_when_it_is_due(tmp_path: Path) -> None:
+    Checkpoint(tmp_path, key="a", every=100.0).step(lambda: pytest.fail("asked for too early"))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_task_stops_itself_before_its_time_is_up(tmp_path: Path) -> None:
+    checkpoint = Checkpoint(tmp_path, key="a", seconds=0.0)
+    with pytest.raises(TryAgainError, match="a: the time is nearly up"):
+        checkpoint.step(lambda: ARRAYS)
+    assert Checkpoint(tmp_path, key="a", previous=tmp_path).found.keys() == ARRAYS.keys()
+
+
+def test_a_piece_that_would_not_end_in_time_is_not_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter([0.0, 30.0, 40.0, 70.0])
+    monkeypatch.setattr("xtalfill.checkpoint.time.monotonic", lambda: next(clock))
+    checkpoint = Checkpoint(tmp_path, key="a", seconds=100.0, every=1e9)
+    for _ in range(2):
+        checkpoint.step(lambda: ARRAYS)
+    # at 70 s, when the longest piece took 30 s
+    monkeypatch.setattr("xtalfill.checkpoint.time.monotonic", lambda: 70.0)
+    with pytest.raises(TryAgainError):
+        checkpoint.step(lambda: ARRAYS)
+
+
+def test_sigterm_ends_a_task_at_its_next_step(tmp_path: Path) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    checkpoint = Checkpoint(tmp_path, key="a", every=1e9)
+    try:
+        checkpoint.heed_sigterm()
+        checkpoint.step(lambda: pytest.fail("asked for too early"))
+        signal.raise_signal(signal.SIGTERM)
+        with pytest.raises(TryAgainError, match="a: told to stop"):
+            checkpoint.step(lambda: ARRAYS)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert Checkpoint(tmp_path, key="a", previous=tmp_path).found.keys() == ARRAYS.keys()
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "no zip", "another task"])
+def test_a_checkpoint_of_no_use_is_told_and_left(
+    tmp_path: Path, damage: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Checkpoint(tmp_path, key="a", every=0.0).step(lambda: ARRAYS)
+    file = tmp_path / FILE
+    content = {"cut": file.read_bytes()[:-40], "empty": b"", "no zip": b"\x80\x04K\x01."}
+    if damage in content:
+        file.write_bytes(content[damage])
+    key = "b" if damage == "another task" else "a"
+    assert Checkpoint(tmp_path, key=key, previous=tmp_path).found == {}
+    assert "begins anew" in capsys.readouterr().err
+
+
+def test_a_checkpoint_of_objects_is_not_unpickled(tmp_path: Path) -> None:
+    with (tmp_path / FILE).open("wb") as file:
+        np.savez(file, key=np.array("a"), x=np.array([{}], dtype=object))
+    assert Checkpoint(tmp_path, key="a", previous=tmp_path).found == {}
+
+
+def same(one: Relaxed, other: Relaxed) -> bool:
+    states = (one.state(), other.state())
+    return states[0].keys() == states[1].keys() and all(
+        np.array_equal(states[0][key], states[1][key], equal_nan=key != "error")
+        if key != "error"
+        else states[0][key] == states[1][key]
+        for key in states[0]
+    )
+
+
+@pytest.mark.parametrize("rounds", [1, 7, 40])
+def test_relaxations_that_are_broken_off_end_in_the_same_bits(rounds: int) -> None:
+    jobs = [Job(crystal, free) for crystal, free in crystals(8)]
+    whole = InFlight(MorsePotential(), max_atoms=20).relax(jobs, fmax=0.02, max_steps=300)
+    kept: dict[int, State] = {}
+    left = rounds
+
+    def on_round(states: Any) -> None:
+        nonlocal kept, left
+        kept, left = states(), left - 1
+        if not left:
+            raise StoppedError
+
+    driver = InFlight(MorsePotential(), max_atoms=20)
+    with pytest.raises(StoppedError):
+        driver.relax(jobs, fmax=0.02, max_steps=300, on_round=on_round)
+    counted: list[Relaxed] = []
+    after = driver.relax(jobs, fmax=0.02, max_steps=300, states=kept, on_done=counted.append)
+    assert len(counted) == len(jobs)
+    assert all(same(one, other) for one, other in zip(whole, after, strict=True))
+    assert any(one.n_steps > rounds for one in whole)
+
+
+def relaxed(batch: Batch, checkpoint: Checkpoint | None = None) -> Batch:
+    relax_batch(batch, MorsePotential(), SETTINGS, checkpoint=checkpoint, progress=io.StringIO())
+    return batch
+
+
+@pytest.mark.parametrize("rounds", [3, 30, 60])
+def test_relax_goes_on_in_the_step_where_it_was_stopped(tmp_path: Path, rounds: int) -> None:
+    whole = relaxed(make_batch())
+    batch = make_batch()
+    key = key_of(batch, "batch")
+    with pytest.raises(StoppedError):
+        relaxed(batch, After(rounds, tmp_path / "1", key=key))
+    after = relaxed(make_batch(), Checkpoint(tmp_path / "2", key=key, previous=tmp_path / "1"))
+    assert list(after.stages) == list(whole.stages)
+    for name, stage in whole.stages.items():
+        for key, array in stage.arrays.items():
+            assert array.tobytes() == after.stages[name].arrays[key].tobytes(), (name, key)
+    assert after.message.tolist() == whole.message.tolist()
+
+
+def test_other_systems_have_another_key() -> None:
+    batch = make_batch()
+    assert key_of(batch, "batch") == key_of(make_batch(), "batch")
+    assert key_of(batch.subset(range(1, batch.n_systems)), "batch") != key_of(batch, "batch")
+
+
+def test_inpaint_draws_again_only_what_it_lacks(
+    tmp_path: Path, brucite: Atoms, rocksalt: Atoms, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(1)
+    model = HostNet(CONFIG).eval()
+    both = {"brucite": brucite, "rocksalt": rocksalt}
+    rows = [(name, method, k) for name in both for method in ("host", "random") for k in range(6)]
+    whole, batch, after = (make_hosts(both, rows, 42) for _ in range(3))
+    inpaint(whole, model)
+    with pytest.raises(StoppedError):
+        inpaint(batch, model, checkpoint=After(3, tmp_path, key="batch"))
+    assert "inpaint" not in batch.stages
+    checkpoint = Checkpoint(tmp_path / "2", key="batch", previous=tmp_path)
+    assert len(checkpoint.found) == 11  # chunks of 5 and 1 candidates of a host, then 5
+    inpaint(after, model, checkpoint=checkpoint)
+    positions = [one.stages["inpaint"].arrays["positions"] for one in (whole, after)]
+    assert positions[0].tobytes() == positions[1].tobytes()

@@ -1,0 +1,208 @@
+"""The pipeline on a real Slurm of one node: run, preempted, out of memory, resumed."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from dft_examples import RECORDED, lih_job
+from nextflow_project import REPOSITORY, Project, read_csv, read_trace, said
+from slurm_node import slurm, slurm_node, wait_for
+from xtalfill.dft.job import write_job
+from xtalfill.dft.result import read_result
+
+# No images, and no pauses that are kind to a scheduler with other users.
+SITE = """
+apptainer.enabled = false
+executor {
+    pollInterval = '1 sec'
+    queueStatInterval = '1 sec'
+    submitRateLimit = '100/1sec'
+    exitReadTimeout = '5 sec'
+}
+process.'withName:PW_RELAX'.memory = { 500.MB * task.attempt }
+report.enabled = false
+timeline.enabled = false
+dag.enabled = false
+"""
+# Stands in for pw.x: the first time it takes more memory than its task has.
+PW = """#!/usr/bin/env bash
+set -eu
+if mkdir "{folder}/called" 2> /dev/null; then
+    "{python}" -c 'import time; big = bytearray(800 * 2**20); time.sleep(60)'
+fi
+mkdir -p out/pwscf.save
+zcat "{recorded}/success/pwscf.xml.gz" > out/pwscf.xml
+zcat "{recorded}/success/pw.out.gz"
+"""
+DFT = """
+include {{ PW_RELAX }} from './modules/pw_relax/main'
+
+workflow {{
+    def folder = '{folder}'
+    ch_jobs = channel.of({jobs})
+        .map {{ id -> tuple([id: id, batch: 'batch_0000'], file("$folder/${{id}}.json")) }}
+    PW_RELAX(
+        ch_jobs,
+        file('{folder}/pseudos'),
+        [dft_launcher: 'mpirun -np {{ranks}}', dft_scratch: null],
+        'code',
+    )
+    PW_RELAX.out.result.subscribe {{ meta, result ->
+        result.copyTo(file("$folder/results/${{meta.id}}.json"))
+    }}
+}}
+"""
+
+
+@dataclass
+class Cluster:
+    """A Slurm of one node, and a copy of the project whose jobs go there."""
+
+    conf: Path
+    project: Project
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Start Slurm; stop it at the end."""
+    project = Project.make(tmp_path_factory.mktemp("slurm"))
+    (project.launch / "site.config").write_text(SITE, encoding="utf-8")
+    with slurm_node(tmp_path_factory.mktemp("node")) as conf:
+        project.variables["SLURM_CONF"] = str(conf)
+        yield Cluster(conf, project)
+
+
+def log_of(project: Project, process: str) -> Path | None:
+    """Return the newest log of a process, as far as there is one."""
+    for script in (project.launch / "work").glob("*/*/.command.run"):
+        log = script.with_name(".command.err")
+        if f"### name: '{process}" in script.read_text(encoding="utf-8") and log.is_file():
+            return log
+    return None
+
+
+def test_a_preempted_run_goes_on_and_resume_runs_nothing_again(cluster: Cluster) -> None:
+    project = cluster.project
+    command = ["-profile", "slurm,test", "-c", "site.config", "--outdir", "results"]
+    command += ["--method", "random", "--batch_size", "10", "--relax_cpus", "1"]
+    command += ["--sites_max_steps", "5", "--fmax", "1e-6", "--max_steps", "100"]
+    with project.started("run", project.root / "main.nf", *command) as run:
+
+        def relaxes_positions() -> bool:
+            assert run.poll() is None, run.communicate()
+            log = log_of(project, "RELAX")
+            return log is not None and "relax_sites: 6/6 done" in log.read_text(encoding="utf-8")
+
+        wait_for(relaxes_positions)
+        urgent = ("sbatch", "-p", "urgent", "--exclusive", "-o", "/dev/null", "--wrap", "true")
+        slurm(cluster.conf, *urgent)
+        said_by_run, _ = run.communicate(timeout=600)
+    assert run.returncode == 0, said_by_run
+    jobs = (cluster.conf.parent / "jobs.log").read_text(encoding="utf-8")
+    assert jobs.count("JobState=PREEMPTED") == 1
+    assert "Process `RELAX (batch_0000)` terminated with an error exit status (" in said_by_run
+    assert "Execution is retried (1)" in said_by_run
+    rows = read_csv(project.launch / "results" / "pipeline_info" / "trace.txt", delimiter="\t")
+    tries = {row["attempt"]: row["workdir"] for row in rows if row["name"].startswith("RELAX")}
+    assert set(tries) == {"1", "2"}
+    assert (Path(tries["1"]) / "checkpoint" / "state.npz").is_file()
+    log = (Path(tries["2"]) / ".command.err").read_text(encoding="utf-8")
+    assert "goes on from" in log
+    assert "relax_positions: 6/6 done, 0 failed" in log
+    results = read_csv(project.launch / "results" / "results.csv")
+    assert len(results) == 2
+    again = project.run(*command, "-resume")
+    assert again.returncode == 0, said(again)
+    assert set(read_trace(project.launch / "results").values()) == {"CACHED"}
+
+
+def test_a_job_killed_for_its_memory_gets_more(cluster: Cluster, tmp_path: Path) -> None:
+    project = cluster.project
+    for name in ("path", "pseudos", "results"):
+        (tmp_path / name).mkdir()
+    keys = [f"batch_0000.{number}" for number in range(3)]
+    for key in keys:
+        write_job(lih_job(key=key), tmp_path / f"{key}.json")
+    for pseudo in lih_job().pseudos.values():
+        (tmp_path / "pseudos" / pseudo.filename).touch()
+    pw = tmp_path / "path" / "pw.x"
+    pw.write_text(PW.format(folder=tmp_path, python=sys.executable, recorded=RECORDED))
+    pw.chmod(0o755)
+    script = project.root / "dft.nf"
+    script.write_text(DFT.format(jobs=", ".join(f"'{key}'" for key in keys), folder=tmp_path))
+    project.path.insert(0, tmp_path / "path")
+    command = ["-profile", "slurm", "-c", "site.config", "--dft_cpus", "1", "--slurm_array", "3"]
+    result = project.nextflow("run", script, *command, "--outdir", "dft")
+    project.path.pop(0)
+    assert result.returncode == 0, said(result)
+    assert (tmp_path / "called").is_dir()
+    assert [read_result(tmp_path / "results" / f"{key}.json").status for key in keys] == ["ok"] * 3
+    rows = read_csv(project.launch / "dft" / "pipeline_info" / "trace.txt", delimiter="\t")
+    assert sorted(row["attempt"] for row in rows) == ["1", "1", "1", "2"]
+    failed = next(row for row in rows if row["status"] == "FAILED")
+    assert "exceeded memory limit" in (cluster.conf.parent / "slurmd.log").read_text()
+    assert not (
+        Path(failed["workdir"]) / ".exitcode"
+    ).exists()  # nothing of the job was left to write it
+    assert len(rows) == 4
+    assert shutil.which("sbatch")
+    sizes = slurm(cluster.conf, "squeue", "-h", "-t", "all", "-o", "%F %K %m").splitlines()
+    arrays = {line.split()[0] for line in sizes if line.split()[1] != "N/A"}
+    assert len(arrays) == 1
+    assert any(line.endswith("N/A 1000M") for line in sizes)
+
+
+def test_the_head_job_runs_the_pipeline(cluster: Cluster) -> None:
+    project = cluster.project
+    profile = {"XTALFILL": str(project.root), "XTALFILL_PROFILE": "slurm,test,stub"}
+    environment = {**project.environment(), **profile, "XTALFILL_SITE": "site.config"}
+    script = project.root / "assets" / "head_job.sbatch"
+    command = ["sbatch", "--wait", "--mem", "2G", "--cpus-per-task", "1", "--output", "head.log"]
+    done = subprocess.run(
+        [*command, script, "--outdir", "by_head_job", "--relax_cpus", "1"],
+        cwd=project.launch,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
+    )
+    log = (project.launch / "head.log").read_text(encoding="utf-8")
+    assert done.returncode == 0, done.stderr + log
+    assert len(read_trace(project.launch / "by_head_job")) == 11
+
+
+@pytest.mark.slow
+def test_the_pipeline_runs_in_the_images(cluster: Cluster) -> None:
+    images = Path(os.environ.get("XTALFILL_IMAGES", REPOSITORY / "containers"))
+    if shutil.which("apptainer") is None or not list(images.glob("*tools*.sif")):
+        pytest.skip("no Apptainer or no images: make images, or name their folder: XTALFILL_IMAGES")
+    project = cluster.project
+    text = SITE.replace("apptainer.enabled = false", "")
+    (project.launch / "images.config").write_text(text, encoding="utf-8")
+    command = ["-profile", "slurm,test", "-c", "images.config", "--outdir", "in_images"]
+    result = project.run(*command, "--container_dir", images)
+    assert result.returncode == 0, said(result)
+    assert len(read_csv(project.launch / "in_images" / "results.csv")) == 4
+    versions = json.loads((project.launch / "in_images" / "provenance.json").read_text())
+    assert versions["workflow"]["container"] == "apptainer"
+
+
+def test_the_node_can_be_started_beside_another(tmp_path: Path) -> None:
+    with slurm_node(tmp_path) as conf:
+        out = slurm(conf, "srun", "hostname")
+        assert (
+            out.strip()
+            == subprocess.run(
+                ["hostname"], capture_output=True, text=True, check=True
+            ).stdout.strip()
+        )
