@@ -6,13 +6,12 @@ import hashlib
 import os
 import re
 import shutil
-import struct
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from nextflow_project import REPOSITORY, Project, lines_with, said
+from nextflow_project import REPOSITORY, Project, lines_with, make_image, said
 
 CONTAINERS = REPOSITORY / "containers"
 IMAGES = ("dft", "inpaint", "relax", "tools")
@@ -242,15 +241,6 @@ def test_what_cannot_be_given_is_one_line(
 ) -> None:
     result = script(builder, "load.sh", *arguments)
     assert (result.returncode, result.stderr) == (1, f"{message}\n")
-
-
-def make_image(path: Path) -> str:
-    """Write a file with the header of an image; return its line of SHA256SUMS."""
-    data = path.name.encode()
-    header = b"#!/usr/bin/env run-singularity\n".ljust(32, b"\0") + b"SIF_MAGIC\x0001\x0002\0"
-    content = header.ljust(112, b"\0") + struct.pack("<qq", 128, len(data)) + data
-    path.write_bytes(content)
-    return f"{hashlib.sha256(content).hexdigest()}  {path.name}\n"
 
 
 def test_missing_and_damaged_images_are_a_line_each_before_any_task(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from nextflow_project import REPOSITORY, Project, not_cached, read_csv, read_trace, said
+from nextflow_project import REPOSITORY, Project, make_image, not_cached, read_csv, read_trace, said
 
 BIN = REPOSITORY / "bin"
 COMMANDS = {
@@ -115,7 +115,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     (project.launch / "weights.pt").touch()
     (project.launch / "images").mkdir()
     for engine in ("tools", "inpaint", "relax", "dft"):
-        (project.launch / "images" / f"xtalfill-{engine}-0.1.0.sif").touch()
+        make_image(project.launch / "images" / f"xtalfill-{engine}-0.1.0.sif")
     return project
 
 
@@ -224,7 +224,7 @@ def test_slurm_is_asked_for_a_gpu_where_one_is_used(stub: Stub) -> None:
             assert "--account=physics" in lines
     for name in (f"{COMPILE} (mlip)", "RELAX (batch_0000)"):
         assert "-c 7" in headers[name]
-    assert {"-c 5", "-t 06:00:00"} <= headers[f"{BASELINE[1]} (batch_0000.0)"]
+    assert {"-c 5", "-t 06:00:00"} <= headers["BASELINE:PLACE_POTENTIAL (batch_0000.0)"]
 
 
 def test_memory_and_time_follow_from_the_size(stub: Stub) -> None:
