@@ -473,6 +473,22 @@ def test_the_report_shows_what_dft_found(validated: tuple[str, dict[str, Any]]) 
     assert dft["matched"] == evaluation["counts"]["structures_matched"] + 1  # mg by both methods
 
 
+def test_a_reference_that_pw_cannot_relax_still_judges_by_the_potential(tmp_path: Path) -> None:
+    arguments = make_run(tmp_path, CASES, [])
+    batch = read_batch(tmp_path / "batch_0000.h5")
+    add_dft(batch, message="")
+    dft, reference = batch.stages["dft"].arrays, batch.reference_of("mg")
+    dft["status"][reference], dft["message"][reference] = "refused", "dft: too large"
+    dft["converged"] = dft["status"] == "ok"
+    batch.stages["evaluate"].arrays |= judge_dft(batch)
+    write_batch(batch, tmp_path / "batch_0000.h5")
+    collect(tmp_path / "check.json", [tmp_path / "batch_0000.h5"], tmp_path)
+    write_report(**arguments)
+    counts = json.loads((tmp_path / "evaluation.json").read_text(encoding="utf-8"))["counts"]
+    assert (counts["references_unusable"], counts["structures_with_reference"]) == (0, 2)
+    assert "dft: too large" in (tmp_path / "failures.csv").read_text(encoding="utf-8")
+
+
 def test_the_report_of_a_run_without_dft_does_not_mention_it(source: str) -> None:
     assert "Validation with DFT" not in source
     assert "giannozzi2017" not in source

@@ -37,10 +37,13 @@ def test_a_subset_keeps_to_its_bounds(held_out: Path, tmp_path: Path) -> None:
 
 
 def test_a_subset_can_be_named(held_out: Path, tmp_path: Path) -> None:
-    names = [atoms.info["material_id"] for atoms in ase.io.read(held_out, ":")]
-    path = tmp_path / "subset.extxyz"
-    tool("bench_subset.py", "--bench", held_out, "--ids", names[1], names[0], "--output", path)
-    assert [atoms.info["id"] for atoms in ase.io.read(path, ":")] == [names[1], names[0]]
+    bench, path = tmp_path / "bench.extxyz", tmp_path / "subset.extxyz"
+    atoms = ase.io.read(held_out, 0)
+    for name in ("one", "two", "three"):
+        atoms.info["material_id"] = name
+        ase.io.write(bench, atoms, append=True)
+    tool("bench_subset.py", "--bench", bench, "--ids", "three", "one", "--output", path)
+    assert [atoms.info["id"] for atoms in ase.io.read(path, ":")] == ["three", "one"]
 
 
 def test_a_name_that_is_not_in_the_benchmark_is_told(held_out: Path, tmp_path: Path) -> None:

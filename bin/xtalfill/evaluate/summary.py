@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from xtalfill.batch import STATUSES
+from xtalfill.batch import REFERENCE, STATUSES
 from xtalfill.evaluate.metrics import (
     SITE_BINS,
     SIZE_BINS,
@@ -104,7 +104,11 @@ def count_all(tables: Tables) -> dict[str, int]:
         "structures_with_reference": len(compared),
         "structures_matched": len({row.id for row in rows if row.matched}),
         "structures_les": len({row.id for row in rows if row.les}),
-        "references_unusable": sum(f.method == "reference" for f in tables.failures),
+        # One that pw.x could not relax still serves to judge by the potential.
+        "references_unusable": sum(
+            failure.method == REFERENCE and not failure.message.startswith("dft: ")
+            for failure in tables.failures
+        ),
         "candidates": len(status),
         **{f"candidates_{name}": status.count(name) for name in STATUSES},
     }
