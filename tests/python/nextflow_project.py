@@ -106,6 +106,15 @@ class Project:
         return self.nextflow("run", self.root / "main.nf", *arguments)
 
 
+def make_image(path: Path) -> str:
+    """Write a file with the header of an image; return its line of SHA256SUMS."""
+    data = path.name.encode()
+    header = b"#!/usr/bin/env run-singularity\n".ljust(32, b"\0") + b"SIF_MAGIC\x0001\x0002\0"
+    content = header.ljust(112, b"\0") + struct.pack("<qq", 128, len(data)) + data
+    path.write_bytes(content)
+    return f"{hashlib.sha256(content).hexdigest()}  {path.name}\n"
+
+
 def read_csv(path: Path, *, delimiter: str = ",") -> list[dict[str, str]]:
     """Return the rows of a table."""
     with path.open(newline="", encoding="utf-8") as file:
@@ -131,12 +140,3 @@ def said(result: subprocess.CompletedProcess[str]) -> str:
 def lines_with(text: str, words: Iterable[str]) -> list[str]:
     """Return the lines that hold all of the words."""
     return [line for line in text.splitlines() if all(word in line for word in words)]
-
-
-def make_image(path: Path) -> str:
-    """Write a file with the header of an image; return its line of SHA256SUMS."""
-    data = path.name.encode()
-    header = b"#!/usr/bin/env run-singularity\n".ljust(32, b"\0") + b"SIF_MAGIC\x0001\x0002\0"
-    content = header.ljust(112, b"\0") + struct.pack("<qq", 128, len(data)) + data
-    path.write_bytes(content)
-    return f"{hashlib.sha256(content).hexdigest()}  {path.name}\n"
