@@ -6,21 +6,29 @@ import argparse
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from xtalfill.batch import Batch
 
 Work = Callable[["Batch", argparse.Namespace], Mapping[str, int]]
+Parameters = Callable[["Batch"], Mapping[str, Any]]
 
 
-def change_batch(stage: str, parser: argparse.ArgumentParser, work: Work) -> None:
+def change_batch(
+    stage: str,
+    parser: argparse.ArgumentParser,
+    work: Work,
+    *,
+    parameters: Parameters | None = None,
+) -> None:
     """Run a command with --batch, --output and --record, and what its parser knows beside.
 
     Args:
         stage: Its name in the record.
         parser: Of the command.
         work: Changes the batch and returns counts by status for the record; gets the arguments.
+        parameters: Returns those of the record from the changed batch; None where it has none.
     """
     parser.add_argument("--batch", type=Path, required=True, help="batch of the stage before")
     parser.add_argument("--output", type=Path, required=True, help="batch to write")
@@ -39,7 +47,7 @@ def change_batch(stage: str, parser: argparse.ArgumentParser, work: Work) -> Non
         stage=stage,
         batch=args.batch.name,
         seconds=time.monotonic() - begin,
-        parameters={},
+        parameters={} if parameters is None else parameters(batch),
         counts=counts,
         weights={},
     )
