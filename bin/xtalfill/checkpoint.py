@@ -90,23 +90,23 @@ class Checkpoint:
         stop = late or self._told_to_stop
         if not stop and now - self._last < self._every:
             return
-        self._write(content())
+        self.write(content())
         self._last = time.monotonic()
         if stop:
             why = "the time is nearly up" if late else "told to stop"
             raise TryAgainError(f"{self._key}: {why}; goes on from its checkpoint")
 
-    def remove(self) -> None:
-        """Call when the task is done: nothing goes on from it."""
-        (self._folder / FILE).unlink(missing_ok=True)
-
-    def _write(self, content: Mapping[str, np.ndarray]) -> None:
-        """Write the arrays; a kill at any moment leaves a whole file or the one before."""
+    def write(self, content: Mapping[str, np.ndarray]) -> None:
+        """Write a checkpoint now; a kill at any moment leaves a whole one or the one before."""
         self._folder.mkdir(parents=True, exist_ok=True)
         temporary = self._folder / f"{FILE}.tmp"
         with temporary.open("wb") as file:
             np.savez(file, allow_pickle=False, **{_KEY: np.array(self._key)}, **content)
         temporary.replace(self._folder / FILE)
+
+    def remove(self) -> None:
+        """Call when the task is done: nothing goes on from it."""
+        (self._folder / FILE).unlink(missing_ok=True)
 
 
 def _read(path: Path, key: str) -> dict[str, np.ndarray]:

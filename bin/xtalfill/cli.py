@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -69,6 +70,7 @@ def _add_train(commands: Commands) -> None:
         "result does not depend on it"
     )  # fmt: skip
     train.add_argument("--validate_every", type=int, default=1000, help="steps")
+    train.add_argument("--max_seconds", type=float, help="until the task is killed")
     train.add_argument("--width", type=int, default=96, help="channels of the network")
     host = train.add_argument_group("method host")
     host.add_argument("--host_layers", type=int, default=3, help="layers of the host encoder")
@@ -110,8 +112,11 @@ def _compare(args: argparse.Namespace) -> None:
 
 
 def _train(args: argparse.Namespace) -> None:
+    begin = time.monotonic()
+
     import torch
 
+    from xtalfill.checkpoint import Checkpoint
     from xtalfill.record import file_sha256
     from xtalfill.training.loop import TrainingConfig, train
     from xtalfill.training.plot import plot_log
@@ -131,7 +136,19 @@ def _train(args: argparse.Namespace) -> None:
     if args.start is not None:
         source[args.start.name] = file_sha256(args.start)
     objective = _host_objective(args) if args.method == "host" else _crystal_objective(args)
-    train(objective, config, args.folder, source={"data": source}, start=args.start)
+    # in the folder, not where the task runs: a later run with more steps goes on from it, too
+    checkpoint = Checkpoint(
+        args.folder, key="training", previous=args.folder, seconds=args.max_seconds, begin=begin
+    )
+    checkpoint.heed_sigterm()
+    train(
+        objective,
+        config,
+        args.folder,
+        source={"data": source},
+        start=args.start,
+        checkpoint=checkpoint,
+    )
     plot_log(args.folder / "log.csv", args.folder / "loss.png")
 
 

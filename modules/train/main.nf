@@ -1,5 +1,5 @@
-// TRAIN: trains a score model. Its state lies in `folder`, not in the work folder: a task that is
-// killed at its time limit, or a run with -resume, goes on from the last checkpoint.
+// TRAIN: trains a score model. Stopped by its time limit or killed, it goes on from its checkpoint when Nextflow starts it
+// again. That lies in `folder`, not in the work folder: a later run with more steps goes on from it, too.
 
 process TRAIN {
     tag "${settings.train_method}"
@@ -22,6 +22,7 @@ process TRAIN {
     script:
     def begin = start ? "--start ${start}" : ''
     def size = settings.train_atoms ? "--atoms ${settings.train_atoms}" : "--crystals ${settings.train_crystals}"
+    def restart = task.time ? "--max_seconds ${task.time.toSeconds()}" : ''
     def precision = settings.train_mixed_precision ? '--mixed_precision' : ''
     """
     train.py \\
@@ -38,6 +39,7 @@ process TRAIN {
         --threads ${settings.device == 'cuda' ? 1 : task.cpus} \\
         --device ${settings.device} \\
         ${precision} \\
+        ${restart} \\
         --seed ${settings.seed}
     mkdir weights
     cp ${folder}/best.pt weights/${settings.train_method}.pt

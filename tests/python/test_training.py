@@ -2,6 +2,7 @@
 
 import csv
 import itertools
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xtalfill.errors import ConfigError
+from xtalfill.checkpoint import Checkpoint
+from xtalfill.errors import ConfigError, TryAgainError
 from xtalfill.model.hostnet import HostNetConfig
 from xtalfill.model.weights import load_weights
 from xtalfill.training.data import CrystalSet, TaskSampler, remove_sublattice
@@ -25,7 +27,7 @@ from xtalfill.training.target import expected_displacement
 from xtalfill.training.validate import is_match, validate, validation_tasks
 
 NETWORK = HostNetConfig(width=8, host_layers=1, site_layers=1, n_radial=4, host_cutoff=4.0)
-RUN = TrainingConfig(steps=6, warmup=2, validate_every=3, save_every=2, seed=7)
+RUN = TrainingConfig(steps=6, warmup=2, validate_every=3, seed=7)
 TASKS = HostTasks(PartSize(crystals=2), sites=4, validation_count=2)
 
 
@@ -230,38 +232,85 @@ class KilledError(Exception):
     """Stands for a kill."""
 
 
+class EverySecond(Checkpoint):
+    """Writes after every second step."""
+
+    steps = 0
+
+    def step(self, content: Callable[[], Mapping[str, np.ndarray]]) -> None:
+        """Write, or not."""
+        self.steps += 1
+        if self.steps % 2 == 0:
+            super().step(content)
+
+
+def kept(folder: Path, kind: type[Checkpoint] = Checkpoint, **options: float) -> Checkpoint:
+    """Return a checkpoint of a run in a folder, written at every step."""
+    return kind(folder, key="training", previous=folder, **{"every": 0.0, **options})
+
+
+def assert_same_end(folder: Path, other: Path) -> None:
+    states = [load_weights(path / "last.pt").state_dict() for path in (folder, other)]
+    for name, value in states[0].items():
+        assert torch.equal(value, states[1][name]), name
+    logs = [read_log(path) for path in (folder, other)]
+    assert [row["step"] for row in logs[0]] == ["3", "6"]
+    for row in (*logs[0], *logs[1]):
+        del row["seconds"]
+    assert logs[0] == logs[1]
+
+
+@pytest.mark.parametrize("kind", [Checkpoint, EverySecond])
 @pytest.mark.parametrize("killed_at", [1, 3, 4, 5])
 def test_a_killed_run_ends_as_one_that_was_not(
-    data: Path, tmp_path: Path, killed_at: int, monkeypatch: pytest.MonkeyPatch
+    data: Path,
+    tmp_path: Path,
+    killed_at: int,
+    kind: type[Checkpoint],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     torch.set_num_threads(1)
-    objective = host_objective(data)
-    train(objective, RUN, tmp_path / "whole", source={})
+    objective, whole, killed = host_objective(data), tmp_path / "whole", tmp_path / "killed"
+    train(objective, RUN, whole, source={})
     learn = Trainer.learn
 
-    def dying(self: Trainer, *args: object) -> float:
+    def dying(self: Trainer, *args: object) -> None:
         if self.step == killed_at:
             raise KilledError
-        return learn(self, *args)
+        learn(self, *args)
 
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "learn", dying)
         with pytest.raises(KilledError):
-            train(objective, RUN, tmp_path / "killed", source={})
-    train(objective, RUN, tmp_path / "killed", source={})
-    whole, killed = (
-        load_weights(tmp_path / name / "last.pt").state_dict() for name in ("whole", "killed")
-    )
-    for name, value in whole.items():
-        assert torch.equal(value, killed[name]), name
-    assert [row["step"] for row in read_log(tmp_path / "killed")] == ["3", "6"]
+            train(objective, RUN, killed, source={}, checkpoint=kept(killed, kind))
+    train(objective, RUN, killed, source={}, checkpoint=kept(killed, kind))
+    assert_same_end(whole, killed)
+
+
+def test_a_run_that_stops_itself_ends_as_one_that_had_the_time(data: Path, tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    objective, whole, stopped = host_objective(data), tmp_path / "whole", tmp_path / "stopped"
+    train(objective, RUN, whole, source={})
+    for _ in range(RUN.steps):
+        checkpoint = kept(stopped, every=1e9, seconds=0.0)
+        with pytest.raises(TryAgainError, match="training: the time is nearly up"):
+            train(objective, RUN, stopped, source={}, checkpoint=checkpoint)
+    train(objective, RUN, stopped, source={}, checkpoint=kept(stopped, seconds=0.0))
+    assert_same_end(whole, stopped)
+
+
+def test_more_steps_go_on_from_the_end(data: Path, tmp_path: Path) -> None:
+    train(host_objective(data), RUN, tmp_path, source={}, checkpoint=kept(tmp_path, every=1e9))
+    longer = replace(RUN, steps=8)
+    train(host_objective(data), longer, tmp_path, source={}, checkpoint=kept(tmp_path))
+    assert [row["step"] for row in read_log(tmp_path)] == ["3", "6", "8"]
 
 
 def test_checkpoint_of_another_network_is_refused(data: Path, tmp_path: Path) -> None:
-    train(host_objective(data), RUN, tmp_path, source={})
-    other = HostNetConfig(**{**NETWORK.to_dict(), "width": 4})
+    train(host_objective(data), RUN, tmp_path, source={}, checkpoint=kept(tmp_path))
+    other = host_objective(data, model=replace(NETWORK, width=4))
     with pytest.raises(ConfigError, match="another network"):
-        train(host_objective(data, model=other), RUN, tmp_path, source={})
+        train(other, RUN, tmp_path, source={}, checkpoint=kept(tmp_path))
 
 
 def test_a_run_starts_from_given_weights(data: Path, tmp_path: Path) -> None:
@@ -314,7 +363,7 @@ def test_learning_lowers_the_loss(tmp_path: Path) -> None:
     torch.set_num_threads(1)
     data = write_crystals(tmp_path / "data.h5", kinds=2)
     tasks = replace(TASKS, size=PartSize(crystals=3), hydrogen_fraction=1.0)
-    run = replace(RUN, steps=120, validate_every=40, save_every=100, learning_rate=1e-2)
+    run = replace(RUN, steps=120, validate_every=40, learning_rate=1e-2)
     train(host_objective(data, tasks=tasks), run, tmp_path, source={})
     losses = [float(row["loss"]) for row in read_log(tmp_path)]
     assert losses[-1] < 0.9 * losses[0]

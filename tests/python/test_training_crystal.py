@@ -218,7 +218,7 @@ def test_training_lowers_the_loss_and_writes_weights_of_its_kind(
 ) -> None:
     monkeypatch.setattr("xtalfill.training.crystal._VALIDATION_STEPS", 3)
     data = write_crystals(tmp_path / "data.h5", kinds=2)
-    run = replace(RUN, steps=30, warmup=5, validate_every=15, save_every=10, learning_rate=1e-2)
+    run = replace(RUN, steps=30, warmup=5, validate_every=15, learning_rate=1e-2)
     made = objective(data, method)
     train(made, run, tmp_path / "run", source={})
     assert [row["step"] for row in read_log(tmp_path / "run")] == ["15", "30"]

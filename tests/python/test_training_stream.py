@@ -4,6 +4,7 @@ import gc
 import logging
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,8 +17,17 @@ import pytest
 import torch
 from torch import Tensor
 
+from slurm_node import wait_for
 from test_inpaint_models import ASSETS, small
-from test_training import NETWORK, RUN, TASKS, host_objective, write_crystals
+from test_training import (
+    NETWORK,
+    RUN,
+    TASKS,
+    KilledError,
+    host_objective,
+    kept,
+    write_crystals,
+)
 from xtalfill.errors import ConfigError
 from xtalfill.model.tensors import TensorGroup
 from xtalfill.model.weights import load_weights
@@ -88,30 +98,27 @@ def test_a_negative_number_of_processes_is_refused() -> None:
         replace(RUN, draw_processes=-1)
 
 
-class KilledError(Exception):
-    """Stands for a kill."""
-
-
 def test_weights_do_not_depend_on_who_draws(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch.set_num_threads(1)
     tasks = replace(TASKS, size=PartSize(atoms=20))
     train(host_objective(data, tasks=tasks), RUN, tmp_path / "thread", source={})
-    learn = Trainer.learn
+    learn, folder = Trainer.learn, tmp_path / "processes"
 
-    def dying(self: Trainer, *args: object) -> Tensor:
+    def dying(self: Trainer, *args: object) -> None:
         if self.step == 3:
             raise KilledError
-        return learn(self, *args)
+        learn(self, *args)
 
+    made = host_objective(data, tasks=tasks)
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "learn", dying)
         run = replace(RUN, draw_processes=2)
         with pytest.raises(KilledError):
-            train(host_objective(data, tasks=tasks), run, tmp_path / "processes", source={})
+            train(made, run, folder, source={}, checkpoint=kept(folder))
     run = replace(RUN, draw_processes=1)
-    train(host_objective(data, tasks=tasks), run, tmp_path / "processes", source={})
+    train(made, run, folder, source={}, checkpoint=kept(folder))
     assert not multiprocessing.active_children()
     one, other = (
         load_weights(tmp_path / name / "last.pt").state_dict() for name in ("thread", "processes")
@@ -207,10 +214,10 @@ def test_a_step_asks_the_device_for_nothing_around_gemnet(data: Path, method: st
 def test_a_resumed_run_keeps_the_optimisers_counts_on_the_cpu(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    train(host_objective(data), RUN, tmp_path, source={})
+    train(host_objective(data), RUN, tmp_path, source={}, checkpoint=kept(tmp_path))
     monkeypatch.setattr("xtalfill.training.loop.torch_device", lambda _name: META)
     trainer = Trainer(RUN, host_objective(data), tmp_path)
-    assert trainer.resume()
+    trainer.resume(kept(tmp_path).found)
     states = trainer.optimizer.state.values()
     assert {state["step"].device.type for state in states} == {"cpu"}
     assert {state["exp_avg"].device.type for state in states} == {"meta"}
@@ -244,3 +251,22 @@ def test_the_script_trains_with_processes_that_import_it_again(data: Path, tmp_p
         check=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=120,
     )  # fmt: skip
     assert (tmp_path / "run" / "last.pt").is_file()
+
+
+@pytest.mark.parametrize("processes", ["0", "2"])
+def test_a_script_that_is_told_to_stop_does_so_after_a_step(
+    data: Path, tmp_path: Path, processes: str
+) -> None:
+    options = ["--steps", "100000", "--width", "8", "--crystals", "2", "--threads", "1"]
+    with subprocess.Popen(
+        [sys.executable, ROOT / "bin" / "train.py", "--data", data, "--folder", tmp_path / "run",
+         "--draw_processes", processes, "--validate_every", "1", *options],
+        env={**os.environ, "OMP_NUM_THREADS": "1"}, start_new_session=True,
+        stderr=subprocess.PIPE, text=True,
+    ) as run:  # fmt: skip
+        wait_for((tmp_path / "run" / "last.pt").is_file, seconds=300)
+        os.killpg(run.pid, signal.SIGTERM)  # as Slurm does: the processes that draw, too
+        errors = run.communicate(timeout=60)[1]
+    assert run.returncode == os.EX_TEMPFAIL, errors
+    assert errors.splitlines()[-1] == "ERROR: training: told to stop; goes on from its checkpoint"
+    assert int(kept(tmp_path / "run").found["step"]) >= 1

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import json
 import logging
 import os
 import time
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +18,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from xtalfill.checkpoint import Checkpoint
 from xtalfill.device import torch_device
 from xtalfill.errors import ConfigError
-from xtalfill.model.weights import load_weights, save_weights
+from xtalfill.model.weights import ScoreNetwork, load_weights, save_weights
 from xtalfill.training.objective import Objective, Part, can_start
 from xtalfill.training.stream import PartStream
 
@@ -39,7 +42,6 @@ class TrainingConfig:
         ema: Decay of the averaged weights.
         clip: Largest norm of the gradient.
         validate_every: Steps between validations.
-        save_every: Steps between checkpoints.
         seed: Of everything random.
         device: "cpu" or "cuda".
         mixed_precision: Compute the loss in bfloat16 where that is safe; weights stay single.
@@ -53,7 +55,6 @@ class TrainingConfig:
     ema: float = 0.999
     clip: float = 1.0
     validate_every: int = 1000
-    save_every: int = 200
     seed: int = 42
     device: str = "cpu"
     mixed_precision: bool = False
@@ -73,7 +74,7 @@ class TrainingConfig:
 
 
 class Trainer:
-    """State of a run: network, averaged network, optimiser, step number."""
+    """State of a run: network, averaged network, optimiser, step number, losses."""
 
     def __init__(self, config: TrainingConfig, objective: Objective[Any], folder: Path) -> None:
         """Make the state of a new run in `folder`."""
@@ -87,28 +88,65 @@ class Trainer:
         # GemNet keeps its scale factors as parameters that are not to be learned
         self.parameters = [p for p in self.network.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(self.parameters, weight_decay=0.01)
-        self.step, self.seconds, self.best_match = 0, 0.0, -1.0
+        self.step, self.best_match = 0, -1.0
+        self.begin = time.perf_counter()  # had it learned without a break
+        self.losses: list[float] = []  # since the last validation
+        self._pending: list[Tensor] = []  # losses that a GPU may still compute
 
-    def resume(self) -> bool:
-        """Go on from the checkpoint in the folder, if there is one.
+    @property
+    def seconds(self) -> float:
+        """Time spent on learning, validations not counted."""
+        return time.perf_counter() - self.begin
+
+    def resume(self, found: Mapping[str, np.ndarray]) -> None:
+        """Go on from what `state` returned.
 
         Raises:
-            ConfigError: The checkpoint belongs to another network.
+            ConfigError: It belongs to another network.
         """
-        path = self.folder / "checkpoint.pt"
-        if not path.is_file():
-            return False
-        # on the CPU: AdamW would ask a GPU for its step counts at every step, parameter by
-        # parameter, and leaves them where it is given them; all else it moves
-        saved = torch.load(path, weights_only=True, map_location="cpu")
-        if saved["model"] != self.network.config.to_dict():
-            raise ConfigError(f"{path}: of another network; use its options or another folder")
-        self.network.load_state_dict(saved["network"])
-        self.averaged.load_state_dict(saved["averaged"])
-        self.optimizer.load_state_dict(saved["optimizer"])
-        self.step, self.seconds = saved["step"], saved["seconds"]
-        self.best_match = saved["best_match"]
-        return True
+        if json.loads(str(found["model"])) != self.network.config.to_dict():
+            raise ConfigError(
+                f"{self.folder}: holds the training of another network; "
+                "use its options or another folder"
+            )
+        optimizer = self.optimizer.state_dict()
+        for name, array in found.items():
+            kind, _, rest = name.partition("/")
+            if kind == "optimizer":
+                number, _, key = rest.partition("/")
+                # on the CPU: AdamW would ask a GPU for its step counts at every step, parameter
+                # by parameter, and leaves them where it is given them; all else it moves
+                optimizer["state"].setdefault(int(number), {})[key] = torch.from_numpy(array)
+        self.optimizer.load_state_dict(optimizer)
+        for kind, network in self._networks().items():
+            names = network.state_dict()
+            network.load_state_dict(
+                {name: torch.from_numpy(found[f"{kind}/{name}"]) for name in names}
+            )
+        self.step, self.best_match = int(found["step"]), float(found["best_match"])
+        self.losses = found["losses"].tolist()
+        self.begin -= float(found["seconds"])
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Return all that another attempt needs to end as this one would."""
+        self.settle()
+        content = {
+            "model": np.array(json.dumps(self.network.config.to_dict())),
+            "step": np.array(self.step),
+            "seconds": np.array(self.seconds),
+            "best_match": np.array(self.best_match),
+            "losses": np.array(self.losses, dtype=float),
+        }
+        for kind, network in self._networks().items():
+            for name, value in network.state_dict().items():
+                content[f"{kind}/{name}"] = value.numpy(force=True)
+        for number, moments in self.optimizer.state_dict()["state"].items():
+            for name, value in moments.items():
+                content[f"optimizer/{number}/{name}"] = value.numpy(force=True)
+        return content
+
+    def _networks(self) -> dict[str, ScoreNetwork]:
+        return {"network": self.network, "averaged": self.averaged}
 
     def start_from(self, weights: Path) -> None:
         """Begin with the weights of an earlier run instead of random ones.
@@ -123,21 +161,6 @@ class Trainer:
             # parts that the weights lack begin as if they were not there
             network.load_state_dict({**network.state_dict(), **model.state_dict()})
 
-    def save(self) -> None:
-        """Write the checkpoint; a kill at any moment leaves a whole one."""
-        content = {
-            "model": self.network.config.to_dict(),
-            "network": self.network.state_dict(),
-            "averaged": self.averaged.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "step": self.step,
-            "seconds": self.seconds,
-            "best_match": self.best_match,
-        }
-        temporary = self.folder / "checkpoint.tmp"
-        torch.save(content, temporary)
-        os.replace(temporary, self.folder / "checkpoint.pt")
-
     def gradients(self, part: Part) -> tuple[Tensor, list[Tensor]]:
         """Return the loss of a part and its gradients; safe to call from several threads."""
         with torch.autocast(
@@ -149,15 +172,12 @@ class Trainer:
         )
         return loss.detach(), list(gradients)
 
-    def learn(self, parts: list[Part], pool: ThreadPoolExecutor) -> Tensor:
+    def learn(self, parts: list[Part], pool: ThreadPoolExecutor) -> None:
         """Take one optimiser step on the mean of several parts, one thread each.
 
         Args:
             parts: The parts.
             pool: Threads to compute them in.
-
-        Returns:
-            The mean loss, still on the device: to read it would wait for the step.
         """
         results = list(pool.map(self.gradients, parts))
         for number, parameter in enumerate(self.parameters):
@@ -172,7 +192,25 @@ class Trainer:
             pairs = zip(self.averaged.parameters(), self.network.parameters(), strict=True)
             for mean, value in pairs:
                 mean.lerp_(value, 1.0 - decay)
-        return torch.stack([result[0] for result in results]).mean()
+        # left on the device: to read it would wait for the step
+        self._pending.append(torch.stack([result[0] for result in results]).mean())
+
+    def settle(self) -> None:
+        """Wait for the steps to be done and read their losses.
+
+        Raises:
+            ConfigError: One is not finite.
+        """
+        values = torch.stack(self._pending).tolist() if self._pending else []
+        wrong = np.flatnonzero(~np.isfinite(values))
+        if len(wrong):
+            step = self.step - len(values) + 1 + int(wrong[0])
+            raise ConfigError(
+                f"{self.folder}: the loss is not finite at step {step}; "
+                "go on from the checkpoint with a lower --learning_rate"
+            )
+        self.losses += values
+        self._pending = []
 
     def _learning_rate(self) -> float:
         warm = min(1.0, (self.step + 1) / self.config.warmup)
@@ -188,10 +226,11 @@ def train(
     *,
     source: dict[str, Any],
     start: Path | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> None:
-    """Train until `config.steps`, resuming what stands in `folder`.
+    """Train until `config.steps`, from where the checkpoint stands.
 
-    Writes checkpoint.pt, log.csv, last.pt and best.pt (highest match rate on held-out systems).
+    Writes log.csv, last.pt and best.pt (highest match rate on held-out systems).
 
     Args:
         objective: What to learn.
@@ -199,13 +238,17 @@ def train(
         folder: Where all files go.
         source: What the weights file says of the data.
         start: Weights to begin a new run with; without them it begins at random.
+        checkpoint: Holds the state of the run, for another attempt or more steps; None keeps
+            nothing.
 
     Raises:
         ConfigError: The checkpoint or the weights belong to another network.
+        TryAgainError: The checkpoint's time is nearly up, or it was told to stop.
     """
     folder.mkdir(parents=True, exist_ok=True)
     trainer = Trainer(config, objective, folder)
-    if trainer.resume():
+    if checkpoint is not None and checkpoint.found:
+        trainer.resume(checkpoint.found)
         log.info("resumed at step %d", trainer.step)
         _forget_rows_after(trainer.step, folder / "log.csv")
     elif start is not None:
@@ -219,54 +262,46 @@ def train(
         pin=config.device == "cuda",
     )
     with contextlib.closing(stream):
-        _learn_all(trainer, stream, source)
+        _learn_all(trainer, stream, source, checkpoint)
+    if checkpoint is not None:
+        checkpoint.write(trainer.state())
 
 
-def _learn_all(trainer: Trainer, stream: PartStream, source: dict[str, Any]) -> None:
+def _learn_all(
+    trainer: Trainer, stream: PartStream, source: dict[str, Any], checkpoint: Checkpoint | None
+) -> None:
     """Take the steps that are left; log, validate and save between them."""
     config = trainer.config
     pool = ThreadPoolExecutor(config.parts)
-    losses: list[float] = []
-    pending: list[Tensor] = []
-    n_crystals, since, started = 0, trainer.seconds, time.perf_counter()
+    n_crystals, since = 0, trainer.seconds
     while trainer.step < config.steps:
-        parts = stream.next()
-        pending.append(trainer.learn(parts, pool))
+        parts = _draw(stream, trainer, checkpoint)
+        trainer.learn(parts, pool)
         n_crystals += sum(part.n_crystals for part in parts)
-        validating = trainer.step % config.validate_every == 0 or trainer.step == config.steps
-        saving = validating or trainer.step % config.save_every == 0
-        if saving or trainer.step % _LOG_EVERY == 0:
-            losses += _finite(pending, trainer)  # waits for the steps to be done
-            pending = []
-        now = trainer.seconds + time.perf_counter() - started
         if trainer.step % _LOG_EVERY == 0:
-            loss, speed = np.mean(losses[-_LOG_EVERY:]), n_crystals / (now - since)
+            trainer.settle()
+            now = trainer.seconds
+            loss, speed = np.mean(trainer.losses[-_LOG_EVERY:]), n_crystals / (now - since)
             log.info("step %d loss %.4f, %.0f crystals/s", trainer.step, loss, speed)
             n_crystals, since = 0, now
-        if saving:
-            trainer.seconds = now
-            if validating:
-                _report(trainer, float(np.mean(losses)), source)
-                losses = []
-            started = time.perf_counter()
-            trainer.save()
+        if trainer.step % config.validate_every == 0 or trainer.step == config.steps:
+            _report(trainer, source)
+        if checkpoint is not None:
+            checkpoint.step(trainer.state)
 
 
-def _finite(pending: list[Tensor], trainer: Trainer) -> list[float]:
-    """Return the losses of the last steps.
+def _draw(stream: PartStream, trainer: Trainer, checkpoint: Checkpoint | None) -> list[Part]:
+    """Return the parts of the next step.
 
     Raises:
-        ConfigError: One is not finite.
+        TryAgainError: The task was told to stop, and the processes that draw have heard it first.
     """
-    values: list[float] = torch.stack(pending).tolist()
-    wrong = np.flatnonzero(~np.isfinite(values))
-    if len(wrong):
-        step = trainer.step - len(values) + 1 + int(wrong[0])
-        raise ConfigError(
-            f"{trainer.folder}: the loss is not finite at step {step}; "
-            "go on from the checkpoint with a lower --learning_rate"
-        )
-    return values
+    try:
+        return stream.next()
+    except (ConfigError, RuntimeError):
+        if checkpoint is not None:
+            checkpoint.step(trainer.state)
+        raise
 
 
 def _forget_rows_after(step: int, path: Path) -> None:
@@ -284,17 +319,18 @@ def _forget_rows_after(step: int, path: Path) -> None:
     os.replace(temporary, path)
 
 
-def _report(trainer: Trainer, loss: float, source: dict[str, Any]) -> None:
+def _report(trainer: Trainer, source: dict[str, Any]) -> None:
     """Validate, log, and keep the weights if they match more than any before."""
-    config = trainer.config
+    trainer.settle()
+    seconds, loss = trainer.seconds, float(np.mean(trainer.losses))
     result = trainer.objective.validate(trainer.averaged)
     training = {
         **source,
         "steps": trainer.step,
-        "seconds": round(trainer.seconds),
+        "seconds": round(seconds),
         "validation_match": result.match,
         "validation_loss": result.loss,
-        "seed": config.seed,
+        "seed": trainer.config.seed,
     }
     save_weights(trainer.averaged, trainer.folder / "last.pt", training=training)
     if result.match >= trainer.best_match:
@@ -302,7 +338,7 @@ def _report(trainer: Trainer, loss: float, source: dict[str, Any]) -> None:
         save_weights(trainer.averaged, trainer.folder / "best.pt", training=training)
     row = {
         "step": trainer.step,
-        "seconds": round(trainer.seconds),
+        "seconds": round(seconds),
         "loss": f"{loss:.4f}",
         "validation_loss": f"{result.loss:.4f}",
         **{f"loss_{level}": f"{value:.4f}" for level, value in result.loss_by_level.items()},
@@ -316,3 +352,5 @@ def _report(trainer: Trainer, loss: float, source: dict[str, Any]) -> None:
             writer.writeheader()
         writer.writerow(row)
     log.info("%s", row)
+    trainer.losses = []
+    trainer.begin += trainer.seconds - seconds
