@@ -26,7 +26,7 @@ suite() {
 nf_tests() {
     local log
     log=$(mktemp)
-    nf-test test --ci 2>&1 | tee "$log" && ! grep -q "No tests to execute" "$log"
+    nf-test test --ci "$@" 2>&1 | tee "$log" && ! grep -q "No tests to execute" "$log"
     local code=$?
     rm -f "$log"
     return "$code"
@@ -44,10 +44,16 @@ if [[ ${1:-} != lint ]]; then
     else
         skip "slow pytest suites" "minutes to hours each; run them with: make test-full"
     fi
-    if command -v nf-test > /dev/null; then
-        suite "nf-test suites" nf_tests
-    else
+    if ! command -v nf-test > /dev/null; then
         skip "nf-test suites" "nf-test is not on PATH"
+    else
+        # nf-test runs a tag, but not all but a tag
+        suite "nf-test suites" nf_tests modules tests/default.nf.test
+        if nvidia-smi -L > /dev/null 2>&1; then
+            suite "nf-test suites on a GPU" nf_tests --tag gpu
+        else
+            skip "nf-test suites on a GPU" "nvidia-smi finds none"
+        fi
     fi
 fi
 

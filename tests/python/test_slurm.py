@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -14,11 +15,12 @@ from pathlib import Path
 import pytest
 
 from dft_examples import RECORDED, lih_job
-from nextflow_project import REPOSITORY, Project, read_csv, read_trace, said
+from nextflow_project import REPOSITORY, Project, not_cached, read_csv, read_trace, said
 from slurm_node import slurm, slurm_node, wait_for
 from xtalfill.dft.job import write_job
 from xtalfill.dft.result import read_result
 
+CRYSTALS = REPOSITORY / "tests" / "fixtures" / "crystals.h5"
 # No images, and no pauses that are kind to a scheduler with other users.
 SITE = """
 apptainer.enabled = false
@@ -90,6 +92,23 @@ def log_of(project: Project, process: str) -> Path | None:
     return None
 
 
+def attempts(outdir: Path, process: str) -> dict[str, dict[str, str]]:
+    """Return the rows of a run's trace that are of a process, by their attempt."""
+    rows = read_csv(outdir / "pipeline_info" / "trace.txt", delimiter="\t")
+    return {row["attempt"]: row for row in rows if row["name"].startswith(process)}
+
+
+def log_at(row: dict[str, str]) -> str:
+    """Return the log of a task by its row in the trace."""
+    return (Path(row["workdir"]) / ".command.err").read_text(encoding="utf-8")
+
+
+def running_job(cluster: Cluster, name: str) -> str | None:
+    """Return the number of a job that runs, by a part of its name."""
+    lines = slurm(cluster.conf, "squeue", "-h", "-t", "running", "-o", "%i %j").splitlines()
+    return next((line.split()[0] for line in lines if name in line), None)
+
+
 def test_a_preempted_run_goes_on_and_resume_runs_nothing_again(cluster: Cluster) -> None:
     project = cluster.project
     command = ["-profile", "slurm,test", "-c", "site.config", "--outdir", "results"]
@@ -111,18 +130,84 @@ def test_a_preempted_run_goes_on_and_resume_runs_nothing_again(cluster: Cluster)
     assert jobs.count("JobState=PREEMPTED") == 1
     assert "Process `RELAX (batch_0000)` terminated with an error exit status (" in said_by_run
     assert "Execution is retried (1)" in said_by_run
-    rows = read_csv(project.launch / "results" / "pipeline_info" / "trace.txt", delimiter="\t")
-    tries = {row["attempt"]: row["workdir"] for row in rows if row["name"].startswith("RELAX")}
+    tries = attempts(project.launch / "results", "RELAX")
     assert set(tries) == {"1", "2"}
-    assert (Path(tries["1"]) / "checkpoint" / "state.npz").is_file()
-    log = (Path(tries["2"]) / ".command.err").read_text(encoding="utf-8")
-    assert "goes on from" in log
-    assert "relax_positions: 6/6 done, 0 failed" in log
+    assert (Path(tries["1"]["workdir"]) / "checkpoint" / "state.npz").is_file()
+    assert "goes on from" in log_at(tries["2"])
+    assert "relax_positions: 6/6 done, 0 failed" in log_at(tries["2"])
     results = read_csv(project.launch / "results" / "results.csv")
     assert len(results) == 2
     again = project.run(*command, "-resume")
     assert again.returncode == 0, said(again)
     assert set(read_trace(project.launch / "results").values()) == {"CACHED"}
+
+
+TRAINING = ["--mode", "train", "--train_data", str(CRYSTALS), "--train_width", "8"]
+TRAINING += ["--train_crystals", "2", "--train_cpus", "1", "-profile", "slurm"]
+
+
+def test_a_cancelled_job_goes_on_and_none_is_put_back_into_the_queue(cluster: Cluster) -> None:
+    project = cluster.project
+    command = [*TRAINING, "-c", "site.config", "--outdir", "cancelled", "--train_steps", "200"]
+    with project.started("run", project.root / "main.nf", *command) as run:
+
+        def learns() -> bool:
+            assert run.poll() is None, run.communicate()
+            log = log_of(project, "TRAIN")
+            return log is not None and "step 100 loss" in log.read_text(encoding="utf-8")
+
+        wait_for(learns)
+        job = running_job(cluster, "TRAIN")
+        assert job is not None
+        # Nextflow begins a task anew by itself, in a new folder
+        with pytest.raises(subprocess.CalledProcessError):
+            slurm(cluster.conf, "scontrol", "requeue", job)
+        slurm(cluster.conf, "scancel", job)
+        said_by_run, _ = run.communicate(timeout=600)
+    assert run.returncode == 0, said_by_run
+    assert "Process `TRAIN (host)` terminated with an error exit status (" in said_by_run
+    tries = attempts(project.launch / "cancelled", "TRAIN")
+    assert set(tries) == {"1", "2"}
+    # written when Slurm's SIGTERM came: the time for one by itself had not passed
+    resumed = re.search(r"resumed at step (\d+)", log_at(tries["2"]))
+    assert resumed is not None
+    assert int(resumed[1]) >= 100
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("warned", [False, True])
+def test_a_job_stops_itself_before_its_time_is_up(cluster: Cluster, warned: bool) -> None:
+    project = cluster.project
+    # Nextflow has Slurm send a signal 30 to 90 s before the end: of so short a job that comes first
+    options = "" if warned else "--signal=B:CONT@1"
+    limit = f"""
+    process.'withName:TRAIN'.time = {{ task.attempt == 1 ? 3.min : 1.h }}
+    process.'withName:TRAIN'.clusterOptions = '{options}'
+    """
+    (project.launch / "limit.config").write_text(SITE + limit, encoding="utf-8")
+    shutil.rmtree(project.launch / "work", ignore_errors=True)
+    command = [*TRAINING, "-c", "limit.config", "--train_steps", "100000"]
+    command += ["--outdir", "warned" if warned else "by_its_own_clock"]
+    with project.started("run", project.root / "main.nf", *command) as run:
+
+        def logs() -> list[Path]:
+            begun = (project.launch / "work").glob("*/*/.command.begin")
+            in_order = sorted(begun, key=lambda file: file.stat().st_mtime)
+            return [file.with_name(".command.err") for file in in_order]
+
+        def goes_on() -> bool:
+            assert run.poll() is None, run.communicate()
+            return any("resumed at step" in log.read_text() for log in logs() if log.is_file())
+
+        wait_for(goes_on)
+        first, _second = logs()
+    if not warned:
+        says = "training: the time is nearly up; goes on from its checkpoint"
+        assert says in first.read_text(encoding="utf-8")
+        assert first.with_name(".exitcode").read_text(encoding="utf-8") == "75"
+    jobs = (cluster.conf.parent / "jobs.log").read_text(encoding="utf-8")
+    assert "TimeLimit=3 " in jobs
+    assert "JobState=TIMEOUT" not in jobs
 
 
 def test_a_job_killed_for_its_memory_gets_more(cluster: Cluster, tmp_path: Path) -> None:
@@ -179,6 +264,36 @@ def test_the_head_job_runs_the_pipeline(cluster: Cluster) -> None:
     log = (project.launch / "head.log").read_text(encoding="utf-8")
     assert done.returncode == 0, done.stderr + log
     assert len(read_trace(project.launch / "by_head_job")) == 11
+
+
+@pytest.mark.slow
+def test_a_head_job_that_is_put_back_into_the_queue_goes_on(cluster: Cluster) -> None:
+    project = cluster.project
+    profile = {"XTALFILL": str(project.root), "XTALFILL_PROFILE": "slurm,test"}
+    environment = {**project.environment(), **profile, "XTALFILL_SITE": "site.config"}
+    command = ["sbatch", "--parsable", "--mem", "2G", "--cpus-per-task", "1", "-o", "requeued.log"]
+    command += [str(project.root / "assets" / "head_job.sbatch"), "--outdir", "requeued"]
+    command += ["--method", "random", "--batch_size", "10", "--relax_cpus", "1"]
+    command += ["--sites_max_steps", "5", "--fmax", "1e-6", "--max_steps", "100"]
+    done = subprocess.run(
+        command, cwd=project.launch, env=environment, capture_output=True, text=True, check=True
+    )
+    head = done.stdout.strip()
+    wait_for(lambda: running_job(cluster, "RELAX") is not None)
+    relax = running_job(cluster, "RELAX")
+    slurm(cluster.conf, "scontrol", "requeue", head)
+    wait_for(lambda: f"JobId={relax} " in (cluster.conf.parent / "jobs.log").read_text())
+
+    def ended() -> bool:
+        state = slurm(cluster.conf, "squeue", "-h", "-t", "all", "-j", head, "-o", "%T").strip()
+        assert state not in {"FAILED", "CANCELLED"}, (project.launch / "requeued.log").read_text()
+        return state == "COMPLETED"
+
+    wait_for(ended)
+    trace = read_trace(project.launch / "requeued")
+    assert {name for name, status in trace.items() if status == "CACHED"} >= {"CHECK"}
+    assert not_cached(trace) >= {"RELAX", "REPORT"}
+    assert len(read_csv(project.launch / "requeued" / "results.csv")) == 2
 
 
 @pytest.mark.slow
