@@ -144,7 +144,10 @@ def test_what_pw_cannot_calculate_is_refused_before_any_job(batch: Batch, tmp_pa
     assert few == ["", "no pseudopotential for Pd"]
     assert many == ["24 valence electrons, more than --max_electrons 23", few[1]]
     assert (found[24]["estimate"]["jobs"], found[23]["estimate"]["jobs"]) == (1, 0)
-    assert found[24]["hosts"][0]["core_hours"] > 0.0 == found[24]["hosts"][1]["core_hours"]
+    ((key, needs),) = found[24]["jobs"].items()
+    assert key == found[24]["hosts"][0]["key"]
+    assert min(needs["size"], needs["core_hours"]) > 0.0
+    assert found[23]["jobs"] == {}
     gather_potential(batch, "batch_0000", found[23], [])
     for index in np.flatnonzero(batch.method == "potential"):
         assert batch.status[index] == "failed"
