@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from pathlib import Path
 
 import pytest
 
-from dft_examples import RECORDED, lih_job
-from nextflow_project import Project, said
+from dft_examples import RECORDED, lih_job, lih_system
+from nextflow_project import Project, read_trace, said
 from xtalfill.dft.job import write_job
 from xtalfill.dft.result import read_result
 
@@ -32,7 +33,7 @@ include {{ PW_RELAX }} from './modules/pw_relax/main'
 
 workflow {{
     PW_RELAX(
-        channel.of([[id: 'batch_0000.1', batch: 'batch_0000'], file('{job}')]),
+        channel.fromList(Sizes.ofJobs([file('{job}')], file('{folder}/plan.json'))),
         file('{pseudos}'),
         [dft_launcher: 'mpirun -np {{ranks}}', dft_scratch: null],
         'code',
@@ -42,6 +43,12 @@ workflow {{
 """
 
 
+def write_plan(folder: Path, *, core_hours: float, key: str = "batch_0000.1") -> None:
+    """Write what PLAN_DFT expects of the job."""
+    plan = {"jobs": {key: {"size": 0.4, "core_hours": core_hours}}}
+    (folder / "plan.json").write_text(json.dumps(plan), encoding="utf-8")
+
+
 @pytest.fixture
 def project(tmp_path: Path) -> Project:
     """Return a copy of the project with a job, and a stand-in for pw.x in front of PATH."""
@@ -49,9 +56,10 @@ def project(tmp_path: Path) -> Project:
     folder, calls, pseudos = (tmp_path / name for name in ("path", "calls", "pseudos"))
     for path in (folder, calls, pseudos):
         path.mkdir()
-    for pseudo in lih_job().pseudos.values():
+    for pseudo in lih_system().pseudos.values():
         (pseudos / pseudo.filename).touch()
     write_job(lih_job(), tmp_path / "batch_0000.1.json")
+    write_plan(tmp_path, core_hours=0.005)
     (folder / "pw.x").write_text(PW.format(calls=calls, recorded=RECORDED), encoding="utf-8")
     (folder / "pw.x").chmod(0o755)
     project.path.append(folder)
@@ -81,4 +89,28 @@ def test_a_job_that_cannot_be_read_is_not_tried_again(project: Project, tmp_path
     assert result.returncode != 0
     assert "terminated with an error exit status (65)" in said(result)
     assert "Execution is retried" not in said(result)
+    assert not list((tmp_path / "calls").iterdir())
+
+
+def test_another_cost_model_repeats_no_calculation(project: Project, tmp_path: Path) -> None:
+    command = ["run", project.root / "dft.nf", "--dft_cpus", "1", "--outdir", "results"]
+    assert project.nextflow(*command).returncode == 0
+    calls = len(list((tmp_path / "calls").iterdir()))
+    write_plan(tmp_path, core_hours=12.3)
+    result = project.nextflow(*command, "-resume")
+    assert result.returncode == 0, said(result)
+    assert read_trace(project.launch / "results") == {"PW_RELAX (batch_0000.1)": "CACHED"}
+    assert len(list((tmp_path / "calls").iterdir())) == calls
+    # Another calculation is one.
+    write_job(lih_job(ecutwfc=31.0), tmp_path / "batch_0000.1.json")
+    result = project.nextflow(*command, "-resume")
+    assert result.returncode == 0, said(result)
+    assert read_trace(project.launch / "results") == {"PW_RELAX (batch_0000.1)": "COMPLETED"}
+
+
+def test_a_plan_of_other_jobs_is_refused(project: Project, tmp_path: Path) -> None:
+    write_plan(tmp_path, core_hours=0.005, key="batch_0000.2")
+    result = project.nextflow("run", project.root / "dft.nf", "--dft_cpus", "1")
+    assert result.returncode != 0
+    assert "no estimate for batch_0000.1" in said(result)
     assert not list((tmp_path / "calls").iterdir())
