@@ -27,7 +27,7 @@ from xtalfill.collect import collect
 from xtalfill.dft.estimate import CostModel, needs, read_cost_model, size_of, summary
 from xtalfill.dft.gather import gather_dft
 from xtalfill.dft.job import read_job
-from xtalfill.dft.plan import Choice, Level, Sent, chosen_systems, describe, drawn, plan_batch
+from xtalfill.dft.plan import Choice, Level, Sent, chosen_systems, drawn, plan_batch
 from xtalfill.dft.pseudos import read_table
 from xtalfill.dft.result import Attempt, Result
 from xtalfill.dft.stage import Plan
@@ -238,7 +238,7 @@ def test_the_plan_tells_the_size_of_each_job(batch: Batch) -> None:
 def gathered(batch: Batch) -> Batch:
     """Return the batch after DFT, which puts host 2 of brucite below host 0."""
     sent, jobs = plan_batch(batch, "batch_0000", set(batch.groups()), CHOICE, level())
-    plan = {"parameters": {"window": 0.01}, "systems": describe(sent, jobs)}
+    plan = Plan(sent, jobs, {"window": 0.01}).content(read_cost_model(COST, "relaxation"))
     plan = json.loads(json.dumps(plan))
     energy = {("host", 0): -50.0, ("host", 2): -50.1, ("reference", 0): -50.0}
     results = [
@@ -274,12 +274,29 @@ def test_results_come_into_the_batch(gathered: Batch, tmp_path: Path) -> None:
     assert one.stages["dft"].arrays["forces_start"].shape == (5, 3)
 
 
-def test_a_lost_result_is_an_error(batch: Batch) -> None:
+def test_a_job_that_was_killed_is_a_failure_of_its_crystal(batch: Batch) -> None:
+    sent, jobs = plan_batch(batch, "batch_0000", {"lih", "brucite"}, CHOICE, level())
+    plan = Plan(sent, jobs, {}).content(read_cost_model(COST, "relaxation"))
+    killed = batch.reference_of("lih")
+    results = [
+        found(batch, one, energy=-50.0) for one in sent if one.system == one.calculation != killed
+    ]
+    gather_dft(batch, "batch_0000", plan, results)
+    dft = batch.stages["dft"].arrays
+    assert {one.system: dft["status"][one.system] for one in sent} == {
+        one.system: "failed" if one.system == killed else "ok" for one in sent
+    }
+    assert dft["message"][killed].startswith("dft: killed in all of its attempts; ")
+    assert np.isnan(dft["energy"][killed])
+    other = replace(results[0], key="batch_0000.999")
+    with pytest.raises(InputError, match=r"batch_0000\.999: a result of no job of the plan"):
+        gather_dft(batch, "batch_0000", plan, [other])
+
+
+def test_a_batch_of_which_nothing_was_sent(batch: Batch) -> None:
     sent, jobs = plan_batch(batch, "batch_0000", {"lih"}, CHOICE, level())
-    plan = {"parameters": {}, "systems": describe(sent, jobs)}
-    with pytest.raises(InputError, match=r"lih: job batch_0000\.\d+ has no result"):
-        gather_dft(batch, "batch_0000", plan, [])
-    gather_dft(batch, "batch_0001", plan, [])  # nothing of it is in the plan
+    plan = Plan(sent, jobs, {}).content(read_cost_model(COST, "relaxation"))
+    gather_dft(batch, "batch_0001", plan, [])
     assert not any(batch.stages["dft"].arrays["status"])
 
 
