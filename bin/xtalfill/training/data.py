@@ -14,7 +14,7 @@ from xtalfill.model.graphs import Host
 from xtalfill.training.substitution import substituted
 
 HYDROGEN = 1
-_FRACTION_UNIT = 65536.0
+FRACTION_UNIT = 65536.0
 _DATASETS = ("atomic_number", "frac_coords", "cell", "offset", "n_atoms", "is_validation")
 # light and mobile species: what users will ask for after hydrogen
 _SPECIES_WEIGHT = {
@@ -83,7 +83,7 @@ class CrystalSet:
         start = self._offset[index]
         here = slice(start, start + self._n_atoms[index])
         cell = self._cells[index].astype(np.float64)
-        return self._numbers[here], self._fractions[here] / _FRACTION_UNIT @ cell, cell
+        return self._numbers[here], self._fractions[here] / FRACTION_UNIT @ cell, cell
 
     def hydrogen_weights(self, indices: np.ndarray) -> np.ndarray:
         """Return how often each hydrogen crystal is drawn: weak classes more often."""

@@ -1,0 +1,159 @@
+#!/usr/bin/env python3
+"""Make more crystals with hydrogen to learn from: a host element replaced, then relaxed.
+
+Every crystal of the training files whose hydrogen is known gives as many as it has pairs of a
+host element and a stand-in of its group. The cell is scaled with the volume of the atoms and
+kept; all positions relax. Chemical systems of the benchmark, and of the crystals that the files
+hold out, are never made, and no pair is made twice. What does not converge is left out. Parts
+that are there already are kept, so a stopped run goes on, and several may share the work.
+"""
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+
+import ase.io
+import h5py
+import numpy as np
+from ase.data import covalent_radii
+
+from xtalfill.nearest import nearest_distance
+from xtalfill.relax.crystal import Crystal
+from xtalfill.relax.inflight import InFlight, Job
+from xtalfill.relax.potentials import load_potential
+from xtalfill.training.data import FRACTION_UNIT, HYDROGEN, CrystalSet
+from xtalfill.training.substitution import stand_ins
+
+PART = 100
+LARGEST_DIFFERENCE = 0.3  # of the radii; wider than where nothing relaxes
+SHAKE = 0.03  # Angstrom; off the symmetric places where forces vanish
+FMAX, MAX_STEPS = 0.05, 300
+MIN_KEPT = 0.6  # Angstrom
+
+
+@dataclass(frozen=True)
+class Substitution:
+    """Crystal `parent` of the training files with `element` replaced by `stand_in`."""
+
+    parent: int
+    element: int
+    stand_in: int
+
+
+def substitutions(
+    crystals: CrystalSet, *, known: frozenset[int], excluded: set[frozenset[int]], max_atoms: int
+) -> list[Substitution]:
+    """Return all that can be made, ordered by crystal.
+
+    Args:
+        crystals: The training files.
+        known: Atomic numbers that the potential knows.
+        excluded: Chemical systems that must not be made.
+        max_atoms: Of a crystal.
+    """
+    found = []
+    for parent in np.flatnonzero(~crystals.is_validation & crystals.has_hydrogen):
+        numbers = crystals.crystal(parent)[0]
+        species = frozenset(numbers.tolist())
+        if len(numbers) > max_atoms or not species <= known:
+            continue
+        for element in sorted(species - {HYDROGEN}):
+            for stand_in in stand_ins(LARGEST_DIFFERENCE)[element]:
+                system = species - {element} | {stand_in}
+                if stand_in in known and len(system) == len(species) and system not in excluded:
+                    found.append(Substitution(int(parent), element, stand_in))
+    return found
+
+
+def shuffled(
+    made: list[Substitution], crystals: CrystalSet, rng: np.random.Generator
+) -> list[Substitution]:
+    """Return them in random order; each crystal is as likely to be early as its class is rare."""
+    parents = np.array([one.parent for one in made])
+    drawn, row, count = np.unique(parents, return_inverse=True, return_counts=True)
+    weights = crystals.hydrogen_weights(drawn)[row] / count[row]
+    # Efraimidis and Spirakis: a weighted sample without replacement
+    order = np.argsort(rng.exponential(size=len(made)) / weights)
+    return [made[i] for i in order]
+
+
+def start(made: Substitution, crystals: CrystalSet, rng: np.random.Generator) -> Job:
+    """Return the crystal with its element replaced and its cell scaled, ready to relax."""
+    old, positions, cell = crystals.crystal(made.parent)
+    numbers = np.where(old == made.element, made.stand_in, old)
+    volume = (covalent_radii[numbers] ** 3).sum() / (covalent_radii[old] ** 3).sum()
+    scale = volume ** (1 / 3)
+    shake = SHAKE * rng.normal(size=positions.shape)
+    return Job(
+        Crystal(numbers, positions * scale + shake, cell * scale), np.ones(len(numbers), bool)
+    )
+
+
+def write_part(path: Path, found: list[tuple[Substitution, Crystal]]) -> None:
+    """Write crystals as a training file, with the row of the crystal that each was made of."""
+    n_atoms = np.array([len(crystal.numbers) for _, crystal in found], dtype=np.int64)
+    fractions = [crystal.positions @ np.linalg.inv(crystal.cell) for _, crystal in found]
+    fixed_point = np.round(np.concatenate([f % 1.0 for f in fractions]) * FRACTION_UNIT)
+    temporary = path.with_suffix(".partial")
+    with h5py.File(temporary, "w") as file:
+        file["atomic_number"] = np.concatenate([crystal.numbers for _, crystal in found])
+        file["frac_coords"] = (fixed_point % FRACTION_UNIT).astype(np.uint16)
+        file["cell"] = np.stack([crystal.cell for _, crystal in found]).astype(np.float32)
+        file["offset"] = np.cumsum(n_atoms) - n_atoms
+        file["n_atoms"] = n_atoms
+        file["is_validation"] = np.zeros(len(found), dtype=bool)
+        file["parent"] = np.array([made.parent for made, _ in found])
+    temporary.replace(path)
+
+
+def relaxed(
+    part: list[Substitution], crystals: CrystalSet, relaxer: InFlight, rng: np.random.Generator
+) -> list[tuple[Substitution, Crystal]]:
+    """Return those that come to rest as crystals."""
+    jobs = [start(made, crystals, rng) for made in part]
+    ended = relaxer.relax(jobs, fmax=FMAX, max_steps=MAX_STEPS)
+    return [
+        (made, Crystal(job.crystal.numbers, new.positions, job.crystal.cell))
+        for made, job, new in zip(part, jobs, ended, strict=True)
+        if new.converged and nearest_distance(new.positions, job.crystal.cell) >= MIN_KEPT
+    ]
+
+
+def main() -> None:
+    """Write relaxed crystals in parts of a hundred."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, nargs="+", required=True, help="training files")
+    parser.add_argument("--exclude", type=Path, required=True, help="extxyz of a benchmark")
+    parser.add_argument("--potential", required=True, help="that relaxes: a name or a model file")
+    parser.add_argument("--max_atoms", type=int, default=40, help="of a crystal")
+    parser.add_argument(
+        "--parts", type=int, nargs=2, required=True, help="first, and one past the last"
+    )
+    parser.add_argument("--seed", type=int, default=42)
+    parser.add_argument("--output", type=Path, required=True, help="folder")
+    args = parser.parse_args()
+    potential = load_potential(args.potential, device="cpu")
+    relaxer = InFlight(potential, max_atoms=400, threads=1)
+    crystals = CrystalSet(args.data)
+    held_out = np.flatnonzero(crystals.is_validation)
+    excluded = {frozenset(crystals.crystal(index)[0].tolist()) for index in held_out}
+    excluded |= {frozenset(atoms.numbers.tolist()) for atoms in ase.io.read(args.exclude, ":")}
+    possible = substitutions(
+        crystals, known=potential.elements, excluded=excluded, max_atoms=args.max_atoms
+    )
+    made = shuffled(possible, crystals, np.random.default_rng(args.seed))
+    print(f"{len(made)} substitutions are possible: {-(-len(made) // PART)} parts", flush=True)
+    args.output.mkdir(parents=True, exist_ok=True)
+    for part in range(*args.parts):
+        path = args.output / f"part_{part:04d}.h5"
+        mine = made[part * PART : (part + 1) * PART]
+        if path.exists() or not mine:
+            continue
+        found = relaxed(mine, crystals, relaxer, np.random.default_rng([args.seed, part]))
+        if found:
+            write_part(path, found)
+        print(f"{path}: {len(found)} of {len(mine)} crystals came to rest", flush=True)
+
+
+if __name__ == "__main__":
+    main()
