@@ -57,7 +57,7 @@ def main() -> None:
     plan.parameters["table"] = args.table.name
     (args.outdir / "jobs").mkdir(parents=True, exist_ok=True)
     for job in plan.jobs:
-        write_job(job, args.outdir / "jobs" / f"{job.key}.json")
+        write_job(job, args.outdir / "jobs" / f"{job.system.key}.json")
     content = plan.content(model)
     write_json(args.outdir / "plan.json", content)
     write_record(

@@ -50,7 +50,7 @@ def main() -> None:
     write_record(
         args.record,
         stage="pw_relax",
-        batch=job.key,
+        batch=job.system.key,
         seconds=seconds,
         parameters={
             "cores": args.cores,

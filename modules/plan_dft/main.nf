@@ -42,7 +42,9 @@ process PLAN_DFT {
     """
     mkdir jobs
     touch jobs/batch_0000.0.json jobs/batch_0000.1.json
-    echo '{"systems": [{"batch": "batch_0000", "calculation": 1, "size": 10.0}]}' > plan.json
+    cat > plan.json <<'END_OF_JSON'
+    {"jobs": {"batch_0000.0": {"size": 0.4, "core_hours": 0.005}, "batch_0000.1": {"size": 10.0, "core_hours": 1.0}}}
+    END_OF_JSON
     echo '{}' > plan_dft.json
     """
 }

@@ -36,7 +36,9 @@ process PLAN_POTENTIAL {
     """
     mkdir jobs
     touch jobs/batch_0000.0.json jobs/batch_0000.1.json
-    echo '{"hosts": []}' > plan.json
+    cat > plan.json <<'END_OF_JSON'
+    {"jobs": {"batch_0000.0": {"size": 10.0, "core_hours": 1.0}, "batch_0000.1": {"size": 100.0, "core_hours": 10.0}}}
+    END_OF_JSON
     echo '{}' > plan_potential.json
     """
 }

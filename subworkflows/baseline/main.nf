@@ -36,10 +36,10 @@ workflow BASELINE {
         code.plan,
     )
 
-    // e.g. [[id: 'batch_0007.12', batch: 'batch_0007'], /work/…/jobs/batch_0007.12.json]
+    // The largest first. e.g. [[id: 'batch_0007.12', batch: 'batch_0007', size: 1.02, core_seconds: …], /work/…/jobs/batch_0007.12.json]
     ch_jobs = PLAN_POTENTIAL.out.jobs
-        .flatten()
-        .map { job -> tuple([id: job.baseName, batch: job.baseName.tokenize('.').first()], job) }
+        .combine(PLAN_POTENTIAL.out.plan)
+        .flatMap { found -> Sizes.ofJobs(found.init(), found.last()) }
 
     PLACE_POTENTIAL(
         ch_jobs,

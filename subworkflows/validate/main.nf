@@ -32,13 +32,10 @@ workflow VALIDATE {
         code.plan,
     )
 
-    // The largest first. e.g. [[id: 'batch_0007.12', batch: 'batch_0007', size: 1.02], /work/…/jobs/batch_0007.12.json]
+    // The largest first. e.g. [[id: 'batch_0007.12', batch: 'batch_0007', size: 1.02, core_seconds: …], /work/…/jobs/batch_0007.12.json]
     ch_jobs = PLAN_DFT.out.jobs
-        .flatten()
-        .combine(PLAN_DFT.out.plan.map { plan -> Sizes.ofJobs(plan) })
-        .map { job, sizes -> tuple([id: job.baseName, batch: job.baseName.tokenize('.').first(), size: sizes[job.baseName] ?: 0], job) }
-        .toSortedList { one, other -> other[0].size <=> one[0].size ?: one[0].id <=> other[0].id }
-        .flatMap()
+        .combine(PLAN_DFT.out.plan)
+        .flatMap { found -> Sizes.ofJobs(found.init(), found.last()) }
 
     PW_RELAX(ch_jobs, files.pseudo_dir, settings.subMap(['dft_launcher', 'dft_scratch']), code.run)
 

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from xtalfill.dft.job import Job
 from xtalfill.dft.output import read_run
 from xtalfill.dft.protocols import Protocol, read_protocol
 from xtalfill.dft.pseudos import Pseudo, read_table
+from xtalfill.dft.system import System
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 RECORDED = REPOSITORY / "tests" / "fixtures" / "pw"
@@ -32,31 +34,42 @@ def protocol(name: str) -> Protocol:
     return read_protocol(REPOSITORY / "assets" / "protocols" / f"{name}.yaml")
 
 
-def lih_job(**changes: object) -> Job:
-    """Return a job of LiH in its primitive cell, H off its place, as the recorded ones were."""
+def system_of(atoms: Atoms, pseudos: dict[str, Pseudo], **more: Any) -> System:
+    """Return a crystal as PLAN_DFT sends it to pw.x with protocol fast, at cutoffs of its own."""
+    fast = protocol("fast")
+    default = {"key": "batch_0000.1", "kpoints": (1, 1, 1), "n_irreducible": 1}
+    fixed = {"degauss": fast.degauss, "smearing": fast.smearing, "extra": 0}
+    free = np.ones(len(atoms), dtype=bool)
+    given = default | fixed | more
+    return System(atoms=atoms, protocol=fast, pseudos=pseudos, free=free, **given)
+
+
+def lih_system(**changes: Any) -> System:
+    """Return LiH in its primitive cell, H off its place, as the recorded ones were."""
     atoms = bulk("LiH", "rocksalt", a=4.08)
     atoms.positions[1] += [0.10, 0.05, -0.07]
     table = read_table(TABLE)
-    job = Job(
-        key="batch_0000.1",
-        id="lih",
-        method="host",
-        sample=0,
-        protocol=protocol("fast"),
-        symbols=("Li", "H"),
-        positions=atoms.positions,
-        cell=atoms.cell.array,
-        pseudos={symbol: table[symbol] for symbol in VALENCE},
+    system = system_of(
+        atoms,
+        {symbol: table[symbol] for symbol in VALENCE},
+        name="lih",
         valence=dict(VALENCE),
         ecutwfc=30.0,
         ecutrho=240.0,
         kpoints=(2, 2, 2),
         n_irreducible=4,
-        n_symmetry=4,
-        rotation=np.eye(3),
-        origin=np.zeros(3),
     )
-    return replace(job, **changes)
+    return replace(system, **changes)
+
+
+def as_job(system: System) -> Job:
+    """Return the job of a crystal that pw.x gets as it is."""
+    return Job(system, rotation=np.eye(3), origin=np.zeros(3), n_symmetry=4)
+
+
+def lih_job(**changes: Any) -> Job:
+    """Return the job of LiH."""
+    return as_job(lih_system(**changes))
 
 
 def unpack(name: str, folder: Path, *, attempt: str = "pw.1") -> int:

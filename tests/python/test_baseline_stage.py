@@ -46,7 +46,7 @@ COST = REPOSITORY / "assets" / "dft_cost.json"
 DONE = Round(2, 4, 4, 2, exact=True, highest=1.0)
 
 
-PLAN = {"hosts": []}
+PLAN = {"hosts": [], "jobs": {"batch_0000.0": {}, "batch_0000.4": {}}}
 
 
 def hosts(brucite_host: Atoms) -> list[Host]:
@@ -144,7 +144,10 @@ def test_what_pw_cannot_calculate_is_refused_before_any_job(batch: Batch, tmp_pa
     assert few == ["", "no pseudopotential for Pd"]
     assert many == ["24 valence electrons, more than --max_electrons 23", few[1]]
     assert (found[24]["estimate"]["jobs"], found[23]["estimate"]["jobs"]) == (1, 0)
-    assert found[24]["hosts"][0]["core_hours"] > 0.0 == found[24]["hosts"][1]["core_hours"]
+    ((key, needs),) = found[24]["jobs"].items()
+    assert key == found[24]["hosts"][0]["key"]
+    assert min(needs["size"], needs["core_hours"]) > 0.0
+    assert found[23]["jobs"] == {}
     gather_potential(batch, "batch_0000", found[23], [])
     for index in np.flatnonzero(batch.method == "potential"):
         assert batch.status[index] == "failed"
@@ -185,17 +188,29 @@ def test_results_fill_the_batch_and_reasons_become_statuses(batch: Batch, tmp_pa
     }
 
 
-def test_results_that_lack_or_do_not_fit_are_refused(batch: Batch, tmp_path: Path) -> None:
+def test_results_that_do_not_fit_are_refused(batch: Batch, tmp_path: Path) -> None:
     wrong = [[Candidate(np.zeros((1, 3)))] * 2] * 2
     found = results(batch, tmp_path, wrong)
     with pytest.raises(InputError, match="brucite: its result is of another crystal"):
         gather_potential(batch, "batch_0000", PLAN, found)
-    with pytest.raises(InputError, match=r"palladium: job batch_0000\.4 has no result"):
-        gather_potential(batch, "batch_0000", PLAN, results(batch, tmp_path, [
-            [Candidate(np.zeros((2, 3)))] * 2, [Candidate(None)] * 2])[:1])  # fmt: skip
+    found[1]["key"] = "batch_0000.5"
+    with pytest.raises(InputError, match=r"batch_0000\.5: a result of no job of the plan"):
+        gather_potential(batch, "batch_0000", PLAN, found)
     (tmp_path / "x.json").write_text("{}")
     with pytest.raises(InputError, match=r"x\.json: not a result of PLACE_POTENTIAL"):
         read_result(tmp_path / "x.json")
+
+
+def test_a_job_that_was_killed_is_a_failure_of_its_host(batch: Batch, tmp_path: Path) -> None:
+    found = results(batch, tmp_path, [[Candidate(np.zeros((2, 3)))] * 2, [Candidate(None)] * 2])
+    gather_potential(batch, "batch_0000", PLAN, found[:1])
+    mine = batch.method == "potential"
+    assert (batch.status[mine & (batch.id == "brucite")] == "ok").all()
+    killed = np.flatnonzero(mine & (batch.id == "palladium"))
+    assert batch.status[killed].tolist() == ["failed"] * 2
+    said = "inpaint: potential: killed in all of its attempts; "
+    assert all(batch.message[index].startswith(said) for index in killed)
+    assert (batch.status[~mine] == "ok").all()
 
 
 class Spring:

@@ -12,18 +12,18 @@ import pytest
 from ase.units import Bohr, Rydberg
 from qe_tools.parsers import PwInputFile
 
-from dft_examples import RECORDED, lih_job, recorded
+from dft_examples import RECORDED, lih_job, lih_system, recorded
 from xtalfill.dft import inputs
 from xtalfill.dft.failures import Failure, diagnose, explain
 from xtalfill.dft.inputs import write_input
-from xtalfill.dft.job import Job, read_job, write_job
+from xtalfill.dft.job import read_job, write_job
 from xtalfill.dft.output import last_geometry, steps_of
 from xtalfill.dft.repair import DIAGONALISERS, Situation, repair
 from xtalfill.dft.system import Settings, System
 from xtalfill.dft.xmlfile import DataFileError, read_data_file
 from xtalfill.errors import InputError
 
-MAX_FORCE = lih_job().protocol.force_threshold * Rydberg / Bohr
+MAX_FORCE = lih_system().protocol.force_threshold * Rydberg / Bohr
 KINDS = {
     "scf_not_converged": Failure.SCF,
     "diagonalisation": Failure.DIAGONALISATION,
@@ -39,19 +39,15 @@ KINDS = {
 }
 
 
-def written(job: Job, **options: object) -> str:
-    return written_for(job.system(), **options)
-
-
-def written_for(system: System, **options: object) -> str:
+def written(system: System, **options: object) -> str:
     settings = replace(system.first_settings(), **options)
     scaled = system.atoms.get_scaled_positions(wrap=False)
     return write_input(system, settings, scaled=scaled, max_seconds=3600.0)
 
 
 def test_thresholds_are_scaled_by_the_atoms() -> None:
-    found = PwInputFile(written(lih_job())).namelists
-    protocol = lih_job().protocol
+    found = PwInputFile(written(lih_system())).namelists
+    protocol = lih_system().protocol
     assert found["CONTROL"]["etot_conv_thr"] == pytest.approx(2 * 1e-4)
     assert found["ELECTRONS"]["conv_thr"] == pytest.approx(2 * 4e-10)
     assert found["CONTROL"]["forc_conv_thr"] == protocol.force_threshold  # not this one
@@ -61,16 +57,18 @@ def test_thresholds_are_scaled_by_the_atoms() -> None:
 
 
 def test_spin_starts_high_on_d_elements() -> None:
-    job = lih_job(
-        symbols=("Fe", "H"),
-        pseudos={"Fe": lih_job().pseudos["Li"], "H": lih_job().pseudos["H"]},
+    atoms, pseudos = lih_system().atoms, lih_system().pseudos
+    atoms.symbols = "FeH"
+    system = lih_system(
+        atoms=atoms,
+        pseudos={"Fe": pseudos["Li"], "H": pseudos["H"]},
         valence={"Fe": 16.0, "H": 1.0},
         spin=True,
     )
-    system = PwInputFile(written(job), validate_species_names=False).namelists["SYSTEM"]
-    assert system["nspin"] == 2
-    assert system["starting_magnetization(1)"] == 0.3
-    assert system["starting_magnetization(2)"] == 0.03
+    found = PwInputFile(written(system), validate_species_names=False).namelists["SYSTEM"]
+    assert found["nspin"] == 2
+    assert found["starting_magnetization(1)"] == 0.3
+    assert found["starting_magnetization(2)"] == 0.03
 
 
 def test_an_input_that_says_something_else_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,26 +80,26 @@ def test_an_input_that_says_something_else_is_refused(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(inputs, "write_espresso_in", wrong)
     with pytest.raises(InputError, match=r"lih .*elsewhere than was meant"):
-        written(lih_job())
+        written(lih_system())
     monkeypatch.setattr(
         inputs,
         "write_espresso_in",
         lambda file, atoms, **options: real(file, atoms, **{**options, "kpts": (3, 2, 2)}),
     )
     with pytest.raises(InputError, match="another k-point mesh"):
-        written(lih_job())
+        written(lih_system())
 
 
 def test_what_is_held_and_charged_is_said_and_read_back(monkeypatch: pytest.MonkeyPatch) -> None:
     """An odd number of electrons needs no more than the smearing."""
-    system = replace(lih_job().system(), free=np.array([False, True]), extra=3)
+    system = replace(lih_system(), free=np.array([False, True]), extra=3)
     assert system.n_electrons == 7.0
-    found = PwInputFile(written_for(system))
+    found = PwInputFile(written(system))
     assert found.atomic_positions["fixed_coords"] == [[True] * 3, [False] * 3]
     assert found.namelists["SYSTEM"]["tot_charge"] == -3.0
     assert found.namelists["SYSTEM"]["occupations"] == "smearing"
     assert found.namelists["CONTROL"]["calculation"] == "relax"
-    still = PwInputFile(written_for(replace(system, free=np.zeros(2, dtype=bool))))
+    still = PwInputFile(written(replace(system, free=np.zeros(2, dtype=bool))))
     assert still.namelists["CONTROL"]["calculation"] == "scf"
     assert "trust_radius_min" not in still.namelists.get("IONS", {})
     real = inputs.write_espresso_in
@@ -112,20 +110,24 @@ def test_what_is_held_and_charged_is_said_and_read_back(monkeypatch: pytest.Monk
 
     monkeypatch.setattr(inputs, "write_espresso_in", forgets)
     with pytest.raises(InputError, match="holds other atoms"):
-        written_for(system)
+        written(system)
 
 
 def test_a_job_comes_back_as_it_was(tmp_path: Path) -> None:
-    job = lih_job()
+    turn = np.array([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
+    origin = np.array([0.1, 0.2, 0.3])
+    job = replace(lih_job(free=np.array([False, True])), rotation=turn, origin=origin, shift=0.01)
     write_job(job, tmp_path / "job.json")
     back = read_job(tmp_path / "job.json")
-    assert np.array_equal(back.positions, job.positions)
-    assert np.array_equal(back.cell, job.cell)
-    arrays = {name: getattr(job, name) for name in ("positions", "cell", "rotation", "origin")}
-    assert all(np.array_equal(getattr(back, name), array) for name, array in arrays.items())
-    same = replace(back, **arrays)
-    assert repr(same) == repr(job)
-    assert job.system().n_electrons == 4.0
+    assert back.system.atoms == job.system.atoms
+    arrays = [(one.rotation, one.origin, one.system.free) for one in (back, job)]
+    assert all(np.array_equal(*pair) for pair in zip(*arrays, strict=True))
+    same = replace(job.system, atoms=back.system.atoms, free=back.system.free)
+    assert repr(back.system) == repr(same)
+    assert (back.n_symmetry, back.shift) == (job.n_symmetry, job.shift)
+    # pw.x gets cell @ R.T
+    assert back.cell @ turn.T == pytest.approx(job.system.atoms.cell.array)
+    assert job.system.n_electrons == 4.0
 
 
 @pytest.mark.parametrize(
@@ -133,8 +135,10 @@ def test_a_job_comes_back_as_it_was(tmp_path: Path) -> None:
     [
         ("batch_0000.1", "../../x.1"),
         ("H.pbe-rrkjus_psl.1.0.0.UPF", "/etc/passwd"),
-        ("xtalfill-dft-job 1", "xtalfill-dft-job 2"),
+        ("xtalfill-dft-job 2", "xtalfill-dft-job 1"),
         ('"ecutwfc"', '"ecut"'),
+        ('"origin"', '"start"'),
+        ('"H"\n', '"Na"\n'),
     ],
 )
 def test_a_forged_job_is_refused(tmp_path: Path, old: str, new: str) -> None:
@@ -213,7 +217,7 @@ def test_the_last_geometry_survives_a_failure(tmp_path: Path, name: str) -> None
     scaled = last_geometry(recorded(name, tmp_path))
     assert scaled is not None
     assert scaled.shape == (2, 3)
-    moved = np.abs(scaled - lih_job().atoms().get_scaled_positions(wrap=False)).max()
+    moved = np.abs(scaled - lih_system().atoms.get_scaled_positions(wrap=False)).max()
     assert 1e-6 < moved < 0.1
 
 
@@ -222,7 +226,7 @@ def test_an_attempt_without_a_whole_step_leaves_no_geometry(tmp_path: Path) -> N
 
 
 def situation(**options: object) -> Situation:
-    return Situation(replace(lih_job().system().first_settings(), **options), 6, 4.0, 80)
+    return Situation(replace(lih_system().first_settings(), **options), 6, 4.0, 80)
 
 
 def test_self_consistency_mixes_less_then_locally() -> None:
@@ -256,9 +260,7 @@ def test_bfgs_takes_smaller_steps_then_damps() -> None:
 def test_other_repairs() -> None:
     assert repair(Failure.BANDS, situation()).settings.nbnd == 10
     assert (
-        repair(
-            Failure.BANDS, Situation(lih_job().system().first_settings(), 200, 4.0, 80)
-        ).settings.nbnd
+        repair(Failure.BANDS, Situation(lih_system().first_settings(), 200, 4.0, 80)).settings.nbnd
         == 210
     )
     assert repair(Failure.MEMORY, situation(ranks=4, pools=4)).settings.pools == 1

@@ -17,25 +17,27 @@ from dft_examples import (
     TABLE,
     find_pw,
     hydrogen_molecule,
-    lih_job,
+    lih_system,
     made_pseudos,
     protocol,
 )
 from hand_made_batches import Case, Made, brucite, build, lithium_hydride, write_check
 from xtalfill.batch import Batch, read_batch, write_batch
 from xtalfill.collect import collect
-from xtalfill.dft.estimate import CostModel, read_cost_model, size_of, summary
+from xtalfill.dft.estimate import CostModel, needs, read_cost_model, size_of, summary
 from xtalfill.dft.gather import gather_dft
 from xtalfill.dft.job import read_job
-from xtalfill.dft.plan import Choice, Level, Sent, chosen_systems, describe, drawn, plan_batch
+from xtalfill.dft.plan import Choice, Level, Sent, chosen_systems, drawn, plan_batch
 from xtalfill.dft.pseudos import read_table
 from xtalfill.dft.result import Attempt, Result
+from xtalfill.dft.stage import Plan
 from xtalfill.errors import ConfigError, InputError
 from xtalfill.evaluate.dft import judge_dft
 from xtalfill.evaluate.match import evaluate_batch
 from xtalfill.tables import read_tables
 
 CHOICE = Choice(window=0.01, candidates=3, max_structures=None, max_electrons=400, seed=42)
+COST = REPOSITORY / "assets" / "dft_cost.json"
 FAR = (0.0, 0.0, 2.2)
 CASES = [
     Case(
@@ -115,23 +117,26 @@ def test_jobs_have_what_a_calculation_needs(batch: Batch) -> None:
     sent, jobs = plan_batch(batch, "batch_0000", {"brucite", "lih"}, CHOICE, level())
     assert len(sent) == 6
     assert len(jobs) == 5
-    job = next(job for job in jobs if job.id == "lih")
-    assert (job.ecutwfc, job.ecutrho) == (60.0, 480.0)
-    assert job.system().n_electrons == 16.0
+    assert [one.key for one in sent if one.system == one.calculation] == [
+        job.system.key for job in jobs
+    ]
+    job = next(job for job in jobs if job.system.name == "lih")
+    assert (job.system.ecutwfc, job.system.ecutrho) == (60.0, 480.0)
+    assert job.system.n_electrons == 16.0
     assert job.n_symmetry == 192
-    assert job.n_irreducible < np.prod(job.kpoints)
+    assert job.system.n_irreducible < np.prod(job.system.kpoints)
     assert job.shift < 1e-9
-    moved = next(one for one in jobs if one.id == "brucite" and one.method == "reference")
-    assert (
-        np.abs(moved.positions - batch.to_ase(batch.reference_of("brucite")).positions).max() < 1e-6
-    )
-    assert {one.key for one in sent} == {job.key for job in jobs}
+    reference = batch.reference_of("brucite")
+    moved = next(one for one in jobs if one.system.key == f"batch_0000.{reference}")
+    scaled = moved.system.atoms.get_scaled_positions(wrap=False) + moved.origin
+    assert moved.cell == pytest.approx(batch.cell[reference], abs=1e-12)
+    assert np.abs(scaled @ moved.cell - batch.to_ase(reference).positions).max() < 1e-6
 
 
 def test_what_cannot_run_is_refused_with_a_reason(batch: Batch) -> None:
     sent, jobs = plan_batch(batch, "b", {"brucite", "lih"}, CHOICE, level(without="Li"))
     assert {one.refused for one in sent if one.id == "lih"} == {"dft: no pseudopotential for Li"}
-    assert {job.id for job in jobs} == {"brucite"}
+    assert {job.system.name for job in jobs} == {"brucite"}
     small = replace(CHOICE, max_electrons=15)
     sent, jobs = plan_batch(batch, "b", {"lih"}, small, level())
     assert not jobs
@@ -145,7 +150,7 @@ def test_two_atoms_on_one_site_are_refused(batch: Batch) -> None:
     positions[here.stop - 1] = positions[here.start] + [0.2, 0.1, 0.0]
     sent, jobs = plan_batch(batch, "b", {"lih"}, CHOICE, level())
     assert "two atoms are 0.22 Å apart" in sent[0].refused
-    assert [job.method for job in jobs] == ["reference"]
+    assert [job.system.key for job in jobs] == [f"b.{batch.reference_of('lih')}"]
 
 
 def test_a_sample_does_not_depend_on_the_others() -> None:
@@ -166,7 +171,7 @@ def test_a_choice_that_cannot_be_meant_is_refused(change: dict[str, Any]) -> Non
 
 
 def test_cost_grows_with_the_crystal(tmp_path: Path) -> None:
-    job = lih_job().system()
+    job = lih_system()
     model = CostModel(seconds=2.0, exponent=1.0, n_scf=30.0, spread=1.5, machine="test")
     assert size_of(replace(job, n_irreducible=8)) == pytest.approx(2 * size_of(job))
     assert size_of(replace(job, spin=True)) == pytest.approx(2 * size_of(job))
@@ -184,7 +189,7 @@ def test_cost_grows_with_the_crystal(tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match="not a cost model of a host"):
             read_cost_model(path, "host")
     for kind in ("host", "relaxation"):
-        assert read_cost_model(REPOSITORY / "assets" / "dft_cost.json", kind).n_scf > 1
+        assert read_cost_model(COST, kind).n_scf > 1
 
 
 def found(batch: Batch, sent: Sent, *, energy: float, status: str = "ok") -> Result:
@@ -215,21 +220,25 @@ def found(batch: Batch, sent: Sent, *, energy: float, status: str = "ok") -> Res
 
 def test_the_plan_tells_the_size_of_each_job(batch: Batch) -> None:
     sent, jobs = plan_batch(batch, "batch_0000", set(batch.groups()), CHOICE, level())
-    rows = describe(sent, jobs, lambda _job: 1.0)
-    of = {job.key: size_of(job.system()) for job in jobs}
-    assert len(of) > 1
-    for one, row in zip(sent, rows, strict=True):
-        assert row["size"] == (
-            pytest.approx(of[one.key] / 1e6, rel=0.005) if one.key in of else None
-        )
+    plan, model = Plan(sent, jobs, {}), read_cost_model(COST, "relaxation")
+    content = plan.content(model)
+    # An equal crystal of another method has none of its own.
+    assert len(content["jobs"]) == len(jobs) < len(content["systems"])
+    for job in jobs:
+        assert content["jobs"][job.system.key] == {
+            "size": pytest.approx(size_of(job.system) / 1e6, rel=0.005),
+            "core_hours": pytest.approx(model.core_hours(job.system), rel=0.005),
+        }
+    # However small, it is told.
+    tiny = replace(lih_system(), ecutwfc=1e-3)
+    assert needs(model, [tiny])[tiny.key]["core_hours"] > 0.0
 
 
 @pytest.fixture
 def gathered(batch: Batch) -> Batch:
     """Return the batch after DFT, which puts host 2 of brucite below host 0."""
     sent, jobs = plan_batch(batch, "batch_0000", set(batch.groups()), CHOICE, level())
-    model = CostModel(1.0, 1.0, 1.0, 1.0, "test")
-    plan = {"parameters": {"window": 0.01}, "systems": describe(sent, jobs, model.core_hours)}
+    plan = Plan(sent, jobs, {"window": 0.01}).content(read_cost_model(COST, "relaxation"))
     plan = json.loads(json.dumps(plan))
     energy = {("host", 0): -50.0, ("host", 2): -50.1, ("reference", 0): -50.0}
     results = [
@@ -265,12 +274,29 @@ def test_results_come_into_the_batch(gathered: Batch, tmp_path: Path) -> None:
     assert one.stages["dft"].arrays["forces_start"].shape == (5, 3)
 
 
-def test_a_lost_result_is_an_error(batch: Batch) -> None:
+def test_a_job_that_was_killed_is_a_failure_of_its_crystal(batch: Batch) -> None:
+    sent, jobs = plan_batch(batch, "batch_0000", {"lih", "brucite"}, CHOICE, level())
+    plan = Plan(sent, jobs, {}).content(read_cost_model(COST, "relaxation"))
+    killed = batch.reference_of("lih")
+    results = [
+        found(batch, one, energy=-50.0) for one in sent if one.system == one.calculation != killed
+    ]
+    gather_dft(batch, "batch_0000", plan, results)
+    dft = batch.stages["dft"].arrays
+    assert {one.system: dft["status"][one.system] for one in sent} == {
+        one.system: "failed" if one.system == killed else "ok" for one in sent
+    }
+    assert dft["message"][killed].startswith("dft: killed in all of its attempts; ")
+    assert np.isnan(dft["energy"][killed])
+    other = replace(results[0], key="batch_0000.999")
+    with pytest.raises(InputError, match=r"batch_0000\.999: a result of no job of the plan"):
+        gather_dft(batch, "batch_0000", plan, [other])
+
+
+def test_a_batch_of_which_nothing_was_sent(batch: Batch) -> None:
     sent, jobs = plan_batch(batch, "batch_0000", {"lih"}, CHOICE, level())
-    plan = {"parameters": {}, "systems": describe(sent, jobs, lambda _job: 1.0)}
-    with pytest.raises(InputError, match=r"lih: job batch_0000\.\d+ has no result"):
-        gather_dft(batch, "batch_0000", plan, [])
-    gather_dft(batch, "batch_0001", plan, [])  # nothing of it is in the plan
+    plan = Plan(sent, jobs, {}).content(read_cost_model(COST, "relaxation"))
+    gather_dft(batch, "batch_0001", plan, [])
     assert not any(batch.stages["dft"].arrays["status"])
 
 
@@ -368,7 +394,7 @@ def test_the_three_commands_relax_a_crystal(tmp_path: Path) -> None:
     jobs = sorted((tmp_path / "jobs").iterdir())
     assert len(jobs) == 2
     for job in jobs:
-        key = read_job(job).key
+        key = read_job(job).system.key
         result = command(
             "pw_relax.py", "--job", job, "--pseudo_dir", pseudos, "--cores", 1,
             "--launcher", "mpirun -np {ranks}", "--max_seconds", 3600, "--checkpoint", f"{key}.c",
@@ -379,7 +405,7 @@ def test_the_three_commands_relax_a_crystal(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("pw_[a-z0-9_]*/"))  # the scratch folders are gone
     result = command(
         "gather_dft.py", "--batch", "batch_0000.h5", "--plan", "plan.json", "--results",
-        *(f"{read_job(job).key}.json" for job in jobs), "--output", "after.h5",
+        *(f"{read_job(job).system.key}.json" for job in jobs), "--output", "after.h5",
         "--record", "gather.json", folder=tmp_path,
     )  # fmt: skip
     assert result.returncode == 0, result.stderr

@@ -15,11 +15,13 @@ import pytest
 
 from dft_examples import (
     RECORDED,
+    as_job,
     find_pw,
     hydrogen_molecule,
     lih_job,
+    lih_system,
     made_pseudos,
-    protocol,
+    system_of,
     unpack,
 )
 from xtalfill.dft import attempts as attempts_module
@@ -29,6 +31,7 @@ from xtalfill.dft.launch import Machine, command, environment, layout, scratch_f
 from xtalfill.dft.pseudos import cutoffs
 from xtalfill.dft.result import Result, read_result, write_result
 from xtalfill.dft.run import relax_job
+from xtalfill.dft.symmetry import as_seen
 from xtalfill.dft.system import Settings
 from xtalfill.errors import ConfigError, InputError, MemoryNeededError, TryAgainError
 
@@ -57,7 +60,7 @@ def folders(tmp_path: Path) -> Folders:
     """Return folders with files in the place of pseudopotentials."""
     pseudos = tmp_path / "pseudos"
     pseudos.mkdir()
-    for pseudo in lih_job().pseudos.values():
+    for pseudo in lih_system().pseudos.values():
         (pseudos / pseudo.filename).touch()
     return Folders(pseudos, *(tmp_path / name for name in ("scratch", "kept", "checkpoint")))
 
@@ -90,10 +93,10 @@ def test_forces_come_back_in_the_orientation_of_the_cell(
     folders: Folders, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     straight = relax(folders, Replay("success"), monkeypatch)
-    job = lih_job(
-        rotation=np.array([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]),
-        origin=np.array([0.1, 0.2, 0.3]),
-    )
+    rotation = np.array([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
+    origin = np.array([0.1, 0.2, 0.3])
+    seen = lih_system(atoms=as_seen(lih_system().atoms, rotation, origin))
+    job = Job(seen, rotation, origin, n_symmetry=4)
     replay = Replay("success")
     monkeypatch.setattr(attempts_module, "run_pw", replay)
     turned = relax_job(job, Machine(), folders, Limits())
@@ -211,7 +214,7 @@ def test_a_task_that_is_ended_saves_what_pw_found(
     assert signal.getsignal(signal.SIGTERM) is before
     state = json.loads((folders.checkpoint / "state.json").read_text(encoding="utf-8"))
     assert state["attempts"][0]["said"] == "ended from outside (SIGTERM)"
-    assert state["scaled"] != lih_job().atoms().get_scaled_positions(wrap=False).tolist()
+    assert state["scaled"] != lih_system().atoms.get_scaled_positions(wrap=False).tolist()
     # Without a density the next attempt begins with that of the atoms.
     assert (folders.checkpoint / "density").is_dir() == (left == "charge-density.dat")
 
@@ -334,24 +337,8 @@ def molecule_job(folder: Path) -> Job:
     atoms = hydrogen_molecule()
     _, table = made_pseudos(folder)
     ecutwfc, ecutrho = cutoffs(table, ["H"])
-    return Job(
-        key="batch_0000.0",
-        id="h2",
-        method="host",
-        sample=0,
-        protocol=protocol("fast"),
-        symbols=("H", "H"),
-        positions=atoms.positions,
-        cell=atoms.cell.array,
-        pseudos=table,
-        valence={"H": 1.0},
-        ecutwfc=ecutwfc,
-        ecutrho=ecutrho,
-        kpoints=(1, 1, 1),
-        n_irreducible=1,
-        n_symmetry=8,
-        rotation=np.eye(3),
-        origin=np.zeros(3),
+    return as_job(
+        system_of(atoms, table, name="h2", valence={"H": 1.0}, ecutwfc=ecutwfc, ecutrho=ecutrho)
     )
 
 
@@ -365,7 +352,9 @@ def test_pw_relaxes_hydrogen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ra
     folders = Folders(pseudos, *(tmp_path / name for name in ("scratch", "kept", "checkpoint")))
     result = relax_job(job, Machine(ranks=ranks), folders, Limits(seconds=600.0))
     assert result.status == "ok", result.message
-    distance = job.atoms(result.positions).get_distance(0, 1, mic=True)
+    atoms = job.system.atoms
+    atoms.positions = result.positions
+    distance = atoms.get_distance(0, 1, mic=True)
     assert distance == pytest.approx(0.75, abs=0.03)  # 0.750 in PBE
     assert result.energy < result.energy_start
     assert result.n_symmetry > 1

@@ -224,7 +224,7 @@ def test_slurm_is_asked_for_a_gpu_where_one_is_used(stub: Stub) -> None:
             assert "--account=physics" in lines
     for name in (f"{COMPILE} (mlip)", "RELAX (batch_0000)"):
         assert "-c 7" in headers[name]
-    assert {"-c 5", "-t 06:00:00"} <= headers["BASELINE:PLACE_POTENTIAL (batch_0000.0)"]
+    assert "-c 5" in headers["BASELINE:PLACE_POTENTIAL (batch_0000.0)"]
 
 
 def test_memory_and_time_follow_from_the_size(stub: Stub) -> None:
@@ -234,8 +234,13 @@ def test_memory_and_time_follow_from_the_size(stub: Stub) -> None:
     assert {"--mem 6096M", "-t 03:46:40"} <= headers["INPAINT (batch_0000)"]
     # batch_0001: of no known size
     assert {"--mem 4096M", "-t 01:00:00"} <= headers["RELAX (batch_0001)"]
-    assert {"--mem 4224M", "-t 01:20:00"} <= headers[f"{PW} (batch_0000.1)"]
-    assert {"--mem 3584M", "-t 01:00:00"} <= headers[f"{PW} (batch_0000.0)"]
+    # Ten times the plan's core-hours on five cores; 64 MB for a million coefficients.
+    assert {"--mem 4224M", "-t 03:00:00"} <= headers[f"{PW} (batch_0000.1)"]
+    assert {"--mem 3648M", "-t 01:00:36"} <= headers[f"{PW} (batch_0000.0)"]
+    place = "BASELINE:PLACE_POTENTIAL"
+    assert {"--mem 4224M", "-t 03:00:00"} <= headers[f"{place} (batch_0000.0)"]
+    # 21 h, and the site has six.
+    assert {"--mem 9984M", "-t 06:00:00"} <= headers[f"{place} (batch_0000.1)"]
 
 
 def test_every_job_runs_in_an_image_and_those_on_a_gpu_see_it(stub: Stub) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from dft_examples import RECORDED, lih_job
+from dft_examples import RECORDED, lih_job, lih_system
 from nextflow_project import REPOSITORY, Project, not_cached, read_csv, read_trace, said
 from slurm_node import slurm, slurm_node, wait_for
 from xtalfill.dft.job import write_job
@@ -50,10 +50,9 @@ include {{ PW_RELAX }} from './modules/pw_relax/main'
 
 workflow {{
     def folder = '{folder}'
-    ch_jobs = channel.of({jobs})
-        .map {{ id -> tuple([id: id, batch: 'batch_0000'], file("$folder/${{id}}.json")) }}
+    def jobs = [{jobs}].collect {{ id -> file("$folder/${{id}}.json") }}
     PW_RELAX(
-        ch_jobs,
+        channel.fromList(Sizes.ofJobs(jobs, file("$folder/plan.json"))),
         file('{folder}/pseudos'),
         [dft_launcher: 'mpirun -np {{ranks}}', dft_scratch: null],
         'code',
@@ -217,7 +216,9 @@ def test_a_job_killed_for_its_memory_gets_more(cluster: Cluster, tmp_path: Path)
     keys = [f"batch_0000.{number}" for number in range(3)]
     for key in keys:
         write_job(lih_job(key=key), tmp_path / f"{key}.json")
-    for pseudo in lih_job().pseudos.values():
+    plan = {"jobs": {key: {"size": 0.4, "core_hours": 0.005} for key in keys}}
+    (tmp_path / "plan.json").write_text(json.dumps(plan), encoding="utf-8")
+    for pseudo in lih_system().pseudos.values():
         (tmp_path / "pseudos" / pseudo.filename).touch()
     pw = tmp_path / "path" / "pw.x"
     pw.write_text(PW.format(folder=tmp_path, python=sys.executable, recorded=RECORDED))

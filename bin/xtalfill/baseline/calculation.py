@@ -23,7 +23,7 @@ from xtalfill.dft.launch import Machine, Stopwatch, run_pw
 from xtalfill.dft.output import read_run
 from xtalfill.dft.protocols import Protocol
 from xtalfill.dft.pseudos import Table, cutoffs
-from xtalfill.dft.symmetry import irreducible_kpoints, kpoint_mesh, standard_setting
+from xtalfill.dft.symmetry import as_seen, irreducible_kpoints, kpoint_mesh, standard_setting
 from xtalfill.dft.system import Settings, System
 
 # A relaxation between two placements need not converge.
@@ -64,13 +64,10 @@ class Recipe:
         mesh = kpoint_mesh(atoms, self.protocol.kpoints_distance)
         symbols = sorted(set(atoms.get_chemical_symbols()))
         ecutwfc, ecutrho = cutoffs(self.table, symbols)
-        scaled = atoms.get_scaled_positions(wrap=False)
-        turned = Atoms(atoms.numbers, cell=crystal.cell @ rotation.T, pbc=True)
-        turned.set_scaled_positions(scaled)
         return System(
             name=name,
             key=key,
-            atoms=turned,
+            atoms=as_seen(atoms, rotation, np.zeros(3)),
             protocol=self.protocol,
             pseudos={symbol: self.table[symbol] for symbol in symbols},
             valence=self.valence,

@@ -9,6 +9,7 @@ import numpy as np
 
 from xtalfill.baseline.job import METHOD, jobs_of
 from xtalfill.batch import Batch
+from xtalfill.dft.jobfile import KILLED, check_keys
 from xtalfill.errors import InputError
 
 STAGE = "inpaint"
@@ -19,6 +20,8 @@ def gather_potential(
 ) -> None:
     """Fill the candidates of the method potential; one that was given up fails with its reason.
 
+    A job without a result was killed: any other end of its task either leaves one or ends the run.
+
     Args:
         batch: After INPAINT.
         name: Of the batch.
@@ -26,13 +29,14 @@ def gather_potential(
         results: As `xtalfill.baseline.job.read_result` returns them.
 
     Raises:
-        InputError: A host has no result, or one of another host; or the batch was not through
-            INPAINT.
+        InputError: A result is of no job of the plan, or of another host; or the batch was not
+            through INPAINT.
     """
     if STAGE not in batch.stages:
         raise InputError("the batch has no stage 'inpaint'; run INPAINT on it first")
     refused = {host["key"]: host["refused"] for host in plan["hosts"] if host["refused"]}
     by_key = {result["key"]: result for result in results}
+    check_keys(by_key, plan)
     stage = batch.stages[STAGE]
     jobs, chosen = jobs_of(batch, name), np.zeros(batch.n_systems, dtype=bool)
     for job in jobs:
@@ -42,7 +46,9 @@ def gather_potential(
                 batch.fail(index, f"{STAGE}: {METHOD}: {refused[job.key]}")
             continue
         if job.key not in by_key:
-            raise InputError(f"{job.id}: job {job.key} has no result; run it again")
+            for index in rows:
+                batch.fail(index, f"{STAGE}: {METHOD}: {KILLED}")
+            continue
         result = by_key[job.key]
         stage.attrs[METHOD] = result["parameters"]
         for index in rows:

@@ -12,7 +12,7 @@ import numpy as np
 from xtalfill.baseline.calculation import Recipe
 from xtalfill.baseline.job import HostJob, jobs_of
 from xtalfill.batch import Batch
-from xtalfill.dft.estimate import CostModel, summary
+from xtalfill.dft.estimate import CostModel, needs, summary
 from xtalfill.dft.protocols import Protocol
 from xtalfill.dft.pseudos import Table, check_files
 from xtalfill.dft.refusals import refusal, unknown_elements
@@ -37,17 +37,13 @@ class HostPlan:
 
     def content(self, model: CostModel) -> dict[str, Any]:
         """Return the content of plan.json."""
-        hours = {key: model.core_hours(system) for key, system in self.systems.items()}
+        systems = list(self.systems.values())
         return {
             "parameters": {"protocol": asdict(self.recipe.protocol)},
-            "estimate": summary(model, list(self.systems.values())),
+            "estimate": summary(model, systems),
+            "jobs": needs(model, systems),
             "hosts": [
-                {
-                    "key": job.key,
-                    "id": job.id,
-                    "refused": self.refused.get(job.key, ""),
-                    "core_hours": round(hours.get(job.key, 0.0), 4),
-                }
+                {"key": job.key, "id": job.id, "refused": self.refused.get(job.key, "")}
                 for job in self.jobs
             ],
         }

@@ -87,3 +87,16 @@ def summary(model: CostModel, systems: Sequence[System]) -> dict[str, float | in
         "spread": model.spread,
         "machine": model.machine,
     }
+
+
+def needs(model: CostModel, systems: Sequence[System]) -> dict[str, dict[str, float]]:
+    """Return by the key of each calculation what a task asks memory and time by.
+
+    Returns:
+        key -> size: k-points x bands x plane waves, in millions; core_hours. Three digits.
+    """
+    found = {one.key: (size_of(one) / 1e6, model.core_hours(one)) for one in systems}
+    return {
+        key: {"size": float(f"{size:.3g}"), "core_hours": float(f"{hours:.3g}")}
+        for key, (size, hours) in found.items()
+    }

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from xtalfill.batch import Batch, Stage
+from xtalfill.dft.jobfile import KILLED, check_keys
 from xtalfill.dft.result import Result
 from xtalfill.errors import InputError
 
@@ -18,7 +19,8 @@ def gather_dft(batch: Batch, name: str, plan: Mapping[str, Any], results: Sequen
     """Add the stage "dft".
 
     Systems that were not sent have the status "" and no numbers; one that shares the calculation
-    of an equal crystal has that one's numbers.
+    of an equal crystal has that one's numbers. A job without a result was killed: any other end of
+    its task either leaves one or ends the run.
 
     Args:
         batch: After SELECT.
@@ -27,9 +29,10 @@ def gather_dft(batch: Batch, name: str, plan: Mapping[str, Any], results: Sequen
         results: Of the batch's jobs.
 
     Raises:
-        InputError: A job of the plan has no result, or one of another crystal.
+        InputError: A result is of no job of the plan, or of another crystal.
     """
     by_key = {result.key: result for result in results}
+    check_keys(by_key, plan)
     arrays = _empty(batch)
     for one in plan["systems"]:
         if one["batch"] != name:
@@ -40,10 +43,11 @@ def gather_dft(batch: Batch, name: str, plan: Mapping[str, Any], results: Sequen
             arrays["status"][index], arrays["message"][index] = "refused", one["refused"]
             continue
         key = f"{name}.{calculation}"
-        if key not in by_key:
-            raise InputError(f"{batch.id[index]}: job {key} has no result; run it again")
-        _fill(batch, index, arrays, by_key[key])
         arrays["symmetry_shift"][index] = one["shift"]
+        if key in by_key:
+            _fill(batch, index, arrays, by_key[key])
+        else:
+            arrays["status"][index], arrays["message"][index] = "failed", f"dft: {KILLED}"
     versions = sorted({result.version for result in results} - {""})
     batch.stages[STAGE] = Stage(arrays, {**plan["parameters"], "pw": versions})
 

@@ -13,6 +13,8 @@ import numpy as np
 
 from xtalfill.errors import InputError
 
+# Of a job whose task left no result.
+KILLED = "killed in all of its attempts; pipeline_info/trace.txt has their exit codes"
 _KEY = re.compile(r"[A-Za-z0-9_]+\.\d{1,9}")
 
 
@@ -70,3 +72,17 @@ def check_crystal(n_atoms: int, positions: np.ndarray, cell: np.ndarray) -> None
         raise ValueError("positions or cell are not of their shape")
     if not (np.isfinite(positions).all() and np.isfinite(cell).all()):
         raise ValueError("positions or cell are not finite")
+
+
+def check_keys(results: Iterable[str], plan: Mapping[str, Any]) -> None:
+    """Refuse results of jobs that a plan does not have.
+
+    Args:
+        results: Keys of the results.
+        plan: Content of plan.json.
+
+    Raises:
+        InputError: There are some.
+    """
+    if unknown := sorted(set(results) - set(plan["jobs"])):
+        raise InputError(f"{unknown[0]}: a result of no job of the plan; run both again")

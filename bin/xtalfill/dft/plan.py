@@ -9,20 +9,20 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from xtalfill.batch import Batch
-from xtalfill.dft.estimate import size_of
 from xtalfill.dft.job import Job
 from xtalfill.dft.protocols import Protocol
 from xtalfill.dft.pseudos import Pseudo, cutoffs
 from xtalfill.dft.refusals import refusal, unknown_elements
 from xtalfill.dft.symmetry import (
     SAME_SITE,
+    as_seen,
     irreducible_kpoints,
     kpoint_mesh,
     standard_setting,
@@ -219,8 +219,8 @@ def plan_batch(
 def _refusal(job: Job | str, choice: Choice) -> str:
     """Say why a job cannot run; empty when it can."""
     if isinstance(job, Job):
-        n_electrons = job.system().n_electrons
-        reason = refusal(job.atoms(), n_electrons, max_electrons=choice.max_electrons)
+        system, most = job.system, choice.max_electrons
+        reason = refusal(system.atoms, system.n_electrons, max_electrons=most)
     else:
         reason = job
     return f"dft: {reason}" if reason else ""
@@ -229,8 +229,8 @@ def _refusal(job: Job | str, choice: Choice) -> str:
 def _job(batch: Batch, index: int, name: str, level: Level) -> Job | str:
     """Return the job of a system, or why there can be none."""
     atoms = batch.to_ase(index, stage=final_stage(batch))
-    symbols = tuple(atoms.get_chemical_symbols())
-    if unknown := unknown_elements(list(symbols), level.valence):
+    symbols = atoms.get_chemical_symbols()
+    if unknown := unknown_elements(symbols, level.valence):
         return unknown
     if not math.isfinite(float(np.abs(atoms.positions).max())):
         return "no relaxed positions"
@@ -239,35 +239,30 @@ def _job(batch: Batch, index: int, name: str, level: Level) -> Job | str:
     rotation, origin = standard_setting(crystal, tolerance=SAME_SITE)
     mesh = kpoint_mesh(crystal, protocol.kpoints_distance)
     ecutwfc, ecutrho = cutoffs(level.table, symbols)
-    return Job(
+    system = System(
+        name=str(batch.id[index]),
         key=f"{name}.{index}",
-        id=str(batch.id[index]),
-        method=str(batch.method[index]),
-        sample=int(batch.sample[index]),
+        atoms=as_seen(crystal, rotation, origin),
         protocol=protocol,
-        symbols=symbols,
-        positions=crystal.positions,
-        cell=batch.cell[index],
         pseudos={symbol: level.table[symbol] for symbol in sorted(set(symbols))},
         valence={symbol: level.valence[symbol] for symbol in sorted(set(symbols))},
         ecutwfc=ecutwfc,
         ecutrho=ecutrho,
         kpoints=mesh,
         n_irreducible=irreducible_kpoints(crystal, mesh, tolerance=SAME_SITE),
-        n_symmetry=n_symmetry,
-        rotation=rotation,
-        origin=origin,
-        shift=float(np.linalg.norm(crystal.positions - atoms.positions, axis=1).max()),
+        degauss=protocol.degauss,
+        smearing=protocol.smearing,
+        extra=0,
+        free=np.ones(len(symbols), dtype=bool),
         spin=level.spin,
     )
+    shift = float(np.linalg.norm(crystal.positions - atoms.positions, axis=1).max())
+    return Job(system, rotation, origin, n_symmetry, shift)
 
 
-Hours = Callable[[System], float]
-
-
-def describe(sent: Sequence[Sent], jobs: Sequence[Job], hours: Hours) -> list[dict[str, Any]]:
-    """Return the systems of a plan as plain JSON, with the core-hours of those that will run."""
-    of = {job.key: job for job in jobs}
+def describe(sent: Sequence[Sent], jobs: Sequence[Job]) -> list[dict[str, Any]]:
+    """Return the systems of a plan as plain JSON."""
+    shifts = {job.system.key: job.shift for job in jobs}
     return [
         {
             "batch": one.batch,
@@ -277,13 +272,7 @@ def describe(sent: Sequence[Sent], jobs: Sequence[Job], hours: Hours) -> list[di
             "sample": one.sample,
             "calculation": one.calculation,
             "refused": one.refused,
-            "shift": of[one.key].shift if one.key in of else None,
-            # In millions, three digits: what a task asks memory and time by.
-            "size": float(f"{size_of(of[one.key].system()) / 1e6:.3g}") if one.key in of else None,
-            # An equal crystal of another method costs nothing.
-            "core_hours": round(hours(of[one.key].system()), 4)
-            if one.key in of and one.system == one.calculation
-            else 0.0,
+            "shift": shifts.get(one.key),
         }
         for one in sent
     ]

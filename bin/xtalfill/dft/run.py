@@ -29,7 +29,7 @@ def relax_job(job: Job, machine: Machine, folders: Folders, limits: Limits) -> R
     Raises:
         TryAgainError, MemoryNeededError, ConfigError: As for `Attempts.run`.
     """
-    attempts = Attempts(job.system(), machine, folders, limits)
+    attempts = Attempts(job.system, machine, folders, limits)
     failure, said = attempts.run()
     if failure is None:
         return _result(job, attempts, "ok", "")
@@ -40,13 +40,13 @@ def relax_job(job: Job, machine: Machine, folders: Folders, limits: Limits) -> R
 
 
 def _result(job: Job, attempts: Attempts, status: str, message: str) -> Result:
-    nothing = np.full(job.positions.shape, np.nan)
+    nothing = np.full((len(job.system.atoms), 3), np.nan)
     first = _turned_back(job, attempts.first)
     last = None if status == "failed" else _turned_back(job, attempts.last)
     data = attempts.last_run.data if attempts.last_run is not None else None
     forces = None if last is None else last.forces
     return Result(
-        key=job.key,
+        key=job.system.key,
         status=status,
         message=message,
         energy=np.nan if last is None else last.energy,

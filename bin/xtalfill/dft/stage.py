@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from xtalfill.batch import Batch
-from xtalfill.dft.estimate import CostModel, summary
+from xtalfill.dft.estimate import CostModel, needs, summary
 from xtalfill.dft.job import Job
 from xtalfill.dft.plan import (
     Choice,
@@ -40,15 +40,17 @@ class Plan:
 
     def content(self, model: CostModel) -> dict[str, Any]:
         """Return the content of plan.json."""
+        systems = [job.system for job in self.jobs]
         return {
             "parameters": self.parameters,
-            "estimate": summary(model, [job.system() for job in self.jobs]),
-            "systems": describe(self.sent, self.jobs, model.core_hours),
+            "estimate": summary(model, systems),
+            "jobs": needs(model, systems),
+            "systems": describe(self.sent, self.jobs),
         }
 
     def pseudos(self) -> dict[str, str]:
         """Return the pseudopotentials that will be read: file -> checksum."""
-        used = {one for job in self.jobs for one in job.pseudos.values()}
+        used = {one for job in self.jobs for one in job.system.pseudos.values()}
         return {one.filename: f"md5:{one.md5}" for one in used}
 
 

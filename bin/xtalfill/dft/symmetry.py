@@ -99,5 +99,18 @@ def standard_setting(atoms: Atoms, *, tolerance: float) -> tuple[np.ndarray, np.
     return np.asarray(left @ right), origin
 
 
+def as_seen(atoms: Atoms, rotation: np.ndarray, origin: np.ndarray) -> Atoms:
+    """Return a crystal in the orientation and with the origin that pw.x gets.
+
+    Args:
+        atoms: The crystal.
+        rotation: (3, 3) orthogonal R; the lattice vectors become cell @ R.T.
+        origin: (3,) fractional.
+    """
+    scaled = atoms.get_scaled_positions(wrap=False) - origin
+    cell = atoms.cell.array @ rotation.T
+    return Atoms(atoms.numbers, scaled_positions=scaled, cell=cell, pbc=True)
+
+
 def _spglib_cell(atoms: Atoms) -> Any:
     return atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers
