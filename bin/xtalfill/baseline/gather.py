@@ -41,13 +41,9 @@ def gather_potential(
     jobs, chosen = jobs_of(batch, name), np.zeros(batch.n_systems, dtype=bool)
     for job in jobs:
         rows = np.flatnonzero((batch.id == job.id) & (batch.method == METHOD)).tolist()
-        if job.key in refused:
+        if job.key in refused or job.key not in by_key:
             for index in rows:
-                batch.fail(index, f"{STAGE}: {METHOD}: {refused[job.key]}")
-            continue
-        if job.key not in by_key:
-            for index in rows:
-                batch.fail(index, f"{STAGE}: {METHOD}: {KILLED}")
+                batch.fail(index, f"{STAGE}: {METHOD}: {refused.get(job.key, KILLED)}")
             continue
         result = by_key[job.key]
         stage.attrs[METHOD] = result["parameters"]
