@@ -91,6 +91,17 @@ def log_of(project: Project, process: str) -> Path | None:
     return None
 
 
+def wait_for_line(run: subprocess.Popen[str], project: Project, process: str, text: str) -> None:
+    """Wait until a process of a run that goes on has logged a text."""
+
+    def logged() -> bool:
+        assert run.poll() is None, run.communicate()
+        log = log_of(project, process)
+        return log is not None and text in log.read_text(encoding="utf-8")
+
+    wait_for(logged)
+
+
 def attempts(outdir: Path, process: str) -> dict[str, dict[str, str]]:
     """Return the rows of a run's trace that are of a process, by their attempt."""
     rows = read_csv(outdir / "pipeline_info" / "trace.txt", delimiter="\t")
@@ -114,13 +125,7 @@ def test_a_preempted_run_goes_on_and_resume_runs_nothing_again(cluster: Cluster)
     command += ["--method", "random", "--batch_size", "10", "--relax_cpus", "1"]
     command += ["--sites_max_steps", "5", "--fmax", "1e-6", "--max_steps", "100"]
     with project.started("run", project.root / "main.nf", *command) as run:
-
-        def relaxes_positions() -> bool:
-            assert run.poll() is None, run.communicate()
-            log = log_of(project, "RELAX")
-            return log is not None and "relax_sites: 6/6 done" in log.read_text(encoding="utf-8")
-
-        wait_for(relaxes_positions)
+        wait_for_line(run, project, "RELAX", "relax_sites: 6/6 done")
         urgent = ("sbatch", "-p", "urgent", "--exclusive", "-o", "/dev/null", "--wrap", "true")
         slurm(cluster.conf, *urgent)
         said_by_run, _ = run.communicate(timeout=600)
@@ -149,13 +154,7 @@ def test_a_cancelled_job_goes_on_and_none_is_put_back_into_the_queue(cluster: Cl
     project = cluster.project
     command = [*TRAINING, "-c", "site.config", "--outdir", "cancelled", "--train_steps", "200"]
     with project.started("run", project.root / "main.nf", *command) as run:
-
-        def learns() -> bool:
-            assert run.poll() is None, run.communicate()
-            log = log_of(project, "TRAIN")
-            return log is not None and "step 100 loss" in log.read_text(encoding="utf-8")
-
-        wait_for(learns)
+        wait_for_line(run, project, "TRAIN", "step 100 loss")
         job = running_job(cluster, "TRAIN")
         assert job is not None
         # Nextflow begins a task anew by itself, in a new folder
