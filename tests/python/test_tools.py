@@ -10,7 +10,9 @@ import pytest
 from hand_made_batches import Case, Made, brucite, build
 from tool_runs import DATA, REPOSITORY, tool
 from xtalfill.batch import Stage, write_batch
+from xtalfill.cli import main
 from xtalfill.evaluate.match import evaluate_batch
+from xtalfill.model.weights import load_weights
 
 
 @pytest.fixture(scope="module")
@@ -99,3 +101,37 @@ def test_two_potentials_choose_from_the_same_candidates(tmp_path: Path) -> None:
     assert "matched: relax_rank won 1, lost 0, p = 1" in lines
     first = tool("compare_rankings.py", tmp_path, "--samples", 1)
     assert "matched, lowest by relax_rank: 0.0 %" in first
+
+
+def train(folder: Path, width: int) -> None:
+    """Train a network of a few channels for two steps."""
+    sizes = ("--width", width, "--host_layers", 1, "--site_layers", 1, "--answers", 0)
+    steps = ("--steps", 2, "--validate_every", 1, "--crystals", 1, "--threads", 1)
+    arguments = ["train", "--data", DATA, "--folder", folder, *sizes, *steps]
+    main([str(argument) for argument in arguments])
+
+
+def test_scaling_curves_tell_size_and_end_of_each_run(tmp_path: Path) -> None:
+    small, large = tmp_path / "small", tmp_path / "large"
+    train(small, 4)
+    train(large, 8)
+    picture = tmp_path / "scaling.png"
+    printed = tool("scaling_curves.py", small, large, "--output", picture).splitlines()
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    for line, folder in zip(printed[2:], (small, large), strict=True):
+        name, parameters, steps, _, loss, match = line.strip("| ").split(" | ")
+        state = load_weights(folder / "last.pt").parameters()
+        assert (name, steps) == (folder.name, "2")
+        assert parameters == f"{sum(value.numel() for value in state) / 1e6:.2f} M"
+        last = (folder / "log.csv").read_text().splitlines()[-1].split(",")
+        assert (float(loss), float(match.rstrip(" %"))) == (
+            float(last[3]), pytest.approx(100 * float(last[-1]), abs=0.05)
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("content", [None, "", "step,seconds\n1,one\n", "step,seconds\n1,2\n"])
+def test_a_folder_without_a_log_is_told(tmp_path: Path, content: str | None) -> None:
+    if content is not None:
+        (tmp_path / "log.csv").write_text(content)
+    with pytest.raises(AssertionError, match=r"ERROR: .*log\.csv: "):
+        tool("scaling_curves.py", tmp_path, "--output", tmp_path / "scaling.png")
