@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Measure proposals before any relaxation: hydrogen out of each crystal, back in, does it match?
+"""Measure proposals before any relaxation: a species out of each crystal, back in, does it match?
 
 An ideal ranking is assumed: a crystal is found by k candidates if any of them matches. Options of
 the sampler take several values; all their combinations are measured, with the same noise. Writes
@@ -23,6 +23,7 @@ import ase.io
 import numpy as np
 import torch
 from ase import Atoms
+from ase.data import atomic_numbers, chemical_symbols
 
 from xtalfill.evaluate.metrics import (
     SITE_BINS,
@@ -35,7 +36,7 @@ from xtalfill.inpaint.methods import METHODS, Method
 from xtalfill.inpaint.models import ScoreModels, load_models
 from xtalfill.inpaint.sampler import candidate_generator
 from xtalfill.inpaint.settings import SamplerSettings
-from xtalfill.training.data import HYDROGEN, Task, remove_sublattice
+from xtalfill.training.data import Task, remove_sublattice
 from xtalfill.training.validate import is_match
 
 
@@ -43,6 +44,7 @@ def main() -> None:
     """Run the benchmark and write its JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--bench", type=Path, required=True, help="extxyz of whole crystals")
+    parser.add_argument("--element", choices=chemical_symbols[1:], metavar="X", default="H")
     parser.add_argument("--model", type=Path, nargs="*", default=[])
     parser.add_argument("--method", choices=METHODS, default="host")
     parser.add_argument("--samples", type=int, default=10)
@@ -112,6 +114,7 @@ def measured(
     chance = np.array([any_of_k(row, ks) for row in np.array(found)])
     return {
         "method": args.method,
+        "element": args.element,
         "weights": weights_of(args.method, tuple(args.model)).checksums,
         "samples": args.samples,
         **asdict(settings),
@@ -121,7 +124,7 @@ def measured(
         "all": rates(chance, ks),
         "groups": {
             name: rates(chance[np.array(labels) == name], ks)
-            for labels in groupings(frames)
+            for labels in groupings(frames, args.element)
             for name in sorted(set(labels))
         },
     }
@@ -147,9 +150,9 @@ def weights_of(method: str, files: tuple[Path, ...]) -> ScoreModels:
     return load_models([method], given=files, bundled=[])
 
 
-def task_of(atoms: Atoms) -> Task:
-    """Return the crystal with its hydrogen taken out."""
-    removed = atoms.numbers == HYDROGEN
+def task_of(atoms: Atoms, element: str) -> Task:
+    """Return the crystal with all sites of an element taken out."""
+    removed = atoms.numbers == atomic_numbers[element]
     return remove_sublattice(atoms.numbers, atoms.positions, atoms.cell.array, removed)
 
 
@@ -158,7 +161,7 @@ def matches(
 ) -> tuple[list[list[bool]], float]:
     """Tell which candidates of each crystal match it, and the seconds of drawing them all."""
     torch.set_num_threads(1)
-    tasks = [task_of(atoms) for atoms in group]
+    tasks = [task_of(atoms, args.element) for atoms in group]
     method = Method(args.method, weights_of(args.method, tuple(args.model)), settings)
     hosts = [task.host for task in tasks for _ in range(args.samples)]
     generators = [
@@ -174,9 +177,9 @@ def matches(
     ], seconds
 
 
-def groupings(frames: list[Atoms]) -> list[list[str]]:
+def groupings(frames: list[Atoms], element: str) -> list[list[str]]:
     """Return, for each way to split the crystals, the label of every crystal."""
-    missing = [int((atoms.numbers == HYDROGEN).sum()) for atoms in frames]
+    missing = [int((atoms.numbers == atomic_numbers[element]).sum()) for atoms in frames]
     return [
         [bin_label(len(atoms), SIZE_BINS) for atoms in frames],
         [bin_label(count, SITE_BINS) for count in missing],

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""Write the hydrogen-bearing crystals that a training file holds out: what samplers are chosen on.
+"""Write the crystals with hydrogen that a training file holds out: what samplers are chosen on.
 
-Weights never learn from them and no benchmark contains them.
+With --element those with another species. Weights never learn from them and no benchmark
+contains them.
 """
 
 import argparse
@@ -10,20 +11,24 @@ from pathlib import Path
 import ase.io
 import numpy as np
 from ase import Atoms
+from ase.data import atomic_numbers, chemical_symbols
 
 from xtalfill.training.data import CrystalSet
 
 
 def main() -> None:
-    """Read the training file, write its held-out crystals with hydrogen as extxyz."""
+    """Read the training file, write its held-out crystals with the species as extxyz."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, nargs="+", required=True, help="training files")
+    parser.add_argument("--element", choices=chemical_symbols[1:], metavar="X", default="H")
     parser.add_argument("--output", type=Path, required=True, help="extxyz to write")
     args = parser.parse_args()
-    crystals = CrystalSet(args.data)
+    crystals, missing = CrystalSet(args.data), atomic_numbers[args.element]
     frames = []
-    for index in np.flatnonzero(crystals.is_validation & crystals.has_hydrogen).tolist():
+    for index in np.flatnonzero(crystals.is_validation).tolist():
         numbers, positions, cell = crystals.crystal(index)
+        if missing not in numbers or (numbers == missing).all():
+            continue
         atoms = Atoms(numbers, positions, cell=cell, pbc=True)
         atoms.info["id"] = atoms.info["material_id"] = f"val{index}"
         frames.append(atoms)

@@ -29,6 +29,19 @@ def test_held_out_crystals_have_hydrogen_and_ids(held_out: Path) -> None:
     assert len({atoms.info["id"] for atoms in frames}) == len(frames)
 
 
+def test_another_species_is_held_out_and_measured(tmp_path: Path) -> None:
+    path, rates = tmp_path / "magnesium.extxyz", tmp_path / "rates.json"
+    tool("held_out.py", "--data", DATA, "--element", "Mg", "--output", path)
+    (crystal,) = ase.io.read(path, ":")
+    assert crystal.get_chemical_formula() == "H2MgO2"
+    # no model is needed to place sites at random
+    ways = ("--method", "random", "--samples", 1, "--workers", 1)
+    tool("bench_proposals.py", "--bench", path, "--element", "Mg", *ways, "--output", rates)
+    (result,) = json.loads(rates.read_text(encoding="utf-8"))
+    assert result["element"] == "Mg"
+    assert "1 site" in result["groups"]  # of hydrogen there are two
+
+
 def test_a_subset_keeps_to_its_bounds(held_out: Path, tmp_path: Path) -> None:
     frames = ase.io.read(held_out, ":")
     largest = max(len(atoms) for atoms in frames)
