@@ -45,6 +45,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--bench", type=Path, required=True, help="extxyz of whole crystals")
     parser.add_argument("--element", choices=chemical_symbols[1:], metavar="X", default="H")
+    parser.add_argument(
+        "--shake", type=float, default=0.0, help="Angstrom, normal error of each host coordinate"
+    )
     parser.add_argument("--model", type=Path, nargs="*", default=[])
     parser.add_argument("--method", choices=METHODS, default="host")
     parser.add_argument("--samples", type=int, default=10)
@@ -115,6 +118,7 @@ def measured(
     return {
         "method": args.method,
         "element": args.element,
+        "shake": args.shake,
         "weights": weights_of(args.method, tuple(args.model)).checksums,
         "samples": args.samples,
         **asdict(settings),
@@ -150,10 +154,14 @@ def weights_of(method: str, files: tuple[Path, ...]) -> ScoreModels:
     return load_models([method], given=files, bundled=[])
 
 
-def task_of(atoms: Atoms, element: str) -> Task:
-    """Return the crystal with all sites of an element taken out."""
-    removed = atoms.numbers == atomic_numbers[element]
-    return remove_sublattice(atoms.numbers, atoms.positions, atoms.cell.array, removed)
+def task_of(atoms: Atoms, args: argparse.Namespace) -> Task:
+    """Return the crystal with all sites of a species taken out, its host as well as it is known."""
+    removed = atoms.numbers == atomic_numbers[args.element]
+    source = f"{atoms.info['material_id']}|host"
+    error = candidate_generator(seed=args.seed, structure_id=source, sample=0)
+    known = atoms.positions.copy()
+    known[~removed] += args.shake * error.standard_normal((int((~removed).sum()), 3))
+    return remove_sublattice(atoms.numbers, known, atoms.cell.array, removed)
 
 
 def matches(
@@ -161,7 +169,7 @@ def matches(
 ) -> tuple[list[list[bool]], float]:
     """Tell which candidates of each crystal match it, and the seconds of drawing them all."""
     torch.set_num_threads(1)
-    tasks = [task_of(atoms, args.element) for atoms in group]
+    tasks = [task_of(atoms, args) for atoms in group]
     method = Method(args.method, weights_of(args.method, tuple(args.model)), settings)
     hosts = [task.host for task in tasks for _ in range(args.samples)]
     generators = [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 from types import ModuleType
@@ -10,7 +9,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from tool_runs import REPOSITORY
+from tool_runs import tool_module
 from xtalfill.evaluate.summary import Judged
 
 TRACE = """name\t%cpu\trealtime
@@ -24,11 +23,7 @@ RELAX (batch_0001)\t100.0%\t2.5s
 @pytest.fixture(scope="module")
 def tool() -> ModuleType:
     """Return the tool as a module."""
-    path = REPOSITORY / "tools" / "equal_cost.py"
-    spec = importlib.util.spec_from_file_location("equal_cost", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return tool_module("equal_cost")
 
 
 def judged(name: str, energy: list[float], matched: list[bool]) -> Judged:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import importlib.util
 import json
 import shutil
 import sys
@@ -12,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from dft_examples import RECORDED, REPOSITORY
+from dft_examples import RECORDED
+from tool_runs import tool_module
 from xtalfill.dft.estimate import read_cost_model
 from xtalfill.errors import ConfigError
 
@@ -34,11 +34,7 @@ def make_runs(outdir: Path, sizes: tuple[int, ...]) -> None:
 @pytest.fixture
 def fit(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path, Path], None]:
     """Return the tool, run in this process."""
-    spec = importlib.util.spec_from_file_location(
-        "fit_dft_cost", REPOSITORY / "tools" / "fit_dft_cost.py"
-    )
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
+    tool = tool_module("fit_dft_cost")
 
     def run(outdir: Path, output: Path) -> None:
         words = ["--runs", str(outdir), "--machine", "a test", "--output", str(output)]

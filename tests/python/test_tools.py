@@ -1,5 +1,6 @@
 """The benchmark tools: what the documentation tells to run does run."""
 
+import argparse
 import json
 from pathlib import Path
 
@@ -8,11 +9,12 @@ import numpy as np
 import pytest
 
 from hand_made_batches import Case, Made, brucite, build
-from tool_runs import DATA, REPOSITORY, tool
+from tool_runs import DATA, REPOSITORY, tool, tool_module
 from xtalfill.batch import Stage, write_batch
 from xtalfill.cli import main
 from xtalfill.evaluate.match import evaluate_batch
 from xtalfill.model.weights import load_weights
+from xtalfill.training.data import Task
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +42,21 @@ def test_another_species_is_held_out_and_measured(tmp_path: Path) -> None:
     (result,) = json.loads(rates.read_text(encoding="utf-8"))
     assert result["element"] == "Mg"
     assert "1 site" in result["groups"]  # of hydrogen there are two
+
+
+def test_a_host_is_shaken_by_the_seed_and_its_sites_stay(held_out: Path) -> None:
+    bench = tool_module("bench_proposals")
+    atoms = ase.io.read(held_out, 0)
+
+    def task(shake: float) -> Task:
+        return bench.task_of(atoms, argparse.Namespace(element="H", seed=1, shake=shake))
+
+    exact, once, again = task(0.0), task(0.1), task(0.1)
+    np.testing.assert_array_equal(exact.host.positions, atoms.positions[atoms.numbers != 1])
+    np.testing.assert_array_equal(once.host.positions, again.host.positions)
+    error = once.host.positions - exact.host.positions
+    assert 0.02 < error.std() < 0.3
+    np.testing.assert_array_equal(once.sites, atoms.positions[atoms.numbers == 1])
 
 
 def test_a_subset_keeps_to_its_bounds(held_out: Path, tmp_path: Path) -> None:

@@ -1,9 +1,11 @@
 """Runs the tools of the repository as a user does."""
 
+import importlib.util
 import os
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 REPOSITORY = Path(__file__).parents[2]
 DATA = REPOSITORY / "tests" / "fixtures" / "crystals.h5"
@@ -22,3 +24,11 @@ def tool(name: str, *arguments: object) -> str:
     )
     assert result.returncode == 0, result.stderr
     return result.stdout
+
+
+def tool_module(name: str) -> ModuleType:
+    """Return a tool as a module, for its parts."""
+    spec = importlib.util.spec_from_file_location(name, REPOSITORY / "tools" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
