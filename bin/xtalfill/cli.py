@@ -77,9 +77,6 @@ def _add_train(commands: Commands) -> None:
     host.add_argument("--site_layers", type=int, default=5, help="layers of the site denoiser")
     host.add_argument("--dropout", type=float, default=0.0)
     host.add_argument("--answers", type=int, default=2, help="of host sites to the moving ones")
-    host.add_argument("--recall", type=int, default=0, help="1: self-conditioning")
-    host.add_argument("--valence", type=int, default=0, help="1: features of host elements")
-    host.add_argument("--reach", type=float, default=0.0, help="Angstrom more of each cut-off")
     crystal = train.add_argument_group("methods td and pos (GemNet)")
     crystal.add_argument("--blocks", type=int, default=3, help="interaction blocks")
     crystal.add_argument("--max_neighbors", type=int, default=16, help="edges that end on a site")
@@ -167,11 +164,6 @@ def _host_objective(args: argparse.Namespace) -> HostObjective:
         site_layers=args.site_layers,
         dropout=args.dropout,
         answers=args.answers,
-        recall=args.recall,
-        valence=args.valence,
-        host_cutoff=5.5 + args.reach,
-        site_host_cutoff=5.0 + args.reach,
-        site_site_cutoff=6.0 + args.reach,
     )
     size = PartSize(crystals=args.crystals, atoms=args.atoms)
     return HostObjective(CrystalSet(args.data), HostTasks(size=size), model, seed=args.seed)

@@ -108,31 +108,23 @@ class _Sampling:
         positions = self._drawn(
             lambda generator, host: generator.random((host.n_sites, 3)) @ host.cell
         )
-        guess = None  # where the sites were last thought to belong
         with torch.inference_mode():
             for sigma, sigma_next in itertools.pairwise(noise_levels(settings.steps).tolist()):
                 for _ in range(settings.corrector_steps):
                     score = self._displacement(positions, sigma) / sigma**2
                     positions = positions + self._langevin(score, self._noise(), sigma)
                 share, spread = _predictor(settings, sigma, sigma_next)
-                way = self._displacement(positions, sigma, guess)
-                guess = positions + way if self.model.config.recall else None
-                mean = positions + share * way
+                mean = positions + share * self._displacement(positions, sigma)
                 positions = mean + spread * self._noise()
         pairs = zip(np.split(positions, self.ends), self.owner, strict=True)
         return [wrap(sites, self.hosts[owner].cell) for sites, owner in pairs]
 
-    def _displacement(
-        self, positions: np.ndarray, sigma: float, guess: np.ndarray | None = None
-    ) -> np.ndarray:
+    def _displacement(self, positions: np.ndarray, sigma: float) -> np.ndarray:
         """Return the way (n, 3) of each site to its expected place."""
-        previous = None
-        if guess is not None:
-            previous = torch.from_numpy((guess - positions).astype(np.float32))
         parts = np.split(positions, self.ends)
         draws = [Draw(owner, part, sigma) for owner, part in zip(self.owner, parts, strict=True)]
         graph = site_graph(self.hosts, draws, self.model.config).to(self.model.device)
-        return np.asarray(self.model.denoise(self.encoding, graph, previous).double().cpu().numpy())
+        return np.asarray(self.model.denoise(self.encoding, graph).double().cpu().numpy())
 
     def _drawn(self, draw: Callable[[np.random.Generator, Host], np.ndarray]) -> np.ndarray:
         """Join what each candidate draws from its own generator."""

@@ -12,8 +12,6 @@ from dataclasses import asdict, dataclass
 from typing import Any, cast
 
 import torch
-from ase.data import covalent_radii
-from pymatgen.core import Element
 from torch import Tensor, nn
 
 from xtalfill.model.answers import AnswerGraph, HostAnswers, NearHosts
@@ -41,8 +39,6 @@ class HostNetConfig:
         sigma_data: Angstrom; largest useful displacement, limits the output at high noise.
         answers: How often, spread over the site layers, host sites answer to the moving ones.
         answer_cutoff: Angstrom, site -> host edges of an answer.
-        recall: 1 to give the network its own estimate before (arXiv:2208.04202).
-        valence: 1 to describe host elements by what chemists know of them.
     """
 
     width: int = 96
@@ -56,8 +52,6 @@ class HostNetConfig:
     sigma_data: float = 0.8
     answers: int = 0
     answer_cutoff: float = 4.0
-    recall: int = 0
-    valence: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Return the configuration as plain values."""
@@ -176,20 +170,6 @@ class HostNet(nn.Module):
         self.gate = nn.Sequential(
             nn.LayerNorm(width), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width)
         )
-        if config.recall:
-            self.recall_vector = nn.Linear(1, width, bias=False)
-            self.recall_scalar = nn.Linear(16, width)
-            nn.init.zeros_(self.recall_vector.weight)
-            nn.init.zeros_(self.recall_scalar.weight)
-            nn.init.zeros_(self.recall_scalar.bias)
-        if config.valence:
-            self.known: Tensor
-            self.register_buffer("known", element_table(), persistent=False)
-            self.valence_net = nn.Linear(self.known.shape[1], width)
-            self.charge_net = nn.Sequential(nn.Linear(3, width), nn.SiLU(), nn.Linear(width, width))
-            for layer in (self.valence_net, self.charge_net[2]):
-                nn.init.zeros_(layer.weight)
-                nn.init.zeros_(layer.bias)
         self.float()  # whatever default type another library has set
 
     @property
@@ -204,15 +184,7 @@ class HostNet(nn.Module):
             graph: The hosts, without the missing sites.
         """
         task = self.element_embedding(graph.element) + self.global_net(graph.features)
-        scalars = self.host_embedding(graph.numbers)
-        if self.config.valence:
-            known = self.known[graph.numbers]
-            total = known.new_zeros(len(graph.element), 3)
-            total = total.index_add(0, graph.structure, known[:, :3])
-            n_sites = 4.0 * torch.exp(graph.features[:, 3:4])
-            task = task + self.charge_net((total * 4.0 / n_sites).clamp(-6.0, 6.0))
-            scalars = scalars + self.valence_net(known)
-        scalars = scalars + task[graph.structure]
+        scalars = self.host_embedding(graph.numbers) + task[graph.structure]
         vectors = scalars.new_zeros(len(scalars), 3, self.config.width)
         distance, unit = length_and_direction(graph.vectors)
         interactions = _interactions(self.host_interactions)
@@ -233,15 +205,12 @@ class HostNet(nn.Module):
         messages = [layer.sender(scalars) for layer in _interactions(self.from_host)]
         return HostEncoding(messages, scalars, vectors, context)
 
-    def denoise(
-        self, encoding: HostEncoding, graph: SiteGraph, previous: Tensor | None = None
-    ) -> Tensor:
+    def denoise(self, encoding: HostEncoding, graph: SiteGraph) -> Tensor:
         """Predict the displacement of each noised site to its expected true place.
 
         Args:
             encoding: The encoded hosts.
             graph: The noised sites.
-            previous: (n_sites, 3) Angstrom, an estimate of the same, if the network recalls.
 
         Returns:
             (n_sites, 3) Angstrom: E[x0 | x] - x.
@@ -249,14 +218,6 @@ class HostNet(nn.Module):
         condition = encoding.context[graph.structure] + self.noise_net(_noise_features(graph.sigma))
         scalars = condition[graph.draw].to(encoding.scalars.dtype)
         vectors = scalars.new_zeros(len(scalars), 3, self.config.width)
-        if previous is not None:
-            scaled = previous / self.output_scale(graph.sigma)[graph.draw, None]
-            length = torch.sqrt((scaled**2).sum(-1, keepdim=True) + 1e-12)
-            centres = torch.linspace(0.0, 3.0, 16, device=length.device)
-            scalars = scalars + self.recall_scalar(
-                torch.exp(-0.5 * ((length - centres) / 0.2) ** 2)
-            )
-            vectors = self.recall_vector(scaled[:, :, None])
         host_distance, host_unit = length_and_direction(graph.host_vectors)
         site_distance, site_unit = length_and_direction(graph.site_vectors)
         from_hosts, from_sites = _interactions(self.from_host), _interactions(self.from_site)
@@ -317,35 +278,3 @@ def _noise_features(sigma: Tensor) -> Tensor:
     log_sigma = torch.log(sigma)[:, None]
     centres = torch.linspace(-3.9, 1.6, 16, dtype=sigma.dtype, device=sigma.device)
     return torch.exp(-(0.5 * ((log_sigma - centres) / 0.37) ** 2).clamp(max=30.0))
-
-
-def element_table() -> Tensor:
-    """Return what chemists know of each element: (104, 10).
-
-    Mean, lowest and highest common oxidation state over 4, electronegativity, group, row,
-    covalent radius, valence s, p and d electrons.
-    """
-    rows = torch.zeros(MAX_ATOMIC_NUMBER + 1, 10)
-    for number in range(1, MAX_ATOMIC_NUMBER + 1):
-        element = Element.from_Z(number)
-        states = element.common_oxidation_states or (0,)
-        shells = {"s": 0.0, "p": 0.0, "d": 0.0}
-        for n, shell, count in element.full_electronic_structure:
-            if shell in shells and n >= element.row - 1:
-                shells[shell] = float(count)
-        x = element.X if element.X == element.X else 0.0
-        rows[number] = torch.tensor(
-            [
-                sum(states) / len(states) / 4.0,
-                min(states) / 4.0,
-                max(states) / 4.0,
-                x / 2.0 - 1.0,
-                element.group / 9.0 - 1.0,
-                element.row / 4.0 - 1.0,
-                covalent_radii[number] - 1.3,
-                shells["s"] / 2.0,
-                shells["p"] / 6.0,
-                shells["d"] / 10.0,
-            ]
-        )
-    return rows

@@ -103,12 +103,7 @@ class HostObjective:
     def loss(self, network: ScoreNetwork, part: HostPart) -> torch.Tensor:
         """Return the mean squared error in units of the displacement's expected size."""
         model = expect(network, HostNet)
-        encoding = model.encode(part.hosts)
-        previous = None
-        if model.config.recall and torch.rand(()) < 0.5:
-            with torch.no_grad():
-                previous = model.denoise(encoding, part.sites)
-        predicted = model.denoise(encoding, part.sites, previous)
+        predicted = model.denoise(model.encode(part.hosts), part.sites)
         scale = model.output_scale(part.sites.sigma)[part.sites.draw, None]
         return (((predicted - part.target) / scale) ** 2).mean()
 

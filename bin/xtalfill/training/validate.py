@@ -61,10 +61,7 @@ def validation_loss(model: HostNet, tasks: list[Task], *, seed: int) -> dict[flo
             graph = site_graph([task.host], [draw], model.config).to(model.device)
             target = expected_displacement(noised, task.sites, task.host.cell, level)
             with torch.inference_mode():
-                previous = model.denoise(encoding, graph)
-                if model.config.recall:
-                    previous = model.denoise(encoding, graph, previous)
-                predicted = previous.cpu().numpy()
+                predicted = model.denoise(encoding, graph).cpu().numpy()
                 scale = float(model.output_scale(graph.sigma)[0])
             losses[level].append(float(np.mean(((predicted - target) / scale) ** 2)))
     return {level: float(np.mean(values)) for level, values in losses.items()}
