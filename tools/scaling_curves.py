@@ -59,7 +59,7 @@ def draw(axes: Axes, logs: dict[Path, list[dict[str, float]]], quantity: str) ->
     for folder, rows in logs.items():
         minutes = [row["seconds"] / 60 for row in rows]
         axes.plot(minutes, [row[quantity] for row in rows], marker="o", ms=3, label=folder.name)
-    axes.set(xlabel="minutes of training", ylabel=_AXES[quantity], xscale="log")
+    axes.set(xlabel="minutes of training", ylabel=_AXES[quantity])
     axes.legend(frameon=False, fontsize="small")
 
 
