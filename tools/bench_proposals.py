@@ -25,6 +25,7 @@ import torch
 from ase import Atoms
 from ase.data import atomic_numbers, chemical_symbols
 
+from xtalfill.errors import InputError, run_command
 from xtalfill.evaluate.metrics import (
     SITE_BINS,
     SIZE_BINS,
@@ -73,6 +74,12 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True, help="JSON to write")
     args = parser.parse_args()
     frames = ase.io.read(args.bench, ":")
+    for atoms in frames:
+        if set(atoms.symbols) <= {args.element} or args.element not in atoms.symbols:
+            raise InputError(
+                f"{args.bench}: {atoms.info['material_id']} has no host of {args.element}; "
+                "leave it out, or give another --element"
+            )
     results = []
     print("| steps | predictor | renoise | corrector | snr | repaint_noise |", end="")
     print(" single | any of k | s a candidate |\n" + "| --- " * 9 + "|")
@@ -208,4 +215,4 @@ def rates(chance: np.ndarray, ks: list[int]) -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

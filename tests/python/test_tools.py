@@ -44,6 +44,12 @@ def test_another_species_is_held_out_and_measured(tmp_path: Path) -> None:
     assert "1 site" in result["groups"]  # of hydrogen there are two
 
 
+def test_a_crystal_without_the_species_is_told(held_out: Path, tmp_path: Path) -> None:
+    ways = ("--method", "random", "--workers", 1, "--output", tmp_path / "rates.json")
+    with pytest.raises(AssertionError, match=r"ERROR: .* has no host of Xe; leave it out"):
+        tool("bench_proposals.py", "--bench", held_out, "--element", "Xe", *ways)
+
+
 def test_a_host_is_shaken_by_the_seed_and_its_sites_stay(held_out: Path) -> None:
     bench = tool_module("bench_proposals")
     atoms = ase.io.read(held_out, 0)
