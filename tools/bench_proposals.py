@@ -12,7 +12,7 @@ import json
 import os
 import time
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,6 @@ from xtalfill.inpaint.methods import METHODS, Method
 from xtalfill.inpaint.models import ScoreModels, load_models
 from xtalfill.inpaint.sampler import candidate_generator
 from xtalfill.inpaint.settings import SamplerSettings
-from xtalfill.model.graphs import Host
 from xtalfill.training.data import Task, remove_sublattice
 from xtalfill.training.validate import is_match
 
@@ -50,7 +49,6 @@ def main() -> None:
     parser.add_argument(
         "--shake", type=float, default=0.0, help="Angstrom, normal error of each host coordinate"
     )
-    parser.add_argument("--sequence", type=int, default=1, help="fill in so many rounds")
     parser.add_argument("--model", type=Path, nargs="*", default=[])
     parser.add_argument("--method", choices=METHODS, default="host")
     parser.add_argument("--samples", type=int, default=10)
@@ -187,41 +185,11 @@ def matches(
         for sample in range(args.samples)
     ]
     begin = time.process_time()
-    proposals = iter(in_sequence(method, hosts, generators, args.sequence))
+    proposals = iter(method.propose(hosts, generators))
     seconds = time.process_time() - begin
     return [
         [is_match(task, next(proposals)) for _ in range(args.samples)] for task in tasks
     ], seconds
-
-
-def in_sequence(
-    method: Method, hosts: list[Host], generators: list[np.random.Generator], rounds: int
-) -> list[np.ndarray]:
-    """Fill hosts in rounds: each keeps a random share of the sites and draws the others anew."""
-    kept = [np.empty((0, 3)) for _ in hosts]
-    for number in range(rounds):
-        rest = (
-            [
-                replace(
-                    host,
-                    numbers=np.append(host.numbers, [host.element] * len(sites)),
-                    positions=np.concatenate([host.positions, sites]),
-                    n_sites=host.n_sites - len(sites),
-                )
-                for host, sites in zip(hosts, kept, strict=True)
-            ]
-            if number
-            else hosts
-        )
-        open_ = [i for i, host in enumerate(rest) if host.n_sites]
-        if not open_:
-            break
-        drawn = method.propose([rest[i] for i in open_], [generators[i] for i in open_])
-        for i, sites in zip(open_, drawn, strict=True):
-            share = -(-len(sites) // (rounds - number))
-            chosen = generators[i].permutation(len(sites))[:share]
-            kept[i] = np.concatenate([kept[i], sites[chosen]])
-    return kept
 
 
 def groupings(frames: list[Atoms], element: str) -> list[list[str]]:
