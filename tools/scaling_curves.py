@@ -6,7 +6,6 @@ apart by the names of their folders and compare only if they share --data, --see
 """
 
 import argparse
-import csv
 from pathlib import Path
 
 from matplotlib.axes import Axes
@@ -14,6 +13,7 @@ from matplotlib.figure import Figure
 
 from xtalfill.errors import InputError, run_command
 from xtalfill.model.weights import load_weights
+from xtalfill.training.plot import read_log
 
 _AXES = {
     "validation_loss": "loss on held-out systems",
@@ -27,7 +27,7 @@ def main() -> None:
     parser.add_argument("runs", type=Path, nargs="+", help="folders of `xtalfill train`")
     parser.add_argument("--output", type=Path, required=True, help="PNG to write")
     args = parser.parse_args()
-    logs = {folder: read_log(folder / "log.csv") for folder in args.runs}
+    logs = {folder: checked_log(folder / "log.csv") for folder in args.runs}
     figure = Figure(figsize=(8.0, 3.6), layout="constrained")
     for axes, quantity in zip(figure.subplots(1, 2), _AXES, strict=True):
         draw(axes, logs, quantity)
@@ -37,16 +37,14 @@ def main() -> None:
         print(table_row(folder, rows[-1]))
 
 
-def read_log(path: Path) -> list[dict[str, float]]:
+def checked_log(path: Path) -> list[dict[str, float]]:
     """Return the rows of a run's log.csv, one for each validation.
 
     Raises:
         InputError: There is none.
     """
     try:
-        with path.open(newline="") as file:
-            read = csv.DictReader(file)
-            rows = [{name: float(value) for name, value in row.items()} for row in read]
+        rows = read_log(path)
     except (OSError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{path}: no log of `xtalfill train` ({error})") from error
     if not rows or not {"step", "seconds", *_AXES} <= set(rows[0]):
