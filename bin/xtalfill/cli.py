@@ -13,6 +13,7 @@ from xtalfill.errors import ConfigError, run_command
 
 if TYPE_CHECKING:
     from xtalfill.training.crystal import CrystalObjective
+    from xtalfill.training.data import CrystalSet
     from xtalfill.training.host import HostObjective
 
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -51,6 +52,12 @@ def _add_train(commands: Commands) -> None:
     )
     train.add_argument("--method", choices=("host", "td", "pos"), default="host")
     train.add_argument("--data", type=Path, nargs="+", required=True, help="training HDF5 files")
+    train.add_argument(
+        "--exclude", type=Path, help="CSV of material ids that are left out (of a benchmark, say)"
+    )
+    train.add_argument(
+        "--hold_out", type=Path, help="CSV of chemical systems held out beside the files' own"
+    )
     train.add_argument("--folder", type=Path, required=True, help="checkpoints, log and weights")
     train.add_argument("--steps", type=int, required=True, help="optimiser steps of the whole run")
     train.add_argument("--start", type=Path, help="weights to begin a new run with")
@@ -132,9 +139,12 @@ def _train(args: argparse.Namespace) -> None:
         mixed_precision=args.mixed_precision,
         draw_processes=args.draw_processes,
     )
-    source = {path.name: file_sha256(path) for path in args.data}
-    if args.start is not None:
-        source[args.start.name] = file_sha256(args.start)
+    lists = {"exclude": args.exclude, "hold_out": args.hold_out}
+    source = {
+        "data": {
+            path.name: file_sha256(path) for path in [*args.data, args.start] if path is not None
+        }
+    } | {name: {path.name: file_sha256(path)} for name, path in lists.items() if path is not None}
     objective = _host_objective(args) if args.method == "host" else _crystal_objective(args)
     # in the folder, not where the task runs: a later run with more steps goes on from it, too
     checkpoint = Checkpoint(
@@ -145,7 +155,7 @@ def _train(args: argparse.Namespace) -> None:
         objective,
         config,
         args.folder,
-        source={"data": source},
+        source=source,
         start=args.start,
         checkpoint=checkpoint,
     )
@@ -154,7 +164,6 @@ def _train(args: argparse.Namespace) -> None:
 
 def _host_objective(args: argparse.Namespace) -> HostObjective:
     from xtalfill.model.hostnet import HostNetConfig
-    from xtalfill.training.data import CrystalSet
     from xtalfill.training.host import HostObjective, HostTasks
     from xtalfill.training.objective import PartSize
 
@@ -166,13 +175,19 @@ def _host_objective(args: argparse.Namespace) -> HostObjective:
         answers=args.answers,
     )
     size = PartSize(crystals=args.crystals, atoms=args.atoms)
-    return HostObjective(CrystalSet(args.data), HostTasks(size=size), model, seed=args.seed)
+    return HostObjective(_crystals(args), HostTasks(size=size), model, seed=args.seed)
+
+
+def _crystals(args: argparse.Namespace) -> CrystalSet:
+    from xtalfill.training.data import CrystalSet
+    from xtalfill.training.split import read_split
+
+    return CrystalSet(args.data, split=read_split(exclude=args.exclude, hold_out=args.hold_out))
 
 
 def _crystal_objective(args: argparse.Namespace) -> CrystalObjective:
     from xtalfill.model.gemnet import GemNetConfig
     from xtalfill.training.crystal import CrystalObjective, CrystalTasks
-    from xtalfill.training.data import CrystalSet
     from xtalfill.training.objective import PartSize
 
     model = GemNetConfig(
@@ -187,7 +202,7 @@ def _crystal_objective(args: argparse.Namespace) -> CrystalObjective:
         per_site_times=args.method == "td",
     )
     return CrystalObjective(
-        CrystalSet(args.data),
+        _crystals(args),
         CrystalTasks(size=PartSize(crystals=args.crystals, atoms=args.atoms)),
         model,
         method=args.method,

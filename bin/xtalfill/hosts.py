@@ -8,10 +8,9 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections import Counter
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -20,8 +19,10 @@ from ase.geometry import minkowski_reduce
 from ase.neighborlist import neighbor_list
 
 from xtalfill.errors import InputError
+from xtalfill.missing import Lacking, decide
 from xtalfill.structures import Entry
-from xtalfill.structures.entry import ISOTOPES, one_line
+from xtalfill.structures.entry import ISOTOPES, MAX_SECONDS, one_line, time_limit
+from xtalfill.structures.expand import MAX_ATOMS
 
 # No solid holds an atom in less than about 2 Å³ (metal superhydrides at megabars), and an
 # atom alone in a box of 20 Å has 8000 Å³: beyond these limits the unit or the count is wrong.
@@ -32,8 +33,6 @@ MIN_DISTANCE = 0.5
 MAX_COORDINATE = 1e5
 # The richest hydrides known or predicted hold about 16 hydrogen a metal atom.
 MAX_MISSING_PER_HOST_ATOM = 24
-# Counts in a declared formula are trusted to this relative precision.
-FORMULA_TOLERANCE = 0.02
 MAX_ID_LENGTH = 100
 
 
@@ -91,15 +90,15 @@ def check_structures(
         try:
             if problem is not None:
                 raise InputError(problem)
-            hosts.append(
-                _check_entry(
+            with time_limit(MAX_SECONDS):
+                host = _check_entry(
                     name,
                     entry,
                     element=element,
                     n_missing=n_missing,
                     remove_existing=remove_existing,
                 )
-            )
+            hosts.append(host)
         except InputError as error:
             failures.append(Failure(name, entry.source, one_line(error, limit=400)))
     hosts.sort(key=lambda host: host.id)
@@ -110,13 +109,18 @@ def check_structures(
 def safe_id(name: str) -> str:
     """Return `name` with only letters, digits, ".", "_" and "-", not starting with "." or "-".
 
-    Too long a name is cut and told apart by eight digits of its SHA-256. May be empty.
+    A name that is changed or too long gets eight digits of its SHA-256, so that two names never
+    become one. May be empty.
     """
-    clean = re.sub(r"[^A-Za-z0-9._-]+", "_", name.strip()).lstrip(".-")
-    if len(clean) > MAX_ID_LENGTH:
-        digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:8]
-        clean = f"{clean[: MAX_ID_LENGTH - 9]}-{digest}"
-    return clean
+    stripped = name.strip()
+    plain = unicodedata.normalize("NFKD", stripped).encode("ascii", "ignore").decode()
+    clean = re.sub(r"[^A-Za-z0-9._-]+", "_", plain if plain else "_" * bool(stripped)).lstrip(".-")
+    if clean == stripped and len(clean) <= MAX_ID_LENGTH:
+        return clean
+    if not stripped:
+        return ""
+    digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    return f"{clean[: MAX_ID_LENGTH - 9].rstrip('_')}-{digest}".lstrip("-")
 
 
 def assign_ids(entries: Iterable[Entry]) -> list[tuple[str, Entry, str | None]]:
@@ -172,7 +176,8 @@ def _check_entry(
     atoms = entry.atoms
     if atoms is None or len(atoms) == 0:
         raise InputError("holds no atoms; give the host's sites")
-    foreign = sorted({symbol for symbol in entry.unlocated if symbol != chemical_symbols[target]})
+    unlocated = entry.evidence.unlocated
+    foreign = sorted(chemical_symbols[number] for number in unlocated if number != target)
     if foreign:
         raise InputError(
             f"a site of {', '.join(foreign)} has no coordinates; complete the structure, "
@@ -185,18 +190,12 @@ def _check_entry(
             f"no host is left without its {chemical_symbols[target]}; leave out remove_existing"
         )
     check_geometry(host)
-    occupancy = atoms.arrays.get("occupancy", np.ones(len(atoms)))
     notes = list(entry.notes)
     if removed.any():
         notes.append(f"{removed.sum()} {chemical_symbols[target]} removed")
-    count = _resolve_n_missing(
-        entry,
-        host,
-        target=target,
-        removed=float(occupancy[removed].sum()),
-        n_missing=n_missing,
-        notes=notes,
-    )
+    given = entry.n_missing if str(entry.n_missing or "").strip() else n_missing
+    lacking = Lacking(target=target, host=host, removed=atoms[removed], evidence=entry.evidence)
+    count = decide(given, lacking=lacking, notes=notes)
     _check_count(host, count)
     bare = Atoms(host.numbers, host.positions, cell=host.cell, pbc=True)
     return Host(name, entry.source, bare, target, count, tuple(notes))
@@ -214,13 +213,18 @@ def check_geometry(atoms: Atoms) -> None:
     """
     if not all(atoms.pbc):
         axes = "".join(axis for axis, periodic in zip("abc", atoms.pbc, strict=True) if periodic)
-        periodic = f"periodic along {', '.join(axes)} only" if axes else "not periodic (no lattice)"
+        why = "pbc is F, the lattice is not used" if atoms.cell.rank else "no lattice"
+        periodic = f"periodic along {', '.join(axes)} only" if axes else f"not periodic ({why})"
         raise InputError(f"{periodic}; give a crystal periodic in three dimensions")
+    if len(atoms) > MAX_ATOMS:
+        raise InputError(f"holds {len(atoms)} atoms, more than the {MAX_ATOMS} that are read")
     occupancy = atoms.arrays.get("occupancy", np.ones(len(atoms)))
     if (partial := np.flatnonzero(np.abs(occupancy - 1.0) > 1e-3)).size:
-        symbol = atoms.symbols[partial[0]]
+        names = atoms.arrays.get("label", np.array(list(atoms.symbols)))
+        listed = dict(zip(names[partial].tolist(), occupancy[partial].tolist(), strict=True))
+        few = ", ".join(f"{name} by {share:g}" for name, share in list(listed.items())[:4])
         raise InputError(
-            f"partially occupied: {partial.size} sites, {symbol} by {occupancy[partial[0]]:g}; "
+            f"partially occupied: {partial.size} sites, {few}{', ...' if len(listed) > 4 else ''}; "
             "give an ordered structure"
         )
     if (atoms.numbers < 1).any() or (atoms.numbers >= len(chemical_symbols)).any():
@@ -269,87 +273,6 @@ def _check_distances(atoms: Atoms) -> None:
             f"overlapping sites: {atoms.symbols[i]} (site {i + 1}) and {atoms.symbols[j]} "
             f"(site {j + 1}) are {distance[worst]:.3f} Å apart; remove one"
         )
-
-
-def parse_count(value: Any) -> int:
-    """Return a number of sites given as a number or as text.
-
-    Raises:
-        InputError: It is not a whole number.
-    """
-    try:
-        number = float(value)
-        if isinstance(value, (bool, np.bool_)) or not math.isfinite(number) or number % 1:
-            raise ValueError
-    except (TypeError, ValueError, OverflowError) as error:
-        found = one_line(value, limit=40)
-        raise InputError(f"n_missing is {found!r}; give a whole number, 1 or more") from error
-    return int(number)
-
-
-def _resolve_n_missing(
-    entry: Entry,
-    host: Atoms,
-    *,
-    target: int,
-    removed: float,
-    n_missing: int | None,
-    notes: list[str],
-) -> int:
-    """Take n_missing from the input's own word, the option, the formula, or what was removed."""
-    symbol = chemical_symbols[target]
-    declared = _missing_by_formula(entry, host, target)
-    count = n_missing
-    if entry.n_missing is not None and str(entry.n_missing).strip():
-        count = parse_count(entry.n_missing)
-    if count is not None:
-        if declared is not None and declared != count:
-            notes.append(f"n_missing is {count}, the formula of the file tells {declared}")
-        return count
-    if declared is not None and declared >= round(removed):
-        notes.append(f"n_missing {declared} taken from the formula that the file declares")
-        return declared
-    if removed > 0:
-        count = round(removed)
-        if abs(removed - count) > 0.05:
-            raise InputError(
-                f"the removed {symbol} occupancies sum to {removed:.2f}; give n_missing"
-            )
-        return count
-    raise InputError(
-        f"no n_missing: give the number of missing {symbol} in the sheet's column, the frame's "
-        "key or --n_missing"
-    )
-
-
-def _missing_by_formula(entry: Entry, host: Atoms, target: int) -> int | None:
-    """Return how many sites of `target` the declared formula has beyond the host's.
-
-    Raises:
-        InputError: The other elements contradict the formula: sites are missing or doubled.
-    """
-    if entry.formula is None:
-        return None
-    declared = {z: count for z, count in entry.formula.items() if z != target and count > 0}
-    present = Counter(int(z) for z in host.numbers if z != target)
-    if not present and not declared:
-        return None
-    units = [present[z] / declared[z] for z in declared.keys() & present.keys()]
-    agree = declared.keys() == present.keys()
-    if not agree or max(units) - min(units) > FORMULA_TOLERANCE * max(units):
-        raise InputError(
-            f"the file lists {_formula_text(present)} but declares {_formula_text(declared)} "
-            "(_chemical_formula_sum, without the element to fill): truncated, or sites left out; "
-            "correct the sites or the formula"
-        )
-    n_units = sum(units) / len(units)
-    missing = entry.formula.get(target, 0.0) * n_units - np.count_nonzero(host.numbers == target)
-    count = round(missing)
-    return count if count >= 1 and abs(missing - count) < 0.05 else None
-
-
-def _formula_text(counts: dict[int, Any]) -> str:
-    return " ".join(f"{chemical_symbols[z]}{counts[z]:g}" for z in sorted(counts)) or "nothing"
 
 
 def _check_count(host: Atoms, count: int) -> None:

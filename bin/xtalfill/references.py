@@ -65,7 +65,7 @@ def match_references(
 
 def _check_reference(entry: Entry, host: Host) -> Reference:
     atoms = entry.atoms
-    if atoms is None or len(atoms) == 0 or entry.unlocated:
+    if atoms is None or len(atoms) == 0 or entry.evidence.unlocated:
         raise InputError("holds no atoms or sites without coordinates; give the whole structure")
     check_geometry(atoms)
     expected = Counter(host.numbers.tolist())

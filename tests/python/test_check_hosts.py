@@ -20,10 +20,10 @@ from xtalfill.hosts import (
     assign_ids,
     check_geometry,
     check_structures,
-    parse_count,
     parse_element,
     safe_id,
 )
+from xtalfill.missing import parse_count
 from xtalfill.structures import Entry, read_structures
 
 WriteCif = Callable[..., Path]

@@ -1,18 +1,26 @@
-"""Read CIF: pymatgen parses; what it would pass over in silence is checked here."""
+"""Read CIF: gemmi parses and knows the space groups; sites are expanded and counted here."""
 
 from __future__ import annotations
 
-import re
-import warnings
-
-from pymatgen.core import Composition, Element, Structure
-from pymatgen.io.cif import CifBlock, CifFile, CifParser
+import numpy as np
+from ase import Atoms
+from ase.data import chemical_symbols
+from ase.geometry import cellpar_to_cell
+from ase.neighborlist import neighbor_list
 
 from xtalfill.errors import InputError
-from xtalfill.structures.entry import Entry, explain, fill_from_pymatgen, one_line
+from xtalfill.structures.cifblock import CifBlock, parse_document, unit_cell
+from xtalfill.structures.cifsites import X_TAG, SiteRow, read_rows
+from xtalfill.structures.entry import Entry, attempt, note_isotopes, one_line
+from xtalfill.structures.evidence import Carried, Evidence
+from xtalfill.structures.expand import Expanded, ListedSite, expand
+from xtalfill.structures.formula import parse_formula
+from xtalfill.structures.symmetry import Symmetry, read_symmetry
 
-_COORDINATES = ("_atom_site_fract_x", "_atom_site_fract_y", "_atom_site_fract_z")
-_NO_VALUE = {"", "?", "."}
+# Counts in a declared formula are trusted to this relative precision.
+_FORMULA_TOLERANCE = 0.02
+# Closer sites of an ordered crystal mean that the origin or the axes were guessed wrong.
+_CONTACT = 0.5
 
 
 def read_cif(text: str, *, source: str, stem: str) -> list[Entry]:
@@ -26,109 +34,179 @@ def read_cif(text: str, *, source: str, stem: str) -> list[Entry]:
         stem: The id of its structure, or with several blocks the stem of their ids.
 
     Raises:
-        InputError: No block lists atom sites.
+        InputError: It is no CIF, or no block lists atom sites.
     """
-    blocks = re.split(r"^[ \t]*(?=data_)", text, flags=re.MULTILINE | re.IGNORECASE)
-    blocks = [block for block in blocks if _COORDINATES[0] in block]
-    if not blocks:
+    blocks = parse_document(text)
+    crystals = [block for block in blocks if block.has(X_TAG)]
+    if not crystals:
+        cartesian = any(block.has("_atom_site_cartn_x") for block in blocks)
         raise InputError(
-            "lists no atom sites (_atom_site_fract_x); the CIF is truncated or holds no crystal"
+            "gives Cartesian coordinates only (_atom_site_Cartn_x); write fractional ones"
+            if cartesian
+            else "lists no atom sites (_atom_site_fract_x); the CIF is truncated or holds no "
+            "crystal"
         )
     entries = []
-    for number, block in enumerate(blocks):
-        several = len(blocks) > 1
+    for number, block in enumerate(crystals):
+        several = len(crystals) > 1
         entry = Entry(
-            source=f"{source} block {number}" if several else source,
+            source=f"{source} block {one_line(block.name, limit=40)}" if several else source,
             fallback_id=f"{stem}_{number}" if several else stem,
         )
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                _read_block(entry, block)
-        except Exception as error:  # noqa: BLE001 - a hostile text makes a parser raise anything
-            entry.error = explain(error, kind="CIF")
+        attempt(entry, _fill_from_block, block, blocks, kind="CIF")
         entries.append(entry)
     return entries
 
 
-def _read_block(entry: Entry, text: str) -> None:
-    block = next(iter(CifFile.from_str(text).data.values()))
-    entry.unlocated = _drop_unlocated(block)
-    if entry.unlocated:
-        text = str(block)
-    fill_from_pymatgen(entry, _parse_structure(block, text))
-    entry.formula = _declared_formula(block)
-
-
-def _parse_structure(block: CifBlock, text: str) -> Structure:
-    parser = CifParser.from_str(text)
-    operations = parser.get_symops(block)
-    if not parser.feature_flags["magcif"]:
-        _check_symmetry(block, parser.warnings)
-        if len(operations) == 1:
-            # Without symmetry no coordinate needs rounding to 1/3: keep each as it is given.
-            parser = CifParser.from_str(text, frac_tolerance=0.0)
-    return parser.parse_structures(primitive=False, on_error="raise")[0]
-
-
-def _check_symmetry(block: CifBlock, messages: list[str]) -> None:
-    """Refuse a space group that pymatgen could not expand and would take for P1."""
-    if not any("Defaulting to P1" in message for message in messages):
-        return
-    for key, value in block.data.items():
-        declares_group = re.fullmatch(
-            r"_(symmetry|space_group)_(name_H-?_?M.*|name_Hall|IT_number|Int_Tables_number"
-            r"|space_group_name_(H-M|Hall).*)",
-            key,
-            flags=re.IGNORECASE,
-        )
-        group = re.sub(r"[\s'\"_]", "", value) if isinstance(value, str) else ""
-        if declares_group and group.upper() not in _NO_VALUE | {"P1", "1"}:
-            raise InputError(
-                f"space group {one_line(value)!r} cannot be expanded; "
-                "add its operations (_symmetry_equiv_pos_as_xyz) or write the CIF in P1"
-            )
-
-
-def _drop_unlocated(block: CifBlock) -> tuple[str, ...]:
-    """Take the sites without coordinates out of `block` and return their symbols.
-
-    pymatgen reads "." as 0.0, which would put such an atom on the origin.
-    """
-    labels = block.data.get("_atom_site_label")
-    columns = [block.data.get(key) for key in _COORDINATES]
-    if not isinstance(labels, list) or not all(isinstance(column, list) for column in columns):
-        raise InputError("the atom sites are not one loop with labels and three coordinates")
-    bad = [
-        index
-        for index, row in enumerate(zip(*columns, strict=True))
-        if any(value.strip() in _NO_VALUE for value in row)
-    ]
-    symbols = block.data.get("_atom_site_type_symbol", labels)
-    dropped = tuple(_symbol(symbols[index]) for index in bad)
-    loop = next(columns for columns in block.loops if "_atom_site_label" in columns)
-    for key in loop:
-        block.data[key] = [v for index, v in enumerate(block.data[key]) if index not in set(bad)]
-    if dropped and not block.data["_atom_site_label"]:
+def _fill_from_block(entry: Entry, block: CifBlock, blocks: list[CifBlock]) -> None:
+    cell = _cell(entry, block, blocks)
+    rows, notes = read_rows(block)
+    entry.notes += notes
+    formula = _formula(entry, block)
+    located = [row for row in rows if row.fractional is not None]
+    if not located:
         raise InputError("no site has coordinates; complete the CIF")
-    return dropped
+    sites = [
+        ListedSite(
+            label=row.label, number=row.number, fractional=row.fractional, occupancy=row.occupancy
+        )
+        for row in located
+        if row.fractional is not None
+    ]
+    expanded, symmetry = _expand(sites, read_symmetry(block, cell), cell, formula)
+    entry.notes += [*symmetry.notes, *expanded.notes]
+    entry.atoms = _atoms(located, expanded, cell)
+    entry.evidence = Evidence(
+        formula=formula,
+        unlocated=_unlocated(rows, located, expanded, order=len(symmetry.rotations)),
+        attached=_attached(located, expanded),
+        named=_named(located, expanded),
+    )
+    note_isotopes(entry, {row.isotope for row in rows} - {""})
 
 
-def _symbol(label: str) -> str:
-    letters = "".join(re.findall(r"^[A-Za-z]{1,2}", label)).title()
-    symbol = letters if Element.is_valid_symbol(letters) else letters[:1]
-    return "H" if symbol in ("D", "T") else symbol or one_line(label)
+def _cell(entry: Entry, block: CifBlock, blocks: list[CifBlock]) -> np.ndarray:
+    """Return the cell (3, 3), of the only other block that has one where this has none."""
+    found = unit_cell(block)
+    if found is None:
+        # A block of its own may hold what the others share.
+        others = [other for other in blocks if not other.has(X_TAG) and unit_cell(other)]
+        if len(others) != 1:
+            raise InputError(
+                f"block {one_line(block.name, limit=40)!r} gives no cell (_cell_length_a, ...); "
+                "add it"
+            )
+        found = unit_cell(others[0])
+        entry.notes.append(f"the cell is that of block {one_line(others[0].name, limit=40)!r}")
+    if found is None:
+        raise InputError("gives no cell")
+    lengths_and_angles = [found.a, found.b, found.c, found.alpha, found.beta, found.gamma]
+    return np.asarray(cellpar_to_cell(lengths_and_angles))
 
 
-def _declared_formula(block: CifBlock) -> dict[int, float] | None:
-    text = block.data.get("_chemical_formula_sum")
-    if not isinstance(text, str) or text.strip() in _NO_VALUE:
+def _formula(entry: Entry, block: CifBlock) -> dict[int, float] | None:
+    text = block.value("_chemical_formula_sum")
+    if text is None:
         return None
-    try:
-        composition = Composition(text.replace("'", " ").replace('"', " "))
-        counts: dict[int, float] = {}
-        for element, amount in composition.items():
-            counts[Element(element.symbol).Z] = counts.get(Element(element.symbol).Z, 0) + amount
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return None  # free text such as "K0.5 - x Na x": nothing to learn from it
-    return counts or None
+    formula = parse_formula(text)
+    if formula is None:
+        entry.notes.append(f"the formula {one_line(text, limit=60)!r} cannot be read: not used")
+    return formula
+
+
+def _expand(
+    sites: list[ListedSite],
+    choices: list[Symmetry],
+    cell: np.ndarray,
+    formula: dict[int, float] | None,
+) -> tuple[Expanded, Symmetry]:
+    """Expand with the first symmetry that gives the formula and no clash, else no clash.
+
+    Raises:
+        InputError: No choice of the setting gives a crystal without overlapping sites.
+    """
+    if len(choices) == 1:
+        return expand(sites, choices[0], cell), choices[0]
+    listed = np.array([site.number for site in sites])
+    crystals = [(expand(sites, symmetry, cell), symmetry) for symmetry in choices]
+    apart = [one for one in crystals if not _clashes(one[0], cell)]
+    if not apart:
+        raise InputError(
+            f"{choices[0].notes[0]}, but its sites overlap, as in every other setting; add the "
+            "operations (_space_group_symop_operation_xyz)"
+        )
+    return next((one for one in apart if _agrees(listed[one[0].row], formula)), apart[0])
+
+
+def _agrees(numbers: np.ndarray, formula: dict[int, float] | None) -> bool:
+    """Tell whether the elements are in the ratio of the formula, hydrogen not counted."""
+    if formula is None:
+        return True
+    declared = {number: count for number, count in formula.items() if number != 1}
+    units = [np.count_nonzero(numbers == number) / count for number, count in declared.items()]
+    return not units or bool(max(units) - min(units) <= _FORMULA_TOLERANCE * max(units))
+
+
+def _clashes(expanded: Expanded, cell: np.ndarray) -> bool:
+    full = expanded.occupancy[expanded.row] >= 1
+    atoms = Atoms(
+        np.ones(full.sum()), scaled_positions=expanded.fractional[full], cell=cell, pbc=True
+    )
+    return len(neighbor_list("i", atoms, _CONTACT)) > 0
+
+
+def _atoms(located: list[SiteRow], expanded: Expanded, cell: np.ndarray) -> Atoms:
+    numbers = np.array([row.number for row in located])[expanded.row]
+    atoms = Atoms(numbers, positions=expanded.fractional @ cell, cell=cell, pbc=True)
+    atoms.set_array("label", np.array([located[index].label for index in expanded.row]))
+    occupancy = expanded.occupancy[expanded.row]
+    if (occupancy < 1).any() or (occupancy > 1).any():
+        atoms.set_array("occupancy", occupancy, dtype=float)
+    return atoms
+
+
+def _unlocated(
+    rows: list[SiteRow], located: list[SiteRow], expanded: Expanded, *, order: int
+) -> dict[int, float]:
+    """Return nuclear charge -> sites in the cell that are listed without coordinates.
+
+    A multiplicity that the file lists counts where those of the located sites are right; the
+    same tag is also used for the order of the site symmetry.
+    """
+    listed = [row.multiplicity for row in located]
+    trusted = all(
+        given is not None and given == found
+        for given, found in zip(listed, expanded.multiplicity, strict=True)
+        if found > 0
+    )
+    counts: dict[int, float] = {}
+    for row in rows:
+        if row.fractional is None:
+            each = row.multiplicity if trusted and row.multiplicity is not None else order
+            counts[row.number] = counts.get(row.number, 0.0) + each * row.occupancy
+    return counts
+
+
+def _attached(located: list[SiteRow], expanded: Expanded) -> Carried | None:
+    """Return the hydrogens that _atom_site_attached_hydrogens counts; all 0 tells nothing."""
+    pairs = list(zip(located, expanded.multiplicity * expanded.occupancy, strict=True))
+    bearing = [(row, each) for row, each in pairs if row.attached]
+    if not bearing:
+        return None
+    count = float(sum((row.attached or 0) * each for row, each in bearing))
+    return Carried(count, count, "the attached hydrogens (_atom_site_attached_hydrogens)")
+
+
+def _named(located: list[SiteRow], expanded: Expanded) -> Carried | None:
+    pairs = list(zip(located, expanded.multiplicity * expanded.occupancy, strict=True))
+    bearing = [(row, each) for row, each in pairs if row.most_hydrogens]
+    if not bearing:
+        return None
+    labels = [row.label for row, _ in bearing]
+    more = ", ..." if len(labels) > 4 else ""
+    return Carried(
+        float(sum(row.fewest_hydrogens * each for row, each in bearing)),
+        float(sum(row.most_hydrogens * each for row, each in bearing)),
+        f"the label{'s' if len(labels) > 1 else ''} {', '.join(labels[:4])}{more} of "
+        f"{'/'.join(sorted({chemical_symbols[row.number] for row, _ in bearing}))}",
+    )

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import codecs
+import contextlib
 import gzip
-from collections import defaultdict
+import signal
+import threading
+import warnings
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,9 +19,14 @@ from ase import Atoms
 from pymatgen.core import DummySpecies, Structure
 
 from xtalfill.errors import InputError
+from xtalfill.structures.evidence import Evidence
 
 # A text longer than this is no list of crystals (or a gzip bomb).
 MAX_TEXT_BYTES = 1 << 30
+# Time for one structure of an input, seconds.
+MAX_SECONDS = 20.0
+_MARKS = {codecs.BOM_UTF16_LE: "UTF-16", codecs.BOM_UTF16_BE: "UTF-16"}
+ID_KEYS = ("id", "material_id", "entry_id", "name")
 ISOTOPES = {"D": "deuterium", "T": "tritium"}
 
 
@@ -32,8 +43,7 @@ class Entry:
         id_is_name: The id came from a key "name", which often is a formula and not unique.
         element: The element to fill as given, or None.
         n_missing: The number of missing sites as given (not yet checked), or None.
-        formula: Nuclear charge -> count in the formula that the file declares, or None.
-        unlocated: Symbols of the sites that the file lists without coordinates.
+        evidence: What the input says of missing sites.
         notes: What was taken differently from how it was written.
         error: Why it cannot be used, in one line, or None.
     """
@@ -45,8 +55,7 @@ class Entry:
     id_is_name: bool = False
     element: str | None = None
     n_missing: Any = None
-    formula: dict[int, float] | None = None
-    unlocated: tuple[str, ...] = ()
+    evidence: Evidence = field(default_factory=Evidence)
     notes: list[str] = field(default_factory=list)
     error: str | None = None
 
@@ -80,6 +89,49 @@ def explain(error: Exception, *, kind: str) -> str:
     )
 
 
+def attempt(entry: Entry, fill: Callable[..., None], *data: Any, kind: str) -> None:
+    """Fill one entry; what goes wrong becomes its error.
+
+    Args:
+        entry: The entry.
+        fill: Called with the entry and `data`.
+        data: What the entry is read from.
+        kind: The format that was expected, for the user.
+    """
+    try:
+        with warnings.catch_warnings(), time_limit(MAX_SECONDS):
+            warnings.simplefilter("ignore")
+            fill(entry, *data)
+    except Exception as error:  # noqa: BLE001 - a hostile text makes a parser raise anything
+        entry.error = explain(error, kind=kind)
+
+
+@contextlib.contextmanager
+def time_limit(seconds: float) -> Iterator[None]:
+    """Stop what runs in this block after some time; outside of the main thread it is not stopped.
+
+    Args:
+        seconds: Of wall time.
+
+    Raises:
+        InputError: The time is up.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(_signal: int, _frame: object) -> None:
+        raise InputError(f"took more than {seconds:g} s to read; give a smaller structure")
+
+    previous = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)
+
+
 def read_text(path: Path) -> str:
     """Return the text of a file, unpacked where its name ends in .gz.
 
@@ -91,7 +143,10 @@ def read_text(path: Path) -> str:
         data = file.read(MAX_TEXT_BYTES + 1)
     if len(data) > MAX_TEXT_BYTES:
         raise InputError(f"larger than {MAX_TEXT_BYTES >> 20} MiB unpacked; split the file")
-    return data.decode("utf-8", errors="replace")
+    for mark, encoding in _MARKS.items():
+        if data.startswith(mark):
+            raise InputError(f"encoded in {encoding}; save it as UTF-8")
+    return data.decode("utf-8-sig", errors="replace")
 
 
 def fill_from_pymatgen(entry: Entry, structure: Structure) -> None:
@@ -138,3 +193,23 @@ def fill_from_pymatgen(entry: Entry, structure: Structure) -> None:
 def note_isotopes(entry: Entry, symbols: set[str]) -> None:
     """Note on `entry` which isotopes of hydrogen were read as hydrogen."""
     entry.notes += [f"{ISOTOPES[symbol]} read as hydrogen" for symbol in sorted(symbols)]
+
+
+def fill_keys(entry: Entry, keys: Mapping[str, Any]) -> None:
+    """Take id, element and n_missing from the keys that came with a structure."""
+    for key in ID_KEYS:
+        value = keys.get(key)
+        if isinstance(value, (str, int)) and str(value).strip():
+            entry.id, entry.id_is_name = str(value), key == "name"
+            break
+    element = keys.get("element")
+    entry.element = element if isinstance(element, str) else None
+    entry.n_missing = keys.get("n_missing")
+
+
+def drop_shared_names(entries: list[Entry]) -> None:
+    """Where a name is no id because several structures carry it, number the structures."""
+    names = Counter(entry.id for entry in entries if entry.id_is_name)
+    for entry in entries:
+        if entry.id_is_name and names[entry.id] > 1:
+            entry.id, entry.id_is_name = None, False

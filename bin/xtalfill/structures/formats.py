@@ -1,17 +1,15 @@
-"""Read one file of structures: POSCAR, extended XYZ, ASE database, pymatgen JSON (CIF: cif.py).
+"""Read one file of structures: POSCAR, extended XYZ, ASE database (cif.py, jsonrecords.py).
 
-No reader evaluates or unpickles anything, and JSON never names the class to build.
+No reader evaluates or unpickles anything.
 """
 
 from __future__ import annotations
 
 import io
-import json
 import re
 import sqlite3
 import warnings
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -21,21 +19,25 @@ from ase import Atoms
 from ase.db.row import AtomsRow
 from ase.db.sqlite import SQLite3Database
 from ase.io.jsonio import decode
-from pymatgen.core import Structure
+from ase.io.vasp import read_vasp
 from pymatgen.io.vasp import Poscar
 
 from xtalfill.errors import InputError
 from xtalfill.structures.cif import read_cif
 from xtalfill.structures.entry import (
+    ID_KEYS,
     Entry,
+    attempt,
+    drop_shared_names,
     explain,
     fill_from_pymatgen,
+    fill_keys,
     note_isotopes,
     one_line,
     read_text,
 )
+from xtalfill.structures.jsonrecords import is_ase_json, read_json
 
-_ID_KEYS = ("id", "material_id", "entry_id", "name")
 _KINDS = {"cif": "CIF", "poscar": "POSCAR", "extxyz": "extended XYZ", "ase": "ASE database"}
 
 
@@ -48,14 +50,31 @@ def file_format(path: Path) -> str | None:
         return "poscar"
     if name.endswith((".xyz", ".extxyz")):
         return "extxyz"
-    return {".db": "ase", ".json": "json"}.get(Path(name).suffix)
+    kinds = {".db": "ase", ".json": "json", ".jsonl": "json", ".ndjson": "json"}
+    return kinds.get(Path(name).suffix)
 
 
 def file_stem(path: Path) -> str:
     """Return the id that the name of a file suggests: Mg.cif.gz, POSCAR_Mg, Mg.vasp -> Mg."""
     name = re.sub(r"\.gz$", "", path.name, flags=re.IGNORECASE)
-    bare = re.sub(r"\.(m?cif|vasp|poscar|xyz|extxyz|db|json)$", "", name, flags=re.IGNORECASE)
+    bare = re.sub(
+        r"\.(m?cif|vasp|poscar|xyz|extxyz|db|json|jsonl|ndjson)$", "", name, flags=re.IGNORECASE
+    )
     return re.sub(r"^(POSCAR|CONTCAR)[._-]+(?=.)", "", bare, flags=re.IGNORECASE)
+
+
+def check_is_file(path: Path) -> None:
+    """Check that a path is an ordinary file.
+
+    Raises:
+        InputError: It is missing, a folder, or a pipe or device.
+    """
+    if path.is_dir():
+        raise InputError("is a folder; name a file in it")
+    if not path.exists():
+        raise InputError("no such file; check the path")
+    if not path.is_file():
+        raise InputError("is a pipe or a device; write it to a file first")
 
 
 def read_file(path: Path) -> list[Entry]:
@@ -76,8 +95,7 @@ def read_file(path: Path) -> list[Entry]:
         )
         return [failed]
     try:
-        if not path.is_file():
-            raise InputError("no such file; check the path")
+        check_is_file(path)
         entries = _READERS[kind](path, source, stem)
         if not entries:
             raise InputError("holds no structure")
@@ -93,12 +111,17 @@ def _read_cif(path: Path, source: str, stem: str) -> list[Entry]:
 
 def _read_poscar(path: Path, source: str, stem: str) -> list[Entry]:
     entry = Entry(source=source, fallback_id=stem)
+    text = read_text(path)
+    if len(text.splitlines()[1:2] and text.splitlines()[1].split()) == 3:
+        # Three scale factors (phonopy writes them): pymatgen knows one only.
+        entry.atoms = read_vasp(io.StringIO(text))
+        return [entry]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         # Without symbols pymatgen would call the elements H, He, Li, ...
         warnings.filterwarnings("error", message="Elements in POSCAR cannot be determined")
         try:
-            structure = Poscar.from_str(read_text(path), read_velocities=False).structure
+            structure = Poscar.from_str(text, read_velocities=False).structure
         except UserWarning as error:
             raise InputError(f"{one_line(error, limit=80)}; add the line of symbols") from error
     fill_from_pymatgen(entry, structure)
@@ -134,9 +157,9 @@ def _read_extxyz(path: Path, source: str, stem: str) -> list[Entry]:
         if problem:
             entry.error = f"{problem}; what follows cannot be read"
         else:
-            _attempt(entry, _fill_from_frame, frame, kind="extended XYZ")
+            attempt(entry, _fill_from_frame, frame, kind="extended XYZ")
         entries.append(entry)
-    _drop_shared_names(entries)
+    drop_shared_names(entries)
     return entries
 
 
@@ -155,44 +178,14 @@ def _fill_from_frame(entry: Entry, frame: str) -> None:
             f"unknown element {one_line(error.args[0])!r}; use the symbols of the periodic table"
         ) from error
     info = dict(atoms.info)
-    for key in _ID_KEYS:
+    for key in ID_KEYS:
         # As written: ASE turns id=007 into 7 and id=T into True.
         raw = re.search(rf"(?:^|\s){key}=(?:\"([^\"]*)\"|([^\s\"'{{\[]\S*))", comment)
         if raw and key in info:
             info[key] = raw[1] if raw[1] is not None else raw[2]
-    _fill_keys(entry, info)
+    fill_keys(entry, info)
     entry.atoms = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
     note_isotopes(entry, isotopes)
-
-
-def _fill_keys(entry: Entry, keys: Mapping[str, Any]) -> None:
-    """Take id, element and n_missing from the keys that came with a structure."""
-    for key in _ID_KEYS:
-        value = keys.get(key)
-        if isinstance(value, (str, int)) and str(value).strip():
-            entry.id, entry.id_is_name = str(value), key == "name"
-            break
-    element = keys.get("element")
-    entry.element = element if isinstance(element, str) else None
-    entry.n_missing = keys.get("n_missing")
-
-
-def _attempt(entry: Entry, fill: Callable[..., None], *data: Any, kind: str) -> None:
-    """Fill one entry; what goes wrong becomes its error."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            fill(entry, *data)
-    except Exception as error:  # noqa: BLE001 - a hostile text makes a parser raise anything
-        entry.error = explain(error, kind=kind)
-
-
-def _drop_shared_names(entries: list[Entry]) -> None:
-    """Where a name is no id because several structures carry it, number the structures."""
-    names = Counter(entry.id for entry in entries if entry.id_is_name)
-    for entry in entries:
-        if entry.id_is_name and names[entry.id] > 1:
-            entry.id, entry.id_is_name = None, False
 
 
 class _ReadOnlyDatabase(SQLite3Database):
@@ -210,9 +203,9 @@ def _read_ase(path: Path, source: str, stem: str) -> list[Entry]:
         entries = []
         for (row_id,) in rows:
             entry = Entry(source=f"{source} row {row_id}", fallback_id=f"{stem}_{row_id}")
-            _attempt(entry, _fill_from_database, connected, row_id, kind="ASE database row")
+            attempt(entry, _fill_from_database, connected, row_id, kind="ASE database row")
             entries.append(entry)
-    _drop_shared_names(entries)
+    drop_shared_names(entries)
     return entries
 
 
@@ -222,61 +215,15 @@ def _fill_from_database(entry: Entry, database: SQLite3Database, row_id: int) ->
 
 def _fill_from_row(entry: Entry, row: AtomsRow) -> None:
     # Not row.toatoms(): that would also build the constraints and a calculator.
-    _fill_keys(entry, {key: row.get(key) for key in (*_ID_KEYS[1:], "element", "n_missing")})
+    fill_keys(entry, {key: row.get(key) for key in (*ID_KEYS[1:], "element", "n_missing")})
     entry.atoms = Atoms(row.numbers, row.positions, cell=row.cell, pbc=row.pbc)
 
 
 def _read_json(path: Path, source: str, stem: str) -> list[Entry]:
     text = read_text(path)
-    data = json.loads(text)
-    if isinstance(data, dict) and {"ids", "nextid"} <= data.keys():
-        return _read_ase_json(text, source, stem)
-    items: list[tuple[int | str | None, Any]]
-    if isinstance(data, dict) and data.keys() & {"lattice", "sites", "structure"}:
-        items = [(None, data)]
-    elif isinstance(data, (list, dict)):
-        items = list(data.items() if isinstance(data, dict) else enumerate(data))
-    else:
-        raise InputError("is neither a structure nor a list or dict of structures")
-    entries = []
-    for number, (key, record) in enumerate(items):
-        entry = Entry(source=source, fallback_id=stem)
-        if key is not None:
-            entry.source = f"{source} entry {one_line(key, limit=80)}"
-            entry.fallback_id = f"{stem}_{number}"
-        _attempt(entry, _fill_from_json, record, kind="a pymatgen structure")
-        if isinstance(key, str):
-            entry.id, entry.id_is_name = key, False
-        entries.append(entry)
-    _drop_shared_names(entries)
-    return entries
-
-
-def _fill_from_json(entry: Entry, record: Any) -> None:
-    """Build the structure of a Structure, a ComputedStructureEntry or {"structure": ...}.
-
-    Only numbers and symbols pass: pymatgen would decode site properties with MontyDecoder,
-    which builds whatever class a file names.
-    """
-    structure = record.get("structure", record) if isinstance(record, dict) else None
-    if not isinstance(structure, dict) or "sites" not in structure:
-        raise InputError("is no structure; give pymatgen's Structure.as_dict()")
-    if "lattice" not in structure:
-        raise InputError("is not periodic: it has no lattice; give a crystal, not a molecule")
-    properties = structure.get("properties")
-    _fill_keys(entry, {**(properties if isinstance(properties, dict) else {}), **record})
-    sites = [
-        {
-            "abc": site["abc"],
-            "species": [
-                {key: part[key] for key in ("element", "occu")} for part in site["species"]
-            ],
-        }
-        for site in structure["sites"]
-    ]
-    keys = ("matrix", "a", "b", "c", "alpha", "beta", "gamma", "pbc")
-    lattice = {key: structure["lattice"][key] for key in keys if key in structure["lattice"]}
-    fill_from_pymatgen(entry, Structure.from_dict({"lattice": lattice, "sites": sites}))
+    return (
+        _read_ase_json(text, source, stem) if is_ase_json(text) else read_json(text, source, stem)
+    )
 
 
 def _read_ase_json(text: str, source: str, stem: str) -> list[Entry]:
@@ -284,9 +231,9 @@ def _read_ase_json(text: str, source: str, stem: str) -> list[Entry]:
     entries = []
     for row_id in [int(number) for number in data["ids"]]:
         entry = Entry(source=f"{source} row {row_id}", fallback_id=f"{stem}_{row_id}")
-        _attempt(entry, _fill_from_ase_json, data.get(row_id), kind="ASE database row")
+        attempt(entry, _fill_from_ase_json, data.get(row_id), kind="ASE database row")
         entries.append(entry)
-    _drop_shared_names(entries)
+    drop_shared_names(entries)
     return entries
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import csv
+import difflib
 import io
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from xtalfill.errors import InputError
 from xtalfill.structures.entry import Entry, one_line
-from xtalfill.structures.formats import file_format, file_stem, read_file
+from xtalfill.structures.formats import check_is_file, file_format, file_stem, read_file
 
 SHEET_COLUMNS = ("id", "structure", "element", "n_missing")
 _SHEET_SUFFIXES = {".csv", ".tsv"}
@@ -20,7 +22,8 @@ def read_structures(path: str | Path) -> list[Entry]:
 
     Args:
         path: A CSV sample sheet, a folder of CIF and POSCAR files, or one file: CIF, POSCAR,
-            extended XYZ, ASE database (SQLite or JSON), pymatgen JSON.
+            extended XYZ, ASE database (SQLite or JSON), JSON or JSON lines of pymatgen, OPTIMADE,
+            the Materials Project or JARVIS.
 
     Returns:
         An entry a structure, in the order of the input. One that cannot be read is there
@@ -32,14 +35,16 @@ def read_structures(path: str | Path) -> list[Entry]:
     path = Path(path)
     if path.is_dir():
         return _read_folder(path)
-    if not path.is_file():
-        raise InputError(f"{path}: no such file or folder; check the path")
+    try:
+        check_is_file(path)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
     if path.suffix.lower() in _SHEET_SUFFIXES:
         return read_sheet(path)
     if file_format(path) is None:
         raise InputError(
             f"{path}: not an input that is read; give a .csv sheet, a folder of CIF or POSCAR "
-            "files, or a .cif, .vasp, POSCAR*, .extxyz, .db or .json file"
+            "files, or a .cif, .vasp, POSCAR*, .extxyz, .db, .json or .jsonl file"
         )
     return read_file(path)
 
@@ -62,7 +67,8 @@ def read_sheet(path: Path) -> list[Entry]:
     """Read a sample sheet: a row a structure, paths relative to the sheet.
 
     The column `structure` is needed, `id`, `element` and `n_missing` are not; other columns
-    are passed over. Comma, semicolon or tab separate, as the header shows.
+    are passed over, with a note. Comma, semicolon or tab separate, as the line `sep=` or the
+    header shows. Lines that begin with # are comments.
 
     Args:
         path: The sheet. A link to it (as Nextflow makes) is followed, so that the paths in
@@ -78,10 +84,17 @@ def read_sheet(path: Path) -> list[Entry]:
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not UTF-8 text; save it as 'CSV UTF-8'") from error
-    head = text.lstrip("\r\n").split("\n", 1)[0]
-    delimiter = max(",;\t", key=head.count)
+    text, delimiter = _without_comments(text)
     rows = _rows(text, delimiter)
     columns = [cell.strip().lower() for cell in next((row for _, row, _ in rows), [])]
+    unknown = [name for name in columns if name and name not in SHEET_COLUMNS]
+    for name in unknown:
+        nearest = difflib.get_close_matches(name, set(SHEET_COLUMNS) - set(columns), 1, 0.7)
+        if nearest:
+            raise InputError(
+                f"{path}: unknown column {one_line(name, limit=40)!r}; if it is "
+                f"{nearest[0]!r}, call it so"
+            )
     if "structure" not in columns:
         raise InputError(
             f"{path}: the header has no column 'structure'; it reads {','.join(SHEET_COLUMNS)}"
@@ -92,7 +105,20 @@ def read_sheet(path: Path) -> list[Entry]:
     entries = [_read_row(path, folder, columns, line, row, error) for line, row, error in rows]
     if not entries:
         raise InputError(f"{path}: has a header but no row; add a row a structure")
+    if unknown:
+        names = one_line(", ".join(unknown), limit=80)
+        entries[0].notes.append(f"columns of {path.name} that are not used: {names}")
     return entries
+
+
+def _without_comments(text: str) -> tuple[str, str]:
+    """Return the sheet with comments and `sep=` as blank lines, and what separates its cells."""
+    lines = ["" if line.startswith("#") else line for line in text.split("\n")]
+    first = next((index for index, line in enumerate(lines) if line.strip()), 0)
+    if stated := re.fullmatch(r"\"?sep=(.)\"?[,;\s]*", lines[first].strip("\r"), re.IGNORECASE):
+        lines[first] = ""
+        return "\n".join(lines), stated[1]
+    return "\n".join(lines), max(",;\t", key=lines[first].count)
 
 
 def _rows(text: str, delimiter: str) -> Iterator[tuple[int, list[str], str | None]]:

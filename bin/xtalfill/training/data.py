@@ -7,10 +7,12 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+from ase.data import chemical_symbols
 
 from xtalfill.errors import ConfigError
 from xtalfill.model.edges import periodic_edges
 from xtalfill.model.graphs import Host
+from xtalfill.training.split import Split
 from xtalfill.training.substitution import substituted
 
 HYDROGEN = 1
@@ -46,22 +48,27 @@ class CrystalSet:
     """Crystals of one or more training files, held in memory.
 
     Files hold ``atomic_number``, ``frac_coords`` (uint16, value / 65536), ``cell`` (float32,
-    Angstrom, rows are lattice vectors), ``offset``, ``n_atoms`` and ``is_validation``, which
-    marks whole chemical systems.
+    Angstrom, rows are lattice vectors), ``offset``, ``n_atoms``, ``is_validation``, which
+    marks whole chemical systems, and ``material_id`` where crystals are to be excluded.
     """
 
-    def __init__(self, paths: list[Path]) -> None:
+    def __init__(self, paths: list[Path], *, split: Split | None = None) -> None:
         """Read the files.
 
+        Args:
+            paths: The files.
+            split: What to leave out, and what to hold out beside what the files mark.
+
         Raises:
-            ConfigError: A file is missing or lacks a dataset.
+            ConfigError: A file is missing or lacks a dataset, or an excluded crystal is in none.
         """
         parts: dict[str, list[np.ndarray]] = {}
         offset = 0
         for path in paths:
             try:
                 with h5py.File(path, "r") as file:
-                    read = {name: file[name][()] for name in _DATASETS}
+                    names = _DATASETS if split is None else (*_DATASETS, "material_id")
+                    read = {name: file[name][()] for name in names}
                     read["offset"] = read["offset"] + offset
                     offset += len(read["atomic_number"])
             except (OSError, KeyError) as error:
@@ -73,6 +80,24 @@ class CrystalSet:
         self._cells, self._offset, self._n_atoms = data["cell"], data["offset"], data["n_atoms"]
         self.is_validation = data["is_validation"].astype(bool)
         self.has_hydrogen = np.logical_or.reduceat(self._numbers == HYDROGEN, self._offset)
+        if split is not None:
+            self._apply(split, [name.decode() for name in data["material_id"]])
+
+    def _apply(self, split: Split, material_ids: list[str]) -> None:
+        """Leave out the excluded crystals, and mark those of the systems to hold out."""
+        keep = split.kept(material_ids)
+        self._cells, self._offset, self._n_atoms = (
+            self._cells[keep], self._offset[keep], self._n_atoms[keep]
+        )  # fmt: skip
+        self.has_hydrogen, marked = self.has_hydrogen[keep], self.is_validation[keep]
+        systems = [self.chemical_system(index) for index in range(len(self))]
+        self.is_validation = marked | np.array([name in split.held_out for name in systems])
+
+    def chemical_system(self, index: int) -> str:
+        """Return the elements of a crystal, sorted by symbol and joined by "-"."""
+        start = self._offset[index]
+        numbers = np.unique(self._numbers[start : start + self._n_atoms[index]])
+        return "-".join(sorted(chemical_symbols[number] for number in numbers))
 
     def __len__(self) -> int:
         """Return the number of crystals."""

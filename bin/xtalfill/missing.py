@@ -1,0 +1,312 @@
+"""Decide how many sites a structure lacks, from all that its input says of them.
+
+The order: a number given, the formula, attached hydrogens, names of groups in labels, sites
+listed without coordinates, sites that were removed. Sources that contradict each other are told:
+in a note where a number is given, else the structure is refused.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.data import chemical_symbols, covalent_radii
+from ase.neighborlist import neighbor_list
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+
+from xtalfill.errors import InputError
+from xtalfill.structures.entry import one_line
+from xtalfill.structures.evidence import Carried, Evidence
+
+# Counts in a declared formula are trusted to this relative precision.
+FORMULA_TOLERANCE = 0.02
+# A count from a formula, and a sum of occupancies, is a whole number within these.
+_WHOLE_FORMULA = 0.05
+_WHOLE_OCCUPANCY = 0.02
+# Two sites of an element nearer than this share of a single bond's length cannot both be filled.
+_SPLIT_SHARE = 0.6
+# Places of one proton between two acceptors, and the longest covalent bond to hydrogen but for
+# metals, Å.
+_PROTON_PLACES = 1.0
+_LONGEST_BOND = 1.25
+_LARGEST_SUPERCELL = 12
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lacking:
+    """What is known of one structure when its missing sites are counted.
+
+    Attributes:
+        target: Nuclear charge of the element to fill.
+        host: The sites that stay.
+        removed: The sites of the element that were taken out, with `arrays["occupancy"]` where
+            some are below one.
+        evidence: What the input says.
+    """
+
+    target: int
+    host: Atoms
+    removed: Atoms
+    evidence: Evidence
+
+    @property
+    def kept(self) -> int:
+        """Sites of the element that stay in the host."""
+        return int(np.count_nonzero(self.host.numbers == self.target))
+
+
+@dataclass(frozen=True)
+class Source:
+    """One source of the number: it lies between two counts.
+
+    Attributes:
+        fewest: Missing sites, at least.
+        most: Missing sites, at most.
+        words: What told it, for the user.
+    """
+
+    fewest: int
+    most: int
+    words: str
+
+    def __str__(self) -> str:
+        count = f"{self.fewest}" if self.fewest == self.most else f"{self.fewest} to {self.most}"
+        return f"{self.words}: {count}"
+
+
+def decide(given: Any, *, lacking: Lacking, notes: list[str]) -> int:
+    """Return the number of missing sites.
+
+    Args:
+        given: As given for this structure or for all, or None.
+        lacking: What is known.
+        notes: Gets what was decided, and what contradicts it.
+
+    Raises:
+        InputError: No source tells a number, or sources contradict each other and none is given.
+    """
+    if given is not None:
+        count = parse_count(given)
+        notes.extend(f"n_missing {count} was given; {one}" for one in _against(count, lacking))
+        return count
+    if problem := _other_elements(lacking):
+        raise InputError(problem)
+    sources = _sources(lacking)
+    split = _split(lacking)
+    if not sources:
+        return _removed(lacking, split, notes)
+    first = sources[0]
+    for other in sources[1:]:
+        if other.fewest > first.most or other.most < first.fewest:
+            raise InputError(f"sources contradict each other ({first}; {other}); give n_missing")
+    return _checked(first, lacking, split, notes)
+
+
+def parse_count(value: Any) -> int:
+    """Return a number of sites given as a number or as text.
+
+    Raises:
+        InputError: It is not a whole number.
+    """
+    try:
+        number = float(value)
+        if isinstance(value, (bool, np.bool_)) or not math.isfinite(number) or number % 1:
+            raise ValueError
+    except (TypeError, ValueError, OverflowError) as error:
+        found = one_line(value, limit=40)
+        raise InputError(f"n_missing is {found!r}; give a whole number, 1 or more") from error
+    return int(number)
+
+
+def _against(count: int, lacking: Lacking) -> list[str]:
+    """Return what speaks against a number that was given."""
+    sources = [*_sources(lacking), *_unlocated(lacking)]
+    against = [str(one) for one in sources if not one.fewest <= count <= one.most]
+    problem = _other_elements(lacking)
+    return [*dict.fromkeys(against), *([problem] if problem else [])]
+
+
+def _sources(lacking: Lacking) -> list[Source]:
+    """Return the sources that can decide, in their order."""
+    found = []
+    formula = _by_formula(lacking)
+    if formula is not None:
+        found.append(Source(formula, formula, "the formula that the file declares"))
+    if lacking.target == 1:
+        carried = [
+            (lacking.evidence.attached, _occupied(lacking)),
+            (lacking.evidence.named, -lacking.kept),
+        ]
+        found += [_carried(one, beside) for one, beside in carried if one is not None]
+    return [source for source in found if source.most > 0] or _unlocated(lacking)
+
+
+def _carried(carried: Carried, beside: float) -> Source:
+    return Source(round(carried.fewest + beside), round(carried.most + beside), carried.words)
+
+
+def _unlocated(lacking: Lacking) -> list[Source]:
+    unlocated = lacking.evidence.unlocated.get(lacking.target, 0.0)
+    if unlocated <= 0:
+        return []
+    count = round(unlocated + _occupied(lacking))
+    return [Source(count, count, "sites listed without coordinates")]
+
+
+def _occupied(lacking: Lacking) -> float:
+    """Return how many sites were removed, each counted by its occupancy."""
+    return float(lacking.removed.arrays.get("occupancy", np.ones(len(lacking.removed))).sum())
+
+
+def _checked(source: Source, lacking: Lacking, split: int, notes: list[str]) -> int:
+    """Return the count of a source, compared with what was removed and what was not located."""
+    symbol = chemical_symbols[lacking.target]
+    if source.fewest != source.most:
+        raise InputError(f"n_missing is not certain ({source}); give n_missing")
+    count, occupied = source.fewest, _occupied(lacking)
+    notes.append(f"n_missing {count} taken from {source.words}")
+    if occupied > count + _WHOLE_OCCUPANCY:
+        if split != count:
+            raise InputError(
+                f"{source.words} tells {count} missing {symbol}, but {occupied:g} were removed; "
+                "give n_missing"
+            )
+        notes.append(f"the {occupied:g} {symbol} removed are {split} sites, split")
+    elif 0 < occupied < count - _WHOLE_OCCUPANCY:
+        notes.append(f"{occupied:g} {symbol} were removed, the others are not in the file")
+    formula = lacking.evidence.formula
+    if formula is not None and lacking.target not in formula:
+        notes.append(f"the formula that the file declares has no {symbol}")
+    notes.extend(
+        f"{other} (their multiplicity may be less)"
+        for other in _unlocated(lacking)
+        if other.fewest != count
+    )
+    return count
+
+
+def _removed(lacking: Lacking, split: int, notes: list[str]) -> int:
+    """Return the number of removed sites, where nothing else tells one.
+
+    Raises:
+        InputError: None was removed, or the occupancies sum to no whole number.
+    """
+    symbol, occupied = chemical_symbols[lacking.target], _occupied(lacking)
+    if not len(lacking.removed):
+        if lacking.kept:
+            raise InputError(
+                f"no n_missing: {lacking.kept} {symbol} are listed and nothing tells that more are "
+                "missing; give n_missing, or --remove_existing to place them anew"
+            )
+        raise InputError(
+            f"no n_missing: give the number of missing {symbol} in the sheet's column, the "
+            "frame's key or --n_missing"
+        )
+    if "occupancy" not in lacking.removed.arrays:
+        if split < len(lacking.removed):
+            notes.append(f"the {len(lacking.removed)} {symbol} removed are {split} sites, split")
+        return split
+    count = round(occupied)
+    if abs(occupied - count) > _WHOLE_OCCUPANCY:
+        cells = Fraction(occupied).limit_denominator(_LARGEST_SUPERCELL)
+        raise InputError(
+            f"the occupancies of {_labels(lacking.removed)} sum to {occupied:.3g} {symbol} a "
+            f"cell, no whole number; give n_missing, or a supercell of {cells.denominator} "
+            f"cells, which holds about {cells.numerator}"
+        )
+    if count < len(lacking.removed):
+        notes.append(f"n_missing {count} is the sum of the occupancies that were removed")
+    return count
+
+
+def _labels(atoms: Atoms, *, most: int = 4) -> str:
+    labels = atoms.arrays.get("label", np.array(list(atoms.symbols)))
+    names = list(dict.fromkeys(labels.tolist()))
+    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
+
+
+def _split(lacking: Lacking) -> int:
+    """Return how many of the removed sites can be filled at once, by their distances.
+
+    Sites of one element that are nearer than `_SPLIT_SHARE` of the bond between them are places
+    of one atom; hydrogens on two sides of a hydrogen bond, each bound to an atom of its own,
+    nearer than `_PROTON_PLACES`.
+    """
+    atoms, hydrogen = lacking.removed, lacking.target == 1
+    if len(atoms) < 2:
+        return len(atoms)
+    reach = 2 * covalent_radii[lacking.target] * _SPLIT_SHARE
+    periodic = Atoms(atoms.numbers, atoms.positions, cell=lacking.host.cell, pbc=True)
+    first, second, distance = neighbor_list("ijd", periodic, max(reach, _PROTON_PLACES))
+    near = distance < reach
+    if hydrogen:
+        bound = _bound(lacking)
+        near |= (distance < _PROTON_PLACES) & bound[first] & bound[second]
+    links = coo_matrix(
+        (np.ones(near.sum()), (first[near], second[near])), shape=(len(atoms), len(atoms))
+    )
+    count, _ = connected_components(links, directed=False)
+    return int(count)
+
+
+def _bound(lacking: Lacking) -> np.ndarray:
+    """Return (n_removed,) True for hydrogen within a bond's length of a host atom."""
+    n_host = len(lacking.host)
+    both = Atoms(
+        np.concatenate([lacking.host.numbers, lacking.removed.numbers]),
+        np.concatenate([lacking.host.positions, lacking.removed.positions]),
+        cell=lacking.host.cell,
+        pbc=True,
+    )
+    first, second = neighbor_list("ij", both, _LONGEST_BOND)
+    bound = np.zeros(len(both), dtype=bool)
+    bound[first[second < n_host]] = True
+    return bound[n_host:]
+
+
+def _by_formula(lacking: Lacking) -> int | None:
+    """Return how many sites the declared formula has beyond the host's."""
+    formula = lacking.evidence.formula
+    if formula is None or _other_elements(lacking) is not None:
+        return None
+    units = _units(lacking)
+    if not units:
+        return None
+    missing = formula.get(lacking.target, 0.0) * sum(units) / len(units) - lacking.kept
+    count = round(missing)
+    return count if count >= 1 and abs(missing - count) < _WHOLE_FORMULA else None
+
+
+def _units(lacking: Lacking) -> list[float]:
+    """Return the formula units in the cell as each other element counts them."""
+    declared = lacking.evidence.formula or {}
+    present = Counter(int(z) for z in lacking.host.numbers if z != lacking.target)
+    return [present[z] / declared[z] for z in declared.keys() & present.keys()]
+
+
+def _other_elements(lacking: Lacking) -> str | None:
+    """Say how the other elements contradict the formula: sites are missing or doubled."""
+    formula = lacking.evidence.formula
+    if formula is None:
+        return None
+    declared = {z: count for z, count in formula.items() if z != lacking.target and count > 0}
+    present = Counter(int(z) for z in lacking.host.numbers if z != lacking.target)
+    units = _units(lacking)
+    agree = declared.keys() == present.keys()
+    if agree and (not units or max(units) - min(units) <= FORMULA_TOLERANCE * max(units)):
+        return None
+    return (
+        f"the file lists {_formula_text(present)} but declares {_formula_text(declared)} "
+        "(_chemical_formula_sum, without the element to fill): truncated, "
+        "sites left out, or another origin; correct the sites, the operations or the formula"
+    )
+
+
+def _formula_text(counts: dict[int, Any]) -> str:
+    return " ".join(f"{chemical_symbols[z]}{counts[z]:g}" for z in sorted(counts)) or "nothing"

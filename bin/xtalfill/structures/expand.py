@@ -1,0 +1,165 @@
+"""From listed sites and symmetry operations to all atoms of the cell."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matscipy.neighbours import neighbour_list
+
+from xtalfill.errors import InputError
+from xtalfill.structures.symmetry import Symmetry
+
+# Images of one site, or equivalents listed beside the operations, that are one atom (Å): a
+# coordinate written as 0.333 or 0.1667 misses its special position by less.
+SAME_PLACE = 0.1
+# The largest crystal that is read.
+MAX_ATOMS = 20_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListedSite:
+    """A row of the atom-site loop that has coordinates.
+
+    Attributes:
+        label: Its label, for the user.
+        number: Nuclear charge.
+        fractional: (3,) coordinates as listed.
+        occupancy: Share of the cells in which the site is filled.
+    """
+
+    label: str
+    number: int
+    fractional: np.ndarray
+    occupancy: float
+
+
+@dataclass(frozen=True)
+class Expanded:
+    """All atoms of a cell.
+
+    Attributes:
+        fractional: (n_atoms, 3).
+        row: (n_atoms,) index of the listed site that each atom came from.
+        multiplicity: (n_sites,) atoms of each listed site; 0 where it merged into an earlier one.
+        occupancy: (n_sites,) with the occupancies of rows of one element on one place added.
+        notes: Which sites were merged, for the user.
+    """
+
+    fractional: np.ndarray
+    row: np.ndarray
+    multiplicity: np.ndarray
+    occupancy: np.ndarray
+    notes: tuple[str, ...]
+
+
+def expand(sites: Sequence[ListedSite], symmetry: Symmetry, cell: np.ndarray) -> Expanded:
+    """Apply the operations to every listed site.
+
+    Images of one site within `SAME_PLACE` of each other are one atom, at their mean. A listed
+    site on an atom of an earlier site of the same element is that atom: an equivalent listed
+    twice, or, where both are partly occupied, a share of it.
+
+    Args:
+        sites: The rows.
+        symmetry: The operations.
+        cell: (3, 3) Angstrom, rows are lattice vectors.
+
+    Raises:
+        InputError: There would be more than `MAX_ATOMS`, or the images of a site form no orbit.
+    """
+    if len(sites) > MAX_ATOMS:
+        raise InputError(f"lists {len(sites)} sites, more than the {MAX_ATOMS} that are read")
+    orbits, rounded, total = [], [], 0
+    for site in sites:
+        orbit, moved = _orbit(site, symmetry, cell)
+        orbits.append(orbit)
+        if moved > 1e-3:
+            rounded.append(site.label)
+        total += len(orbit)
+        if total > 10 * MAX_ATOMS:  # equivalents may be listed, and merge
+            raise InputError(f"holds more than the {MAX_ATOMS} atoms that are read")
+    fractional, row = np.concatenate(orbits), np.repeat(np.arange(len(sites)), _sizes(orbits))
+    same_as = _same_rows(sites, fractional, row, cell)
+    kept = same_as[row] == row
+    if kept.sum() > MAX_ATOMS:
+        raise InputError(f"holds {kept.sum()} atoms, more than the {MAX_ATOMS} that are read")
+    occupancy = np.array([site.occupancy for site in sites])
+    merged = np.flatnonzero(same_as != np.arange(len(sites))).tolist()
+    for index in merged:
+        if occupancy[index] < 1 and occupancy[same_as[index]] < 1:
+            occupancy[same_as[index]] += occupancy[index]
+    multiplicity = np.where(same_as == np.arange(len(sites)), _sizes(orbits), 0)
+    pairs = [f"{sites[one].label} is {sites[same_as[one]].label}" for one in merged]
+    notes = _notes(rounded, pairs)
+    return Expanded(fractional[kept], row[kept], multiplicity, occupancy, tuple(notes))
+
+
+def _sizes(orbits: list[np.ndarray]) -> np.ndarray:
+    return np.array([len(orbit) for orbit in orbits])
+
+
+def _orbit(site: ListedSite, symmetry: Symmetry, cell: np.ndarray) -> tuple[np.ndarray, float]:
+    """Return the distinct images of a site (m, 3), and how far rounding had moved it, Å.
+
+    Raises:
+        InputError: The images meet in a number of places that is no divisor of their number.
+    """
+    images = symmetry.rotations @ site.fractional + symmetry.translations
+    left = np.ones(len(images), dtype=bool)
+    orbit: list[np.ndarray] = []
+    moved = 0.0
+    while left.any():
+        shift = images - images[np.argmax(left)]
+        shift -= np.round(shift)
+        distance = np.linalg.norm(shift @ cell, axis=1)
+        here = left & (distance < SAME_PLACE)
+        if not orbit and here.sum() == 1:
+            return images, 0.0  # a general position: operations keep distances
+        far = float(distance[here].max())
+        # A site that needs no correction keeps its digits.
+        mean = shift[here].mean(axis=0) if far > 1e-6 else 0.0
+        orbit.append(images[np.argmax(left)] + mean)
+        moved = max(moved, far)
+        left &= ~here
+    if len(images) % len(orbit):
+        raise InputError(
+            f"the images of site {site.label} meet in {len(orbit)} places, which is no divisor "
+            f"of the {len(images)} operations; correct its coordinates"
+        )
+    return np.array(orbit), moved
+
+
+def _same_rows(
+    sites: Sequence[ListedSite], fractional: np.ndarray, row: np.ndarray, cell: np.ndarray
+) -> np.ndarray:
+    """Return (n_sites,) for each row the first row of its element with an atom on its place."""
+    first, second = neighbour_list(
+        "ij", positions=fractional @ cell, cell=cell, pbc=np.ones(3, dtype=bool), cutoff=SAME_PLACE
+    )
+    numbers = np.array([site.number for site in sites])
+    same_as = np.arange(len(sites))
+    one, other = row[first], row[second]
+    near = (one < other) & (numbers[one] == numbers[other])
+    np.minimum.at(same_as, other[near], one[near])
+    for index in range(len(sites)):  # ascending: what it points at is settled
+        same_as[index] = same_as[same_as[index]]
+    return same_as
+
+
+def _notes(rounded: list[str], pairs: list[str]) -> list[str]:
+    notes = []
+    if rounded:
+        notes.append(
+            f"images within {SAME_PLACE} Å taken as one site on a special position: "
+            f"{_listed(rounded)}"
+        )
+    if pairs:
+        notes.append(f"listed more than once, merged: {_listed(pairs)}")
+    return notes
+
+
+def _listed(names: Sequence[str], *, most: int = 6) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

@@ -1,0 +1,39 @@
+"""The chemical formula that a CIF declares."""
+
+from __future__ import annotations
+
+import re
+
+from pymatgen.core import Composition, DummySpecies, Element
+
+_SPREAD = re.compile(r"(?<=\d)\(\d+\)(?=[\s,]|$)")  # H2.00(5): the standard uncertainty
+_CHARGE = re.compile(r"\d*\.?\d*[+-]|[+-]\d*\.?\d*")
+_MULTIPLE = re.compile(r"(\d*\.?\d+)\s*\((.+)\)")
+
+
+def parse_formula(text: str) -> dict[int, float] | None:
+    """Read a chemical formula; a charge is passed over, deuterium and tritium are hydrogen.
+
+    Commas separate parts, which are added: "Mg O, H2 O", "C6 H6, 2(H2 O)".
+
+    Args:
+        text: As written, "H2 Mg O2" or "Mg1 O2 H2.00(5)" or "H2 Mg O2 -2".
+
+    Returns:
+        Nuclear charge -> count, or None where it is no formula ("K0.5 - x Na x").
+    """
+    counts: dict[int, float] = {}
+    for part in _SPREAD.sub("", text.replace("'", " ").replace('"', " ")).split(","):
+        multiple = _MULTIPLE.fullmatch(part.strip())
+        factor, terms = (float(multiple[1]), multiple[2]) if multiple else (1.0, part)
+        words = [word for word in terms.split() if not _CHARGE.fullmatch(word)]
+        try:
+            composition = Composition(" ".join(words))
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return None
+        for species, amount in composition.items():
+            if isinstance(species, DummySpecies):
+                return None
+            number = Element(species.symbol).Z
+            counts[number] = counts.get(number, 0.0) + factor * float(amount)
+    return {number: count for number, count in counts.items() if count > 0} or None

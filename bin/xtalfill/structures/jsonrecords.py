@@ -1,0 +1,191 @@
+"""Read JSON: pymatgen, OPTIMADE, Materials Project, JARVIS, ASE; also a record a line.
+
+JSON never names the class to build: only numbers and symbols are taken out of a record.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from pymatgen.core import Structure
+
+from xtalfill.errors import InputError
+from xtalfill.structures.entry import (
+    Entry,
+    attempt,
+    drop_shared_names,
+    fill_from_pymatgen,
+    fill_keys,
+    one_line,
+)
+from xtalfill.structures.evidence import Carried
+
+_RECORD_KEYS = {"lattice", "sites", "structure", "attributes", "atoms", "lattice_mat"}
+_VACANCY = "vacancy"
+
+
+class _Pairs(dict):
+    """A JSON object; `doubled` holds the pairs whose key stands a second time."""
+
+    def __init__(self, pairs: list[tuple[str, Any]]) -> None:
+        super().__init__()
+        self.doubled = []
+        for key, value in pairs:
+            if key in self:
+                self.doubled.append((key, value))
+            else:
+                self[key] = value
+
+
+def read_json(text: str, source: str, stem: str) -> list[Entry]:
+    """Read every structure of a JSON or JSON lines file.
+
+    Raises:
+        InputError: It is neither a structure nor a list or dict of structures.
+        ValueError: It is no JSON.
+    """
+    entries = []
+    for number, (key, record) in enumerate(_records(text)):
+        entry = Entry(source=source, fallback_id=stem)
+        if key is not None:
+            entry.source = f"{source} entry {one_line(key, limit=80)}"
+            entry.fallback_id = f"{stem}_{number}"
+        attempt(entry, _fill_from_record, record, kind="a structure in JSON")
+        if isinstance(key, str):
+            entry.id, entry.id_is_name = key, False
+        entries.append(entry)
+    drop_shared_names(entries)
+    return entries
+
+
+def is_ase_json(text: str) -> bool:
+    """Tell whether a text is a database that ASE wrote."""
+    try:
+        data = json.loads(text)
+    except ValueError:
+        return False
+    return isinstance(data, dict) and {"ids", "nextid"} <= data.keys()
+
+
+def _records(text: str) -> Iterator[tuple[str | int | None, Any]]:
+    """Yield (key, record): the key of a dict, the number in a list, None where there is one."""
+    try:
+        data = json.loads(text, object_pairs_hook=_Pairs)
+    except json.JSONDecodeError:
+        lines = [line for line in text.splitlines() if line.strip()]
+        if len(lines) < 2:
+            raise
+        yield from _lines(lines)
+        return
+    if isinstance(data, dict) and isinstance(data.get("data"), (list, dict)):
+        # The response of a server: OPTIMADE, Materials Project.
+        data = data["data"]
+    if isinstance(data, dict) and data.keys() & _RECORD_KEYS:
+        yield None, data
+    elif isinstance(data, _Pairs):
+        yield from [*data.items(), *data.doubled]
+    elif isinstance(data, list):
+        yield from enumerate(data)
+    else:
+        raise InputError("is neither a structure nor a list or dict of structures")
+
+
+def _lines(lines: list[str]) -> Iterator[tuple[int, Any]]:
+    """Yield the records of JSON lines; a line that is no JSON is a record that is none."""
+    for number, line in enumerate(lines):
+        try:
+            record = json.loads(line, object_pairs_hook=_Pairs)
+        except json.JSONDecodeError as error:
+            if number == 0:
+                raise
+            record = error
+        if not (isinstance(record, dict) and "x-optimade" in record):
+            yield number, record
+
+
+def _fill_from_record(entry: Entry, record: Any) -> None:
+    """Build the structure of a record of any kind that is known.
+
+    Raises:
+        InputError: It is of no such kind, or not periodic.
+    """
+    if isinstance(record, json.JSONDecodeError):
+        raise InputError(f"the line is no JSON ({one_line(record, limit=80)}); correct it")
+    if not isinstance(record, dict):
+        raise InputError("is no structure; give pymatgen's Structure.as_dict()")
+    if isinstance(attributes := record.get("attributes", record), dict) and (
+        "cartesian_site_positions" in attributes or "lattice_vectors" in attributes
+    ):
+        fill_keys(entry, {**attributes, **record})
+        _fill_from_optimade(entry, attributes)
+        return
+    atoms = record.get("atoms", record)
+    if isinstance(atoms, dict) and "lattice_mat" in atoms:
+        fill_keys(entry, {"id": record.get("jid"), **record})
+        _fill_from_jarvis(entry, atoms)
+        return
+    structure = record.get("structure", record)
+    if not isinstance(structure, dict) or "sites" not in structure:
+        raise InputError("is no structure; give pymatgen's Structure.as_dict()")
+    if "lattice" not in structure:
+        raise InputError("is not periodic: it has no lattice; give a crystal, not a molecule")
+    properties = structure.get("properties")
+    fill_keys(entry, {**(properties if isinstance(properties, dict) else {}), **record})
+    _fill_from_pymatgen_dict(entry, structure)
+
+
+def _fill_from_pymatgen_dict(entry: Entry, structure: Mapping[str, Any]) -> None:
+    """Take numbers and symbols only: pymatgen would build whatever class a property names."""
+    sites = [
+        {
+            "abc": site["abc"],
+            "species": [
+                {key: part[key] for key in ("element", "occu")} for part in site["species"]
+            ],
+        }
+        for site in structure["sites"]
+    ]
+    keys = ("matrix", "a", "b", "c", "alpha", "beta", "gamma", "pbc")
+    lattice = {key: structure["lattice"][key] for key in keys if key in structure["lattice"]}
+    fill_from_pymatgen(entry, Structure.from_dict({"lattice": lattice, "sites": sites}))
+
+
+def _fill_from_jarvis(entry: Entry, atoms: Mapping[str, Any]) -> None:
+    cell = np.array(atoms["lattice_mat"], dtype=float)
+    places = np.array(atoms["coords"], dtype=float)
+    symbols = [str(symbol).strip() for symbol in atoms["elements"]]
+    positions = places if atoms.get("cartesian") else places @ cell
+    structure = Structure(cell, symbols, positions, coords_are_cartesian=True)
+    fill_from_pymatgen(entry, structure)
+
+
+def _fill_from_optimade(entry: Entry, attributes: Mapping[str, Any]) -> None:
+    """Build an OPTIMADE structure (specification 1.2, section 7.2)."""
+    dimensions = attributes.get("dimension_types") or [1, 1, 1]
+    cell = np.array(attributes["lattice_vectors"], dtype=float)
+    species = {one["name"]: one for one in attributes.get("species") or []}
+    parts, carried = [], 0.0
+    for name in attributes["species_at_sites"]:
+        one = species.get(name, {"chemical_symbols": [name], "concentration": [1.0]})
+        parts.append({
+            symbol: float(share)
+            for symbol, share in zip(one["chemical_symbols"], one["concentration"], strict=True)
+            if symbol != _VACANCY and float(share) > 0
+        })  # fmt: skip
+        carried += sum(
+            float(count)
+            for symbol, count in zip(
+                one.get("attached") or [], one.get("nattached") or [], strict=True
+            )
+            if symbol in ("H", "D", "T")
+        )
+    places = np.array(attributes["cartesian_site_positions"], dtype=float)
+    fill_from_pymatgen(entry, Structure(cell, parts, places, coords_are_cartesian=True))
+    if isinstance(entry.atoms, Atoms):
+        entry.atoms.set_pbc([bool(axis) for axis in dimensions])
+    if carried:
+        entry.evidence.attached = Carried(carried, carried, "attached hydrogens (nattached)")

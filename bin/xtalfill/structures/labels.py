@@ -1,0 +1,136 @@
+"""What the label or type of a listed site says: its element, and the hydrogens it carries."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from ase.data import atomic_numbers
+
+from xtalfill.errors import InputError
+from xtalfill.structures.entry import ISOTOPES, one_line
+
+# The oxygen of a water molecule: Wat1, Ow2, O-w.
+_WATER = re.compile(r"wat|o[-_]?w(?P<tungsten>)", flags=re.IGNORECASE)
+# An atom that carries hydrogen: O-H, OH, O(H), NH4. A hyphen or bracket sets the name of the
+# group apart, so that a number behind it counts the sites, not the hydrogens.
+_GROUP = re.compile(r"([BCNOPS])([-_(]?)H\)?(\d*)(?![a-z])", flags=re.IGNORECASE)
+_CHARGE = re.compile(r"(\d+\.?\d*[+-]|[+-]\d*\.?\d*)$")
+_HEAVIEST_KNOWN = 103
+_NO_VALUE = {"", "?", "."}
+
+
+@dataclass(frozen=True)
+class LabelReading:
+    """What a label or type says.
+
+    Attributes:
+        number: Nuclear charge.
+        fewest: Hydrogens that the atom carries at least, by its name.
+        most: Hydrogens that it carries at most, by its name.
+        isotope: "D" or "T" where the name says so, else "".
+    """
+
+    number: int
+    fewest: int = 0
+    most: int = 0
+    isotope: str = ""
+
+
+def read_type(symbol: str, *, known: frozenset[str]) -> LabelReading | None:
+    """Read a type symbol ("Al3+", "O2-", "OH", "NH4+", "Wat", "D").
+
+    Args:
+        symbol: As written; a charge at its end is left out.
+        known: Symbols that the formula knows; may be empty.
+
+    Returns:
+        What it says, or None where it says nothing ("?", ".").
+
+    Raises:
+        InputError: It begins with no element.
+    """
+    if symbol in _NO_VALUE:
+        return None
+    bare = _CHARGE.sub("", symbol.strip())
+    group = _read_group(bare, known=known, counts=True)
+    if group is not None:
+        return group
+    letters = _letters(bare)
+    # A type is an element's symbol: two letters are one element unless the formula lacks it.
+    two = letters[:2].capitalize()
+    if len(letters) >= 2 and _is_element(two) and (not known or two in known):
+        return LabelReading(atomic_numbers[two])
+    return _one_letter(letters, symbol)
+
+
+def read_label(label: str, *, known: frozenset[str]) -> LabelReading:
+    """Read a site label that stands without a type ("Mg1", "O-h8", "HOh1", "Wat2").
+
+    An element of two letters is taken only if `known` has it. Where nothing is known, it is
+    taken as it is usually written ("Mg", not "MG"), and not where hydrogen may be meant ("Ho").
+
+    Args:
+        label: As written.
+        known: Symbols that the formula, the types or the table of oxidation numbers know.
+
+    Raises:
+        InputError: It begins with no element, or with one of two that may be meant.
+    """
+    group = _read_group(label, known=known, counts=False)
+    if group is not None:
+        return group
+    letters = _letters(label)
+    two, one = letters[:2].capitalize(), letters[:1].upper()
+    if len(letters) < 2 or not _is_element(two):
+        return _one_letter(letters, label)
+    if known:
+        if two in known:
+            return LabelReading(atomic_numbers[two])
+        if one in known or (one in ISOTOPES and "H" in known):
+            return _one_letter(letters, label)
+    usual = letters[1].islower() and atomic_numbers[two] <= _HEAVIEST_KNOWN and one != "H"
+    if usual or (one == "H" and known) or not _is_element(one):
+        return LabelReading(atomic_numbers[two])
+    raise InputError(
+        f"the label {one_line(label, limit=40)!r} may mean {two} or {one}; add "
+        "_atom_site_type_symbol or _chemical_formula_sum"
+    )
+
+
+def _read_group(name: str, *, known: frozenset[str], counts: bool) -> LabelReading | None:
+    """Read a name of an atom with its hydrogens; `counts`: a number in it always counts them."""
+    water = _WATER.match(name)
+    if water is not None and not (water["tungsten"] is not None and "W" in known):
+        return LabelReading(atomic_numbers["O"], 2, 2)
+    found = _GROUP.match(name)
+    if found is None or (found[2] and found[1].upper() != "O"):
+        return None
+    number = atomic_numbers[found[1].upper()]
+    digits = int(found[3] or 1)
+    if counts or (number == 7 and digits == 4):
+        return LabelReading(number, digits, digits) if 1 <= digits <= 4 else None
+    if found[2] or not 2 <= digits <= 3:
+        return LabelReading(number, 1, 1)
+    return LabelReading(number, 1, digits)
+
+
+def _one_letter(letters: str, written: str) -> LabelReading:
+    one = letters[:1].upper()
+    if one == "D":
+        return LabelReading(1, isotope="D")
+    if not _is_element(one) or letters[:2].capitalize() in ("Va", "Lp"):
+        raise InputError(
+            f"unknown element {one_line(written, limit=40)!r}; use the symbols of the periodic "
+            "table in _atom_site_type_symbol"
+        )
+    return LabelReading(atomic_numbers[one])
+
+
+def _letters(name: str) -> str:
+    found = re.match(r"[A-Za-z]+", name)
+    return found[0] if found else ""
+
+
+def _is_element(symbol: str) -> bool:
+    return symbol in atomic_numbers and symbol != "X"

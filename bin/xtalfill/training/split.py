@@ -1,0 +1,74 @@
+"""Which crystals of the training files are left out, and which are held out."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from xtalfill.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """Crystals that a training must not see.
+
+    Attributes:
+        excluded: Material ids that are left out of training and of validation.
+        held_out: Chemical systems ("Al-H-O") whose crystals are for validation only.
+    """
+
+    excluded: frozenset[str] = frozenset()
+    held_out: frozenset[str] = frozenset()
+
+    def kept(self, material_ids: list[str]) -> np.ndarray:
+        """Return (n,) True for each crystal that is not excluded.
+
+        Raises:
+            ConfigError: An excluded id is in none of the files, so the list belongs to other data.
+        """
+        if unknown := sorted(self.excluded - set(material_ids)):
+            raise ConfigError(
+                f"--exclude: {len(unknown)} of {len(self.excluded)} ids are not in the training "
+                f"files, the first is {unknown[0]}; give the files that the list was made for"
+            )
+        return np.array([name not in self.excluded for name in material_ids])
+
+
+def read_split(*, exclude: Path | None, hold_out: Path | None) -> Split | None:
+    """Read the lists of a training.
+
+    Args:
+        exclude: CSV with a column `training_material_id` or `material_id`, or None.
+        hold_out: CSV with a column `chemical_system`, or None.
+
+    Returns:
+        The split, or None if no list is given.
+
+    Raises:
+        ConfigError: A list cannot be read or lacks its column.
+    """
+    if exclude is None and hold_out is None:
+        return None
+    return Split(
+        excluded=_column(exclude, ("training_material_id", "material_id")),
+        held_out=frozenset(
+            "-".join(sorted(name.split("-"))) for name in _column(hold_out, ("chemical_system",))
+        ),
+    )
+
+
+def _column(path: Path | None, names: tuple[str, ...]) -> frozenset[str]:
+    if path is None:
+        return frozenset()
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file)
+            name = next((name for name in names if name in (reader.fieldnames or [])), None)
+            if name is None:
+                raise ConfigError(f"{path}: has no column {names[0]!r}; add it to the header")
+            return frozenset(row[name].strip() for row in reader if (row[name] or "").strip())
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise ConfigError(f"{path}: not a readable CSV list ({error})") from error
