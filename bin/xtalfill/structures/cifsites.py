@@ -10,15 +10,13 @@ from ase.data import chemical_symbols
 from xtalfill.errors import InputError
 from xtalfill.structures.cifblock import NO_VALUE, CifBlock, parse_number
 from xtalfill.structures.entry import one_line
-from xtalfill.structures.expand import MAX_ATOMS
+from xtalfill.structures.expand import FULL_TOLERANCE, MAX_ATOMS
 from xtalfill.structures.formula import parse_formula
 from xtalfill.structures.labels import LabelReading, read_label, read_type
 
 X_TAG = "_atom_site_fract_x"
 _COORDINATES = (X_TAG, "_atom_site_fract_y", "_atom_site_fract_z")
 _MULTIPLICITIES = ("_atom_site_site_symmetry_multiplicity", "_atom_site_symmetry_multiplicity")
-# A site is full if its occupancy is one within its uncertainty or this.
-FULL_TOLERANCE = 0.03
 
 
 @dataclass(frozen=True, kw_only=True)

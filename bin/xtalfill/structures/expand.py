@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from matscipy.neighbours import neighbour_list
+from ase import Atoms
+from ase.neighborlist import neighbor_list
 
 from xtalfill.errors import InputError
 from xtalfill.structures.symmetry import Symmetry
@@ -14,6 +15,8 @@ from xtalfill.structures.symmetry import Symmetry
 # Images of one site, or equivalents listed beside the operations, that are one atom (Å): a
 # coordinate written as 0.333 or 0.1667 misses its special position by less.
 SAME_PLACE = 0.1
+# A site is full if its occupancy is one within this.
+FULL_TOLERANCE = 0.03
 # The largest crystal that is read.
 MAX_ATOMS = 20_000
 
@@ -90,6 +93,7 @@ def expand(sites: Sequence[ListedSite], symmetry: Symmetry, cell: np.ndarray) ->
     for index in merged:
         if occupancy[index] < 1 and occupancy[same_as[index]] < 1:
             occupancy[same_as[index]] += occupancy[index]
+    occupancy[np.abs(occupancy - 1) <= FULL_TOLERANCE] = 1.0
     multiplicity = np.where(same_as == np.arange(len(sites)), _sizes(orbits), 0)
     pairs = [f"{sites[one].label} is {sites[same_as[one]].label}" for one in merged]
     notes = _notes(rounded, pairs)
@@ -135,10 +139,9 @@ def _same_rows(
     sites: Sequence[ListedSite], fractional: np.ndarray, row: np.ndarray, cell: np.ndarray
 ) -> np.ndarray:
     """Return (n_sites,) for each row the first row of its element with an atom on its place."""
-    first, second = neighbour_list(
-        "ij", positions=fractional @ cell, cell=cell, pbc=np.ones(3, dtype=bool), cutoff=SAME_PLACE
-    )
     numbers = np.array([site.number for site in sites])
+    atoms = Atoms(numbers[row], positions=fractional @ cell, cell=cell, pbc=True)
+    first, second = neighbor_list("ij", atoms, SAME_PLACE)
     same_as = np.arange(len(sites))
     one, other = row[first], row[second]
     near = (one < other) & (numbers[one] == numbers[other])

@@ -88,6 +88,7 @@ def _from_operations(block: CifBlock, tag: str, texts: Sequence[str], cell: np.n
         shifts = [_operation(text, centring) for text in block.column(centring) or ()]
         listed = [shift * op for shift in shifts or [gemmi.Op()] for op in listed]
     group = gemmi.GroupOps([op.wrap() for op in listed])
+    group.add_missing_elements()
     notes: list[str] = []
     triplets = {op.wrap().triplet() for op in listed}
     if len(group) != len(triplets):
