@@ -22,6 +22,7 @@ from xtalfill.training.host import HostObjective, HostTasks, draw_sigma
 from xtalfill.training.loop import Trainer, TrainingConfig, train
 from xtalfill.training.objective import PartSize
 from xtalfill.training.plot import plot_log
+from xtalfill.training.split import read_split
 from xtalfill.training.substitution import substituted
 from xtalfill.training.target import expected_displacement
 from xtalfill.training.validate import is_match, validate, validation_tasks
@@ -146,6 +147,63 @@ def test_unreadable_training_file(tmp_path: Path, content: bytes | None) -> None
         path.write_bytes(content)
     with pytest.raises(ConfigError, match=r"bad\.h5: not a training file"):
         CrystalSet([path])
+
+
+@pytest.fixture
+def named(data: Path) -> Path:
+    """Return the file with material ids m0 to m7."""
+    with h5py.File(data, "r+") as file:
+        file["material_id"] = np.array([f"m{k}".encode() for k in range(8)])
+    return data
+
+
+def write_list(path: Path, column: str, values: list[str]) -> Path:
+    path.write_text("\n".join([f"other,{column}", *(f"x,{value}" for value in values)]) + "\n")
+    return path
+
+
+def test_excluded_crystals_are_gone_and_listed_systems_are_held_out(
+    named: Path, tmp_path: Path
+) -> None:
+    whole = CrystalSet([named])
+    system = whole.chemical_system(1)
+    backwards = "-".join(reversed(system.split("-")))
+    split = read_split(
+        exclude=write_list(tmp_path / "e.csv", "material_id", ["m0", "m3"]),
+        hold_out=write_list(tmp_path / "h.csv", "chemical_system", [backwards]),
+    )
+    kept = CrystalSet([named], split=split)
+    originals = [1, 2, 4, 5, 6, 7]
+    assert len(kept) == 6
+    for index, original in enumerate(originals):
+        for one, other in zip(kept.crystal(index), whole.crystal(original), strict=True):
+            np.testing.assert_array_equal(one, other)
+        assert kept.has_hydrogen[index] == whole.has_hydrogen[original]
+        expected = whole.is_validation[original] or whole.chemical_system(original) == system
+        assert kept.is_validation[index] == expected
+    assert kept.is_validation.sum() > whole.is_validation[originals].sum()
+
+
+def test_lists_that_do_not_belong_to_the_data_are_refused(named: Path, tmp_path: Path) -> None:
+    split = read_split(exclude=write_list(tmp_path / "e.csv", "material_id", ["m0", "m9"]),
+                       hold_out=None)  # fmt: skip
+    with pytest.raises(ConfigError, match="1 of 2 ids are not in the training files"):
+        CrystalSet([named], split=split)
+    with pytest.raises(ConfigError, match="no column 'chemical_system'"):
+        read_split(exclude=None, hold_out=write_list(tmp_path / "h.csv", "system", ["H-O"]))
+    with pytest.raises(ConfigError, match="not a readable CSV"):
+        read_split(exclude=tmp_path / "absent.csv", hold_out=None)
+    assert read_split(exclude=None, hold_out=None) is None
+
+
+def test_the_lists_that_come_along_do_not_contradict_each_other(repository: Path) -> None:
+    folder = repository / "assets" / "training"
+    split = read_split(exclude=folder / "mc3d_matches.csv",
+                       hold_out=folder / "held_out_systems.csv")  # fmt: skip
+    assert split is not None
+    assert len(split.excluded) == 1657
+    assert len(split.held_out) == 208
+    assert all("H" in name.split("-") for name in split.held_out)
 
 
 def test_no_task_comes_from_a_held_out_system(data: Path) -> None:
