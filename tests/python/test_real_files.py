@@ -15,6 +15,8 @@ from xtalfill.errors import InputError
 from xtalfill.hosts import Failure, Host, check_structures
 from xtalfill.structures import read_structures
 from xtalfill.structures.cif import read_cif
+from xtalfill.structures.labels import LabelReading, read_type
+from xtalfill.structures.pairs import close_pairs
 
 INPUTS = Path(__file__).resolve().parents[1] / "fixtures" / "inputs"
 
@@ -308,6 +310,49 @@ def test_sites_listed_times_symmetry_is_what_comes_back(x: float, y: float, digi
     assert count in (1, 2, 4, 8)
     distances = entry.atoms.get_all_distances(mic=True)[1:, 1:]
     assert (distances[np.triu_indices(count, 1)] >= 0.1).all()
+
+
+@pytest.mark.parametrize(
+    ("text", "same"),
+    [("\u2212.25", "-.25"), ("-1/4", "-0.25"), ("-2.5e-1", "-0.25"), ("-.25(12)", "-.25")],
+)
+def test_ways_to_write_a_number(text: str, same: str) -> None:
+    pair = [check_text(cubic(rows=f"Mg1 {x} 0.5 0.5\nO1 0 0 0\n"), n_missing=1)
+            for x in (text, same)]  # fmt: skip
+    assert all(isinstance(host, Host) for host in pair)
+    np.testing.assert_array_equal(*[host.atoms.positions for host in pair])  # type: ignore[union-attr]
+
+
+def test_other_characters_in_texts_and_operations_listed_twice_do_no_harm() -> None:
+    lines = (
+        "_journal_volume 385–386",
+        "_publ_author_name 'Müller, Å.'",
+        "loop_\n_symmetry_equiv_pos_as_xyz\n'x,y,z'\n' +x,  +y,+z'\n'-x,-y,-z'\n'-x,-y,-z'",
+    )
+    host = check_text(cubic(*lines, rows="Mg1 0 0 0\nO1 0.3 0.3 0.3\n"), n_missing=1)
+    assert isinstance(host, Host)
+    assert formula(host.atoms) == {"Mg": 1, "O": 2}
+
+
+@pytest.mark.parametrize(("symbol", "known"), [("Ge", "Li P S"), ("Ge4+", "Ge S"), ("GE", "S")])
+def test_a_type_is_an_element_even_where_the_formula_forgot_it(symbol: str, known: str) -> None:
+    assert read_type(symbol, known=frozenset(known.split())) == LabelReading(32)
+
+
+@given(seed=st.integers(0, 2**32 - 1))
+@settings(max_examples=30)
+def test_close_pairs_are_those_of_all_images(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    cell = np.diag([3.0, 4.0, 5.0]) + rng.uniform(-1, 1, (3, 3))
+    fractional = rng.uniform(-2, 2, (12, 3))
+    fractional[6:] = fractional[:6] + rng.integers(-2, 3, (6, 3))
+    fractional[6:] += rng.uniform(0, 0.2, (6, 1)) * rng.normal(size=(6, 3)) @ np.linalg.inv(cell)
+    shifts = np.array([(i, j, k) for i in range(-6, 7) for j in range(-6, 7) for k in range(-6, 7)])
+    expected = {
+        (i, j) for i in range(12) for j in range(i + 1, 12)
+        if np.linalg.norm((fractional[i] - fractional[j] + shifts) @ cell, axis=1).min() < 0.15
+    }  # fmt: skip
+    assert {tuple(pair) for pair in close_pairs(fractional, cell, 0.15).tolist()} == expected
 
 
 LITHIUM = (

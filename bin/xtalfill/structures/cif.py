@@ -6,7 +6,6 @@ import numpy as np
 from ase import Atoms
 from ase.data import chemical_symbols
 from ase.geometry import cellpar_to_cell
-from ase.neighborlist import neighbor_list
 
 from xtalfill.errors import InputError
 from xtalfill.structures.cifblock import CifBlock, parse_document, unit_cell
@@ -15,6 +14,7 @@ from xtalfill.structures.entry import Entry, attempt, note_isotopes, one_line
 from xtalfill.structures.evidence import Carried, Evidence
 from xtalfill.structures.expand import Expanded, ListedSite, expand
 from xtalfill.structures.formula import parse_formula
+from xtalfill.structures.pairs import close_pairs
 from xtalfill.structures.symmetry import Symmetry, read_symmetry
 
 # Counts in a declared formula are trusted to this relative precision.
@@ -149,10 +149,7 @@ def _agrees(numbers: np.ndarray, formula: dict[int, float] | None) -> bool:
 
 def _clashes(expanded: Expanded, cell: np.ndarray) -> bool:
     full = expanded.occupancy[expanded.row] >= 1
-    atoms = Atoms(
-        np.ones(full.sum()), scaled_positions=expanded.fractional[full], cell=cell, pbc=True
-    )
-    return len(neighbor_list("i", atoms, _CONTACT)) > 0
+    return len(close_pairs(expanded.fractional[full], cell, _CONTACT)) > 0
 
 
 def _atoms(located: list[SiteRow], expanded: Expanded, cell: np.ndarray) -> Atoms:

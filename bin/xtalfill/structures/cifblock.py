@@ -14,6 +14,7 @@ from xtalfill.errors import InputError
 from xtalfill.structures.entry import one_line
 
 NO_VALUE = {"", "?", "."}
+_LOOKALIKES = str.maketrans({"\u00a0": " ", "\u2010": "-", "\u2013": "-", "\u2212": "-"})
 _NUMBER = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)(?:\((\d+)\))?")
 _FRACTION = re.compile(r"([+-]?\d+)/([1-9]\d*)")
 
@@ -81,10 +82,15 @@ def parse_document(text: str) -> list[CifBlock]:
     """
     try:
         # 0: a tag that stands twice is no reason to refuse a crystal; the first counts.
-        document = cif.read_string(text, 0)
+        document = cif.read_string(_ascii(text), 0)
     except (ValueError, RuntimeError) as error:
         raise InputError(_syntax(str(error))) from error
     return [CifBlock(block) for block in document]
+
+
+def _ascii(text: str) -> str:
+    """Return a text in the characters of CIF 1.1; names and comments may hold others."""
+    return re.sub(r"[^\x00-\x7f]", "_", text.translate(_LOOKALIKES))
 
 
 def _syntax(reason: str) -> str:

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from ase import Atoms
-from ase.neighborlist import neighbor_list
 
 from xtalfill.errors import InputError
+from xtalfill.structures.pairs import close_pairs
 from xtalfill.structures.symmetry import Symmetry
 
 # Images of one site, or equivalents listed beside the operations, that are one atom (Å): a
@@ -140,10 +139,9 @@ def _same_rows(
 ) -> np.ndarray:
     """Return (n_sites,) for each row the first row of its element with an atom on its place."""
     numbers = np.array([site.number for site in sites])
-    atoms = Atoms(numbers[row], positions=fractional @ cell, cell=cell, pbc=True)
-    first, second = neighbor_list("ij", atoms, SAME_PLACE)
+    pairs = close_pairs(fractional, cell, SAME_PLACE)
     same_as = np.arange(len(sites))
-    one, other = row[first], row[second]
+    one, other = np.sort(row[pairs], axis=1).T
     near = (one < other) & (numbers[one] == numbers[other])
     np.minimum.at(same_as, other[near], one[near])
     for index in range(len(sites)):  # ascending: what it points at is settled

@@ -57,9 +57,9 @@ def read_type(symbol: str, *, known: frozenset[str]) -> LabelReading | None:
     if group is not None:
         return group
     letters = _letters(bare)
-    # A type is an element's symbol: two letters are one element unless the formula lacks it.
-    two = letters[:2].capitalize()
-    if len(letters) >= 2 and _is_element(two) and (not known or two in known):
+    # A type is an element's symbol: two letters are one element unless only the first is known.
+    two, one = letters[:2].capitalize(), letters[:1].upper()
+    if len(letters) >= 2 and _is_element(two) and (two in known or one not in known):
         return LabelReading(atomic_numbers[two])
     return _one_letter(letters, symbol)
 

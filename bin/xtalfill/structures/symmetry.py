@@ -87,10 +87,10 @@ def _from_operations(block: CifBlock, tag: str, texts: Sequence[str], cell: np.n
     for centring in _CENTRINGS:
         shifts = [_operation(text, centring) for text in block.column(centring) or ()]
         listed = [shift * op for shift in shifts or [gemmi.Op()] for op in listed]
-    group = gemmi.GroupOps([op.wrap() for op in listed])
+    triplets = {op.wrap().triplet() for op in listed}
+    group = gemmi.GroupOps([gemmi.Op(triplet) for triplet in sorted(triplets)])
     group.add_missing_elements()
     notes: list[str] = []
-    triplets = {op.wrap().triplet() for op in listed}
     if len(group) != len(triplets):
         raise InputError(
             f"the {len(triplets)} operations of {tag} are no group (it has {len(group)}); "

@@ -1,0 +1,23 @@
+"""Pairs of sites that nearly coincide, at a cost that does not depend on the size of the cell."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.spatial import KDTree
+
+
+def close_pairs(fractional: np.ndarray, cell: np.ndarray, distance: float) -> np.ndarray:
+    """Return (n_pairs, 2) indices i < j of sites nearer than `distance`, periodic images included.
+
+    Args:
+        fractional: (n, 3) coordinates, wrapped or not.
+        cell: (3, 3) Angstrom, rows are lattice vectors.
+        distance: Angstrom, much less than the lattice vectors.
+    """
+    wrapped = fractional % 1.0 % 1.0  # the first of -1e-20 is 1.0
+    # No vector of this length has larger fractional coordinates.
+    reach = min(distance * float(np.linalg.norm(np.linalg.inv(cell), 2)), 0.49)
+    pairs = KDTree(wrapped, boxsize=1.0).query_pairs(reach, output_type="ndarray")
+    shift = wrapped[pairs[:, 0]] - wrapped[pairs[:, 1]]
+    near = np.linalg.norm((shift - np.round(shift)) @ cell, axis=1) < distance
+    return np.sort(pairs[near], axis=1)
