@@ -157,6 +157,17 @@ CITATIONS = dict(
             year="2013",
         ),
         _article(
+            "wojdyr2022",
+            "Wojdyr 2022",
+            url="https://doi.org/10.21105/joss.04200",
+            author="Wojdyr, Marcin",
+            title="GEMMI: A library for structural biology",
+            journal="Journal of Open Source Software",
+            volume="7",
+            pages="4200",
+            year="2022",
+        ),
+        _article(
             "larsen2017",
             "Larsen et al. 2017",
             url="https://doi.org/10.1088/1361-648X/aa680e",

@@ -77,7 +77,7 @@ def methods_paragraph(provenance: dict[str, Any], evaluation: dict[str, Any]) ->
         Sentence(
             f"{counts['structures_restored']} of {counts['structures_in']} structures were "
             f"restored with xtalfill {provenance['xtalfill']}, a Nextflow pipeline",
-            ("ditommaso2017", "larsen2017"),
+            ("ditommaso2017", "larsen2017", "wojdyr2022"),
         )
     ]
     stages = provenance["batches"][0]["stages"] if provenance["batches"] else {}
