@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -86,15 +86,65 @@ def test_more_maxima_than_atoms_are_the_pinball_step() -> None:
 
 def test_a_wide_degenerate_set_is_a_parameter() -> None:
     """With all maxima counted as equal the lowest energy decides, not the potential alone."""
-    host, potential = recorded("lithium_cubic")
-    strict = run(host, 4, Played([potential]))[0]
-    wide = run(host, 4, Played([potential]), degenerate=0.1)[0]
-    assert strict.rounds[0].degenerate == 4
-    assert wide.rounds[0].degenerate == wide.rounds[0].maxima == 12
+    host, potential = recorded("brucite")
+    strict, wide = (run(host, 2, Played([potential]), degenerate=d)[0] for d in (0.995, 0.1))
+    assert strict.rounds[0].degenerate == 2
+    assert wide.rounds[0].degenerate == wide.rounds[0].maxima == 7
     assert wide.rounds[0].exact
-    few = run(host, 4, Played([potential]), degenerate=0.1, bound=2)[0]
+    few = run(host, 2, Played([potential]), degenerate=0.1, bound=2)[0]
     assert not few.rounds[0].exact
     assert scaled_sites(few, host) == pytest.approx(scaled_sites(wide, host), abs=1e-9)
+
+
+@pytest.mark.parametrize("zero", [-60.0, 60.0])
+@pytest.mark.parametrize(
+    ("name", "n_sites"),
+    [("brucite", 2), ("brucite", 3), ("lithium_1", 1), ("lithium_cubic", 2), ("lithium_cubic", 4)],
+)
+def test_the_zero_of_the_potential_decides_nothing(name: str, n_sites: int, zero: float) -> None:
+    """A constant added to a recorded potential changes no site, no round and no other sample."""
+    host, potential = recorded(name)
+    stop = GiveUpError("stop here")
+    as_written, shifted = (
+        run(host, n_sites, Played([values, stop]), samples=3)
+        for values in (potential, potential + zero)
+    )
+    for one, other in zip(as_written, shifted, strict=True):
+        assert one.message == other.message
+        assert [asdict(a) for a in one.rounds] == [asdict(b) for b in other.rounds]
+        if one.sites is not None:
+            assert other.sites == pytest.approx(one.sites, abs=1e-6)
+
+
+def test_heights_are_counted_from_the_mean() -> None:
+    """The recorded mean is 4.39 eV; the highest maximum of the host lies 0.64 eV above it."""
+    host, potential = recorded("lithium_1")
+    assert potential.mean() == pytest.approx(4.39, abs=0.01)
+    done = run(host, 1, Played([potential]))[0].rounds[0]
+    assert done.highest == pytest.approx(5.0305 - 4.390, abs=1e-3)
+
+
+@pytest.mark.parametrize(("lower", "equal"), [(0.003, 2), (0.008, 1)])
+@pytest.mark.parametrize("zero", [-60.0, 0.0, 60.0])
+def test_the_window_is_a_share_of_the_height_above_the_mean(
+    lower: float, equal: int, zero: float
+) -> None:
+    host = Crystal(np.array([12]), np.zeros((1, 3)), np.diag([3.4, 3.7, 4.0]))
+    high = well((16,) * 3, [(0.5, 0.5, 0.5)])
+    height = 5.0 - high.mean()
+    second = high + (1 - lower * height / 6.0) * (well((16,) * 3, [(0.5, 0.5, 0.0)]) + 1.0)
+    candidate = run(host, 1, Played([second + zero]))[0]
+    assert (candidate.rounds[0].maxima, candidate.rounds[0].degenerate) == (2, equal)
+
+
+def test_a_height_below_the_mean_still_fills_the_highest() -> None:
+    """An empty core can lie above all places; the highest of these is taken all the same."""
+    host = Crystal(np.array([12]), np.zeros((1, 3)), np.diag([3.4, 3.7, 4.0]))
+    places = well((16,) * 3, [(0.5, 0.5, 0.5)])
+    core = 200.0 * (well((16,) * 3, [(0.0, 0.0, 0.0)]) + 1.0)
+    candidate = run(host, 1, Played([places + core]))[0]
+    assert candidate.rounds[0].highest < 0
+    assert scaled_sites(candidate, host) == pytest.approx(np.full((1, 3), 0.5), abs=1e-6)
 
 
 def test_sites_too_near_to_each_other_are_not_filled_together() -> None:

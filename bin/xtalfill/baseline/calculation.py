@@ -112,7 +112,7 @@ class Electrons:
             extra: Electrons more than these atoms have.
 
         Returns:
-            (n1, n2, n3) eV at the points i / n of the cell; its mean is near zero.
+            (n1, n2, n3) eV at the points i / n of the cell, as of `grid.read_potential`.
 
         Raises:
             GiveUpError: pw.x or pp.x fails, and no repair helps.

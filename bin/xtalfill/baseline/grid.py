@@ -30,7 +30,8 @@ def read_potential(path: Path) -> np.ndarray:
     """Read a cube file of pp.x, in Ry.
 
     Returns:
-        (n1, n2, n3) eV at the points i / n of the cell.
+        (n1, n2, n3) eV at the points i / n of the cell. Its mean is not zero but that of the
+        local pseudopotentials beyond -Z/r; only differences mean something.
 
     Raises:
         GiveUpError: It is damaged.

@@ -40,7 +40,8 @@ class Rules:
     """How sites are chosen.
 
     Attributes:
-        degenerate: Share of the highest maximum from which on maxima count as equal.
+        degenerate: Share of the highest maximum, counted from the mean of the potential, from
+            which on maxima count as equal.
         bond: Of the sum of covalent radii: least distance of a site to another element.
         apart: Angstrom; least distance of two atoms of the missing element.
         charge: e; of an atom to be placed, as the others feel it.
@@ -66,7 +67,7 @@ class Round:
         degenerate: Those that count as equal to the highest.
         placed: Atoms that were placed.
         exact: Whether all choices were looked at.
-        highest: eV; the highest maximum.
+        highest: eV; the highest maximum, above the mean of the potential.
     """
 
     missing: int
@@ -182,15 +183,16 @@ def _follow(
 
 
 def _sites(potential: np.ndarray, crystal: Crystal, element: int, rules: Rules) -> Sites:
-    """Return the maxima of a potential that keep their distance to the atoms and yet touch one."""
+    """Return the maxima of a potential that keep their distance to the atoms and yet touch one.
+
+    A periodic potential has no zero of its own: pp.x's depends on the pseudopotentials. Values are
+    counted from the mean, as in Ewald's sums of the pinball step.
+    """
     scaled, values = periodic_maxima(potential)
-    outside = values > 0  # in an atom the potential is far below its mean, which is zero
-    sites = symmetric_sites(scaled[outside], values[outside], crystal, merge=rules.merge)
+    sites = symmetric_sites(scaled, values - potential.mean(), crystal, merge=rules.merge)
     sites = far_from_atoms(sites, crystal, element, fraction=rules.bond, same_element=rules.apart)
     if not len(sites):
-        raise GiveUpError(
-            f"none of the {int(outside.sum())} maxima of the potential keeps its distance"
-        )
+        raise GiveUpError(f"none of the {len(values)} maxima of the potential keeps its distance")
     touching = within_reach(sites, crystal, element)
     if not len(touching):
         raise GiveUpError(
@@ -216,7 +218,8 @@ def _place(
 ) -> tuple[np.ndarray, Round]:
     """Choose among the highest maxima; where not all can be filled, as many as possible."""
     highest = float(sites.values.max())
-    equal = sites.kept(sites.values >= rules.degenerate * highest)
+    window = (1.0 - rules.degenerate) * abs(highest)
+    equal = sites.kept(sites.values >= highest - window)
     pinball = _pinball(equal, crystal.cell, rules)
     for n in range(min(missing, len(equal)), 0, -1):
         best = lowest_choices(pinball, n, 1, bound=rules.bound, generator=generator)

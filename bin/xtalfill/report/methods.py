@@ -42,10 +42,10 @@ _METHOD_TEXT = {
     "potential": (
         "placed at the highest maxima of the electrostatic potential energy of an electron in the "
         "host with the electrons of the missing atoms (pw.x and pp.x, protocol {protocol}, cold "
-        "smearing of {degauss:g} Ry, table {table}; maxima from {degenerate:g} of the highest on "
-        "count as equal), more maxima than atoms decided by the electrostatic energy of charges "
-        "of {charge:g} e, after fewer the placed atoms relaxed in the fixed host ({relax}) and the "
-        "rest placed in the potential of the remaining electrons",
+        "smearing of {degauss:g} Ry, table {table}; maxima from {degenerate:g} of the highest on, "
+        "above the mean, count as equal), more maxima than atoms decided by the electrostatic "
+        "energy of charges of {charge:g} e, after fewer the placed atoms relaxed in the fixed host "
+        "({relax}) and the rest placed in the potential of the remaining electrons",
         ("reents2026", "kahle2018", "vanderwalt2014", "giannozzi2009", "giannozzi2017"),
     ),
 }
