@@ -75,11 +75,12 @@ def main() -> None:
     from xtalfill.dft.attempts import Folders, Limits
     from xtalfill.dft.launch import Machine, scratch_folder
     from xtalfill.dft.protocols import read_protocol
-    from xtalfill.dft.pseudos import check_files, read_table
+    from xtalfill.dft.pseudos import check_files, functionals, library_of, read_table
     from xtalfill.record import write_record
 
     job, table = read_job(args.job), read_table(args.table)
-    valence = check_files(table, args.pseudo_dir, job.symbols)
+    headers = check_files(table, args.pseudo_dir, job.symbols)
+    valence = {name: one.valence for name, one in headers.items()}
     rules = Rules(
         degenerate=args.degenerate,
         bond=args.bond,
@@ -108,6 +109,8 @@ def main() -> None:
         "protocol": asdict(recipe.protocol),
         "degauss": args.degauss,
         "table": args.table.name,
+        "library": library_of(table),
+        "functional": functionals(headers),
         "relax": args.relax,
         "mlip": args.mlip if args.relax == "mlip" else None,
     }

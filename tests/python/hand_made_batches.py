@@ -230,6 +230,7 @@ def add_dft(batch: Batch, *, message: str) -> None:
     arrays["symmetry_shift"] = np.where(known, 0.01, np.nan)
     arrays["calculation"] = np.arange(n, dtype=np.int32)
     arrays["converged"] = known
-    attrs = {"protocol": asdict(protocol("balanced")), "table": "sssp_1.3.0.json", "spin": False}
-    attrs |= {"window": 0.01, "candidates": 3, "pw": ["6.7MaX"]}
+    attrs = {"protocol": asdict(protocol("balanced")), "spin": False}
+    attrs |= {"table": "sssp_1.3.0.json", "library": "SSSP 1.3.0 PBE efficiency"}
+    attrs |= {"functional": "PBE"} | {"window": 0.01, "candidates": 3, "pw": ["6.7MaX"]}
     batch.stages["dft"] = Stage(arrays, attrs)

@@ -283,4 +283,5 @@ def test_the_commands_fill_lithium_hydride(tmp_path: Path) -> None:
     record = json.loads((tmp_path / "place.json").read_text())
     assert record["counts"] == {"ok": 1, "failed": 0}
     assert record["weights"]["Li.UPF"].startswith("md5:")
+    assert (record["parameters"]["library"], record["parameters"]["functional"]) == ("", "PBE")
     assert not list(tmp_path.glob("potential_*"))

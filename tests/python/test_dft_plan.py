@@ -391,6 +391,8 @@ def test_the_three_commands_relax_a_crystal(tmp_path: Path) -> None:
     write_batch(build([case]), tmp_path / "batch_0000.h5")
     result = plan_command(tmp_path, tmp_path / "table.json", pseudos)
     assert result.returncode == 0, result.stderr
+    told = json.loads((tmp_path / "plan.json").read_text(encoding="utf-8"))["parameters"]
+    assert [told[name] for name in ("table", "library", "functional")] == ["table.json", "", "PBE"]
     jobs = sorted((tmp_path / "jobs").iterdir())
     assert len(jobs) == 2
     for job in jobs:

@@ -14,7 +14,15 @@ from ase.build import bulk
 
 from dft_examples import REPOSITORY, TABLE, protocol
 from xtalfill.dft.protocols import read_protocol
-from xtalfill.dft.pseudos import check_files, cutoffs, read_table, valence_of
+from xtalfill.dft.pseudos import (
+    Header,
+    check_files,
+    cutoffs,
+    functionals,
+    header_of,
+    library_of,
+    read_table,
+)
 from xtalfill.dft.symmetry import (
     irreducible_kpoints,
     kpoint_mesh,
@@ -87,8 +95,9 @@ def test_a_wrong_table_is_refused(tmp_path: Path, entry: dict, said: str) -> Non
 def pseudo_folder(folder: Path) -> tuple[Path, Path]:
     """Write two files in the two formats of UPF, and their table."""
     files = {
-        "H": b'<UPF version="2.0.1"><PP_HEADER z_valence="1.000000000000E+000"/>',
-        "Li": b"<PP_HEADER>\n    3.00000000000      Z valence\n</PP_HEADER>",
+        "H": b'<UPF version="2.0.1"><PP_HEADER functional="PBE" z_valence="1.00000000E+000"/>',
+        "Li": b"<PP_HEADER>\n SLA  PW   PBX  PBC    PBE   Exchange-Correlation functional\n"
+        b"    3.00000000000      Z valence\n</PP_HEADER>",
     }
     table = {}
     for symbol, content in files.items():
@@ -108,7 +117,8 @@ def pseudo_folder(folder: Path) -> tuple[Path, Path]:
 def test_files_are_compared_with_the_table(tmp_path: Path) -> None:
     folder, path = pseudo_folder(tmp_path)
     table = read_table(path)
-    assert check_files(table, folder, ["H", "Li", "Xx"]) == {"H": 1.0, "Li": 3.0}
+    found = check_files(table, folder, ["H", "Li", "Xx"])
+    assert found == {"H": Header(1.0, "PBE"), "Li": Header(3.0, "PBE")}
     (folder / "H.UPF").write_bytes(b"another")
     (folder / "Li.UPF").unlink()
     with pytest.raises(ConfigError) as caught:
@@ -121,7 +131,50 @@ def test_files_are_compared_with_the_table(tmp_path: Path) -> None:
 
 def test_a_file_without_valence_electrons_is_refused() -> None:
     with pytest.raises(ConfigError, match="declares no valence electrons"):
-        valence_of(b"<PP_HEADER/>", name="H.UPF")
+        header_of(b"<PP_HEADER/>", name="H.UPF")
+
+
+@pytest.mark.parametrize(
+    ("written", "name"),
+    [
+        ("PBE", "PBE"),
+        ("SLA  PW   PBX  PBC", "PBE"),
+        (" SLA-PW-PBE-PBE ", "PBE"),
+        ("SLA+PW+PSX+PSC+PBEsol", "PBEsol"),
+        ("pbesol", "PBEsol"),
+        ("SLA  PW   NOGX NOGC", "LDA (PW)"),
+        ("SLA PZ NOGX NOGC", "LDA (PZ)"),
+        ("SCAN", "SCAN"),
+        ("", ""),
+    ],
+)
+def test_the_functional_is_that_of_the_file(written: str, name: str) -> None:
+    second = f'<PP_HEADER functional="{written}" z_valence="1.0"/>'
+    assert header_of(second.encode(), name="H.UPF").functional == name
+    first = f"<PP_HEADER>\n {written}  Exchange-Correlation functional\n  1.0  Z valence\n"
+    assert header_of(first.encode(), name="H.UPF").functional == name
+
+
+def test_functionals_of_several_files_are_all_told() -> None:
+    assert functionals({"H": Header(1.0, "PBE"), "O": Header(6.0, "PBE")}) == "PBE"
+    mixed = {"H": Header(1.0, "PBEsol"), "O": Header(6.0, "PBE"), "Li": Header(1.0, "")}
+    assert functionals(mixed) == "PBE and PBEsol"
+    assert functionals({}) == ""
+
+
+def test_a_library_is_told_by_its_content(tmp_path: Path) -> None:
+    """Laid out anew it is the same; one cutoff or element changed it is another table."""
+    content = json.loads(TABLE.read_text(encoding="utf-8"))
+    path = tmp_path / "mine.json"
+    path.write_text(json.dumps(content, sort_keys=True, indent=1), encoding="utf-8")
+    assert library_of(read_table(path)) == "SSSP 1.3.0 PBE efficiency"
+    path = tmp_path / "sssp_1.3.0_pbe_efficiency.json"
+    for changed in (
+        content | {"H": content["H"] | {"cutoff_wfc": 61.0}},
+        {symbol: entry for symbol, entry in content.items() if symbol != "Xe"},
+    ):
+        path.write_text(json.dumps(changed), encoding="utf-8")
+        assert library_of(read_table(path)) == ""
 
 
 @pytest.mark.parametrize(("name", "divisions"), [("fast", 6), ("balanced", 11), ("stringent", 16)])

@@ -40,7 +40,8 @@ def test_candidate_and_reference_end_in_one_crystal(tmp_path: Path) -> None:
     away = atoms.positions[2:] - atoms.positions[1]
     away -= np.round(away @ np.linalg.inv(atoms.cell.array)) @ atoms.cell.array
     batch = build([Case("mp-976181", atoms, 4, [Made(relaxed=0.03 * away)])])
-    valence = check_files(table, pseudos, ["Na", "B", "H"])
+    headers = check_files(table, pseudos, ["Na", "B", "H"])
+    valence = {name: one.valence for name, one in headers.items()}
     level = Level(protocol("fast"), table, valence, spin=False)
     _, jobs = plan_batch(batch, "batch_0000", {"mp-976181"}, CHOICE, level)
     assert [job.n_symmetry for job in jobs] == [24, 24]

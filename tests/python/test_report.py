@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import asdict
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 
 from browser import browser
+from dft_examples import protocol
 from hand_made_batches import (
     Case,
     Made,
@@ -366,10 +368,42 @@ def test_the_potential_method_is_told_from_a_batch_that_has_it(run: Path) -> Non
     other = json.loads(json.dumps(provenance["batches"][0]))
     other["stages"]["inpaint"]["potential"] = {
         "protocol": {"name": "fast"}, "degauss": 0.01, "table": "sssp.json", "degenerate": 0.995,
-        "charge": 0.5, "relax": "qe",
+        "charge": 0.5, "relax": "qe", "library": "", "functional": "PBEsol",
     }  # fmt: skip
     provenance["batches"].append(other)
-    assert "protocol fast, cold smearing of 0.01 Ry, table sssp.json" in told()
+    text = told()
+    assert (
+        "protocol fast, cold smearing of 0.01 Ry, pseudopotentials of the table sssp.json" in text
+    )
+    assert "(functional PBEsol); maxima from 0.995 of the highest on" in text
+
+
+@pytest.mark.parametrize(
+    ("library", "functional", "says", "cites"),
+    [
+        (
+            "SSSP 1.3.0 PBE efficiency",
+            "PBE",
+            "cutoffs of SSSP 1.3.0 PBE efficiency (functional PBE)",
+            {"prandini2018", "perdew1996"},
+        ),
+        ("", "PBEsol", "cutoffs of the table sssp_mine.json (functional PBEsol)", set()),
+        ("", "PBE", "cutoffs of the table sssp_mine.json (functional PBE)", {"perdew1996"}),
+        ("", "", "cutoffs of the table sssp_mine.json (functional not told)", set()),
+    ],
+)
+def test_pseudopotentials_are_told_by_what_they_are_not_by_the_name_of_their_table(
+    run: Path, library: str, functional: str, says: str, cites: set[str]
+) -> None:
+    provenance = json.loads((run / "provenance.json").read_text())
+    evaluation = json.loads((run / "evaluation.json").read_text())
+    dft = {"protocol": asdict(protocol("balanced")), "spin": False, "pw": [], "window": 0.01}
+    dft |= {"table": "sssp_mine.json", "library": library, "functional": functional}
+    provenance["batches"][0]["stages"]["dft"] = dft | {"candidates": 3}
+    sentences = methods_paragraph(provenance, evaluation)
+    assert says in " ".join(sentence.text for sentence in sentences)
+    about = {"prandini2018", "perdew1996"}
+    assert {key for key, _ in cited(sentences)} & about == cites
 
 
 def test_what_was_spared_is_told(run: Path) -> None:

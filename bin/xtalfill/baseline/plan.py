@@ -79,7 +79,8 @@ def plan_hosts(
         ConfigError: A pseudopotential that is needed is missing or another one.
     """
     jobs = [job for name in sorted(batches) for job in jobs_of(batches[name], name)]
-    valence = check_files(table, pseudo_dir, {symbol for job in jobs for symbol in job.symbols})
+    headers = check_files(table, pseudo_dir, {symbol for job in jobs for symbol in job.symbols})
+    valence = {name: one.valence for name, one in headers.items()}
     recipe = Recipe(protocol, table, valence, degauss)
     refused: dict[str, str] = {}
     systems: dict[str, System] = {}

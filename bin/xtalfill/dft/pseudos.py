@@ -11,7 +11,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from xtalfill.errors import ConfigError
@@ -23,6 +23,26 @@ _VALENCE = (
     re.compile(r'\bz_valence\s*=\s*"\s*([-+0-9.EeDd]+)\s*"'),
     re.compile(r"^\s*([-+0-9.EeDd]+)\s+Z valence", re.MULTILINE),
 )
+_FUNCTIONAL = (
+    re.compile(r'\bfunctional\s*=\s*"([^"]*)"'),
+    re.compile(r"^[ \t]*(.*?)[ \t]+Exchange-Correlation functional", re.MULTILINE),
+)
+# Quantum ESPRESSO's parts of a functional -> its usual name.
+_NAMES = {
+    ("SLA", "PW", "PBX", "PBC"): "PBE",
+    ("SLA", "PW", "PBE", "PBE"): "PBE",
+    ("SLA", "PW", "PSX", "PSC"): "PBEsol",
+    ("SLA", "PZ", "NOGX", "NOGC"): "LDA (PZ)",
+    ("SLA", "PW", "NOGX", "NOGC"): "LDA (PW)",
+    ("PBESOL",): "PBEsol",
+    ("PZ",): "LDA (PZ)",
+}
+# Digest of a table -> the library it is.
+_LIBRARIES = {
+    "72e2693da7eadfc5cf57596ee5271ff53cd046f091b68b0617b266e4ac160995": (
+        "SSSP 1.3.0 PBE efficiency"
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -43,6 +63,19 @@ class Pseudo:
 
 
 Table = Mapping[str, Pseudo]
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a pseudopotential's file says of itself.
+
+    Attributes:
+        valence: Electrons.
+        functional: That it was made for, e.g. "PBE"; empty where it is not told.
+    """
+
+    valence: float
+    functional: str
 
 
 def read_table(path: Path) -> dict[str, Pseudo]:
@@ -75,7 +108,23 @@ def read_table(path: Path) -> dict[str, Pseudo]:
     return table
 
 
-def check_files(table: Table, folder: Path, symbols: Iterable[str]) -> dict[str, float]:
+def library_of(table: Table) -> str:
+    """Return the name of the library that a table is, told by its content; empty if unknown."""
+    return _LIBRARIES.get(digest_of(table), "")
+
+
+def digest_of(table: Table) -> str:
+    """Return the sha256 of a table's content, however its file is laid out."""
+    content = {symbol: asdict(pseudo) for symbol, pseudo in table.items()}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def functionals(headers: Mapping[str, Header]) -> str:
+    """Return the functionals of some pseudopotentials, in words; empty where none is told."""
+    return " and ".join(sorted({one.functional for one in headers.values()} - {""}))
+
+
+def check_files(table: Table, folder: Path, symbols: Iterable[str]) -> dict[str, Header]:
     """Compare the files of some elements with the table.
 
     Args:
@@ -84,13 +133,13 @@ def check_files(table: Table, folder: Path, symbols: Iterable[str]) -> dict[str,
         symbols: The elements that will be needed; those not in the table are left out.
 
     Returns:
-        Element -> its valence electrons.
+        Element -> what its file says of itself.
 
     Raises:
         ConfigError: A file is missing or another one than the table means; all of them are
             named.
     """
-    problems, valence = [], {}
+    problems, headers = [], {}
     for symbol in sorted(set(symbols) & set(table)):
         pseudo = table[symbol]
         try:
@@ -101,26 +150,34 @@ def check_files(table: Table, folder: Path, symbols: Iterable[str]) -> dict[str,
         if hashlib.md5(content, usedforsecurity=False).hexdigest() != pseudo.md5:
             problems.append(f"{pseudo.filename} (md5 is not that of the table)")
             continue
-        valence[symbol] = valence_of(content, name=pseudo.filename)
+        headers[symbol] = header_of(content, name=pseudo.filename)
     if problems:
         raise ConfigError(
             f"--pseudo_dir lacks {len(problems)} pseudopotential(s): {', '.join(problems)}; "
             "give the folder with the files of the table (docs/validate.md)"
         )
-    return valence
+    return headers
 
 
-def valence_of(content: bytes, *, name: str) -> float:
-    """Return the valence electrons that a UPF file declares.
+def header_of(content: bytes, *, name: str) -> Header:
+    """Return what a UPF file says of itself.
 
     Raises:
-        ConfigError: It declares none.
+        ConfigError: It declares no valence electrons.
     """
     text = content[:_HEADER_BYTES].decode("utf-8", errors="replace")
-    for pattern in _VALENCE:
-        if match := pattern.search(text):
-            return float(match[1].upper().replace("D", "E"))
-    raise ConfigError(f"{name}: declares no valence electrons; give a UPF file")
+    valence, functional = (_first(patterns, text) for patterns in (_VALENCE, _FUNCTIONAL))
+    if valence is None:
+        raise ConfigError(f"{name}: declares no valence electrons; give a UPF file")
+    parts = tuple(re.split(r"[\s+-]+", (functional or "").strip().upper()))
+    # A short name may follow the four parts.
+    usual = _NAMES.get(parts[:4], " ".join(parts))
+    return Header(float(valence.upper().replace("D", "E")), usual)
+
+
+def _first(patterns: Iterable[re.Pattern[str]], text: str) -> str | None:
+    matches = (pattern.search(text) for pattern in patterns)
+    return next((match[1] for match in matches if match), None)
 
 
 def cutoffs(table: Table, symbols: Iterable[str]) -> tuple[float, float]:

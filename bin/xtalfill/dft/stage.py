@@ -21,7 +21,7 @@ from xtalfill.dft.plan import (
     plan_batch,
 )
 from xtalfill.dft.protocols import Protocol
-from xtalfill.dft.pseudos import Pseudo, check_files
+from xtalfill.dft.pseudos import Pseudo, check_files, functionals, library_of
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,8 @@ def plan_run(
         for name in structures & set(batch.groups())
         for symbol in elements_of(batch, [i for i, _ in chosen_systems(batch, name, choice)])
     }
-    level = Level(protocol, table, check_files(table, pseudo_dir, symbols), spin)
+    headers = check_files(table, pseudo_dir, symbols)
+    level = Level(protocol, table, {name: one.valence for name, one in headers.items()}, spin)
     sent: list[Sent] = []
     jobs: list[Job] = []
     for name in sorted(batches):
@@ -93,6 +94,8 @@ def plan_run(
         jobs += runnable
     parameters = {
         "protocol": asdict(protocol),
+        "library": library_of(table),
+        "functional": functionals(headers),
         "pseudopotentials": {symbol: asdict(table[symbol]) for symbol in sorted(level.valence)},
         "spin": spin,
         **asdict(choice),

@@ -42,10 +42,10 @@ _METHOD_TEXT = {
     "potential": (
         "placed at the highest maxima of the electrostatic potential energy of an electron in the "
         "host with the electrons of the missing atoms (pw.x and pp.x, protocol {protocol}, cold "
-        "smearing of {degauss:g} Ry, table {table}; maxima from {degenerate:g} of the highest on, "
-        "above the mean, count as equal), more maxima than atoms decided by the electrostatic "
-        "energy of charges of {charge:g} e, after fewer the placed atoms relaxed in the fixed host "
-        "({relax}) and the rest placed in the potential of the remaining electrons",
+        "smearing of {degauss:g} Ry, pseudopotentials {pseudos}; maxima from {degenerate:g} of the "
+        "highest on, above the mean, count as equal), more maxima than atoms decided by the "
+        "electrostatic energy of charges of {charge:g} e, after fewer the placed atoms relaxed in "
+        "the fixed host ({relax}) and the rest placed in the potential of the remaining electrons",
         ("reents2026", "kahle2018", "vanderwalt2014", "giannozzi2009", "giannozzi2017"),
     ),
 }
@@ -55,6 +55,8 @@ _SAMPLER_TEXT = (
 )
 # Start of a potential's name -> what to cite for it beside NequIP.
 _POTENTIAL_CITATIONS = {"7net": ("park2024",), "nequip-small": ("park2024",)}
+_LIBRARY_CITATIONS = {"SSSP 1.3.0 PBE efficiency": ("prandini2018",)}
+_FUNCTIONAL_CITATIONS = {"PBE": ("perdew1996",)}
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,9 @@ def _proposal(name: str, content: dict[str, Any], attrs: dict[str, Any]) -> Sent
     if name == "potential" and name not in attrs:
         return Sentence(f"Method {name}: no host could be calculated", ())
     if name == "potential":
-        text = text.format_map({**attrs[name], "protocol": attrs[name]["protocol"]["name"]})
+        pseudos, cites = _pseudopotentials(attrs[name])
+        told = {"protocol": attrs[name]["protocol"]["name"], "pseudos": pseudos}
+        text, keys = text.format_map(attrs[name] | told), (*keys, *cites)
     elif keys:
         renoised = attrs["predictor"] == "x0_renoise"
         share = f" with {attrs['renoise']:g} of each level's noise" if renoised else ""
@@ -173,13 +177,7 @@ def _validation(dft: dict[str, Any]) -> list[Sentence]:
     protocol = dft["protocol"]
     version = f" {', '.join(dft['pw'])}" if dft["pw"] else ""
     spin = "spin-polarised" if dft["spin"] else "without spin polarisation"
-    sssp = dft["table"].startswith("sssp")
-    keys = ("prandini2018",) if sssp else ()
-    pseudos = (
-        "pseudopotentials and cutoffs of SSSP 1.3.0 PBE efficiency"
-        if sssp
-        else f"pseudopotentials and cutoffs of the table {dft['table']}"
-    )
+    pseudos, keys = _pseudopotentials(dft)
     return [
         Sentence(
             f"The selected candidates, distinct minima within {1000 * dft['window']:g} meV/atom of "
@@ -189,13 +187,22 @@ def _validation(dft: dict[str, Any]) -> list[Sentence]:
         ),
         Sentence(
             f"From there all their positions were relaxed in the fixed cell with pw.x{version} of "
-            f"Quantum ESPRESSO, {spin} (protocol {protocol['name']}: {pseudos}, k-points at most "
-            f"{protocol['kpoints_distance']:g} 1/Å apart, {protocol['smearing']} smearing of "
-            f"{protocol['degauss']:g} Ry, forces below {protocol['force_threshold']:g} Ry/bohr, "
+            f"Quantum ESPRESSO, {spin} (protocol {protocol['name']}: pseudopotentials and cutoffs "
+            f"{pseudos}, k-points at most {protocol['kpoints_distance']:g} 1/Å apart, "
+            f"{protocol['smearing']} smearing of {protocol['degauss']:g} Ry, "
+            f"forces below {protocol['force_threshold']:g} Ry/bohr, "
             f"energy below {protocol['energy_threshold_per_atom']:g} Ry/atom)",
-            ("giannozzi2009", "giannozzi2017", "nascimento2025", "perdew1996", *keys),
+            ("giannozzi2009", "giannozzi2017", "nascimento2025", *keys),
         ),
     ]
+
+
+def _pseudopotentials(attrs: dict[str, Any]) -> tuple[str, tuple[str, ...]]:
+    """Return whose pseudopotentials were used and for which functional, and what to cite."""
+    library, functional = attrs["library"], attrs["functional"]
+    text = f"of {library or 'the table ' + attrs['table']}"
+    text += f" (functional {functional})" if functional else " (functional not told)"
+    return text, (*_LIBRARY_CITATIONS.get(library, ()), *_FUNCTIONAL_CITATIONS.get(functional, ()))
 
 
 def _potential_keys(mlip: str) -> tuple[str, ...]:
