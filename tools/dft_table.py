@@ -11,6 +11,8 @@ import math
 import tempfile
 from pathlib import Path
 
+import numpy as np
+
 from xtalfill.batch import Batch, read_batch
 from xtalfill.dft.gather import STAGE
 from xtalfill.dft.xmlfile import read_data_file
@@ -76,6 +78,7 @@ def row(outdir: Path, name: str, batch: Batch, index: int) -> tuple[str, ...]:
     dft, found = batch.stages[STAGE].arrays, batch.stages["evaluate"].arrays
     reference = batch.reference_of(batch.id[index])
     systems = [index] if reference is None else [index, reference]
+    farthest = np.fmax(dft["symmetry_shift_host"], dft["symmetry_shift_filled"])
     spent = [cost(outdir, f"{name}.{dft['calculation'][i]}") for i in systems]
     return (
         f"{batch.id[index]}, {batch.to_ase(index).get_chemical_formula()}",
@@ -86,7 +89,7 @@ def row(outdir: Path, name: str, batch: Batch, index: int) -> tuple[str, ...]:
         verdict(batch, index, "dft_"),
         "–" if reference is None else reference_kept(batch, reference),
         ", ".join(_number(dft["fmax_start"][i], 3) for i in systems),
-        ", ".join(_number(dft["symmetry_shift"][i], 3) for i in systems),
+        ", ".join(_number(farthest[i], 3) for i in systems),
         ", ".join(str(steps) for steps, _ in spent),
         ", ".join(f"{seconds:.0f}" for _, seconds in spent),
     )

@@ -8,6 +8,17 @@ from typing import Any, Protocol
 from xtalfill.batch import Batch
 
 _STAGE = "dft"
+_STRUCTURE_COLUMNS = (
+    "dft_status",
+    "dft_energy",
+    "dft_matched",
+    "dft_les",
+    "dft_rmsd",
+    "dft_energy_above_reference",
+    "dft_fmax_start",
+    "dft_shift_host",
+    "dft_shift_filled",
+)
 
 
 class Row(Protocol):
@@ -48,6 +59,8 @@ def candidate_columns(batch: Batch, index: int) -> dict[str, Any]:
         "dft_rmsd": float(judged["dft_rmsd"][index]),
         "dft_energy_above_reference": float(judged["dft_energy_above_reference"][index]),
         "dft_fmax_start": float(dft["fmax_start"][index]),
+        "dft_shift_host": float(dft["symmetry_shift_host"][index]),
+        "dft_shift_filled": float(dft["symmetry_shift_filled"][index]),
         "dft_n_attempts": int(dft["n_attempts"][index]),
     }
 
@@ -76,7 +89,6 @@ def structure_columns(members: Sequence[Row]) -> dict[str, Any]:
     ranked = sorted((r for r in sent if r.dft_rank is not None), key=lambda r: r.dft_rank or 0)
     if not ranked:
         return {"dft_status": sent[0].dft_status}
-    names = ("status", "energy", "matched", "les", "rmsd", "energy_above_reference", "fmax_start")
-    columns = {f"dft_{name}": getattr(ranked[0], f"dft_{name}") for name in names}
+    columns = {name: getattr(ranked[0], name) for name in _STRUCTURE_COLUMNS}
     agrees = ranked[0].selected if len(ranked) > 1 else None
     return columns | {"dft_sample": ranked[0].sample, "dft_agrees": agrees}

@@ -70,6 +70,8 @@ class Candidate:
     dft_rmsd: float = math.nan
     dft_energy_above_reference: float = math.nan
     dft_fmax_start: float = math.nan
+    dft_shift_host: float = math.nan
+    dft_shift_filled: float = math.nan
     dft_n_attempts: int | None = None
 
 
@@ -110,6 +112,8 @@ class StructureRow:
     dft_rmsd: float = math.nan
     dft_energy_above_reference: float = math.nan
     dft_fmax_start: float = math.nan
+    dft_shift_host: float = math.nan
+    dft_shift_filled: float = math.nan
     dft_agrees: bool | None = None
 
 

@@ -227,7 +227,8 @@ def add_dft(batch: Batch, *, message: str) -> None:
     arrays["status"] = np.where(known, "ok", "failed").astype(object)
     arrays["message"] = np.where(known, "", message).astype(object)
     arrays["n_attempts"] = np.full(n, 2, dtype=np.int32)
-    arrays["symmetry_shift"] = np.where(known, 0.01, np.nan)
+    arrays["symmetry_shift_host"] = np.where(known, 0.02, np.nan)
+    arrays["symmetry_shift_filled"] = np.where(known, 0.01, np.nan)
     arrays["calculation"] = np.arange(n, dtype=np.int32)
     arrays["converged"] = known
     attrs = {"protocol": asdict(protocol("balanced")), "spin": False}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import subprocess
 import sys
@@ -125,7 +126,7 @@ def test_jobs_have_what_a_calculation_needs(batch: Batch) -> None:
     assert job.system.n_electrons == 16.0
     assert job.n_symmetry == 192
     assert job.system.n_irreducible < np.prod(job.system.kpoints)
-    assert job.shift < 1e-9
+    assert max(job.shift_host, job.shift_filled) < 1e-9
     reference = batch.reference_of("brucite")
     moved = next(one for one in jobs if one.system.key == f"batch_0000.{reference}")
     scaled = moved.system.atoms.get_scaled_positions(wrap=False) + moved.origin
@@ -240,6 +241,9 @@ def gathered(batch: Batch) -> Batch:
     sent, jobs = plan_batch(batch, "batch_0000", set(batch.groups()), CHOICE, level())
     plan = Plan(sent, jobs, {"window": 0.01}).content(read_cost_model(COST, "relaxation"))
     plan = json.loads(json.dumps(plan))
+    for one in plan["systems"]:
+        assert max(one["shift_host"], one["shift_filled"]) < 1e-9
+        one |= {"shift_host": 0.02, "shift_filled": 0.003 + one["sample"] / 1000}
     energy = {("host", 0): -50.0, ("host", 2): -50.1, ("reference", 0): -50.0}
     results = [
         found(
@@ -335,6 +339,10 @@ def test_tables_tell_what_dft_found(gathered: Batch, tmp_path: Path) -> None:
     row = next(r for r in rows if (r["id"], r["method"]) == ("brucite", "host"))
     assert (row["sample"], row["dft_sample"], row["dft_agrees"]) == ("0", "2", "False")
     assert float(row["dft_energy"]) == -50.1
+    assert (float(row["dft_shift_host"]), float(row["dft_shift_filled"])) == (0.02, 0.005)
+    with (tmp_path / "candidates.csv").open(encoding="utf-8", newline="") as file:
+        shifts = [one["dft_shift_filled"] for one in csv.DictReader(file) if one["id"] == "brucite"]
+    assert shifts == ["0.003", "", "0.005", "", "", "0.003"]
     assert next(r for r in rows if r["id"] == "free")["dft_status"] == "failed"
     assert next(r for r in rows if r["id"] == "dead")["dft_status"] == ""
     assert (tmp_path / "structures" / "brucite.dft.cif").is_file()

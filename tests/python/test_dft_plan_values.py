@@ -24,6 +24,7 @@ from xtalfill.dft.pseudos import (
     read_table,
 )
 from xtalfill.dft.symmetry import (
+    Symmetrised,
     irreducible_kpoints,
     kpoint_mesh,
     standard_setting,
@@ -193,14 +194,80 @@ def test_mesh_is_as_dense_as_asked_and_no_denser() -> None:
 
 def test_symmetry_is_restored_where_it_nearly_is() -> None:
     perfect = bulk("LiH", "rocksalt", a=4.08, cubic=True)
-    shaken = perfect.copy()
+    shaken, is_host = perfect.copy(), perfect.numbers == 3
     shaken.rattle(0.002, seed=7)
-    assert symmetrised(shaken, tolerance=1e-5)[1] == 1
-    found, n_symmetry = symmetrised(shaken, tolerance=0.02)
-    assert n_symmetry == symmetrised(perfect, tolerance=1e-5)[1] == 192
-    away = found.positions - perfect.positions
+    assert whole(shaken, is_host, tolerance=1e-5).n_symmetry == 1
+    found = whole(shaken, is_host, tolerance=0.02)
+    assert found.n_symmetry == whole(perfect, is_host, tolerance=1e-5).n_symmetry == 192
+    away = found.atoms.positions - perfect.positions
     assert np.abs(away - away.mean(axis=0)).max() < 1e-9  # a common translation is free
-    assert np.abs(found.positions - shaken.positions).max() < 0.02
+    moved = np.linalg.norm(found.atoms.positions - shaken.positions, axis=1)
+    assert found.shift_host == pytest.approx(moved[is_host].max())
+    assert found.shift_filled == pytest.approx(moved[~is_host].max())
+    assert 0 < max(found.shift_host, found.shift_filled) < 0.01
+
+
+def whole(atoms: Atoms, is_host: np.ndarray, *, tolerance: float = 0.05) -> Symmetrised:
+    return symmetrised(atoms, is_host, tolerance=tolerance, tolerance_filled=0.01)
+
+
+def hydrogen_bond(off: float) -> tuple[Atoms, np.ndarray]:
+    """Return a proton between two oxygens, beside the mirror in their middle; Mg tells x from y."""
+    positions = [[0, 0, 0], [2, 2.2, 0], [2, 2.2, 2.5], [2, 2.2, 1.25 + off]]
+    atoms = Atoms("MgOOH", positions=positions, cell=[4.0, 4.4, 5.0], pbc=True)
+    atoms.positions[0, 2] = 3.75
+    return atoms, np.array([True, True, True, False])
+
+
+@pytest.mark.parametrize(("off", "stays"), [(0.0, False), (0.004, False), (0.03, True)])
+def test_a_proton_off_a_mirror_keeps_its_place(off: float, stays: bool) -> None:
+    """Within 0.01 A it is put onto the mirror; 0.03 A beside it is a bond and a longer one."""
+    atoms, is_host = hydrogen_bond(off)
+    found = whole(atoms, is_host)
+    bonds = found.atoms.get_distances(3, [1, 2], mic=True)
+    if stays:
+        assert bonds == pytest.approx([1.25 + off, 1.25 - off], abs=1e-9)
+        assert found.n_symmetry == 4  # the mirrors along x and y are left
+        assert found.shift_filled == 0.0
+    else:
+        assert bonds == pytest.approx([1.25, 1.25], abs=1e-9)
+        assert found.n_symmetry == 8
+        assert found.shift_filled == pytest.approx(off, abs=1e-9)
+
+
+def test_a_host_atom_may_move_farther_than_a_filled_site() -> None:
+    atoms, is_host = hydrogen_bond(0.004)
+    atoms.positions[0, 0] += 0.02
+    found = whole(atoms, is_host)
+    assert found.n_symmetry == 8
+    assert found.shift_host == pytest.approx(0.02 * 2 / 3)  # the mean of the host stays
+    assert found.shift_filled == pytest.approx(np.hypot(0.004, 0.02 / 3))
+    assert whole(atoms, is_host, tolerance=0.01).n_symmetry == 4
+
+
+def test_what_one_site_breaks_is_broken_for_all_its_images() -> None:
+    """One of four protons 0.03 A off: the group that is left moves none, and is one."""
+    atoms = bulk("LiH", "rocksalt", a=4.08, cubic=True)
+    is_host, off = atoms.numbers == 3, np.array([0.03, 0.0, 0.0])
+    atoms.positions[np.flatnonzero(~is_host)[0]] += off
+    found = whole(atoms, is_host)
+    assert found.n_symmetry == 8  # 4mm along x, and nothing but that
+    assert found.atoms.positions == pytest.approx(atoms.positions, abs=1e-9)
+    atoms.positions[np.flatnonzero(~is_host)[0]] += [-0.018, 0.03, 0.048]
+    assert whole(atoms, is_host).n_symmetry == 1
+
+
+def test_where_the_origin_lies_does_not_matter(rng: np.random.Generator) -> None:
+    for off in (0.004, 0.03):
+        atoms, is_host = hydrogen_bond(off)
+        atoms.rattle(0.001, seed=3)
+        first = whole(atoms, is_host)
+        for _ in range(5):
+            moved = atoms.copy()
+            moved.positions += rng.normal(size=3)
+            other = whole(moved, is_host)
+            assert other.n_symmetry == first.n_symmetry
+            assert other.shift_filled == pytest.approx(first.shift_filled, abs=1e-6)
 
 
 def test_a_crystal_is_turned_to_where_pw_looks_for_symmetry() -> None:
@@ -217,9 +284,9 @@ def test_a_crystal_is_turned_to_where_pw_looks_for_symmetry() -> None:
 
 def test_a_crystal_without_symmetry_stays_as_it_is(rng: np.random.Generator) -> None:
     atoms = Atoms("LiHON", positions=rng.random((4, 3)) * 3, cell=[4, 5, 6, 80, 95, 100], pbc=True)
-    found, n_symmetry = symmetrised(atoms, tolerance=0.01)
-    assert n_symmetry == 1
-    assert np.array_equal(found.positions, atoms.positions)
+    found = whole(atoms, np.array([True, False, True, True]), tolerance=0.01)
+    assert (found.n_symmetry, found.shift_host, found.shift_filled) == (1, 0.0, 0.0)
+    assert np.array_equal(found.atoms.positions, atoms.positions)
 
 
 def test_symmetry_reduces_the_kpoints() -> None:

@@ -55,7 +55,7 @@ def test_the_table_sets_potential_and_dft_side_by_side(tmp_path: Path) -> None:
     assert lower["E − E(ref), DFT"] == "−90.00"
     assert lower["reference kept"] == "yes"
     assert lower["start force"] == "0.200, 0.200"
-    assert lower["moved"] == "0.010, 0.010"
+    assert lower["moved"] == "0.020, 0.020"
     first, second = (int(steps) for steps in lower["SCF steps"].split(", "))
     assert first == second > 0
     assert first % 2 == 0  # two attempts that are alike

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from xtalfill.batch import Batch, Stage
+from xtalfill.dft.job import SHIFTS
 from xtalfill.dft.jobfile import KILLED, check_keys
 from xtalfill.dft.result import Result
 from xtalfill.errors import InputError
@@ -43,7 +44,8 @@ def gather_dft(batch: Batch, name: str, plan: Mapping[str, Any], results: Sequen
             arrays["status"][index], arrays["message"][index] = "refused", one["refused"]
             continue
         key = f"{name}.{calculation}"
-        arrays["symmetry_shift"][index] = one["shift"]
+        for kind in SHIFTS:
+            arrays[f"symmetry_{kind}"][index] = one[kind]
         if key in by_key:
             _fill(batch, index, arrays, by_key[key])
         else:
@@ -57,8 +59,9 @@ def _empty(batch: Batch) -> dict[str, np.ndarray]:
     arrays: dict[str, np.ndarray] = {
         key: np.full((n_atoms, 3), np.nan) for key in ("positions", "forces", "forces_start")
     }
-    numbers = ("energy", "energy_start", "fmax", "fmax_start", "magnetization", "symmetry_shift")
-    arrays |= {key: np.full(n, np.nan) for key in numbers}
+    numbers = ("energy", "energy_start", "fmax", "fmax_start", "magnetization")
+    shifts = (f"symmetry_{kind}" for kind in SHIFTS)
+    arrays |= {key: np.full(n, np.nan) for key in (*numbers, *shifts)}
     counts = ("n_steps", "n_attempts", "n_symmetry")
     arrays |= {key: np.zeros(n, dtype=np.int32) for key in counts}
     arrays |= {key: np.full(n, "", dtype=object) for key in ("status", "message", "repairs")}

@@ -14,7 +14,8 @@ from xtalfill.dft.protocols import Protocol
 from xtalfill.dft.pseudos import SAFE_NAME, Pseudo
 from xtalfill.dft.system import System
 
-FORMAT = "xtalfill-dft-job 2"
+FORMAT = "xtalfill-dft-job 3"
+SHIFTS = ("shift_host", "shift_filled")
 _ARRAYS = ("rotation", "origin")
 
 
@@ -27,14 +28,16 @@ class Job:
         rotation: (3, 3) orthogonal R; pw.x gets the lattice vectors as cell @ R.T.
         origin: (3,) fractional; pw.x gets the crystal with its origin there.
         n_symmetry: Symmetry operations of the crystal.
-        shift: Angstrom; the farthest that an atom was moved to restore its symmetry.
+        shift_host: Angstrom; the farthest that a host atom was moved to restore the symmetry.
+        shift_filled: Angstrom; the farthest that a filled site was.
     """
 
     system: System
     rotation: np.ndarray
     origin: np.ndarray
     n_symmetry: int
-    shift: float = 0.0
+    shift_host: float = 0.0
+    shift_filled: float = 0.0
 
     @property
     def cell(self) -> np.ndarray:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from xtalfill.batch import Batch
-from xtalfill.dft.job import Job
+from xtalfill.dft.job import SHIFTS, Job
 from xtalfill.dft.protocols import Protocol
 from xtalfill.dft.pseudos import Pseudo, cutoffs
 from xtalfill.dft.refusals import refusal, unknown_elements
@@ -235,7 +235,13 @@ def _job(batch: Batch, index: int, name: str, level: Level) -> Job | str:
     if not math.isfinite(float(np.abs(atoms.positions).max())):
         return "no relaxed positions"
     protocol = level.protocol
-    crystal, n_symmetry = symmetrised(atoms, tolerance=protocol.symmetry_tolerance)
+    symmetric = symmetrised(
+        atoms,
+        batch.is_host[batch.atoms_slice(index)],
+        tolerance=protocol.symmetry_tolerance,
+        tolerance_filled=protocol.symmetry_tolerance_filled,
+    )
+    crystal = symmetric.atoms
     rotation, origin = standard_setting(crystal, tolerance=SAME_SITE)
     mesh = kpoint_mesh(crystal, protocol.kpoints_distance)
     ecutwfc, ecutrho = cutoffs(level.table, symbols)
@@ -256,13 +262,13 @@ def _job(batch: Batch, index: int, name: str, level: Level) -> Job | str:
         free=np.ones(len(symbols), dtype=bool),
         spin=level.spin,
     )
-    shift = float(np.linalg.norm(crystal.positions - atoms.positions, axis=1).max())
-    return Job(system, rotation, origin, n_symmetry, shift)
+    shifts = (symmetric.shift_host, symmetric.shift_filled)
+    return Job(system, rotation, origin, symmetric.n_symmetry, *shifts)
 
 
 def describe(sent: Sequence[Sent], jobs: Sequence[Job]) -> list[dict[str, Any]]:
     """Return the systems of a plan as plain JSON."""
-    shifts = {job.system.key: job.shift for job in jobs}
+    by_key = {job.system.key: job for job in jobs}
     return [
         {
             "batch": one.batch,
@@ -272,7 +278,7 @@ def describe(sent: Sequence[Sent], jobs: Sequence[Job]) -> list[dict[str, Any]]:
             "sample": one.sample,
             "calculation": one.calculation,
             "refused": one.refused,
-            "shift": shifts.get(one.key),
+            **{name: getattr(by_key.get(one.key), name, None) for name in SHIFTS},
         }
         for one in sent
     ]

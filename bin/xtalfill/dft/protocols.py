@@ -31,6 +31,7 @@ class Protocol:
         nstep: Ionic steps of one attempt.
         start_magnetization: Share of the valence electrons, for d and f elements.
         symmetry_tolerance: Angstrom; the farthest an atom is moved to restore a symmetry.
+        symmetry_tolerance_filled: Angstrom; the farthest a filled site is.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Protocol:
     nstep: int
     start_magnetization: float
     symmetry_tolerance: float
+    symmetry_tolerance_filled: float
 
 
 def read_protocol(path: Path) -> Protocol:

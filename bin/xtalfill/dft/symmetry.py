@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -40,38 +42,110 @@ def irreducible_kpoints(atoms: Atoms, mesh: tuple[int, int, int], *, tolerance: 
     return len(np.unique(mapping))
 
 
-def symmetrised(atoms: Atoms, *, tolerance: float) -> tuple[Atoms, int]:
+@dataclass(frozen=True)
+class Symmetrised:
+    """A crystal whose atoms were moved onto its symmetry.
+
+    Attributes:
+        atoms: The crystal.
+        n_symmetry: Symmetry operations it has; 1: none but the identity.
+        shift_host: Angstrom; the farthest that a host atom was moved.
+        shift_filled: Angstrom; the farthest that a filled site was moved.
+    """
+
+    atoms: Atoms
+    n_symmetry: int
+    shift_host: float = 0.0
+    shift_filled: float = 0.0
+
+
+def symmetrised(
+    atoms: Atoms, is_host: np.ndarray, *, tolerance: float, tolerance_filled: float
+) -> Symmetrised:
     """Move the atoms onto the symmetry that they have within a tolerance.
 
     A relaxation that ends at a threshold leaves atoms a thousandth of an Angstrom off their
     symmetric places; pw.x would then find no symmetry at all. Each position becomes the mean of
-    the images that the operations of the space group put there. The cell stays as it is.
+    the images that the operations put there; the cell stays as it is, and so does the mean of the
+    host. A relaxation keeps the symmetry it starts with, so a proton put onto a mirror between
+    two oxygens could never leave its saddle again: of the space group the largest subgroup is
+    taken that moves no filled site farther than `tolerance_filled`.
 
     Args:
         atoms: The crystal.
-        tolerance: Angstrom; no atom moves farther, else the crystal is returned as it was.
+        is_host: (n,) bool; the others are the filled sites.
+        tolerance: Angstrom; no atom moves farther.
+        tolerance_filled: Angstrom; no filled site moves farther.
 
     Returns:
-        The crystal, and the number of symmetry operations it has (1: none was found).
+        The crystal as it was where no symmetry is left.
     """
     found = spglib.get_symmetry(_spglib_cell(atoms), symprec=tolerance)
     if found is None or len(found["rotations"]) == 1:
-        return atoms, 1
+        return Symmetrised(atoms, 1)
+    rotations, translations = found["rotations"], found["translations"]
+    partners, away = _images(atoms, rotations, translations)
+    held = is_host if is_host.any() else np.ones(len(atoms), dtype=bool)
+    for chosen in _subgroups(rotations, partners, _misfit(atoms, away, held, ~is_host)):
+        shift = np.zeros_like(atoms.positions)
+        for partner, vectors in zip(partners[chosen], away[chosen], strict=True):
+            shift[partner] += vectors @ atoms.cell.array / chosen.sum()
+        shift -= shift[held].mean(axis=0)
+        lengths = np.linalg.norm(shift, axis=1)
+        host, filled = (float(lengths[m].max(initial=0.0)) for m in (is_host, ~is_host))
+        if max(host, filled) > tolerance or filled > tolerance_filled:
+            continue
+        moved = atoms.copy()
+        moved.positions += shift
+        same = spglib.get_symmetry(_spglib_cell(moved), symprec=SAME_SITE)
+        if same is not None and len(same["rotations"]) > 1:
+            return Symmetrised(moved, len(same["rotations"]), host, filled)
+    return Symmetrised(atoms, 1)
+
+
+def _images(
+    atoms: Atoms, rotations: np.ndarray, translations: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return onto which atom (g, n) each operation puts each, and how far beside it (g, n, 3)."""
     scaled = atoms.get_scaled_positions(wrap=False)
-    total = np.zeros_like(scaled)
-    for rotation, translation in zip(found["rotations"], found["translations"], strict=True):
-        images = scaled @ rotation.T + translation
-        away = images[:, None] - scaled[None]
+    partners, vectors = [], []
+    for rotation, translation in zip(rotations, translations, strict=True):
+        away = (scaled @ rotation.T + translation)[:, None] - scaled[None]
         away -= np.round(away)
         partner = np.linalg.norm(away @ atoms.cell.array, axis=2).argmin(axis=1)
-        total[partner] += scaled[partner] + away[np.arange(len(scaled)), partner]
-    moved = atoms.copy()
-    moved.set_scaled_positions(total / len(found["rotations"]))
-    shift = np.linalg.norm(moved.positions - atoms.positions, axis=1).max()
-    same = spglib.get_symmetry(_spglib_cell(moved), symprec=SAME_SITE)
-    if shift > tolerance or same is None:
-        return atoms, 1
-    return moved, len(same["rotations"])
+        partners.append(partner)
+        vectors.append(away[np.arange(len(scaled)), partner])
+    return np.array(partners), np.array(vectors)
+
+
+def _misfit(atoms: Atoms, away: np.ndarray, held: np.ndarray, filled: np.ndarray) -> np.ndarray:
+    """Return how far (g,) each operation puts a filled site beside one, Angstrom, the most.
+
+    The origin that spglib finds is not exact: a shift common to the held atoms does not count.
+    """
+    vectors = (away - away[:, held].mean(axis=1, keepdims=True)) @ atoms.cell.array
+    return np.asarray(np.linalg.norm(vectors[:, filled], axis=2).max(axis=1, initial=0.0))
+
+
+def _subgroups(
+    rotations: np.ndarray, partners: np.ndarray, misfit: np.ndarray
+) -> Iterator[np.ndarray]:
+    """Yield the groups (g,) bool of operations that fit within ever closer bounds.
+
+    An operation is told by its rotation and by the atom onto which it puts the first one.
+    """
+    n = partners.shape[1]
+    unique, number = np.unique(rotations.reshape(-1, 9), axis=0, return_inverse=True)
+    numbers = {row.tobytes(): k for k, row in enumerate(unique)}
+    matrices = unique.reshape(-1, 3, 3)
+    table = np.array([[numbers[(one @ two).tobytes()] for two in matrices] for one in matrices])
+    names = number * n + partners[:, 0]
+    for bound in np.unique(misfit.round(4))[::-1]:
+        chosen = misfit.round(4) <= bound
+        turned = table[number[chosen]][:, number[chosen]]
+        products = turned * n + partners[chosen][:, partners[chosen, 0]]
+        if np.isin(products, names[chosen]).all():
+            yield chosen
 
 
 def standard_setting(atoms: Atoms, *, tolerance: float) -> tuple[np.ndarray, np.ndarray]:

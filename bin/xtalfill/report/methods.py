@@ -182,7 +182,8 @@ def _validation(dft: dict[str, Any]) -> list[Sentence]:
         Sentence(
             f"The selected candidates, distinct minima within {1000 * dft['window']:g} meV/atom of "
             f"them (at most {dft['candidates']} of a structure and method) and references were "
-            f"made symmetric within {protocol['symmetry_tolerance']:g} Å",
+            f"made symmetric within {protocol['symmetry_tolerance']:g} Å, restored sites within "
+            f"{protocol['symmetry_tolerance_filled']:g} Å",
             ("togo2024",),
         ),
         Sentence(
