@@ -2,7 +2,9 @@
 
 import csv
 import itertools
+import threading
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,15 +14,16 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
 from xtalfill.checkpoint import Checkpoint
 from xtalfill.errors import ConfigError, TryAgainError
 from xtalfill.model.hostnet import HostNetConfig
-from xtalfill.model.weights import load_weights
+from xtalfill.model.weights import ScoreNetwork, load_weights
 from xtalfill.training.data import CrystalSet, TaskSampler, remove_sublattice
 from xtalfill.training.host import HostObjective, HostTasks, draw_sigma
 from xtalfill.training.loop import Trainer, TrainingConfig, train
-from xtalfill.training.objective import PartSize
+from xtalfill.training.objective import Part, PartSize
 from xtalfill.training.plot import plot_log
 from xtalfill.training.split import read_split
 from xtalfill.training.substitution import substituted
@@ -396,6 +399,24 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_a_reason(data: Path, tmp_pa
     objective.loss = lambda network, _part: sum(p.sum() for p in network.parameters()) * np.nan
     with pytest.raises(ConfigError, match=r"not finite at step 1; .* lower --learning_rate"):
         train(objective, RUN, tmp_path, source={})
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_no_thread_is_left_behind(data: Path, tmp_path: Path, fails: bool) -> None:
+    """A thread for each part of a step, none when the training ended or failed."""
+    before, objective = set(threading.enumerate()), host_objective(data)
+    learn, during = objective.loss, set()
+
+    def loss(network: ScoreNetwork, part: Part) -> Tensor:
+        during.update(threading.enumerate())
+        return learn(network, part) * (np.nan if fails else 1.0)
+
+    objective.loss = loss
+    with pytest.raises(ConfigError) if fails else nullcontext() as caught:
+        train(objective, RUN, tmp_path, source={})
+    assert (caught is not None) == fails  # its traceback would keep a forgotten pool alive
+    assert during - before
+    assert set(threading.enumerate()) - before == set()
 
 
 def test_mixed_precision_learns_what_single_precision_learns(data: Path, tmp_path: Path) -> None:

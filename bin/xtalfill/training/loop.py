@@ -261,18 +261,21 @@ def train(
         processes=config.draw_processes,
         pin=config.device == "cuda",
     )
-    with contextlib.closing(stream):
-        _learn_all(trainer, stream, source, checkpoint)
+    with contextlib.closing(stream), ThreadPoolExecutor(config.parts) as pool:
+        _learn_all(trainer, stream, pool, source, checkpoint)
     if checkpoint is not None:
         checkpoint.write(trainer.state())
 
 
 def _learn_all(
-    trainer: Trainer, stream: PartStream, source: dict[str, Any], checkpoint: Checkpoint | None
+    trainer: Trainer,
+    stream: PartStream,
+    pool: ThreadPoolExecutor,
+    source: dict[str, Any],
+    checkpoint: Checkpoint | None,
 ) -> None:
     """Take the steps that are left; log, validate and save between them."""
     config = trainer.config
-    pool = ThreadPoolExecutor(config.parts)
     n_crystals, since = 0, trainer.seconds
     while trainer.step < config.steps:
         parts = _draw(stream, trainer, checkpoint)

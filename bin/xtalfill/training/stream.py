@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from multiprocessing.context import BaseContext
 from typing import Any
 
@@ -91,8 +92,10 @@ class PartStream:
             raise RuntimeError(f"drawing a part of a step failed: {error}") from error
 
     def close(self) -> None:
-        """End the processes, which end with their iterator."""
-        self._parts = iter(())
+        """End the thread, or the processes, which end with their iterator."""
+        parts, self._parts = self._parts, iter(())
+        if isinstance(parts, Generator):
+            parts.close()
 
 
 def _as_it_is(part: Any) -> Any:
@@ -111,20 +114,33 @@ def _forkserver() -> BaseContext:
 
 
 def _ahead(loader: DataLoader[Part], *, n: int) -> Iterator[Part]:
-    """Yield what a loader gives, up to `n` of it loaded in a thread beforehand."""
+    """Yield what a loader gives, up to `n` of it loaded in a thread beforehand.
+
+    The thread ends with the generator.
+    """
     loaded: queue.Queue[Part | BaseException] = queue.Queue(maxsize=n)
+    ended = threading.Event()
 
     def load() -> None:
         try:
             for part in loader:
                 loaded.put(part)
+                if ended.is_set():
+                    return
         except BaseException as error:  # handed to the consumer, which raises it
             loaded.put(error)
             raise
 
-    threading.Thread(target=load, daemon=True).start()
-    while True:
-        item = loaded.get()
-        if isinstance(item, BaseException):
-            raise item
-        yield item
+    thread = threading.Thread(target=load, daemon=True)
+    thread.start()
+    try:
+        while True:
+            item = loaded.get()
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+    finally:
+        ended.set()
+        while thread.is_alive():  # it may wait for room
+            with contextlib.suppress(queue.Empty):
+                loaded.get(timeout=0.05)
