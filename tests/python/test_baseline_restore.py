@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from potential_examples import RULES, Played, recorded
+from xtalfill.baseline.ewald import pair_energies
 from xtalfill.baseline.grid import read_potential
 from xtalfill.baseline.restore import Candidate, GiveUpError, restore
 from xtalfill.baseline.sites import Crystal, distances
@@ -225,6 +226,34 @@ def test_a_maximum_at_a_general_place_is_filled_with_its_images_or_chosen_from()
     assert (candidate.rounds[0].maxima, candidate.pinball) == (48, True)
     place = np.sort(np.minimum(found := scaled_sites(candidate, host)[0], 1.0 - found))
     assert place == pytest.approx([0.17, 0.28, 0.41], abs=0.01)
+
+
+def test_the_samples_follow_the_potential_downwards() -> None:
+    """A single atom repels nobody: its places come in the order of their heights."""
+    host = Crystal(np.array([12]), np.zeros((1, 3)), np.diag([3.4, 3.7, 4.0]))
+    places = [(0.5, 0.5, 0.5), (0.5, 0.5, 0.0), (0.5, 0.0, 0.5)]
+    found = run(host, 1, Played([well((16,) * 3, places)]), samples=3, degenerate=0.5)
+    for candidate, place in zip(found, places, strict=True):
+        assert scaled_sites(candidate, host) == pytest.approx(np.array([place]), abs=0.01)
+    assert [one.rounds[0].degenerate for one in found] == [3, 3, 3]
+
+
+def test_charge_weighs_the_repulsion_against_the_potential() -> None:
+    """Two atoms: the two highest places side by side, or a lower one farther away.
+
+    Which it is changes where the difference in height is the charge times that of the Ewald sums.
+    """
+    host = Crystal(np.array([12]), np.zeros((1, 3)), np.diag([3.4, 3.7, 5.0]))
+    places = np.array([(0.5, 0.5, 0.5), (0.5, 0.0, 0.5), (0.5, 0.5, 0.0)])
+    potential = well((16,) * 3, [tuple(place) for place in places])
+    heights = [potential[tuple((place * 16).astype(int))] for place in places]
+    pairs = pair_energies(places, host.cell)
+    changes = (heights[1] - heights[2]) / (pairs[0, 1] - pairs[0, 2])
+    assert 0 < changes < 1
+    for charge, chosen in ((0.8 * changes, places[[0, 1]]), (1.25 * changes, places[[0, 2]])):
+        rules = {"charge": charge, "degenerate": 0.1}
+        found = scaled_sites(run(host, 2, Played([potential]), **rules)[0], host)
+        assert distances(chosen, found, host.cell).min(axis=1).max() < 0.1
 
 
 def test_choices_repeat_bit_for_bit() -> None:

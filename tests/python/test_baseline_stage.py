@@ -107,6 +107,15 @@ def test_a_host_is_one_job(batch: Batch, tmp_path: Path) -> None:
     assert one == back.generator().random()
 
 
+def test_the_seed_of_the_run_decides_the_annealing(batch: Batch) -> None:
+    batch.seed[:] = 7
+    jobs = jobs_of(batch, "batch_0000")
+    assert [job.seed for job in jobs] == [7, 7]
+    numbers = {job.generator().random() for job in (*jobs, replace(jobs[0], seed=8))}
+    assert len(numbers) == 3
+    assert jobs[0].generator().random() == replace(jobs[1], id="brucite").generator().random()
+
+
 @pytest.mark.parametrize(
     "change",
     [{"key": "../../etc.1"}, {"positions": [[0, 0]]}, {"format": "other"}, {"more": 1}],

@@ -174,6 +174,45 @@ def test_data_file_agrees_with_the_text(tmp_path: Path) -> None:
     assert np.abs(run.data.steps[-1].forces).max() < MAX_FORCE
 
 
+@pytest.mark.parametrize(
+    ("occupations", "top"),
+    [
+        ("1.0 0.0", 1.0),  # as recorded: the electron is spin-up
+        ("0.0 1.0", 1.0),
+        ("0.2 0.3", 0.3),
+        ("0.3 0.2", 0.3),
+        ("-0.01 -0.02", 0.0),  # of cold smearing
+    ],
+)
+def test_the_highest_band_is_that_of_either_spin(
+    tmp_path: Path, occupations: str, top: float
+) -> None:
+    data = recorded("spin", tmp_path).data
+    assert data is not None
+    assert (data.n_bands, data.n_electrons, data.top_occupation) == (1, 1.0, 1.0)
+    assert data.magnetization == pytest.approx(1.0)
+    content = gzip.decompress((RECORDED / "spin" / "pwscf.xml.gz").read_bytes()).decode()
+    before, after = content.split('<occupations size="2">', 1)
+    after = after.split("</occupations>", 1)[1]
+    path = tmp_path / "changed.xml"
+    path.write_text(f"{before}<occupations>{occupations}</occupations>{after}", encoding="utf-8")
+    assert read_data_file(path).top_occupation == top
+
+
+def test_the_highest_of_several_bands_counts_not_the_lower_ones(tmp_path: Path) -> None:
+    """Two bands of each spin: up (1, 0.4), down (1, 0.1), one k-point emptier than the other."""
+    content = gzip.decompress((RECORDED / "spin" / "pwscf.xml.gz").read_bytes()).decode()
+    point = content[content.index("<ks_energies>") : content.index("</band_structure>")]
+    points = "".join(
+        f"<ks_energies><occupations>{text}</occupations></ks_energies>"
+        for text in ("1 0.4 1 0.1", "1 0.2 1 0.3")
+    )
+    path = tmp_path / "changed.xml"
+    content = content.replace(point, points).replace("<nbnd_up>1<", "<nbnd_up>2<")
+    path.write_text(content, encoding="utf-8")
+    assert read_data_file(path).top_occupation == 0.4
+
+
 def test_data_file_refuses_what_pw_does_not_write(tmp_path: Path) -> None:
     content = gzip.decompress((RECORDED / "success" / "pwscf.xml.gz").read_bytes()).decode()
     path = tmp_path / "pwscf.xml"
@@ -198,7 +237,7 @@ def test_success_is_no_failure(tmp_path: Path) -> None:
 
 def test_every_recorded_failure_has_its_kind() -> None:
     folders = {path.name for path in RECORDED.iterdir() if path.is_dir()}
-    assert folders == {*KINDS, "success"}
+    assert folders == {*KINDS, "success", "spin"}
     assert set(KINDS.values()) == set(Failure)
 
 

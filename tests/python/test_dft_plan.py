@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from ase.io import read
 
 from dft_examples import (
     REPOSITORY,
@@ -349,6 +350,28 @@ def test_tables_tell_what_dft_found(gathered: Batch, tmp_path: Path) -> None:
     assert not (tmp_path / "structures" / "free.dft.cif").exists()
     failure = next(f for f in tables.failures if f.id == "free")
     assert failure.message.startswith("dft: refused by pw")
+
+
+@pytest.mark.parametrize(
+    ("energies", "unconverged", "sample"),
+    [((-50.0, -50.1), (), 2), ((-50.2, -50.1), (), 0), ((-50.2, -50.1), (0,), 2),
+     ((-50.2, -50.1), (0, 2), 0)],
+)  # fmt: skip
+def test_the_structure_of_dft_is_the_lowest_that_converged(
+    gathered: Batch, tmp_path: Path, energies: tuple[float, float], unconverged: Any, sample: int
+) -> None:
+    dft, rows = gathered.stages["dft"].arrays, members(gathered, "brucite")
+    dft["energy"][rows[0]], dft["energy"][rows[2]] = energies
+    dft["energy"][rows[5]] = -49.0  # of another method
+    for number in unconverged:
+        dft["status"][rows[number]], dft["converged"][rows[number]] = "unconverged", False
+    gathered.stages["evaluate"].arrays |= judge_dft(gathered)
+    write_batch(gathered, tmp_path / "batch_0000.h5")
+    write_check(tmp_path / "check.json", CASES)
+    collect(tmp_path / "check.json", [tmp_path / "batch_0000.h5"], tmp_path)
+    written = read(tmp_path / "structures" / "brucite.dft.cif")
+    expected = gathered.to_ase(rows[sample], stage="dft")
+    assert written.get_scaled_positions() == pytest.approx(expected.get_scaled_positions())
 
 
 def test_without_dft_nothing_is_said_of_it(batch: Batch, tmp_path: Path) -> None:
