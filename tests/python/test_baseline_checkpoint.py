@@ -69,12 +69,13 @@ def fill(
     replay: Replay,
     monkeypatch: pytest.MonkeyPatch,
     limits: Limits = Limits(),  # noqa: B008 - frozen
+    machine: Machine = Machine(),  # noqa: B008 - frozen
 ) -> tuple[Candidate, Electrons]:
     """Fill a lithium host that lacks two atoms: one is placed first, relaxed, then the other."""
     for module in (attempts, calculation):
         monkeypatch.setattr(module, "run_pw", replay)
     recipe = Recipe(protocol("fast"), read_table(TABLE), dict(VALENCE), 0.01)
-    electrons = Electrons("li", recipe, Machine(), folders, limits)
+    electrons = Electrons("li", recipe, machine, folders, limits)
     host, _ = recorded("lithium_2")
     candidate = restore(
         host, 1, 2, samples=1, rules=RULES, solver=electrons, generator=np.random.default_rng(0)
@@ -102,6 +103,22 @@ def test_a_task_goes_on_where_the_one_before_was_stopped(
     chain = [[one["failure"] for one in run["attempts"]] for run in electrons.runs]
     assert chain == [[""], ["scf_not_converged", "walltime", ""]]
     assert [run["extra_electrons"] for run in electrons.runs] == [2, 1]
+
+
+class Watch:
+    """Says that everything takes three seconds, and five of all cores."""
+
+    seconds, cpu_seconds = 3.0, 5.0
+
+
+def test_time_is_counted_on_all_cores(folders: Folders, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two runs of pw.x on two cores, one of pp.x on one; then one of each."""
+    for module in (attempts, calculation):
+        monkeypatch.setattr(module, "Stopwatch", Watch)
+    replay = Replay(["scf_not_converged", "success", "success"], ["lithium_2", "lithium_2_placed"])
+    _, electrons = fill(folders, replay, monkeypatch, machine=Machine(ranks=2))
+    assert [run["core_seconds"] for run in electrons.runs] == [2 * 6.0 + 3.0, 6.0 + 3.0]
+    assert [run["cpu_seconds"] for run in electrons.runs] == [2 * 5.0 + 5.0, 5.0 + 5.0]
 
 
 def test_a_third_task_still_knows_what_the_first_did(

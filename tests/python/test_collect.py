@@ -270,6 +270,9 @@ def test_evaluation_counts_a_lost_structure_as_a_failure(run: Path) -> None:
     assert counts["structures_matched"] == 2
     host = content["methods"]["host"]
     assert host["n_with_reference"] == 4
+    names = ("n_structures", "n_restored", "n_samples")
+    numbers = {m: [found[name] for name in names] for m, found in content["methods"].items()}
+    assert numbers == {"host": [5, 3, 4], "random": [4, 3, 4]}
     # mg: 1 of 4 (one failed, one unconverged, one wrong); 0012: 1 of 1; dead and lost: none.
     assert host["matched"]["single"]["mean"] == pytest.approx((1 / 4 + 1 + 0 + 0) / 4)
     assert host["matched"]["selected"]["mean"] == pytest.approx(2 / 4)

@@ -35,6 +35,7 @@ from xtalfill.dft.result import Attempt, Result
 from xtalfill.dft.stage import Plan
 from xtalfill.errors import ConfigError, InputError
 from xtalfill.evaluate.dft import judge_dft
+from xtalfill.evaluate.dft_summary import STATUSES, summarise_dft
 from xtalfill.evaluate.match import evaluate_batch
 from xtalfill.tables import read_tables
 
@@ -325,7 +326,8 @@ def test_tables_tell_what_dft_found(gathered: Batch, tmp_path: Path) -> None:
     tables = read_tables(tmp_path / "check.json", [tmp_path / "batch_0000.h5"])
     dft = json.loads((tmp_path / "evaluation.json").read_text(encoding="utf-8"))["dft"]
     assert dft["candidates"] == 6  # brucite 2 + 1, lih, free, bad
-    assert dft["candidates_failed"] == 1
+    counts = {name: dft[f"candidates_{name}"] for name in STATUSES}
+    assert counts == {"ok": 5, "unconverged": 0, "failed": 1, "refused": 0}
     assert dft["candidates_repaired"] == 6
     assert dft["judged"] == 3
     assert dft["les"] == 3
@@ -350,6 +352,30 @@ def test_tables_tell_what_dft_found(gathered: Batch, tmp_path: Path) -> None:
     assert not (tmp_path / "structures" / "free.dft.cif").exists()
     failure = next(f for f in tables.failures if f.id == "free")
     assert failure.message.startswith("dft: refused by pw")
+
+
+@pytest.mark.parametrize(
+    ("energies", "pairs", "in_order"),
+    [  # of host 0, host 2 and the reference; by the potential 0, 0.04 and 0 eV. The other method
+        # has one candidate, equal to host 0, and so a pair with the reference.
+        ((-50.0, -49.9, -50.0), 2, 2),
+        ((-50.0, -50.1, -50.0), 2, 0),
+        ((-50.0, -49.9, -50.04), 4, 2),
+        ((-50.0, -50.04, -50.02), 4, 0),
+        ((-50.0, -50.004, -50.0), 0, 0),  # nearer than 1 meV/atom
+    ],
+)
+def test_pairs_are_those_that_dft_tells_apart(
+    gathered: Batch, tmp_path: Path, energies: Any, pairs: int, in_order: int
+) -> None:
+    rows = [*members(gathered, "brucite")[::2][:2], gathered.reference_of("brucite")]
+    gathered.stages["dft"].arrays["energy"][rows] = energies
+    gathered.stages["evaluate"].arrays |= judge_dft(gathered)
+    write_batch(gathered, tmp_path / "batch_0000.h5")
+    write_check(tmp_path / "check.json", CASES)
+    found = summarise_dft(read_tables(tmp_path / "check.json", [tmp_path / "batch_0000.h5"]))
+    assert found is not None
+    assert (found["pairs"], found["pairs_in_order"]) == (pairs, in_order)
 
 
 @pytest.mark.parametrize(

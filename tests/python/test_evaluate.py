@@ -10,10 +10,11 @@ import pytest
 from ase import Atoms
 from ase.build import make_supercell, molecule
 
-from hand_made_batches import Case, Made, brucite, build, lithium_hydride
+from hand_made_batches import Case, Made, add_dft, brucite, build, lithium_hydride
 from xtalfill.batch import REFERENCE, Stage, read_batch, write_batch
 from xtalfill.errors import InputError
-from xtalfill.evaluate import match
+from xtalfill.evaluate import dft, match
+from xtalfill.evaluate.dft import judge_dft
 from xtalfill.evaluate.match import compare, evaluate_batch, site_class
 
 
@@ -38,7 +39,10 @@ def test_a_supercell_matches_its_primitive_cell() -> None:
     true = brucite()
     double = make_supercell(true, np.diag([1, 1, 2]))
     double = double[np.argsort(double.numbers == 1, kind="stable")]
-    assert compare(double, true, n_missing=(4, 2)).matched
+    for pair, n_missing in (((double, true), (4, 2)), ((true, double), (2, 4))):
+        result = compare(*pair, n_missing=n_missing)
+        assert result.matched
+        assert result.host_matched
 
 
 @pytest.mark.parametrize("distance", [0.05, 0.2, 0.4])
@@ -166,6 +170,26 @@ def test_a_matcher_that_raises_costs_one_candidate_only(monkeypatch: pytest.Monk
     assert found["les"][:3].tolist() == [True, True, True]
     assert found["message"][1] == (
         "evaluate: StructureMatcher failed (LinAlgError: Singular matrix)"
+    )
+
+
+def test_a_matcher_that_raises_after_dft_leaves_the_energies(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    batch = build([Case("mg", brucite(), 2, [Made(energy=-0.1), Made(energy=0.1)])])
+    add_dft(batch, message="")
+
+    def breaks(*_args: object, **_options: object) -> None:
+        raise np.linalg.LinAlgError("Singular\nmatrix")
+
+    monkeypatch.setattr(dft, "compare", breaks)
+    found = judge_dft(batch)
+    assert found["dft_les"].tolist() == [True, False, False]
+    assert found["dft_matched"].tolist() == [False] * 3
+    assert found["dft_rank"].tolist()[:2] == [0, 1]
+    assert found["dft_energy_above_reference"][:2] == pytest.approx([-0.03, 0.03])
+    assert found["dft_evaluate_message"][0] == (
+        "evaluate: StructureMatcher failed after DFT (Singular matrix)"
     )
 
 

@@ -112,10 +112,13 @@ def test_bootstrap_is_fixed_by_its_generator_and_keeps_columns_together() -> Non
     assert first[0][0] < values[:, 0].mean() < first[1][0]
 
 
-def test_bootstrap_in_chunks_covers_all_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("at_once", [500, 1])  # ten resamples of 50 structures, less than one
+def test_bootstrap_in_chunks_covers_all_resamples(
+    monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
     values = np.random.default_rng(1).random(50)
     whole = bootstrap_interval(values, generator=np.random.default_rng(3), n_resamples=1003)
-    monkeypatch.setattr("xtalfill.evaluate.metrics._WEIGHTS_AT_ONCE", 500)
+    monkeypatch.setattr("xtalfill.evaluate.metrics._WEIGHTS_AT_ONCE", at_once)
     parts = bootstrap_interval(values, generator=np.random.default_rng(3), n_resamples=1003)
     assert np.allclose(whole, parts, rtol=0, atol=1e-12)
 
