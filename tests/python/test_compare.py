@@ -52,7 +52,9 @@ def test_only_shared_structures_count(runs: dict[str, Path]) -> None:
     assert {name: matched[name] for name in ("both", "only_first", "only_second", "neither")} == {
         "both": 1, "only_first": 1, "only_second": 0, "neither": 0,
     }  # fmt: skip
-    assert "| 50 steps | " in markdown(comparison)
+    lines = markdown(comparison).splitlines()
+    for label, rate in (("25 steps", "100.0 (100.0–100.0)"), ("50 steps", "50.0 (0.0–100.0)")):
+        assert rate in next(line for line in lines if line.startswith(f"| {label} | "))
 
 
 def test_a_run_with_two_methods_names_both(tmp_path: Path) -> None:

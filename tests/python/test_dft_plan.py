@@ -182,6 +182,8 @@ def test_cost_grows_with_the_crystal(tmp_path: Path) -> None:
     # 906 plane waves and 6 bands is what pw.x 6.7 reports for this cell at 60 Ry.
     assert size_of(replace(job, ecutwfc=60.0)) == pytest.approx(4 * 6 * 906, rel=0.05)
     assert model.core_hours(job) == pytest.approx(30 * 2.0 * size_of(job) / 1e6 / 3600)
+    bent = replace(model, exponent=1.2)
+    assert bent.core_hours(job) / 60.0 == pytest.approx((size_of(job) / 1e6) ** 1.2 / 3600)
     assert summary(model, [job, job])["core_hours"] == pytest.approx(
         2 * model.core_hours(job), abs=1e-3
     )
@@ -324,7 +326,9 @@ def test_tables_tell_what_dft_found(gathered: Batch, tmp_path: Path) -> None:
     write_check(tmp_path / "check.json", CASES)
     collect(tmp_path / "check.json", [tmp_path / "batch_0000.h5"], tmp_path)
     tables = read_tables(tmp_path / "check.json", [tmp_path / "batch_0000.h5"])
-    dft = json.loads((tmp_path / "evaluation.json").read_text(encoding="utf-8"))["dft"]
+    content = json.loads((tmp_path / "evaluation.json").read_text(encoding="utf-8"))
+    assert content["counts"]["references_unusable"] == 1  # bad
+    dft = content["dft"]
     assert dft["candidates"] == 6  # brucite 2 + 1, lih, free, bad
     counts = {name: dft[f"candidates_{name}"] for name in STATUSES}
     assert counts == {"ok": 5, "unconverged": 0, "failed": 1, "refused": 0}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -120,6 +121,10 @@ def test_files_are_compared_with_the_table(tmp_path: Path) -> None:
     table = read_table(path)
     found = check_files(table, folder, ["H", "Li", "Xx"])
     assert found == {"H": Header(1.0, "PBE"), "Li": Header(3.0, "PBE")}
+    for digest in ("0" * 32, "f" * 32):
+        other = table | {"H": replace(table["H"], md5=digest)}
+        with pytest.raises(ConfigError, match=r"H\.UPF \(md5 is not that of the table\)"):
+            check_files(other, folder, ["H"])
     (folder / "H.UPF").write_bytes(b"another")
     (folder / "Li.UPF").unlink()
     with pytest.raises(ConfigError) as caught:

@@ -308,6 +308,9 @@ def test_a_result_comes_back_as_it_was(
         assert np.array_equal(back.positions, result.positions, equal_nan=True)
         assert np.array_equal(back.forces_start, result.forces_start, equal_nan=True)
         assert back.attempts == result.attempts
+        numbers = ([one.energy, one.energy_start, one.magnetization] for one in (back, result))
+        assert np.array_equal(*numbers, equal_nan=True)
+    assert (result.n_symmetry, result.magnetization, result.version) == (0, 0.0, "")
     path.write_text('{"status": "ok"}', encoding="utf-8")
     with pytest.raises(InputError, match="not a result of PW_RELAX"):
         read_result(path)
