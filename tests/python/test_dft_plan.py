@@ -182,6 +182,9 @@ def test_cost_grows_with_the_crystal(tmp_path: Path) -> None:
     # 906 plane waves and 6 bands is what pw.x 6.7 reports for this cell at 60 Ry.
     assert size_of(replace(job, ecutwfc=60.0)) == pytest.approx(4 * 6 * 906, rel=0.05)
     assert model.core_hours(job) == pytest.approx(30 * 2.0 * size_of(job) / 1e6 / 3600)
+    # 4 electrons: 6 bands, four above the occupied ones; 60 electrons: a fifth more, 36
+    heavy = replace(job, valence={"Li": 59.0, "H": 1.0})
+    assert size_of(heavy) == pytest.approx(6 * size_of(job))
     bent = replace(model, exponent=1.2)
     assert bent.core_hours(job) / 60.0 == pytest.approx((size_of(job) / 1e6) ** 1.2 / 3600)
     assert summary(model, [job, job])["core_hours"] == pytest.approx(
