@@ -1,12 +1,14 @@
 """Of many proposals the best go on, judged by one energy each; nothing else changes."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 
 from analytic_potential import MorsePotential, morse, proposed_batch
 from xtalfill.batch import REFERENCE, Batch, content_sha256
 from xtalfill.errors import InputError
-from xtalfill.relax.crystal import Crystal
+from xtalfill.relax.crystal import Crystal, Evaluation, is_collapsed
 from xtalfill.relax.inflight import InFlight
 from xtalfill.relax.screen import STAGE, screen_batch
 
@@ -82,6 +84,36 @@ def test_failed_proposals_go_first_and_stay_only_where_others_lack() -> None:
     five = screen(batch, 5)
     assert kept(five)[:5] == [("a", "host", k) for k in (0, 2, 3, 4, 5)]
     assert five.status[0] == "failed"
+
+
+class HolePotential(MorsePotential):
+    """Rewards two atoms in one place, as 7net-0 does: -1454 eV for two H at 0.1 Angstrom."""
+
+    def evaluate(self, crystals: Sequence[Crystal]) -> list[Evaluation]:
+        """Return what Morse pairs say, and far less for a collapsed crystal."""
+        found = super().evaluate(crystals)
+        return [
+            Evaluation(one.energy - 1454.0 * is_collapsed(crystal), one.forces)
+            for crystal, one in zip(crystals, found, strict=True)
+        ]
+
+
+def test_collapsed_proposals_go_after_sound_ones_and_before_failed_ones() -> None:
+    batch = make_batch()
+    batch.fail(0, "inpaint: no room")
+    positions = batch.stages["inpaint"].arrays["positions"]
+    for index in (2, 5):
+        here = batch.atoms_slice(index)
+        positions[here.stop - 1] = positions[here.stop - 2] + [0.1, 0.0, 0.0]
+    for keep, expected in ((2, {1, 3, 4}), (3, {1, 3, 4}), (4, {1, 2, 3, 4, 5})):
+        found = screen(batch_copy(batch), keep, HolePotential())
+        samples = {sample for _, method, sample in kept(found)[:keep] if method == "host"}
+        assert samples <= expected
+        assert len(samples) == keep
+
+
+def batch_copy(batch: Batch) -> Batch:
+    return batch.subset(range(batch.n_systems))
 
 
 def test_an_element_the_potential_lacks_is_no_reason_to_stop() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from xtalfill.batch import Batch, Stage
-from xtalfill.relax.crystal import Potential
+from xtalfill.relax.crystal import Potential, crystal_of, is_collapsed
 from xtalfill.relax.inflight import InFlight
 from xtalfill.relax.stage import SITES, job_of, refuse_unusable
 
@@ -19,7 +19,9 @@ STAGE = "screen"
 def screen_batch(batch: Batch, potential: Potential, driver: InFlight, *, keep: int) -> Batch:
     """Return the batch with at most `keep` proposals of each structure and method.
 
-    Those of lowest energy stay, as they were proposed; of failed ones only as many as are missing.
+    Those of lowest energy stay, as they were proposed. A collapsed proposal may score far below
+    all others, in a hole of the potential: it follows those that are sound. Of these and of
+    failed ones only as many stay as are missing.
     A batch that has no more than `keep` anywhere is returned as it is.
 
     Args:
@@ -43,9 +45,15 @@ def screen_batch(batch: Batch, potential: Potential, driver: InFlight, *, keep: 
     energy = _energies(batch, driver, crowded)
     n_proposals = np.ones(batch.n_systems, dtype=np.int32)
     dropped: set[int] = set()
+
+    def key(index: int) -> tuple[bool, bool, float, int]:
+        unknown = bool(np.isnan(energy[index]))
+        collapsed = not unknown and is_collapsed(crystal_of(batch, index, "inpaint"))
+        return unknown, collapsed, energy[index], batch.sample[index]
+
     for members in groups:
         n_proposals[members] = len(members)
-        ranked = sorted(members, key=lambda i: (np.isnan(energy[i]), energy[i], batch.sample[i]))
+        ranked = sorted(members, key=key)
         dropped.update(ranked[keep:])
     batch.stages[STAGE] = Stage(
         {"energy": energy, "n_proposals": n_proposals}, {"keep": keep, "mlip": potential.name}
