@@ -48,6 +48,9 @@ class Candidate:
     n_steps: int
     n_steps_rank: int | None
     merged_with: int | None
+    sites_moved: int | None
+    largest_shift: float
+    sites_inside: int | None
     rank: int
     minimum: int
     selected: bool
@@ -270,6 +273,7 @@ def _candidate(batch: Batch, index: int, *, formula: str) -> Candidate:
         n_steps_sites=_n_steps(batch, SITES, index),
         n_steps=_n_steps(batch, POSITIONS, index),
         merged_with=_merged_with(batch, index),
+        **_moves(batch, index),
         n_steps_rank=_n_steps(batch, RANK, index) if RANK in batch.stages else None,
         rank=int(select["rank"][index]),
         minimum=int(select["minimum"][index]),
@@ -299,6 +303,18 @@ def _merged_with(batch: Batch, index: int) -> int | None:
         if "merged_with" in arrays and arrays["merged_with"][index] >= 0:
             return int(arrays["merged_with"][index])
     return None
+
+
+def _moves(batch: Batch, index: int) -> dict[str, Any]:
+    """Return what INPAINT did to sites inside atoms; not known of a batch of an older release."""
+    arrays = batch.stages["inpaint"].arrays
+    if "sites_moved" not in arrays:
+        return {"sites_moved": None, "largest_shift": math.nan, "sites_inside": None}
+    return {
+        "sites_moved": int(arrays["sites_moved"][index]),
+        "largest_shift": float(arrays["largest_shift"][index]),
+        "sites_inside": int(arrays["sites_inside"][index]),
+    }
 
 
 def structure_rows(tables: Tables) -> list[StructureRow]:

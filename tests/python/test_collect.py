@@ -253,6 +253,19 @@ def test_dropped_and_merged_candidates_stay_in_the_tables(tmp_path: Path) -> Non
     assert content["methods"]["host"]["matched"]["single"]["mean"] == pytest.approx(2 / 3)
 
 
+def test_what_was_moved_out_of_atoms_is_told(tmp_path: Path) -> None:
+    batch = judged(CASES[1:2])
+    record = {"sites_moved": [2, 0, 0], "largest_shift": [1.25, 0.0, 0.0]}
+    record |= {"sites_inside": [1, 0, 0]}
+    batch.stages["inpaint"].arrays |= {name: np.array(row) for name, row in record.items()}
+    write_batch(batch, tmp_path / "b.h5")
+    write_check(tmp_path / "check.json", CASES[1:2])
+    collect(tmp_path / "check.json", [tmp_path / "b.h5"], tmp_path / "out")
+    rows = read_csv(tmp_path / "out" / "candidates.csv")
+    found = [tuple(row[name] for name in record) for row in rows]
+    assert found == [("2", "1.25", "1"), ("0", "0.0", "0")]
+
+
 def test_structures_without_a_usable_candidate_have_no_cif(run: Path) -> None:
     names = {path.name for path in (run / "out" / "structures").iterdir()}
     stems = ("0012", "free", "mg")

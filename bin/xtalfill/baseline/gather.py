@@ -11,6 +11,7 @@ from xtalfill.baseline.job import METHOD, jobs_of
 from xtalfill.batch import Batch
 from xtalfill.dft.jobfile import KILLED, check_keys
 from xtalfill.errors import InputError
+from xtalfill.inpaint.clearance import record_arrays, write_sites
 
 STAGE = "inpaint"
 
@@ -38,6 +39,8 @@ def gather_potential(
     by_key = {result["key"]: result for result in results}
     check_keys(by_key, plan)
     stage = batch.stages[STAGE]
+    # The INPAINT of an older release left no record of moves.
+    stage.arrays = record_arrays(batch.n_systems) | stage.arrays
     jobs, chosen = jobs_of(batch, name), np.zeros(batch.n_systems, dtype=bool)
     for job in jobs:
         rows = np.flatnonzero((batch.id == job.id) & (batch.method == METHOD)).tolist()
@@ -50,18 +53,17 @@ def gather_potential(
         for index in rows:
             one = result["candidates"][int(batch.sample[index])]
             chosen[index] = one["pinball"]
-            _fill(batch, index, one, stage.arrays["positions"])
+            _fill(batch, index, one, stage.arrays)
     if jobs:
         stage.arrays["pinball"] = chosen
 
 
-def _fill(batch: Batch, index: int, one: dict[str, Any], positions: np.ndarray) -> None:
-    here = batch.atoms_slice(index)
-    missing = np.arange(here.start, here.stop)[~batch.is_host[here]]
+def _fill(batch: Batch, index: int, one: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+    n_missing = int((~batch.is_host[batch.atoms_slice(index)]).sum())
     sites = one["sites"]
     if sites is None:
         batch.fail(index, f"{STAGE}: {METHOD}: {one['message']}")
-    elif sites.shape != (len(missing), 3) or not np.isfinite(sites).all():
+    elif sites.shape != (n_missing, 3) or not np.isfinite(sites).all():
         raise InputError(f"{batch.id[index]}: its result is of another crystal")
     else:
-        positions[missing] = sites
+        write_sites(batch, index, sites, arrays)

@@ -16,6 +16,7 @@ from xtalfill.batch import REFERENCE, Batch, Stage
 from xtalfill.checkpoint import Checkpoint
 from xtalfill.device import torch_device
 from xtalfill.errors import ConfigError
+from xtalfill.inpaint.clearance import record_arrays, write_sites
 from xtalfill.inpaint.methods import METHODS, POTENTIAL, VOIDS, Method
 from xtalfill.inpaint.models import ScoreModels
 from xtalfill.inpaint.settings import SamplerSettings
@@ -57,7 +58,7 @@ def inpaint_batch(
     models.to(torch_device(device))
     names = known_methods(batch.method.tolist())
     methods = [Method(name, models, settings) for name in names if name in METHODS]
-    positions = batch.positions.copy()
+    arrays = {"positions": batch.positions.copy(), **record_arrays(batch.n_systems)}
     drawn = {} if checkpoint is None else {int(i): xyz for i, xyz in checkpoint.found.items()}
     last = time.monotonic()
     for method in methods:
@@ -72,15 +73,15 @@ def inpaint_batch(
                 last = time.monotonic()
                 print(f"{STAGE}: {method.name}, {done}/{total} candidates", file=progress)
     for index in sorted(drawn):
-        _fill(batch, index, drawn[index], positions)
-    _fill_voids(batch, positions)
+        _fill(batch, index, drawn[index], arrays)
+    _fill_voids(batch, arrays)
     attrs: dict[str, Any] = {
         **asdict(settings),
         "device": device,
         "weights": models.checksums,
         "versions": package_versions(VERSIONS),
     }
-    batch.stages[STAGE] = Stage({"positions": positions}, attrs)
+    batch.stages[STAGE] = Stage(arrays, attrs)
 
 
 def host_of(batch: Batch, index: int) -> Host:
@@ -151,7 +152,7 @@ def _draw(
             yield on_cpu(method.propose, chunk)
 
 
-def _fill_voids(batch: Batch, positions: np.ndarray) -> None:
+def _fill_voids(batch: Batch, arrays: dict[str, np.ndarray]) -> None:
     """Fill the candidates of the method voids; those beyond the ways there are fail."""
     for members in batch.groups_by_method():
         wanted = [i for i in members if batch.method[i] == VOIDS and batch.status[i] != "failed"]
@@ -166,17 +167,16 @@ def _fill_voids(batch: Batch, positions: np.ndarray) -> None:
         )
         for index in wanted:
             if batch.sample[index] < len(ways):
-                _fill(batch, index, ways[batch.sample[index]], positions)
+                _fill(batch, index, ways[batch.sample[index]], arrays)
             else:
                 batch.fail(
                     index, f"{STAGE}: the host has {len(ways)} distinct way(s) to fill voids"
                 )
 
 
-def _fill(batch: Batch, index: int, sites: np.ndarray, positions: np.ndarray) -> None:
+def _fill(batch: Batch, index: int, sites: np.ndarray, arrays: dict[str, np.ndarray]) -> None:
     """Write the sites of one candidate; a failure becomes its status."""
     if not np.isfinite(sites).all():
         batch.fail(index, f"{STAGE}: the sampler left finite numbers; try more --steps")
         return
-    here = batch.atoms_slice(index)
-    positions[np.arange(here.start, here.stop)[~batch.is_host[here]]] = sites
+    write_sites(batch, index, sites, arrays)
