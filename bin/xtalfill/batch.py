@@ -48,6 +48,7 @@ UNITS = {
     "magnetization": "bohr magneton",
     "symmetry_shift_host": "angstrom",
     "symmetry_shift_filled": "angstrom",
+    "host_shift": "angstrom",
     "largest_shift": "angstrom",
     "rmsd": "angstrom",
     "rmsd_per_site": "angstrom",

@@ -55,6 +55,8 @@ class Candidate:
     minimum: int
     selected: bool
     energy_gap: float
+    host_shift: float
+    note: str
     has_reference: bool
     matched_inpaint: bool | None
     matched: bool | None
@@ -98,6 +100,8 @@ class StructureRow:
     n_candidates: int
     n_ok: int
     sample: int | None
+    host_shift: float
+    note: str
     has_reference: bool
     matched: bool | None
     les: bool | None
@@ -279,6 +283,9 @@ def _candidate(batch: Batch, index: int, *, formula: str) -> Candidate:
         minimum=int(select["minimum"][index]),
         selected=bool(select["selected"][index]),
         energy_gap=float(select["energy_gap"][index]),
+        # A batch of an older release has neither.
+        host_shift=float(relaxed["host_shift"][index]) if "host_shift" in relaxed else math.nan,
+        note=str(relaxed["note"][index]) if "note" in relaxed else "",
         has_reference=has_reference,
         # A proposal can be matched even where the reference did not relax.
         matched_inpaint=bool(judged["matched_inpaint"][index]) if site_class else None,
@@ -347,6 +354,8 @@ def _structure_row(members: list[Candidate]) -> StructureRow:
         n_candidates=len(members),
         n_ok=sum(row.status == "ok" for row in members),
         sample=best.sample if best else None,
+        host_shift=best.host_shift if best else math.nan,
+        note=best.note if best else "",
         has_reference=judged,
         matched=bool(best and best.matched) if judged else None,
         les=bool(best and best.les) if judged else None,
@@ -386,6 +395,8 @@ def _empty_row(name: str, method: str, entry: dict[str, Any], message: str) -> S
         n_candidates=0,
         n_ok=0,
         sample=None,
+        host_shift=math.nan,
+        note="",
         has_reference=has_reference,
         matched=wrong,
         les=wrong,

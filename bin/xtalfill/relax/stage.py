@@ -21,12 +21,12 @@ from ase.data import chemical_symbols
 from xtalfill.batch import Batch, Stage
 from xtalfill.checkpoint import Checkpoint
 from xtalfill.errors import ConfigError, InputError
-from xtalfill.nearest import MIN_DISTANCE, nearest_distance
 from xtalfill.record import package_versions
-from xtalfill.relax.crystal import Evaluation, Potential, crystal_of
+from xtalfill.relax.crystal import Crystal, Evaluation, Potential, crystal_of
 from xtalfill.relax.inflight import InFlight, Job, Relaxed
 from xtalfill.relax.journal import Journal
 from xtalfill.relax.thinning import MERGE_DISTANCE, Merged, drop_hopeless, find_merged, going_on
+from xtalfill.relax.verdict import host_shift, nonsense, note
 from xtalfill.relaxations import ENERGY_WINDOW, POSITIONS, RANK, SITES
 
 
@@ -247,6 +247,9 @@ def _add_stage(batch: Batch, name: str, results: dict[int, Relaxed], attrs: dict
         "n_steps": np.zeros(n_systems, dtype=np.int32),
         "converged": np.zeros(n_systems, dtype=np.bool_),
     }
+    if name != SITES:
+        arrays["host_shift"] = np.full(n_systems, np.nan)
+        arrays["note"] = np.full(n_systems, "", dtype=object)
     for index, result in results.items():
         if result.evaluation is None:
             batch.fail(index, f"{name}: {result.error}")
@@ -259,17 +262,25 @@ def _add_stage(batch: Batch, name: str, results: dict[int, Relaxed], attrs: dict
         arrays["n_steps"][index] = result.n_steps
         arrays["converged"][index] = result.converged
         if name != SITES:
-            _refuse_collapsed(batch, index, name, result)
+            _judge_crystal(batch, index, name, result, arrays)
     batch.stages[name] = Stage(arrays, attrs)
 
 
-def _refuse_collapsed(batch: Batch, index: int, name: str, result: Relaxed) -> None:
-    """Fail a system that fell into a hole of the potential."""
-    distance = nearest_distance(result.positions, batch.cell[index])
-    if distance < MIN_DISTANCE:
-        batch.fail(
-            index, f"{name}: two atoms collapsed to {distance:.2f} Å, the energy means nothing"
-        )
+def _judge_crystal(
+    batch: Batch, index: int, name: str, result: Relaxed, arrays: dict[str, np.ndarray]
+) -> None:
+    """Fail a system whose crystal means nothing; note what is unusual in another."""
+    if result.evaluation is None:
+        return
+    here = batch.atoms_slice(index)
+    is_host, energy = batch.is_host[here], result.evaluation.energy
+    crystal = Crystal(batch.atomic_numbers[here], result.positions, batch.cell[index])
+    shift = host_shift(batch.positions[here][is_host], result.positions[is_host])
+    arrays["host_shift"][index] = shift
+    if reason := nonsense(crystal, ~is_host, energy):
+        batch.fail(index, f"{name}: {reason}")
+    else:
+        arrays["note"][index] = note(len(crystal.numbers), energy, shift)
 
 
 def _judge_convergence(batch: Batch, step: _Step) -> None:
