@@ -34,7 +34,8 @@ from xtalfill.errors import InputError
 FORMAT = "xtalfill-batch"
 VERSION = 1
 REFERENCE = "reference"
-STATUSES = ("ok", "unconverged", "failed", "dropped")
+# "absent": asked for, but the method has no further proposal; no failure.
+STATUSES = ("ok", "unconverged", "failed", "dropped", "absent")
 
 UNITS = {
     "positions": "angstrom",
@@ -199,6 +200,11 @@ class Batch:
         """Mark system `index` as failed, for the reason `message` (made one line)."""
         self.status[index] = "failed"
         self.message[index] = " ".join(message.split())
+
+    def leave_out(self, index: int, message: str) -> None:
+        """Mark system `index` as one that its method cannot propose, for the reason `message`."""
+        self.status[index] = "absent"
+        self.message[index] = message
 
     def subset(self, systems: Sequence[int]) -> Batch:
         """Return a batch of some systems, with all that its stages found about them.

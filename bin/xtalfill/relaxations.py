@@ -22,3 +22,12 @@ def final_stage(batch: Batch) -> str:
         if name in batch.stages:
             return name
     raise InputError(f"the batch has no stage '{POSITIONS}'; run RELAX on it first")
+
+
+def merged_with(batch: Batch, index: int) -> int | None:
+    """Return the sample whose result a candidate took over last, if it did."""
+    for name in reversed(RELAXATIONS):
+        arrays = batch.stages[name].arrays if name in batch.stages else {}
+        if "merged_with" in arrays and arrays["merged_with"][index] >= 0:
+            return int(arrays["merged_with"][index])
+    return None

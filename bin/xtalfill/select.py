@@ -29,7 +29,7 @@ class Candidate:
 
     Attributes:
         energy: eV; NaN when there is none.
-        status: "ok", "unconverged" or "failed".
+        status: One of `xtalfill.batch.STATUSES`.
         sample: Number of the candidate.
         n_atoms: Atoms in its cell.
     """

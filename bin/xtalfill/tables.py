@@ -19,7 +19,7 @@ import numpy as np
 from xtalfill.batch import REFERENCE, Batch, read_batch
 from xtalfill.dft_columns import candidate_columns, dft_failure, structure_columns
 from xtalfill.errors import InputError
-from xtalfill.relaxations import POSITIONS, RANK, RELAXATIONS, SITES, final_stage
+from xtalfill.relaxations import POSITIONS, RANK, SITES, final_stage, merged_with
 
 _SAFE_ID = re.compile(r"[A-Za-z0-9._-]{1,100}")
 _LOST = "no batch holds it: its task failed; see the pipeline's log, mend it and -resume"
@@ -231,6 +231,8 @@ def _add_batch(tables: Tables, batch: Batch, path: Path) -> None:
         tables.candidates += [_candidate(batch, index, formula=formula) for index in members]
         reference = batch.reference_of(structure_id)
         for index in members if reference is None else [*members, reference]:
+            if batch.status[index] == "absent":
+                continue
             if batch.status[index] in ("failed", "unconverged"):
                 tables.failures.append(_failure(batch, index))
             elif message := batch.stages["evaluate"].arrays["message"][index]:
@@ -276,7 +278,7 @@ def _candidate(batch: Batch, index: int, *, formula: str) -> Candidate:
         fmax=float(relaxed["fmax"][index]),
         n_steps_sites=_n_steps(batch, SITES, index),
         n_steps=_n_steps(batch, POSITIONS, index),
-        merged_with=_merged_with(batch, index),
+        merged_with=merged_with(batch, index),
         **_moves(batch, index),
         n_steps_rank=_n_steps(batch, RANK, index) if RANK in batch.stages else None,
         rank=int(select["rank"][index]),
@@ -303,30 +305,17 @@ def _n_steps(batch: Batch, stage: str, index: int) -> int:
     return int(batch.stages[stage].arrays["n_steps"][index])
 
 
-def _merged_with(batch: Batch, index: int) -> int | None:
-    """Return the sample whose result a candidate took over last, if it did."""
-    for name in reversed(RELAXATIONS):
-        arrays = batch.stages[name].arrays if name in batch.stages else {}
-        if "merged_with" in arrays and arrays["merged_with"][index] >= 0:
-            return int(arrays["merged_with"][index])
-    return None
-
-
 def _moves(batch: Batch, index: int) -> dict[str, Any]:
     """Return what INPAINT did to sites inside atoms; not known of a batch of an older release."""
-    arrays = batch.stages["inpaint"].arrays
-    if "sites_moved" not in arrays:
-        return {"sites_moved": None, "largest_shift": math.nan, "sites_inside": None}
-    return {
-        "sites_moved": int(arrays["sites_moved"][index]),
-        "largest_shift": float(arrays["largest_shift"][index]),
-        "sites_inside": int(arrays["sites_inside"][index]),
-    }
+    arrays, kinds = batch.stages["inpaint"].arrays, {"sites_moved": int, "sites_inside": int}
+    unknown = {**dict.fromkeys(kinds), "largest_shift": math.nan}
+    names = [name for name in unknown if name in arrays]
+    return unknown | {name: kinds.get(name, float)(arrays[name][index]) for name in names}
 
 
 def structure_rows(tables: Tables) -> list[StructureRow]:
     """Return the rows of results.csv: every structure of the input, none left out."""
-    rows = [_structure_row(members) for members in tables.grouped().values()]
+    rows = [_structure_row(present(members)) for members in tables.grouped().values()]
     rows += [_empty_row(str(entry["id"]), "", entry, entry["message"]) for entry in tables.refused]
     rows += [
         _empty_row(name, method, tables.structures[name], _LOST)
@@ -334,6 +323,11 @@ def structure_rows(tables: Tables) -> list[StructureRow]:
         for method in tables.methods
     ]
     return sorted(rows, key=lambda row: (row.id, row.method))
+
+
+def present(rows: list[Candidate]) -> list[Candidate]:
+    """Return the candidates that their method had a proposal for."""
+    return [row for row in rows if row.status != "absent"]
 
 
 def _structure_row(members: list[Candidate]) -> StructureRow:

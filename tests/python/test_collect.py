@@ -253,6 +253,44 @@ def test_dropped_and_merged_candidates_stay_in_the_tables(tmp_path: Path) -> Non
     assert content["methods"]["host"]["matched"]["single"]["mean"] == pytest.approx(2 / 3)
 
 
+def test_what_a_method_has_no_proposal_for_is_no_failure(tmp_path: Path) -> None:
+    """Three samples of voids in a host with two: neither failed nor counted as wrong."""
+    absent = Made(status="failed", message="inpaint: the host has 2 distinct way(s) to fill voids")
+    case = Case("mg", brucite(), 2, [Made(), Made(relaxed=WRONG), absent])
+    batch = build([case])
+    batch.status[2] = "absent"
+    batch.stages["evaluate"] = evaluate_batch(batch)
+    write_batch(batch, tmp_path / "b.h5")
+    write_check(tmp_path / "check.json", [case])
+    collect(tmp_path / "check.json", [tmp_path / "b.h5"], tmp_path)
+    rows = read_csv(tmp_path / "candidates.csv")
+    assert [row["status"] for row in rows] == ["ok", "ok", "absent"]
+    assert rows[2]["message"] == absent.message
+    (result,) = read_csv(tmp_path / "results.csv")
+    assert (result["status"], result["n_candidates"], result["n_ok"]) == ("ok", "2", "2")
+    assert read_csv(tmp_path / "failures.csv") == []
+    content = json.loads((tmp_path / "evaluation.json").read_text())
+    counts = content["counts"]
+    assert [counts[name] for name in ("candidates", "candidates_failed")] == [2, 0]
+    assert counts["candidates_absent"] == 1
+    voids = content["methods"]["host"]
+    assert voids["n_samples"] == 2
+    assert voids["matched"]["single"]["mean"] == pytest.approx(1 / 2)
+    assert voids["matched_inpaint"]["single"]["mean"] == 1.0
+
+
+def test_absent_candidates_are_not_blamed_for_a_bad_reference(tmp_path: Path) -> None:
+    case = Case("mg", brucite(), 2, [Made(), Made(status="failed")], reference_status="unconverged")
+    batch = build([case])
+    batch.status[1] = "absent"
+    batch.stages["evaluate"] = evaluate_batch(batch)
+    write_batch(batch, tmp_path / "b.h5")
+    write_check(tmp_path / "check.json", [case])
+    collect(tmp_path / "check.json", [tmp_path / "b.h5"], tmp_path)
+    rows = read_csv(tmp_path / "failures.csv")
+    assert [(row["method"], row["sample"]) for row in rows] == [("host", "0"), ("reference", "0")]
+
+
 def test_what_was_moved_out_of_atoms_is_told(tmp_path: Path) -> None:
     batch = judged(CASES[1:2])
     record = {"sites_moved": [2, 0, 0], "largest_shift": [1.25, 0.0, 0.0]}

@@ -250,4 +250,4 @@ def test_the_command_adds_the_stage_and_writes_a_record(tmp_path: Path, reposito
     ]
     record = json.loads((tmp_path / "one.json").read_text())
     assert record["stage"] == "evaluate"
-    assert record["counts"] == {"ok": 2, "unconverged": 0, "failed": 1, "dropped": 0}
+    assert record["counts"] == {"ok": 2, "unconverged": 0, "failed": 1, "dropped": 0, "absent": 0}

@@ -62,6 +62,7 @@ def test_counts_each_status() -> None:
         "unconverged": 0,
         "failed": 1,
         "dropped": 0,
+        "absent": 0,
     }
     assert set(count_statuses([]).values()) == {0}
 

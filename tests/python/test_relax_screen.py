@@ -86,6 +86,17 @@ def test_failed_proposals_go_first_and_stay_only_where_others_lack() -> None:
     assert five.status[0] == "failed"
 
 
+def test_absent_proposals_go_last_and_are_not_counted() -> None:
+    batch = make_batch()
+    for index in (1, 3):
+        batch.stages["inpaint"].arrays["positions"][batch.atoms_slice(index)][2:] = np.nan
+        batch.leave_out(index, "inpaint: no more")
+    found = screen(batch, 5)
+    assert kept(found)[:5] == [("a", "host", k) for k in (0, 1, 2, 4, 5)]
+    assert found.status[1] == "absent"
+    assert found.stages[STAGE].arrays["n_proposals"][:5].tolist() == [4] * 5
+
+
 class HolePotential(MorsePotential):
     """Rewards two atoms in one place, as 7net-0 does: -1454 eV for two H at 0.1 Angstrom."""
 

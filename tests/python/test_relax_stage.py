@@ -15,6 +15,7 @@ from xtalfill.errors import ConfigError, InputError
 from xtalfill.nearest import nearest_distance
 from xtalfill.relax.crystal import Crystal, Evaluation, Potential
 from xtalfill.relax.stage import Settings, relax_batch
+from xtalfill.select import select_candidates
 
 SETTINGS = Settings(
     sites_fmax=0.05, sites_max_steps=300, fmax=0.05, max_steps=400, max_atoms_per_batch=60
@@ -51,6 +52,18 @@ def relax(
     relax_batch(batch, potential or MorsePotential(), settings, progress=io.StringIO(), **more)
     batch.validate()
     return batch
+
+
+def test_an_absent_candidate_stays_absent() -> None:
+    batch = make_batch()
+    batch.stages["inpaint"].arrays["positions"][batch.atoms_slice(0)][2:] = np.nan
+    batch.leave_out(0, "inpaint: no more")
+    relax(batch)
+    assert (batch.status[0], batch.message[0]) == ("absent", "inpaint: no more")
+    assert np.isnan(batch.stages["relax_positions"].arrays["energy"][0])
+    select_candidates(batch)
+    assert batch.stages["select"].arrays["rank"][0] == -1
+    assert (batch.status[1:] == "ok").all()
 
 
 def test_both_steps_are_added_and_everything_converges() -> None:

@@ -1,7 +1,8 @@
 """Sum the candidates of a run up into evaluation.json.
 
 Every rate is the mean over the structures that have a usable reference; a candidate that
-failed, did not converge or was dropped is a failure, never left out.
+failed, did not converge or was dropped is a failure, never left out. One that is absent, for its
+method has no further proposal, is no candidate.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from xtalfill.evaluate.metrics import (
     bootstrap_interval,
     mcnemar,
 )
-from xtalfill.tables import Candidate, StructureRow, Tables, structure_rows
+from xtalfill.tables import Candidate, StructureRow, Tables, present, structure_rows
 
 OUTCOMES = ("matched", "les")
 UNKNOWN_CLASS = "not known"
@@ -95,6 +96,7 @@ def count_all(tables: Tables) -> dict[str, int]:
     done = {row.id for row in rows if row.status == "ok"}
     compared = {row.id for row in rows if row.has_reference}
     status = [row.status for row in tables.candidates]
+    n_absent = status.count("absent")
     return {
         "structures_in": len(tables.structures) + len(tables.refused),
         "structures_refused": len(tables.refused),
@@ -109,7 +111,7 @@ def count_all(tables: Tables) -> dict[str, int]:
             failure.method == REFERENCE and not failure.message.startswith("dft: ")
             for failure in tables.failures
         ),
-        "candidates": len(status),
+        "candidates": len(status) - n_absent,
         **{f"candidates_{name}": status.count(name) for name in STATUSES},
     }
 
@@ -117,7 +119,8 @@ def count_all(tables: Tables) -> dict[str, int]:
 def judge(tables: Tables) -> dict[str, list[Judged]]:
     """Return, for each method, the structures that have a reference."""
     found: dict[str, list[Judged]] = {name: [] for name in tables.methods}
-    for (structure_id, method), rows in tables.grouped().items():
+    for (structure_id, method), members in tables.grouped().items():
+        rows = present(members)
         if not rows[0].has_reference:
             continue
         usable = np.array([row.status == "ok" and row.rank >= 0 for row in rows])
@@ -133,7 +136,7 @@ def judge(tables: Tables) -> dict[str, list[Judged]]:
                 outcome=_outcomes(rows, usable),
             )
         )
-    n_samples = max((len(rows) for rows in tables.grouped().values()), default=1)
+    n_samples = max((len(present(rows)) for rows in tables.grouped().values()), default=1)
     for name in tables.lost:
         if tables.structures[name].get("reference"):
             for method in tables.methods:

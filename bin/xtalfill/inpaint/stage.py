@@ -153,7 +153,7 @@ def _draw(
 
 
 def _fill_voids(batch: Batch, arrays: dict[str, np.ndarray]) -> None:
-    """Fill the candidates of the method voids; those beyond the ways there are fail."""
+    """Fill the candidates of the method voids, as far as there are ways; the others are absent."""
     for members in batch.groups_by_method():
         wanted = [i for i in members if batch.method[i] == VOIDS and batch.status[i] != "failed"]
         if not wanted:
@@ -168,10 +168,11 @@ def _fill_voids(batch: Batch, arrays: dict[str, np.ndarray]) -> None:
         for index in wanted:
             if batch.sample[index] < len(ways):
                 _fill(batch, index, ways[batch.sample[index]], arrays)
+            elif ways:
+                reason = f"the host has {len(ways)} distinct way(s) to fill voids"
+                batch.leave_out(index, f"{STAGE}: {reason}")
             else:
-                batch.fail(
-                    index, f"{STAGE}: the host has {len(ways)} distinct way(s) to fill voids"
-                )
+                batch.fail(index, f"{STAGE}: the host has no void to fill")
 
 
 def _fill(batch: Batch, index: int, sites: np.ndarray, arrays: dict[str, np.ndarray]) -> None:

@@ -12,6 +12,7 @@ from xtalfill.batch import Batch, Stage
 from xtalfill.relax.crystal import Potential, crystal_of, is_collapsed
 from xtalfill.relax.inflight import InFlight
 from xtalfill.relax.stage import SITES, job_of, refuse_unusable
+from xtalfill.relax.thinning import going_on
 
 STAGE = "screen"
 
@@ -20,8 +21,8 @@ def screen_batch(batch: Batch, potential: Potential, driver: InFlight, *, keep: 
     """Return the batch with at most `keep` proposals of each structure and method.
 
     Those of lowest energy stay, as they were proposed. A collapsed proposal may score far below
-    all others, in a hole of the potential: it follows those that are sound. Of these and of
-    failed ones only as many stay as are missing.
+    all others, in a hole of the potential: it follows those that are sound. Of these, of failed
+    and of absent ones only as many stay as are missing.
     A batch that has no more than `keep` anywhere is returned as it is.
 
     Args:
@@ -52,7 +53,7 @@ def screen_batch(batch: Batch, potential: Potential, driver: InFlight, *, keep: 
         return unknown, collapsed, energy[index], batch.sample[index]
 
     for members in groups:
-        n_proposals[members] = len(members)
+        n_proposals[members] = int((batch.status[members] != "absent").sum())
         ranked = sorted(members, key=key)
         dropped.update(ranked[keep:])
     batch.stages[STAGE] = Stage(
@@ -64,7 +65,7 @@ def screen_batch(batch: Batch, potential: Potential, driver: InFlight, *, keep: 
 def _energies(batch: Batch, driver: InFlight, systems: list[int]) -> np.ndarray:
     """Return the energies (n_systems,) of proposals; NaN where there is none."""
     energy = np.full(batch.n_systems, np.nan)
-    usable = [index for index in systems if batch.status[index] != "failed"]
+    usable = going_on(batch, systems)
     jobs = [job_of(batch, index, SITES, "inpaint") for index in usable]
     results = driver.relax(jobs, fmax=np.inf, max_steps=0)
     for index, result in zip(usable, results, strict=True):

@@ -213,14 +213,14 @@ def refuse_unusable(batch: Batch, potential: Potential, *, stage: str = SITES) -
     if "inpaint" not in batch.stages:
         raise InputError("the batch has no stage 'inpaint'; run INPAINT on it first")
     positions = batch.stages["inpaint"].arrays["positions"]
-    for index in np.flatnonzero(batch.status != "failed"):
-        here = batch.atoms_slice(int(index))
+    for index in going_on(batch, range(batch.n_systems)):
+        here = batch.atoms_slice(index)
         unknown = sorted(set(batch.atomic_numbers[here].tolist()) - potential.elements)
         if unknown:
             symbols = ", ".join(chemical_symbols[number] for number in unknown)
-            batch.fail(int(index), f"{stage}: {potential.name} does not know {symbols}")
+            batch.fail(index, f"{stage}: {potential.name} does not know {symbols}")
         elif not np.isfinite(positions[here]).all():
-            batch.fail(int(index), f"{stage}: the proposed positions are not finite")
+            batch.fail(index, f"{stage}: the proposed positions are not finite")
 
 
 def job_of(batch: Batch, index: int, name: str, previous: str) -> Job:

@@ -153,5 +153,6 @@ def drop_hopeless(batch: Batch, *, above: float) -> None:
 
 
 def going_on(batch: Batch, systems: Iterable[int]) -> list[int]:
-    """Return those of some systems that are neither failed nor dropped."""
-    return [index for index in systems if batch.status[index] not in ("failed", "dropped")]
+    """Return those of some systems that are neither failed nor dropped nor absent."""
+    gone = ("failed", "dropped", "absent")
+    return [index for index in systems if batch.status[index] not in gone]
