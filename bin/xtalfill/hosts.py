@@ -9,7 +9,7 @@ import hashlib
 import math
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -72,7 +72,12 @@ class Failure:
 
 
 def check_structures(
-    entries: Iterable[Entry], *, element: str, n_missing: int | None, remove_existing: bool
+    entries: Iterable[Entry],
+    *,
+    element: str,
+    n_missing: int | None,
+    remove_existing: bool,
+    known: Mapping[str, frozenset[int]] | None = None,
 ) -> tuple[list[Host], list[Failure]]:
     """Check every structure; nothing is lost: each entry becomes a host or a failure.
 
@@ -81,6 +86,7 @@ def check_structures(
         element: The element to fill where the structure's own input names none.
         n_missing: The number of missing sites where the structure's own input names none.
         remove_existing: Take the element's sites out of the input first.
+        known: Potential -> nuclear charges that it knows; others are refused.
 
     Returns:
         Hosts and failures, both sorted by id.
@@ -98,6 +104,7 @@ def check_structures(
                     n_missing=n_missing,
                     remove_existing=remove_existing,
                 )
+            _check_known(host, known or {})
             hosts.append(host)
         except InputError as error:
             failures.append(Failure(name, entry.source, one_line(error, limit=400)))
@@ -199,6 +206,16 @@ def _check_entry(
     _check_count(host, count)
     bare = Atoms(host.numbers, host.positions, cell=host.cell, pbc=True)
     return Host(name, entry.source, bare, target, count, tuple(notes))
+
+
+def _check_known(host: Host, known: Mapping[str, frozenset[int]]) -> None:
+    for potential, elements in known.items():
+        if foreign := sorted(set(host.numbers.tolist()) - elements):
+            symbols = ", ".join(chemical_symbols[number] for number in foreign)
+            raise InputError(
+                f"the potential {one_line(potential, limit=80)} does not know {symbols}; choose "
+                "another with --mlip or --mlip_rank, or leave the structure out"
+            )
 
 
 def check_geometry(atoms: Atoms) -> None:

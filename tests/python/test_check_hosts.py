@@ -17,6 +17,7 @@ from pymatgen.core import Lattice, Structure
 from xtalfill.errors import InputError
 from xtalfill.hosts import (
     MAX_ID_LENGTH,
+    Failure,
     Host,
     assign_ids,
     check_geometry,
@@ -88,6 +89,21 @@ def test_the_entry_s_own_word_goes_before_the_option(brucite_host: Atoms) -> Non
     ]
     hosts, _ = checked(entries)
     assert [(h.id, h.element, h.n_missing) for h in hosts] == [("option", 1, 2), ("own", 3, 4)]
+
+
+def test_an_element_that_a_potential_does_not_know_is_refused(brucite_host: Atoms) -> None:
+    def check(**known: frozenset[int]) -> tuple[list[Host], list[Failure]]:
+        entry = Entry(source="s", fallback_id="x", atoms=brucite_host)
+        return check_structures(
+            [entry], element="H", n_missing=2, remove_existing=False, known=known
+        )
+
+    hosts, _ = check(cheap=frozenset({1, 8, 12}), better=frozenset({1, 3, 8, 12}))
+    assert len(hosts) == 1
+    _, failures = check(cheap=frozenset({1, 8, 12}), better=frozenset({1, 8}))
+    assert "better does not know Mg" in failures[0].message
+    _, failures = check(cheap=frozenset({8, 12}))  # the element to fill counts, too
+    assert "cheap does not know H" in failures[0].message
 
 
 # --- geometry ------------------------------------------------------------------------------
