@@ -1,8 +1,9 @@
-"""Cut the checked structures into batches of equal cost and lay out their systems."""
+"""Cut the checked structures into batches that stay as they are, and lay out their systems."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -10,29 +11,49 @@ from xtalfill.batch import REFERENCE, Batch
 from xtalfill.hosts import Host
 from xtalfill.references import Reference
 
+# Atoms of a crystal that counts as one structure of a batch; most in the databases are smaller.
+USUAL_ATOMS = 64
+# Two of a million batches share so many digits of their name with a chance of 0.2 %.
+NAME_DIGITS = 12
 
-def plan_batches(costs: dict[str, float], *, batch_size: int) -> list[list[str]]:
-    """Share structures among as few batches as `batch_size` allows, at about equal cost.
+def plan_batches(sizes: Mapping[str, int], *, batch_size: int) -> dict[str, list[str]]:
+    """Share structures among batches that hardly change when a structure comes or goes.
 
-    The dearest is placed first, each into the cheapest batch that has room (LPT: Graham 1969,
-    SIAM J. Appl. Math. 17, 416). The order of `costs` does not matter.
+    The SHA-256 of an id is a number from 0 to 1. An interval of these numbers is a batch if its
+    structures fit into one, else it is halved. So a structure more changes one batch, or cuts
+    it in two: with -resume the others are not computed again. Which batch a structure is in
+    depends on the set of structures alone, not on their order.
+
+    A batch is full with `batch_size` structures of up to `USUAL_ATOMS` atoms; a larger one counts
+    as several, which keeps the costs near to each other.
 
     Args:
-        costs: id -> cost in any unit.
+        sizes: id -> atoms of the filled crystal.
         batch_size: Most structures a batch.
 
     Returns:
-        The ids of each batch, sorted.
+        Name of each batch, from the lowest of its numbers, such as "batch_a41f09c2d7b3" -> its
+        ids, sorted.
     """
-    n_batches = -(-len(costs) // batch_size)
-    batches: list[list[str]] = [[] for _ in range(n_batches)]
-    loads = [0.0] * n_batches
-    for name in sorted(costs, key=lambda item: (-costs[item], item)):
-        open_batches = [i for i in range(n_batches) if len(batches[i]) < batch_size]
-        target = min(open_batches, key=lambda i: (loads[i], i))
-        batches[target].append(name)
-        loads[target] += costs[name]
-    return [sorted(batch) for batch in batches]
+    digests = {name: hashlib.sha256(name.encode()).hexdigest() for name in sizes}
+    counts = {name: max(1.0, atoms / USUAL_ATOMS) for name, atoms in sizes.items()}
+    found: dict[str, list[str]] = {}
+    pending = [(0, sorted(sizes))]
+    while pending:
+        depth, names = pending.pop()
+        if len(names) > 1 and sum(counts[name] for name in names) > batch_size:
+            halves: tuple[list[str], list[str]] = ([], [])
+            for name in names:
+                halves[_bit(digests[name], depth)].append(name)
+            pending += [(depth + 1, half) for half in halves]
+        elif names:
+            found[f"batch_{min(digests[name] for name in names)[:NAME_DIGITS]}"] = names
+    return dict(sorted(found.items()))
+
+
+def _bit(digest: str, number: int) -> int:
+    """Return a bit of a hexadecimal digest, the highest first."""
+    return int(digest[number // 4], 16) >> (3 - number % 4) & 1
 
 
 def build_batch(

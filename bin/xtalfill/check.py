@@ -76,8 +76,7 @@ def run_check(
     options: CheckOptions,
     outdir: str | Path,
 ) -> dict[str, Any]:
-    """Read, check and batch an input; write batches/batch_NNNN.h5 and check.json.
-
+    """Read, check and batch an input; write batches/*.h5 and check.json.
     One line goes to stderr for every structure or reference that cannot be used.
 
     Args:
@@ -103,9 +102,8 @@ def run_check(
     if references is not None:
         found, unmatched = match_references(read_structures(references), hosts)
     _log(hosts, failures, unmatched)
-    systems = len(options.methods) * options.samples
-    costs = {host.id: float(len(host.numbers) * (systems + (host.id in found))) for host in hosts}
-    plan = plan_batches(costs, batch_size=options.batch_size)
+    sizes = {host.id: len(host.numbers) for host in hosts}
+    plan = plan_batches(sizes, batch_size=options.batch_size)
     report = _report(hosts, failures, found, unmatched, plan, options)
     outdir = Path(outdir)
     outdir.mkdir(parents=True, exist_ok=True)
@@ -118,7 +116,7 @@ def run_check(
         )
     (outdir / "batches").mkdir(exist_ok=True)
     host_of = {host.id: host for host in hosts}
-    for number, ids in enumerate(plan):
+    for batch_name, ids in plan.items():
         batch = build_batch(
             [host_of[name] for name in ids],
             found,
@@ -126,7 +124,7 @@ def run_check(
             samples=options.samples,
             seed=options.seed,
         )
-        write_batch(batch, outdir / "batches" / f"batch_{number:04d}.h5")
+        write_batch(batch, outdir / "batches" / f"{batch_name}.h5")
     return report
 
 
@@ -147,10 +145,10 @@ def _report(
     failures: list[Failure],
     found: dict[str, Reference],
     unmatched: list[Failure],
-    plan: list[list[str]],
+    plan: dict[str, list[str]],
     options: CheckOptions,
 ) -> dict[str, Any]:
-    batch_of = {name: f"batch_{i:04d}.h5" for i, batch in enumerate(plan) for name in batch}
+    batch_of = {name: f"{batch}.h5" for batch, names in plan.items() for name in names}
     structures = [
         {
             "id": host.id,

@@ -4,6 +4,7 @@
 process INPAINT {
     tag "${meta.id}"
     label 'process_gpu'
+    cache 'deep' // by what the batch holds, not when a task wrote it
 
     input:
     tuple val(meta), path(batch, stageAs: 'input/*')

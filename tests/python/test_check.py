@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xtalfill.batch import REFERENCE, Batch, read_batch
-from xtalfill.batching import plan_batches
+from xtalfill.batching import USUAL_ATOMS, plan_batches
 from xtalfill.check import CheckOptions, run_check
 from xtalfill.errors import ConfigError
 
@@ -80,7 +80,7 @@ def test_every_candidate_is_laid_out_with_its_missing_sites(frames: Path, tmp_pa
     report, batches = run(frames, tmp_path / "out")
     inputs = {atoms.info["id"]: atoms for atoms in ase.io.read(frames, index=":")}
     seen = []
-    for number, batch in enumerate(batches):
+    for batch in batches:
         groups = batch.groups()
         assert len(groups) <= 2
         for name, members in groups.items():
@@ -88,7 +88,7 @@ def test_every_candidate_is_laid_out_with_its_missing_sites(frames: Path, tmp_pa
             assert keys == [(m, s) for m in ("host", "random") for s in range(3)]
             seen.append(name)
             (row,) = [item for item in report["structures"] if item["id"] == name]
-            assert row["batch"] == f"batch_{number:04d}.h5"
+            assert read_batch(tmp_path / "out" / "batches" / row["batch"]).groups() == groups
             for index in members:
                 here = batch.atoms_slice(index)
                 n_host = len(inputs[name])
@@ -99,7 +99,7 @@ def test_every_candidate_is_laid_out_with_its_missing_sites(frames: Path, tmp_pa
                 assert np.array_equal(batch.cell[index], inputs[name].cell)
                 assert (batch.seed[index], batch.status[index]) == (42, "ok")
     assert sorted(seen) == [f"x{i}" for i in range(7)]
-    assert (len(batches), report["n_batches"]) == (4, 4)
+    assert len(batches) == report["n_batches"] == len({one["batch"] for one in report["structures"]})
 
 
 def test_the_order_of_the_input_changes_no_byte(frames: Path, tmp_path: Path) -> None:
@@ -123,26 +123,37 @@ def test_the_batch_a_structure_is_in_changes_nothing_of_it(frames: Path, tmp_pat
             assert system(batch, *key) == system(whole, *key)
 
 
-@given(
-    costs=st.dictionaries(st.text("abc", max_size=4), st.integers(1, 1000), min_size=1),
-    batch_size=st.integers(1, 12),
-    data=st.data(),
-)
+SIZES = st.dictionaries(st.text("abc", max_size=4), st.integers(1, 1000), min_size=1)
+
+
+@given(sizes=SIZES, batch_size=st.integers(1, 12), data=st.data())
 def test_plans_are_complete_bounded_and_independent_of_order(
-    costs: dict[str, int], batch_size: int, data: st.DataObject
+    sizes: dict[str, int], batch_size: int, data: st.DataObject
 ) -> None:
-    plan = plan_batches(costs, batch_size=batch_size)
-    assert sorted(name for batch in plan for name in batch) == sorted(costs)
-    assert len(plan) == -(-len(costs) // batch_size)
-    assert all(0 < len(batch) <= batch_size for batch in plan)
-    order = data.draw(st.permutations(sorted(costs)))
-    assert plan_batches({name: costs[name] for name in order}, batch_size=batch_size) == plan
+    plan = plan_batches(sizes, batch_size=batch_size)
+    assert sorted(name for batch in plan.values() for name in batch) == sorted(sizes)
+    assert all(0 < len(batch) <= batch_size for batch in plan.values())
+    order = data.draw(st.permutations(sorted(sizes)))
+    assert plan_batches({name: sizes[name] for name in order}, batch_size=batch_size) == plan
+
+
+@given(sizes=SIZES, size=st.integers(1, 1000), batch_size=st.integers(1, 12))
+def test_a_structure_more_changes_one_batch(
+    sizes: dict[str, int], size: int, batch_size: int
+) -> None:
+    before = plan_batches(sizes, batch_size=batch_size)
+    after = plan_batches({**sizes, "new": size}, batch_size=batch_size)
+    changed = [name for name, names in before.items() if after.get(name) != names]
+    assert len(changed) <= (batch_size > 1)
 
 
 def test_batches_cost_about_the_same(rng: np.random.Generator) -> None:
-    costs = {f"x{i}": float(cost) for i, cost in enumerate(rng.integers(5, 80, 200))}
-    loads = [sum(costs[name] for name in batch) for batch in plan_batches(costs, batch_size=20)]
-    assert max(loads) <= 1.02 * min(loads)
+    sizes = {f"x{i}": int(size) for i, size in enumerate(rng.integers(5, 400, 2000))}
+    plan = plan_batches(sizes, batch_size=50)
+    loads = [sum(sizes[name] for name in batch) for batch in plan.values()]
+    assert max(loads) <= 1.6 * np.mean(loads)
+    assert np.std(loads) <= 0.35 * np.mean(loads)
+    assert len(plan) <= 1.7 * sum(max(1, size / USUAL_ATOMS) for size in sizes.values()) / 50
 
 
 # --- references ----------------------------------------------------------------------------
@@ -245,7 +256,7 @@ def test_command_says_one_line_a_bad_structure_and_goes_on(
         "SKIPPED silent",
     ]
     assert lines[3:] == ["CHECK: 2 usable, 3 skipped"]
-    assert (tmp_path / "out" / "batches" / "batch_0000.h5").is_file()
+    assert list((tmp_path / "out" / "batches").glob("batch_*.h5"))
 
 
 def test_notes_do_not_flood_the_log(
