@@ -33,7 +33,7 @@ def main() -> None:
     begin = time.monotonic()
 
     from xtalfill.batch import read_batch
-    from xtalfill.collect import write_json
+    from xtalfill.textfiles import write_json
     from xtalfill.dft.estimate import read_cost_model
     from xtalfill.dft.job import write_job
     from xtalfill.dft.plan import Choice

@@ -103,7 +103,7 @@ def _main(arguments: list[str] | None) -> None:
 
 
 def _compare(args: argparse.Namespace) -> None:
-    from xtalfill.collect import write_json
+    from xtalfill.textfiles import write_json
     from xtalfill.evaluate.compare import compare_runs, markdown
 
     runs: dict[str, Path] = {}

@@ -5,8 +5,8 @@
     failures.csv       what was refused, lost, failed or did not converge, and why
     selected.extxyz    the selected candidate of every structure and method, relaxed
     candidates.extxyz  every candidate, as far as it came
-    structures/        <id>.cif relaxed, <id>.host_fixed.cif with the host as it was given, with
-                       --validate <id>.dft.cif, the lowest after pw.x
+    structures/        <id>.cif relaxed, host_fixed/<id>.cif with the host as it was given, with
+                       --validate dft/<id>.cif, the lowest after pw.x
     evaluation.json    success rates (docs/evaluation.md)
 
 Files appear under their names only once they are whole.
@@ -14,15 +14,12 @@ Files appear under their names only once they are whole.
 
 from __future__ import annotations
 
-import csv
-import json
+import hashlib
 import math
-import os
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, fields
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -42,6 +39,7 @@ from xtalfill.tables import (
     read_tables,
     structure_rows,
 )
+from xtalfill.textfiles import atomic_writer, write_csv, write_json
 
 # How far a candidate can have come, the last first.
 _STAGES = (*reversed(RELAXATIONS), "inpaint")
@@ -73,48 +71,10 @@ def collect(check: Path, batches: list[Path], outdir: Path) -> Tables:
     return tables
 
 
-@contextmanager
-def atomic_writer(path: Path) -> Iterator[TextIO]:
-    """Open a text file that takes its name only when it was written to the end."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8", newline="") as file:
-            yield file
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write strict JSON (no NaN), indented."""
-    with atomic_writer(path) as file:
-        json.dump(content, file, indent=2, allow_nan=False, ensure_ascii=False)
-        file.write("\n")
-
-
-def write_csv(path: Path, kind: type, rows: Iterable[Any]) -> None:
-    """Write rows of a dataclass as CSV; what is not known (None, NaN) is an empty cell."""
-    with atomic_writer(path) as file:
-        writer = csv.DictWriter(
-            file, fieldnames=[item.name for item in fields(kind)], lineterminator="\n"
-        )
-        writer.writeheader()
-        for row in rows:
-            writer.writerow({name: _cell(name, value) for name, value in asdict(row).items()})
-
-
-def _cell(name: str, value: Any) -> Any:
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return ""
-    # A spreadsheet would run a text that starts like a formula; these two quote user input.
-    if name in ("message", "source") and str(value)[:1] in ("=", "+", "-", "@", "\t", "\r"):
-        return f"'{value}"
-    return repr(value) if isinstance(value, float) else value
-
-
 def _write_structures(tables: Tables, outdir: Path) -> None:
     """Write extxyz and CIF files, reading each batch once."""
     best, lowest = best_over_methods(tables), lowest_by_dft(tables)
+    stems = file_stems(tables.batch_of)
     rows = {(row.id, row.method, row.sample): row for row in tables.candidates}
     paths = sorted(set(tables.batch_of.values()))
     with (
@@ -131,10 +91,12 @@ def _write_structures(tables: Tables, outdir: Path) -> None:
                     everything.write(frame)
                     if row.selected:
                         selected.write(frame)
+                    file = outdir / "structures" / f"{stems[row.id]}.cif"
                     if best.get(row.id) is row:
-                        _write_cifs(batch, index, outdir / "structures")
+                        _write_cif(batch, index, final_stage(batch), file)
+                        _write_cif(batch, index, SITES, file.parent / "host_fixed" / file.name)
                     if lowest.get(row.id) is row:
-                        _write_cif(batch, index, outdir / "structures", "dft", ".dft")
+                        _write_cif(batch, index, "dft", file.parent / "dft" / file.name)
 
 
 def best_over_methods(tables: Tables) -> dict[str, Candidate]:
@@ -215,15 +177,26 @@ def lowest_by_dft(tables: Tables) -> dict[str, Candidate]:
     return {row.id: row for row in rows}
 
 
-def _write_cifs(batch: Batch, index: int, folder: Path) -> None:
-    _write_cif(batch, index, folder, final_stage(batch), "")
-    _write_cif(batch, index, folder, SITES, ".host_fixed")
+def file_stems(ids: Iterable[str]) -> dict[str, str]:
+    """Return for each id the name of its files, without their ending.
+
+    Ids that differ only in case get eight digits of their SHA-256: on some disks their files
+    would be one.
+    """
+    ids = list(ids)
+    alike = Counter(name.lower() for name in ids)
+    return {
+        name: f"{name}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+        if alike[name.lower()] > 1
+        else name
+        for name in ids
+    }
 
 
-def _write_cif(batch: Batch, index: int, folder: Path, stage: str, suffix: str) -> None:
-    name = batch.id[index]
-    with atomic_writer(folder / f"{name}{suffix}.cif") as file:
-        file.write(format_cif(batch.to_ase(index, stage=stage), name=name))
+def _write_cif(batch: Batch, index: int, stage: str, path: Path) -> None:
+    path.parent.mkdir(exist_ok=True)
+    with atomic_writer(path) as file:
+        file.write(format_cif(batch.to_ase(index, stage=stage), name=batch.id[index]))
 
 
 def format_cif(atoms: Atoms, *, name: str) -> str:

@@ -15,10 +15,11 @@ from pymatgen.core import Structure
 from hand_made_batches import Case, Made, brucite, build, lithium_hydride, write_check
 from xtalfill import collect as module
 from xtalfill.batch import Batch, Stage, write_batch
-from xtalfill.collect import atomic_writer, best_over_methods, collect, write_csv
+from xtalfill.collect import best_over_methods, collect
 from xtalfill.errors import InputError
 from xtalfill.evaluate.match import evaluate_batch
 from xtalfill.tables import Failure, read_tables
+from xtalfill.textfiles import atomic_writer, write_csv
 
 WRONG = (0, 0, 2.2)
 STOPPED = "relax_positions: not converged in 500 steps, fmax 0.21 eV/Å"
@@ -179,9 +180,9 @@ def test_selected_frames_are_one_a_structure_and_method(run: Path) -> None:
     assert len(keys) == len(set(keys)) == 6
 
 
-@pytest.mark.parametrize("suffix", ["", ".host_fixed"])
-def test_cif_keeps_the_cell_and_the_sites(run: Path, suffix: str) -> None:
-    path = run / "out" / "structures" / f"0012{suffix}.cif"
+@pytest.mark.parametrize("folder", ["", "host_fixed"])
+def test_cif_keeps_the_cell_and_the_sites(run: Path, folder: str) -> None:
+    path = run / "out" / "structures" / folder / "0012.cif"
     true, found = skewed(), ase.io.read(path)
     assert found.cell.cellpar() == pytest.approx(true.cell.cellpar(), abs=1e-9)
     assert found.get_chemical_symbols() == true.get_chemical_symbols()
@@ -205,7 +206,7 @@ def test_host_fixed_cif_holds_the_host_of_the_input(tmp_path: Path) -> None:
     write_batch(batch, tmp_path / "b.h5")
     write_check(tmp_path / "check.json", [case])
     collect(tmp_path / "check.json", [tmp_path / "b.h5"], tmp_path)
-    fixed = ase.io.read(tmp_path / "structures" / "mg.host_fixed.cif")
+    fixed = ase.io.read(tmp_path / "structures" / "host_fixed" / "mg.cif")
     relaxed = ase.io.read(tmp_path / "structures" / "mg.cif")
     assert fractional_difference(fixed[:3], brucite()[:3]) < 1e-11
     assert fractional_difference(relaxed[:3], brucite()[:3]) > 0.01
@@ -305,9 +306,27 @@ def test_what_was_moved_out_of_atoms_is_told(tmp_path: Path) -> None:
 
 
 def test_structures_without_a_usable_candidate_have_no_cif(run: Path) -> None:
-    names = {path.name for path in (run / "out" / "structures").iterdir()}
-    stems = ("0012", "free", "mg")
-    assert names == {f"{stem}{suffix}.cif" for stem in stems for suffix in ("", ".host_fixed")}
+    assert cifs(run / "out") == {
+        f"{folder}{stem}.cif" for stem in ("0012", "free", "mg") for folder in ("", "host_fixed/")
+    }
+
+
+def cifs(outdir: Path) -> set[str]:
+    """Return the structure files, relative to their folder."""
+    folder = outdir / "structures"
+    return {str(path.relative_to(folder)) for path in folder.rglob("*.cif")}
+
+
+def test_no_two_structures_share_a_file(tmp_path: Path) -> None:
+    names = ["x", "x.host_fixed", "x.dft", "host_fixed", "dft", "Y", "y"]
+    cases = [Case(name, brucite(), 2, [Made()]) for name in names]
+    write_batch(judged(cases), tmp_path / "b.h5")
+    write_check(tmp_path / "check.json", cases)
+    collect(tmp_path / "check.json", [tmp_path / "b.h5"], tmp_path)
+    found = cifs(tmp_path)
+    assert len({name.lower() for name in found}) == 2 * len(names)
+    stems = [*names[:5], "Y-18f5384d", "y-a1fce436"]
+    assert found == {f"{folder}{stem}.cif" for stem in stems for folder in ("", "host_fixed/")}
 
 
 def test_evaluation_counts_a_lost_structure_as_a_failure(run: Path) -> None:

@@ -355,8 +355,8 @@ def test_tables_tell_what_dft_found(gathered: Batch, tmp_path: Path) -> None:
     assert shifts == ["0.003", "", "0.005", "", "", "0.003"]
     assert next(r for r in rows if r["id"] == "free")["dft_status"] == "failed"
     assert next(r for r in rows if r["id"] == "dead")["dft_status"] == ""
-    assert (tmp_path / "structures" / "brucite.dft.cif").is_file()
-    assert not (tmp_path / "structures" / "free.dft.cif").exists()
+    assert (tmp_path / "structures" / "dft" / "brucite.cif").is_file()
+    assert not (tmp_path / "structures" / "dft" / "free.cif").exists()
     failure = next(f for f in tables.failures if f.id == "free")
     assert failure.message.startswith("dft: refused by pw")
 
@@ -414,7 +414,7 @@ def test_without_dft_nothing_is_said_of_it(batch: Batch, tmp_path: Path) -> None
     collect(tmp_path / "check.json", [tmp_path / "batch_0000.h5"], tmp_path)
     content = json.loads((tmp_path / "evaluation.json").read_text(encoding="utf-8"))
     assert content["dft"] is None
-    assert not list((tmp_path / "structures").glob("*.dft.cif"))
+    assert not (tmp_path / "structures" / "dft").exists()
 
 
 def command(name: str, *arguments: object, folder: Path) -> subprocess.CompletedProcess[str]:
