@@ -37,6 +37,7 @@ workflow {
         println(parameters.help())
         exit(0)
     }
+    def outdir = new Outdir(params.outdir.toString(), file("${launchDir}/.nextflow/pipeline_info/${ProcessHandle.current().pid()}"))
     def weights = files("${projectDir}/assets/weights/*.pt")
     def potentials = file("${projectDir}/assets/potential")
     def problems = parameters.problems()
@@ -46,6 +47,7 @@ workflow {
         error("${problems.size()} problem(s) with the parameters, nothing was run:\n  ${problems.join('\n  ')}")
     }
     def settings = parameters.values()
+    outdir.take()
 
     // A digest of the code behind each command, so that -resume redoes what an edit changes, and only that.
     def code = new StageCode(file("${projectDir}/bin"))
@@ -59,6 +61,9 @@ workflow {
             settings.subMap(['train_method', 'train_steps', 'train_width', 'train_learning_rate', 'train_crystals', 'train_atoms', 'train_draw_processes', 'train_mixed_precision', 'device', 'seed']),
             code.digest('train.py'),
         )
+
+        ch_last = TRAIN.out.weights
+        ch_results = TRAIN.out.weights.mix(TRAIN.out.log, TRAIN.out.picture).map { file -> ['weights', file] }
     }
     else {
         def input = file(settings.input, glob: false)
@@ -137,6 +142,17 @@ workflow {
             code.digest('report.py'),
         )
 
+        // What a user gets, and where.
+        ch_last = REPORT.out.report
+        ch_results = CHECK.out.check.map { file -> ['pipeline_info', file] }.mix(
+            EVALUATE.out.batch.map { _meta, batch -> ['batches', batch] },
+            BASELINE.out.files.map { file -> ['potential', file] },
+            VALIDATE.out.files.map { file -> ['dft', file] },
+            COLLECT.out.tables.mix(COLLECT.out.frames, COLLECT.out.structures, COLLECT.out.evaluation, REPORT.out.report, REPORT.out.provenance)
+                .flatten()
+                .map { file -> ['', file] },
+        )
+
         if (!workflow.stubRun) {
             CHECK.out.check.subscribe { check -> log.info(RunMessages.plan(check, settings)) }
             BASELINE.out.plan.subscribe { plan -> log.info(RunMessages.baseline(plan)) }
@@ -145,12 +161,27 @@ workflow {
         }
     }
 
+    // A run that does not come to its last step leaves the folder as it was, and so does a stub run. What is told at the
+    // end is read from this run's own files, before publish_dir_mode `move` takes them away.
+    def outcome = [:]
+    ch_last
+        .combine(ch_results.toList().map { found -> [found] })
+        .filter { !workflow.stubRun }
+        .subscribe { _last, found ->
+            outcome.putAll(RunMessages.outcome(found))
+            outdir.publish(found, settings)
+        }
+
     workflow.onComplete = {
         if (workflow.success && !workflow.stubRun) {
-            log.info(RunMessages.summary(settings, workflow.duration))
+            log.info(RunMessages.summary(settings, outcome, workflow.duration))
         }
     }
     workflow.onError = {
-        System.err.println(RunMessages.failure(workflow.errorReport, workflow.exitStatus))
+        def refusals = RunMessages.refusals(workflow.errorReport)
+        if (refusals) {
+            outdir.publish(refusals, settings)
+        }
+        System.err.println(RunMessages.failure(workflow.errorReport, workflow.exitStatus, settings.outdir))
     }
 }

@@ -1,7 +1,6 @@
 import groovy.json.JsonSlurper
 import java.nio.file.Files
 import java.nio.file.Path
-import nextflow.Nextflow
 
 /** What the terminal tells at the start, at the end and when a step fails. */
 class RunMessages {
@@ -77,17 +76,24 @@ class RunMessages {
         reason ? "WARNING: ${found.batch} could not be compiled and runs eagerly: ${reason}" : "${found.batch} was compiled"
     }
 
-    /** At the end: what was done, and where things are. */
-    static String summary(Map settings, Object duration) {
-        settings.mode == 'train'
-            ? "xtalfill trained in ${duration}\n  ${settings.outdir}/weights/${settings.train_method}.pt    weights for --model"
-            : filled(settings.outdir as String, duration)
+    /** What a run made, from its own files: [counts: of evaluation.json, failures: rows of failures.csv]; empty for a training. */
+    static Map outcome(List<List> results) {
+        def files = results.collectEntries { _place, Path file -> [file.fileName.toString(), file] }
+        def evaluation = files['evaluation.json']
+        evaluation ? [
+            counts  : (new JsonSlurper().parse(evaluation) as Map).counts,
+            failures: Files.readAllLines(files['failures.csv']).size() - 1,
+        ] : [:]
     }
 
-    private static String filled(String outdir, Object duration) {
-        def folder = Nextflow.file(outdir) as Path
-        def counts = (new JsonSlurper().parse(folder.resolve('evaluation.json')) as Map).counts
-        def failures = Files.readAllLines(folder.resolve('failures.csv')).size() - 1
+    /** At the end: what was done, and where things are. */
+    static String summary(Map settings, Map outcome, Object duration) {
+        settings.mode == 'train'
+            ? "xtalfill trained in ${duration}\n  ${settings.outdir}/weights/${settings.train_method}.pt    weights for --model"
+            : filled(settings.outdir as String, outcome.counts as Map, outcome.failures as int, duration)
+    }
+
+    private static String filled(String outdir, Map counts, int failures, Object duration) {
         def matched = counts.structures_with_reference
             ? " -> ${counts.structures_matched} of ${counts.structures_with_reference} match their reference" : ''
         def rows = [
@@ -103,19 +109,36 @@ class RunMessages {
         """.stripMargin().stripTrailing()
     }
 
+    /** What a CHECK that refused every structure wrote, as `Outdir.publish` takes it; empty after any other failure. */
+    static List<List> refusals(String errorReport) {
+        def folder = steps(errorReport).any { step -> step.startsWith('CHECK ') } ? folders(errorReport) : []
+        def files = [['pipeline_info', 'check.json'], ['', 'results.csv'], ['', 'failures.csv']]
+            .collect { place, name -> [place, Path.of(folder ? folder.first() : '').resolve(name)] }
+        folder && files.every { _place, file -> Files.exists(file) } ? files : []
+    }
+
+    private static List<String> steps(String errorReport) {
+        ((errorReport ?: '') =~ /Error executing process > '(.+)'/).collect { match -> match[1] }
+    }
+
+    private static List<String> folders(String errorReport) {
+        ((errorReport ?: '') =~ /Work dir:\s+(\S.*)/).collect { match -> match[1].trim() }
+    }
+
     /** When a step fails: which, why, where, and what to do next. */
-    static String failure(String errorReport, Integer exitStatus) {
+    static String failure(String errorReport, Integer exitStatus, String outdir) {
         def report = errorReport ?: ''
-        def step = (report =~ /Error executing process > '(.+)'/).collect { match -> match[1] }
+        def step = steps(report)
         if (!step) {
             return ''
         }
-        def folder = (report =~ /Work dir:\s+(\S.*)/).collect { match -> match[1].trim() }
+        def folder = folders(report)
         def said = (report =~ /(?m)^\s*ERROR: (.+)$/).collect { match -> match[1] }
         def rows = [
             ['step', step.first()],
             ['exit', exitStatus == null ? 'did not start' : "${exitStatus}: ${MEANING[exitStatus] ?: 'not foreseen, see its log'}"],
             ['said', said ? said.last() : null],
+            ['all', refusals(report) ? "${outdir}/failures.csv" : null],
             ['log', folder ? "${folder.first()}/.command.log" : null],
             ['next', NEXT[exitStatus] ?: 'read the log; after a repair run the same command with -resume: what is done is kept'],
         ]

@@ -12,12 +12,14 @@ import numpy as np
 from ase.data import chemical_symbols
 from ase.formula import Formula
 
+from xtalfill import tables
 from xtalfill.batch import REFERENCE, write_batch
 from xtalfill.batching import build_batch, plan_batches
 from xtalfill.errors import ConfigError, InputError
 from xtalfill.hosts import Failure, Host, check_structures, parse_element
 from xtalfill.references import Reference, match_references
 from xtalfill.structures import read_structures
+from xtalfill.textfiles import write_csv
 
 # More notes than these would hide the failures in a log; check.json holds all.
 MAX_NOTES = 20
@@ -77,6 +79,8 @@ def run_check(
     outdir: str | Path,
 ) -> dict[str, Any]:
     """Read, check and batch an input; write batches/*.h5 and check.json.
+
+    Where nothing can be used, results.csv and failures.csv say why.
     One line goes to stderr for every structure or reference that cannot be used.
 
     Args:
@@ -110,6 +114,7 @@ def run_check(
     text = json.dumps(report, indent=2, sort_keys=True, ensure_ascii=False)
     (outdir / "check.json").write_text(text + "\n", encoding="utf-8")
     if not hosts:
+        _write_refusals(outdir)
         raise InputError(
             f"{source}: none of the {len(failures)} structures can be used; "
             f"the first, {failures[0].id}: {failures[0].message}"
@@ -126,6 +131,13 @@ def run_check(
         )
         write_batch(batch, outdir / "batches" / f"{batch_name}.h5")
     return report
+
+
+def _write_refusals(outdir: Path) -> None:
+    """Write results.csv and failures.csv where nothing can be used, as COLLECT will not run."""
+    found = tables.read_tables(outdir / "check.json", [])
+    write_csv(outdir / "results.csv", tables.StructureRow, tables.structure_rows(found))
+    write_csv(outdir / "failures.csv", tables.Failure, found.failures)
 
 
 def _log(hosts: list[Host], failures: list[Failure], unmatched: list[Failure]) -> None:

@@ -65,5 +65,6 @@ workflow BASELINE {
     emit:
     batch  = ch_asked.no.mix(GATHER_POTENTIAL.out.batch)
     plan   = PLAN_POTENTIAL.out.plan
+    files  = PLAN_POTENTIAL.out.plan.mix(PLACE_POTENTIAL.out.files)
     record = PLAN_POTENTIAL.out.record.mix(PLACE_POTENTIAL.out.record, GATHER_POTENTIAL.out.record)
 }

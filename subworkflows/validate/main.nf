@@ -53,5 +53,6 @@ workflow VALIDATE {
     emit:
     batch  = ch_asked.no.mix(GATHER_DFT.out.batch)
     plan   = PLAN_DFT.out.plan
+    files  = PLAN_DFT.out.plan.mix(PW_RELAX.out.files)
     record = PLAN_DFT.out.record.mix(PW_RELAX.out.record, GATHER_DFT.out.record)
 }

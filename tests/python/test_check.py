@@ -281,6 +281,9 @@ def test_command_fails_with_65_when_nothing_is_left(tmp_path: Path, hosts_folder
     report = json.loads((tmp_path / "out" / "check.json").read_text())
     assert [item["id"] for item in report["failures"]] == ["LiH", "brucite"]
     assert not (tmp_path / "out" / "batches").exists()
+    for name in ("results.csv", "failures.csv"):
+        lines = (tmp_path / "out" / name).read_text(encoding="utf-8").splitlines()
+        assert [line.split(",")[0] for line in lines] == ["id", "LiH", "brucite"]
 
 
 def test_command_takes_the_demo(repository: Path, tmp_path: Path) -> None:

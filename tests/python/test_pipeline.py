@@ -160,9 +160,8 @@ def test_structure_files_can_be_read(run: Run) -> None:
     assert len(frames) == len(GOOD) * len(METHODS) * SAMPLES
     assert {"id", "sample", "seed", "method", "status", "converged"} <= set(frames[0].info)
     for row in read_csv(run.outdir / "results.csv"):
-        files = [
-            run.outdir / "structures" / f"{row['id']}{end}" for end in (".cif", ".host_fixed.cif")
-        ]
+        folders = [run.outdir / "structures", run.outdir / "structures" / "host_fixed"]
+        files = [folder / f"{row['id']}.cif" for folder in folders]
         assert [path.is_file() for path in files] == [row["id"] in GOOD] * 2
         for path in files if row["id"] in GOOD else []:
             assert len(ase.io.read(path)) == int(row["n_atoms"])
@@ -205,6 +204,15 @@ def test_all_structures_bad_ends_with_one_clear_line(run: Run) -> None:
     assert len(lines_with(said(result), ["step", "CHECK (bad)"])) == 1
     assert lines_with(said(result), ["exit", "65: the input data cannot be used"])
     assert "re-submitted" not in said(result)
+    # Of the run before, in the same folder, nothing is left.
+    assert lines_with(said(result), ["all", "results/failures.csv"])
+    tables = {"results.csv", "failures.csv"}
+    assert {path.name for path in run.outdir.iterdir() if not path.name.startswith(".")} == {
+        "pipeline_info", *tables
+    }  # fmt: skip
+    for name in tables:
+        rows = read_csv(run.outdir / name)
+        assert [(row["id"], row["status"]) for row in rows] == [("cut", "failed")]
 
 
 def test_bad_parameters_are_told_together_before_any_task(run: Run) -> None:

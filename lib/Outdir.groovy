@@ -1,0 +1,175 @@
+import groovy.json.JsonOutput
+import groovy.json.JsonSlurper
+import java.nio.file.FileSystemException
+import java.nio.file.FileVisitOption
+import java.nio.file.Files
+import java.nio.file.LinkOption
+import java.nio.file.Path
+import java.nio.file.StandardCopyOption
+import nextflow.Nextflow
+
+/**
+ * The folder of the results: one run at a time has it, and a finished run leaves there exactly what it made.
+ *
+ * Nothing is put there while tasks run. `publish` brings every file into a hidden folder inside, then renames them all
+ * into place and removes what an earlier run published there and this one did not. `.xtalfill/published.json` names what
+ * was published, for each kind of run; no other file is ever removed.
+ */
+class Outdir {
+
+    private final Path folder
+    private final Path records
+    private final RunLock lock
+    private volatile boolean held
+
+    /**
+     * @param folder as given by the user
+     * @param records where Nextflow writes its own records of this run (nextflow.config)
+     */
+    Outdir(String folder, Path records) {
+        this.folder = (Nextflow.file(folder, glob: false) as Path).toAbsolutePath().normalize()
+        this.records = records
+        lock = new RunLock(own('lock'))
+        // Not workflow.onComplete: Nextflow writes its records after that.
+        Runtime.runtime.addShutdownHook(new Thread({ leave() }))
+    }
+
+    /** Takes the folder for this run, until its process ends. Ends the run in one line where another has it. */
+    void take() {
+        String refusal = attempt { lock.acquire() }
+        if (refusal) {
+            Nextflow.error("${refusal}; nothing was run")
+        }
+        held = true
+    }
+
+    /** At the end of the process: moves the records here, lets other runs have the folder. */
+    private void leave() {
+        try {
+            if (held) {
+                moveRecords()
+            }
+        }
+        finally {
+            removeTree(records)
+            if (held) {
+                lock.release()
+            }
+        }
+    }
+
+    /**
+     * Puts files into place.
+     *
+     * @param given of each: [folder inside, '' for the top; file or folder]
+     * @param settings all parameters
+     */
+    void publish(List<List> given, Map settings) {
+        // Trainings of other methods, and what was filled, may lie in the same folder.
+        String kind = settings.mode == 'train' ? "train ${settings.train_method}" : settings.mode
+        attempt {
+            def sources = given.collectMany { place, source -> filesOf(place as String, source as Path) }.collectEntries()
+            def stale = published().getOrDefault(kind, []) - sources.keySet()
+            def incoming = own('incoming')
+            removeTree(incoming)
+            try {
+                sources.each { name, source -> bring(source, incoming.resolve(name), folder.resolve(name), settings.publish_dir_mode) }
+                // Both for as long as both may be there.
+                note(kind, sources.keySet() + stale)
+                sources.keySet().each { name -> replace(incoming.resolve(name), folder.resolve(name)) }
+                stale.each { name -> remove(name) }
+                note(kind, sources.keySet())
+            }
+            finally {
+                removeTree(incoming)
+            }
+        }
+    }
+
+    private Path own(String name) {
+        folder.resolve('.xtalfill').resolve(name)
+    }
+
+    /** What the kinds of runs published here: [kind: [path inside]]. */
+    private Map<String, List<String>> published() {
+        def list = own('published.json')
+        Files.exists(list) ? new JsonSlurper().parse(list) as Map : [:]
+    }
+
+    private void note(String kind, Collection<String> names) {
+        def text = JsonOutput.prettyPrint(JsonOutput.toJson(published() + [(kind): names.sort(false)]))
+        def list = own('published.json')
+        def whole = list.resolveSibling('published.json.new')
+        Files.writeString(whole, text + '\n')
+        Files.move(whole, list, StandardCopyOption.ATOMIC_MOVE)
+    }
+
+    private static List<Map> filesOf(String place, Path source) {
+        Files.walk(source, FileVisitOption.FOLLOW_LINKS).withCloseable { found -> found.toList() }
+            .findAll { Path file -> Files.isRegularFile(file) }
+            .collect { Path file -> [(Path.of(place).resolve(source.parent.relativize(file)).toString()): file] }
+    }
+
+    private static void bring(Path source, Path incoming, Path target, String mode) {
+        Files.createDirectories(incoming.parent)
+        switch (mode) {
+            case 'link': Files.createLink(incoming, source.toRealPath()); break
+            case 'symlink': Files.createSymbolicLink(incoming, source.toRealPath()); break
+            case 'rellink':
+                Files.createDirectories(target.parent)
+                Files.createSymbolicLink(incoming, target.parent.toRealPath().relativize(source.toRealPath()))
+                break
+            case 'move': Files.move(source.toRealPath(), incoming); break
+            default: Files.copy(source, incoming, StandardCopyOption.COPY_ATTRIBUTES)
+        }
+    }
+
+    private static void replace(Path incoming, Path target) {
+        Files.createDirectories(target.parent)
+        Files.move(incoming, target, StandardCopyOption.REPLACE_EXISTING)
+    }
+
+    /** Removes a file that was published, and the folders that it leaves empty. */
+    private void remove(String name) {
+        def file = folder.resolve(name).normalize()
+        if (!file.startsWith(folder) || Files.isDirectory(file, LinkOption.NOFOLLOW_LINKS)) {
+            return
+        }
+        Files.deleteIfExists(file)
+        for (def parent = file.parent; parent != folder && isEmpty(parent); parent = parent.parent) {
+            Files.delete(parent)
+        }
+    }
+
+    private static boolean isEmpty(Path place) {
+        Files.isDirectory(place, LinkOption.NOFOLLOW_LINKS) &&
+            !Files.list(place).withCloseable { entries -> entries.findAny().present }
+    }
+
+    private void moveRecords() {
+        if (Files.isDirectory(records)) {
+            def target = Files.createDirectories(folder.resolve('pipeline_info'))
+            Files.list(records).withCloseable { files -> files.toList() }
+                .each { Path file -> Files.move(file, target.resolve(file.fileName), StandardCopyOption.REPLACE_EXISTING) }
+        }
+    }
+
+    private static void removeTree(Path tree) {
+        if (Files.exists(tree)) {
+            Files.walk(tree).withCloseable { found -> found.toList() }.reverse().each { Path path -> Files.deleteIfExists(path) }
+        }
+    }
+
+    /** Runs what writes to the folder; a full or unwritable disk ends the run in one line. */
+    private Object attempt(Closure work) {
+        try {
+            return work()
+        }
+        catch (IOException error) {
+            def why = (error instanceof FileSystemException ? error.reason : error.message) ?: error.class.simpleName
+            def where = error instanceof FileSystemException && error.file ? " (${error.file})" : ''
+            Nextflow.error("--outdir: cannot write the results to ${folder}: ${why}${where}; " +
+                'mend that, then run the same command with -resume: what was computed is kept')
+        }
+    }
+}

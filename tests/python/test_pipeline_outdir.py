@@ -1,0 +1,199 @@
+"""What a run leaves in --outdir: its own files, all of them, and nobody else's touched."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from nextflow_project import Project, lines_with, read_trace, said
+from stand_ins import put_stand_ins, write_hosts
+
+TOP = {
+    "results.csv", "candidates.csv", "failures.csv", "selected.extxyz", "candidates.extxyz",
+    "evaluation.json", "report.html", "provenance.json",
+}  # fmt: skip
+RECORDS = {f"pipeline_info/{name}" for name in ("trace.txt", "check.json", "timeline.html")}
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """Return a copy of the project with stand-ins, and sheets a (two hosts) and b (another)."""
+    project = Project.make(tmp_path_factory.mktemp("outdir"))
+    put_stand_ins(project)
+    write_hosts(project.launch / "a.csv", ["a1", "a2"])
+    write_hosts(project.launch / "b.csv", ["b1"])
+    return project
+
+
+def run(project: Project, sheet: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run the pipeline on a sheet."""
+    return project.run("--input", f"{sheet}.csv", "--method", "random", *arguments)
+
+
+def files_in(folder: Path) -> set[str]:
+    """Return the files in a folder that are not hidden."""
+    paths = (path.relative_to(folder) for path in folder.rglob("*") if not path.is_dir())
+    return {str(path) for path in paths if not str(path).startswith(".")}
+
+
+def is_of(outdir: Path, names: set[str], *, others: set[str] = frozenset()) -> bool:
+    """Say whether a folder holds what a run on these structures leaves, and nothing else."""
+    batches = {name for name in files_in(outdir) if name.startswith("batches/")}
+    known = TOP | RECORDS | batches | others | {f"structures/{name}.cif" for name in names}
+    known |= {"pipeline_info/report.html", "pipeline_info/dag.html"}
+    table = (outdir / "results.csv").read_text(encoding="utf-8").split()
+    check = json.loads((outdir / "pipeline_info" / "check.json").read_text(encoding="utf-8"))
+    return (
+        files_in(outdir) == known
+        and batches == {f"batches/{one['batch']}" for one in check["structures"]}
+        and set(table[1:]) == names == {one["id"] for one in check["structures"]}
+    )
+
+
+def test_a_then_b_then_a_again_leaves_a(project: Project) -> None:
+    outdir = project.launch / "results"
+    assert run(project, "a", "--batch_size", "1").returncode == 0
+    assert is_of(outdir, {"a1", "a2"})
+    (outdir / "structures" / "mine.cif").write_text("of the user", encoding="utf-8")
+    (outdir / "notes").mkdir()
+    result = run(project, "b", "-resume")
+    assert result.returncode == 0, said(result)
+    assert is_of(outdir, {"b1"}, others={"structures/mine.cif"})
+    assert (outdir / "notes").is_dir()
+    result = run(project, "a", "--batch_size", "1", "-resume")
+    assert result.returncode == 0, said(result)
+    assert is_of(outdir, {"a1", "a2"}, others={"structures/mine.cif"})
+    assert set(read_trace(outdir).values()) == {"CACHED"}
+    assert "2 structures in -> 2 valid" in said(result)
+    shutil.rmtree(outdir)
+    result = run(project, "a", "--batch_size", "1", "-resume")
+    assert result.returncode == 0, said(result)
+    assert is_of(outdir, {"a1", "a2"})
+    assert set(read_trace(outdir).values()) == {"CACHED"}
+
+
+def test_a_failed_run_leaves_what_was_there(project: Project) -> None:
+    outdir = project.launch / "kept"
+    assert run(project, "a", "--outdir", "kept").returncode == 0
+    before = {name: (outdir / name).read_bytes() for name in files_in(outdir) - RECORDS}
+    collect = project.root / "bin" / "collect.py"
+    text = collect.read_text(encoding="utf-8")
+    collect.write_text("#!/usr/bin/env bash\nexit 65\n", encoding="utf-8")
+    assert run(project, "b", "--outdir", "kept").returncode == 1
+    collect.write_text(text, encoding="utf-8")
+    assert all((outdir / name).read_bytes() == content for name, content in before.items()
+               if not name.startswith("pipeline_info/"))  # fmt: skip
+    assert not (outdir / ".xtalfill" / "lock").exists()
+
+
+@pytest.mark.parametrize("mode", ["link", "symlink", "rellink", "move"])
+def test_every_mode_of_publishing(project: Project, mode: str) -> None:
+    arguments = ["--outdir", f"by/{mode}", "--publish_dir_mode", mode]
+    for sheet, names in (("a", {"a1", "a2"}), ("b", {"b1"})):
+        result = run(project, sheet, *arguments, "-w", f"work_{mode}")
+        assert result.returncode == 0, said(result)
+        assert is_of(project.launch / "by" / mode, names)
+    table = project.launch / "by" / mode / "results.csv"
+    assert table.is_symlink() == (mode in ("symlink", "rellink"))
+    if table.is_symlink():
+        assert os.path.isabs(os.readlink(table)) == (mode == "symlink")
+
+
+def test_a_training_and_a_stub_run_leave_the_results_alone(project: Project) -> None:
+    outdir = project.launch / "shared"
+    assert run(project, "a", "--outdir", "shared").returncode == 0
+    (project.root / "bin" / "train.py").write_text(
+        "#!/usr/bin/env bash\ncd folder 2> /dev/null || cd host || cd td\n"
+        "touch best.pt log.csv loss.png\n",
+        encoding="utf-8",
+    )
+    for method in ("host", "td"):
+        result = project.run("--mode", "train", "--train_data", "a.csv", "--train_steps", "1",
+                             "--train_method", method, "--outdir", "shared")  # fmt: skip
+        assert result.returncode == 0, said(result)
+    trained = {f"weights/{method}.{end}" for method in ("host", "td")
+               for end in ("pt", "log.csv", "png")}  # fmt: skip
+    state = {name for name in files_in(outdir) if name.startswith("training/")}
+    assert is_of(outdir, {"a1", "a2"}, others=trained | state)
+    assert run(project, "b", "--outdir", "shared", "-stub").returncode == 0
+    assert is_of(outdir, {"a1", "a2"}, others=trained | state)
+    assert run(project, "b", "--outdir", "shared").returncode == 0
+    assert is_of(outdir, {"b1"}, others=trained | state)
+
+
+def hold(outdir: Path, *, pid: int, host: str | None = None, start: int = 0) -> Path:
+    """Lock a folder in the name of a process."""
+    lock = outdir / ".xtalfill" / "lock"
+    lock.parent.mkdir(parents=True)
+    here = Path("/proc/sys/kernel/hostname")
+    host = host or (here.read_text().strip() if here.is_file() else socket.gethostname())
+    owner = {"host": host, "pid": pid, "start": start, "since": "2026-01-02T03:04:05Z"}
+    lock.write_text(json.dumps(owner), encoding="utf-8")
+    return lock
+
+
+def test_the_lock_of_another_host_is_told_and_kept(project: Project) -> None:
+    lock = hold(project.launch / "held", pid=77, host="elsewhere")
+    result = run(project, "a", "--outdir", "held", "-w", "never")
+    assert result.returncode != 0
+    words = ["--outdir: ", "/held is in use", "process 77 on elsewhere, since 2026-01-02T03:04:05Z"]
+    assert len(lines_with(said(result), [*words, f"rm '{lock}'"])) == 1, said(result)
+    assert not list((project.launch / "never").glob("*/*"))
+    assert files_in(project.launch / "held") == set()
+    assert lock.is_file()
+    assert not list((project.launch / ".nextflow" / "pipeline_info").glob("*"))
+
+
+@pytest.mark.parametrize("reused", [False, True])
+def test_the_lock_of_a_process_that_is_gone_is_taken_over(project: Project, reused: bool) -> None:
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    name = f"stale_{reused}"
+    # a process of this number that began at another time is not the one that locked
+    lock = hold(project.launch / name, pid=os.getpid() if reused else ended.pid, start=5)
+    result = run(project, "a", "--outdir", name)
+    assert result.returncode == 0, said(result)
+    assert is_of(project.launch / name, {"a1", "a2"})
+    assert not lock.exists()
+
+
+def test_of_two_runs_at_once_one_is_refused(project: Project) -> None:
+    arguments = ["run", project.root / "main.nf", "--outdir", "both", "--method", "random"]
+    (project.launch / "slow").mkdir()
+    slow = project.root / "bin" / "inpaint.py"
+    text = slow.read_text(encoding="utf-8")
+    waiting = f"until [ -e {project.launch}/go ]; do sleep 0.2; done\n"
+    slow.write_text(text.replace("set -eu\n", "set -eu\n" + waiting), encoding="utf-8")
+    with project.started(*arguments, "--input", "a.csv") as first:
+        lock = project.launch / "both" / ".xtalfill" / "lock"
+        while not lock.is_file():
+            assert first.poll() is None
+        second = run(project, "b", "--outdir", "both")
+        (project.launch / "go").touch()
+        output, _ = first.communicate(timeout=300)
+    slow.write_text(text, encoding="utf-8")
+    assert first.returncode == 0, output
+    assert second.returncode != 0
+    assert len(lines_with(said(second), ["/both is in use", f"process {first.pid} on "])) == 1
+    assert is_of(project.launch / "both", {"a1", "a2"})
+    assert any(name.startswith("INPAINT") for name in read_trace(project.launch / "both"))
+
+
+def test_a_killed_run_needs_no_hand(project: Project) -> None:
+    arguments = ["run", project.root / "main.nf", "--outdir", "killed", "--method", "random"]
+    with project.started(*arguments, "--input", "a.csv") as first:
+        lock = project.launch / "killed" / ".xtalfill" / "lock"
+        while not lock.is_file():
+            assert first.poll() is None
+        first.kill()
+        first.communicate(timeout=60)
+    assert lock.is_file()
+    result = run(project, "b", "--outdir", "killed")
+    assert result.returncode == 0, said(result)
+    assert is_of(project.launch / "killed", {"b1"})
