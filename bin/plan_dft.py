@@ -33,7 +33,6 @@ def main() -> None:
     begin = time.monotonic()
 
     from xtalfill.batch import read_batch
-    from xtalfill.textfiles import write_json
     from xtalfill.dft.estimate import read_cost_model
     from xtalfill.dft.job import write_job
     from xtalfill.dft.plan import Choice
@@ -41,6 +40,7 @@ def main() -> None:
     from xtalfill.dft.pseudos import read_table
     from xtalfill.dft.stage import plan_run
     from xtalfill.record import write_record
+    from xtalfill.textfiles import write_json
 
     choice = Choice(
         args.window, args.candidates, args.max_structures, args.max_electrons, args.seed

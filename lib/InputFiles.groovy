@@ -1,6 +1,7 @@
 import java.nio.charset.MalformedInputException
 import java.nio.file.Files
 import java.nio.file.Path
+import java.util.regex.Pattern
 
 /**
  * The structure files that an input names: those of a sheet's rows, those in a folder.
@@ -12,9 +13,12 @@ import java.nio.file.Path
 class InputFiles {
 
     static List<Path> named(Path input) {
-        def files = Files.isDirectory(input) ? inFolder(input)
-            : input.fileName.toString().toLowerCase() ==~ /.*\.[ct]sv/ ? inSheet(input) : []
+        def files = Files.isDirectory(input) ? inFolder(input) : isSheet(input) ? inSheet(input) : []
         files.findAll { Path file -> Files.isRegularFile(file) }.unique().sort()
+    }
+
+    private static boolean isSheet(Path input) {
+        Files.isRegularFile(input) && input.fileName.toString().toLowerCase() ==~ /.*\.[ct]sv/
     }
 
     private static List<Path> inFolder(Path folder) {
@@ -24,13 +28,16 @@ class InputFiles {
 
     private static List<Path> inSheet(Path sheet) {
         def folder = sheet.toRealPath().parent
-        def lines = textOf(sheet).readLines().findAll { line -> line.trim() }
-        if (!lines) {
+        def lines = textOf(sheet).readLines().findAll { line -> line.trim() && !line.trim().startsWith('#') }
+        // A spreadsheet may write the separator into the first line: sep=;
+        def told = lines ? lines.first() =~ /(?i)^\s*"?sep=(.)"?\s*$/ : null
+        def rows = told ? lines.drop(1) : lines
+        if (!rows) {
             return []
         }
-        def separator = [',', ';', '\t'].max { mark -> lines.first().count(mark) }
-        def column = cells(lines.first().toLowerCase(), separator).indexOf('structure')
-        lines.drop(1)
+        def separator = told ? told[0][1] : [',', ';', '\t'].max { mark -> rows.first().count(mark) }
+        def column = cells(rows.first().toLowerCase(), separator).indexOf('structure')
+        rows.drop(1)
             .collect { line -> column < 0 ? null : cells(line, separator)[column] }
             .findAll { cell -> cell && !cell.contains('\0') }
             .collect { cell -> folder.resolve(cell).normalize() }
@@ -47,7 +54,7 @@ class InputFiles {
 
     /** The cells of a row; a separator inside double quotes does not count. */
     private static List<String> cells(String line, String separator) {
-        line.split("${separator}(?=(?:[^\"]*\"[^\"]*\")*[^\"]*\$)", -1)
+        line.split("${Pattern.quote(separator)}(?=(?:[^\"]*\"[^\"]*\")*[^\"]*\$)", -1)
             .collect { cell -> cell.trim().replaceAll(/^"|"$/, '').replace('""', '"').trim() }
     }
 }

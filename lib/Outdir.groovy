@@ -50,6 +50,9 @@ class Outdir {
                 moveRecords()
             }
         }
+        catch (IOException error) {
+            System.err.println("pipeline_info/: cannot be written to ${folder}: ${reason(error)}")
+        }
         finally {
             removeTree(records)
             if (held) {
@@ -166,10 +169,13 @@ class Outdir {
             return work()
         }
         catch (IOException error) {
-            def why = (error instanceof FileSystemException ? error.reason : error.message) ?: error.class.simpleName
-            def where = error instanceof FileSystemException && error.file ? " (${error.file})" : ''
-            Nextflow.error("--outdir: cannot write the results to ${folder}: ${why}${where}; " +
+            Nextflow.error("--outdir: cannot write to ${folder}: ${reason(error)}; " +
                 'mend that, then run the same command with -resume: what was computed is kept')
         }
+    }
+
+    private static String reason(IOException error) {
+        error instanceof FileSystemException
+            ? "${error.reason ?: error.class.simpleName}${error.file ? " (${error.file})" : ''}" : error.message
     }
 }

@@ -163,6 +163,9 @@ class Parameters {
         if (!Files.exists(path)) {
             return "there is no ${format == 'file-path' ? 'file' : 'file or folder'} '${value}'"
         }
-        format == 'file-path' && !Files.isRegularFile(path) ? "'${value}' is not a file" : null
+        if (!Files.isRegularFile(path) && !Files.isDirectory(path)) {
+            return "'${value}' is a pipe or a device, which no task can read again; write it into a file first"
+        }
+        format == 'file-path' && Files.isDirectory(path) ? "'${value}' is a folder; give a file" : null
     }
 }

@@ -9,6 +9,7 @@ class RunMessages {
 
     private static final Map<Integer, String> MEANING = [
         65: 'the input data cannot be used',
+        74: 'a file could not be written: the disk or the quota is full',
         75: 'the step stopped itself and could not go on in the attempts it has',
         78: 'a parameter, a weights file or the installation is wrong',
         126: 'the command is not executable',
@@ -23,6 +24,7 @@ class RunMessages {
 
     private static final Map<Integer, String> NEXT = [
         65: 'correct the input, then run the same command with -resume',
+        74: 'free some space, then run the same command with -resume: what is done is kept',
         78: 'correct what the message names, then run the same command with -resume',
         127: "run 'make setup', or give a container profile; then -resume",
         137: 'lower --max_atoms_per_batch or --batch_size, or give the step more memory; then -resume',

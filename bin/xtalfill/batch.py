@@ -22,6 +22,7 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -299,18 +300,19 @@ def write_batch(batch: Batch, path: str | Path) -> None:
     batch.validate()
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # In memory first: HDF5 itself may crash the process where the disk is full.
+    content = BytesIO()
+    with h5py.File(content, "w", libver=("v110", "v110"), userblock_size=_HEADER_SIZE) as file:
+        file.attrs["stages"] = json.dumps(list(batch.stages))
+        for name in _ATOM_FIELDS + _SYSTEM_FIELDS:
+            _write_array(file, name, getattr(batch, name))
+        for stage_name, stage in batch.stages.items():
+            group = file.create_group(stage_name)
+            group.attrs["parameters"] = _dump(stage.attrs)
+            for name in sorted(stage.arrays):
+                _write_array(group, name, stage.arrays[name])
     try:
-        with h5py.File(
-            temporary, "w", libver=("v110", "v110"), userblock_size=_HEADER_SIZE
-        ) as file:
-            file.attrs["stages"] = json.dumps(list(batch.stages))
-            for name in _ATOM_FIELDS + _SYSTEM_FIELDS:
-                _write_array(file, name, getattr(batch, name))
-            for stage_name, stage in batch.stages.items():
-                group = file.create_group(stage_name)
-                group.attrs["parameters"] = _dump(stage.attrs)
-                for name in sorted(stage.arrays):
-                    _write_array(group, name, stage.arrays[name])
+        temporary.write_bytes(content.getbuffer())
         seal(temporary)
         os.replace(temporary, path)
     finally:
@@ -337,7 +339,19 @@ def _check_seal(path: Path) -> None:
             f"{VERSION}; use the release that wrote it or start again from the structures"
         )
     if digest != hashlib.sha256(content[_HEADER_SIZE:]).hexdigest().encode():
-        raise InputError(f"{path}: checksum does not agree, the file is damaged; write it again")
+        raise InputError(f"{path}: checksum does not agree, the file is damaged; {_remedy(path)}")
+
+
+def _remedy(path: Path) -> str:
+    """Say how a batch is made anew; Nextflow trusts what lies in a task's folder."""
+    file = path.resolve()
+    for folder in file.parents:
+        if (folder / ".command.run").is_file() and folder != Path.cwd():
+            return (
+                f"remove the folder of the task that wrote it, rm -r '{folder}', and run the same "
+                "command with -resume"
+            )
+    return "run the stage that writes it again"
 
 
 def _write_array(group: h5py.Group, name: str, array: np.ndarray) -> None:
@@ -375,13 +389,11 @@ def read_batch(path: str | Path) -> Batch:
             }
     except _DAMAGE as error:
         reason = " ".join(str(error).split())
-        raise InputError(
-            f"{path}: not a readable batch ({reason}); run the stage that writes it again"
-        ) from error
+        raise InputError(f"{path}: not a readable batch ({reason}); {_remedy(path)}") from error
     try:
         return Batch(**fields, stages=stages)
     except (InputError, ValueError, TypeError) as error:
-        raise InputError(f"{path}: {error}; run the stage that writes it again") from error
+        raise InputError(f"{path}: {error}; {_remedy(path)}") from error
 
 
 def _read_array(dataset: h5py.Dataset) -> np.ndarray:

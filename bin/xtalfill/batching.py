@@ -16,6 +16,7 @@ USUAL_ATOMS = 64
 # Two of a million batches share so many digits of their name with a chance of 0.2 %.
 NAME_DIGITS = 12
 
+
 def plan_batches(sizes: Mapping[str, int], *, batch_size: int) -> dict[str, list[str]]:
     """Share structures among batches that hardly change when a structure comes or goes.
 

@@ -16,6 +16,7 @@ import signal
 import sys
 import time
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from xtalfill.errors import TryAgainError
 
 FILE = "state.npz"
 _KEY = "key"
+_NAMES = "names"  # of the arrays: a damaged index of the archive may hide some
 SECONDS = 60.0  # between two checkpoints
 SHARE_OF_TIME = 0.95  # the rest is for ending in order
 
@@ -101,7 +103,8 @@ class Checkpoint:
         self._folder.mkdir(parents=True, exist_ok=True)
         temporary = self._folder / f"{FILE}.tmp"
         with temporary.open("wb") as file:
-            np.savez(file, allow_pickle=False, **{_KEY: np.array(self._key)}, **content)
+            own = {_KEY: np.array(self._key), _NAMES: np.array(sorted(content), dtype=np.str_)}
+            np.savez(file, allow_pickle=False, **own, **content)
         temporary.replace(self._folder / FILE)
 
     def remove(self) -> None:
@@ -114,7 +117,11 @@ def _read(path: Path, key: str) -> dict[str, np.ndarray]:
     try:
         with np.load(path, allow_pickle=False) as file:
             content = {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        names = content.pop(_NAMES).tolist()
+        if sorted(content.keys() - {_KEY}) != names:
+            raise ValueError("it lacks some of its arrays")
+    except (OSError, ValueError, EOFError, LookupError, NotImplementedError, RuntimeError,
+            zipfile.BadZipFile, zlib.error) as error:  # fmt: skip
         print(f"{path}: cannot be read ({error}); begins anew", file=sys.stderr)
         return {}
     if str(content.pop(_KEY, "")) != key:

@@ -103,8 +103,8 @@ def _main(arguments: list[str] | None) -> None:
 
 
 def _compare(args: argparse.Namespace) -> None:
-    from xtalfill.textfiles import write_json
     from xtalfill.evaluate.compare import compare_runs, markdown
+    from xtalfill.textfiles import write_json
 
     runs: dict[str, Path] = {}
     for text in args.runs:

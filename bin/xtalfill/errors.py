@@ -4,9 +4,11 @@ Codes follow ``sysexits.h`` so that Nextflow can tell bad data (do not retry) fr
 machine that gave up (retry).
 """
 
+import errno
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 
 class XtalfillError(Exception):
@@ -42,6 +44,8 @@ class MemoryNeededError(XtalfillError):
 def run_command(main: Callable[[], None]) -> None:
     """Run a command and turn an `XtalfillError` into one line on stderr and its exit code.
 
+    A full disk is one line, too, and exit 74 (EX_IOERR).
+
     Args:
         main: The command; it parses ``sys.argv`` itself.
     """
@@ -50,3 +54,27 @@ def run_command(main: Callable[[], None]) -> None:
     except XtalfillError as error:
         print(f"ERROR: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except Exception as error:
+        if (reason := _full_disk(error)) is None:
+            raise
+        # of a copy, where it goes
+        names = (getattr(error, name, None) for name in ("filename2", "filename"))
+        where = next(filter(None, names), Path.cwd())
+        print(f"ERROR: {where}: {reason}; free some, then run with -resume", file=sys.stderr)
+        sys.exit(os.EX_IOERR)
+
+
+def _full_disk(error: BaseException) -> str | None:
+    """Return the system's words for a full disk or quota, if that is what an error comes from.
+
+    HDF5 and PyTorch say it in a text of their own, without the number, or only in an error that
+    came before.
+    """
+    seen: BaseException | None = error
+    while seen is not None:
+        for number in (errno.ENOSPC, errno.EDQUOT):
+            words = os.strerror(number)
+            if getattr(seen, "errno", None) == number or words in str(seen):
+                return words
+        seen = seen.__cause__ or seen.__context__
+    return None

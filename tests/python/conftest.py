@@ -1,5 +1,7 @@
 """Small crystals and files that the tests share."""
 
+import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -32,6 +34,20 @@ def own_default_type() -> Iterator[None]:
 def repository() -> Path:
     """Return the root of the project."""
     return REPOSITORY
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """Mount a disk of 32 kB; skip where that is not allowed."""
+    disk = tmp_path / "small_disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=32k", "tmpfs", str(disk)]
+    if shutil.which("mount") is None:
+        pytest.skip("needs mount")
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("needs the right to mount a disk")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
 
 
 @pytest.fixture

@@ -392,3 +392,48 @@ def test_the_checksum_is_of_the_content() -> None:
     other = make_batch([3, 4])
     other.stages["stage_0"].attrs["fmax"] = 0.06
     assert content_sha256(other) != content_sha256(make_batch([3, 4]))
+
+
+def test_the_message_names_the_folder_of_the_task_that_wrote_it(tmp_path: Path) -> None:
+    task = tmp_path / "work" / "3f" / "0a1b"
+    (task / "batches").mkdir(parents=True)
+    (task / ".command.run").touch()
+    path = task / "batches" / "batch_1f00.h5"
+    write_batch(make_batch([3]), path)
+    content = bytearray(path.read_bytes())
+    content[700] ^= 1
+    path.write_bytes(content)
+    staged = tmp_path / "input" / path.name
+    staged.parent.mkdir()
+    staged.symlink_to(path)
+    assert f"damaged; remove the folder of the task that wrote it, rm -r '{task}'" in refusal(
+        staged
+    )
+    (task / ".command.run").unlink()
+    assert refusal(path).endswith("damaged; run the stage that writes it again")
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_full_disk_is_one_line(small_disk: Path, repository: Path, wrapped: bool) -> None:
+    write_batch(make_batch([60] * 40, stages=0), small_disk.parent / "b.h5")
+    code = (
+        "from xtalfill.batch import read_batch, write_batch\n"
+        "from xtalfill.errors import run_command\n"
+        f"batch = read_batch({str(small_disk.parent / 'b.h5')!r})\n"
+        "def main():\n"
+        "    try: write_batch(batch, 'c.h5')\n"
+        f"    except OSError as error: raise {'RuntimeError from error' if wrapped else ''}\n"
+        "run_command(main)\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=small_disk,
+        env={"PYTHONPATH": str(repository / "bin"), "PATH": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 74, result.stderr
+    line = f"ERROR: {small_disk}: No space left on device; free some, then run with -resume\n"
+    assert result.stderr == line
+    assert list(small_disk.iterdir()) == []

@@ -99,7 +99,9 @@ def test_every_candidate_is_laid_out_with_its_missing_sites(frames: Path, tmp_pa
                 assert np.array_equal(batch.cell[index], inputs[name].cell)
                 assert (batch.seed[index], batch.status[index]) == (42, "ok")
     assert sorted(seen) == [f"x{i}" for i in range(7)]
-    assert len(batches) == report["n_batches"] == len({one["batch"] for one in report["structures"]})
+    assert (
+        len(batches) == report["n_batches"] == len({one["batch"] for one in report["structures"]})
+    )
 
 
 def test_the_order_of_the_input_changes_no_byte(frames: Path, tmp_path: Path) -> None:

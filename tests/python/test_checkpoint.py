@@ -58,6 +58,24 @@ def test_what_one_attempt_writes_the_next_finds(tmp_path: Path) -> None:
     assert not (tmp_path / "new").exists()
 
 
+def test_damage_at_any_place_begins_anew(tmp_path: Path) -> None:
+    Checkpoint(tmp_path, key="a", every=0.0).step(lambda: ARRAYS)
+    file = tmp_path / FILE
+    whole = file.read_bytes()
+    damaged = [whole[:size] for size in range(len(whole))]
+    for place in range(len(whole)):
+        damaged += [
+            whole[:place] + bytes([whole[place] ^ bits]) + whole[place + 1 :] for bits in (1, 0xFF)
+        ]
+    for content in damaged:
+        file.write_bytes(content)
+        found = Checkpoint(tmp_path / "new", key="a", previous=tmp_path).found
+        # a bit of the archive that nobody reads, such as a date, does no harm
+        if found:
+            assert found.keys() == ARRAYS.keys()
+            assert all(np.array_equal(found[name], ARRAYS[name]) for name in ARRAYS)
+
+
 def test_a_checkpoint_is_written_when_it_is_due(tmp_path: Path) -> None:
     Checkpoint(tmp_path, key="a", every=100.0).step(lambda: pytest.fail("asked for too early"))
     assert not list(tmp_path.iterdir())

@@ -13,7 +13,16 @@ from typing import Any
 import jsonschema
 import pytest
 
-from nextflow_project import REPOSITORY, Project, make_image, not_cached, read_csv, read_trace, said
+from nextflow_project import (
+    REPOSITORY,
+    Project,
+    lines_with,
+    make_image,
+    not_cached,
+    read_csv,
+    read_trace,
+    said,
+)
 
 BIN = REPOSITORY / "bin"
 COMMANDS = {
@@ -341,6 +350,46 @@ def test_code_digest_covers_what_a_command_imports(project: Project) -> None:
         assert python == closure(command, project.root / "bin")
     assert "xtalfill/report/template.html" in listed["report.py"]
     assert not any("report/" in name for name in listed["relax.py"])
+
+
+def test_the_files_that_a_sheet_names_are_found(project: Project) -> None:
+    folder = project.launch / "sheets"
+    folder.mkdir()
+    for name in ("one.cif", "a;b.cif"):
+        (folder / name).touch()
+    sheets = {
+        "plain": "id,structure\na,one.cif\nb,a;b.cif\n",
+        "told": '\ufeffsep=;\nid;structure\na;one.cif\nb;"a;b.cif"\n',
+        "quoted": '\n"sep=|"\r\nid|structure\r\na|one.cif\r\nb|a;b.cif\r\n',
+        "comments": "# from a, b\n\nstructure,id\n # not,this.cif\none.cif,a\na;b.cif,b\n",
+        "tabs": "id\tstructure\n\tone.cif\n\ta;b.cif\n",
+    }
+    for name, text in sheets.items():
+        (folder / f"{name}.csv").write_text(text, encoding="utf-8", newline="")
+    script = project.root / "sheets.nf"
+    script.write_text(
+        "workflow {\n"
+        f"    files('{folder}/*.csv').each {{ sheet ->\n"
+        "        println(([sheet.baseName] + InputFiles.named(sheet)*.fileName).join(','))\n"
+        "    }\n"
+        "}\n",
+        encoding="utf-8",
+    )
+    result = project.nextflow("-q", "run", script)
+    assert result.returncode == 0, said(result)
+    assert sorted(result.stdout.split()) == sorted(f"{name},a;b.cif,one.cif" for name in sheets)
+
+
+def test_a_pipe_is_one_line_before_any_task(project: Project) -> None:
+    os.mkfifo(project.launch / "pipe.csv")
+    (project.launch / "folder").mkdir()
+    command = ["--input", "pipe.csv", "--references", "pipe.csv", "--model", "weights.pt"]
+    result = project.run(*command, "-w", "never")
+    assert result.returncode != 0
+    for name in ("--input", "--references"):
+        assert len(lines_with(said(result), [f"{name}: 'pipe.csv' is a pipe or a device"])) == 1
+    assert "no file" not in said(result)
+    assert not (project.launch / "never").exists()
 
 
 def test_modules_call_commands_that_can_be_run() -> None:

@@ -102,7 +102,7 @@ def test_every_mode_of_publishing(project: Project, mode: str) -> None:
     table = project.launch / "by" / mode / "results.csv"
     assert table.is_symlink() == (mode in ("symlink", "rellink"))
     if table.is_symlink():
-        assert os.path.isabs(os.readlink(table)) == (mode == "symlink")
+        assert table.readlink().is_absolute() == (mode == "symlink")
 
 
 def test_a_training_and_a_stub_run_leave_the_results_alone(project: Project) -> None:
@@ -197,3 +197,14 @@ def test_a_killed_run_needs_no_hand(project: Project) -> None:
     result = run(project, "b", "--outdir", "killed")
     assert result.returncode == 0, said(result)
     assert is_of(project.launch / "killed", {"b1"})
+
+
+def test_a_full_disk_is_one_line_and_loses_nothing(project: Project, small_disk: Path) -> None:
+    (small_disk / "mine").write_text("of the user", encoding="utf-8")
+    result = run(project, "a", "--batch_size", "1", "--outdir", small_disk, "-w", "work_full")
+    assert result.returncode != 0
+    words = [f"--outdir: cannot write to {small_disk}", "No space left on device", "-resume"]
+    assert len(lines_with(said(result), words)) == 1, said(result)
+    assert "done in" not in said(result)
+    assert "Exception" not in said(result)
+    assert {path.name for path in small_disk.iterdir()} <= {"mine", ".xtalfill", "pipeline_info"}

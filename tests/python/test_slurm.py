@@ -132,7 +132,7 @@ def test_a_preempted_run_goes_on_and_resume_runs_nothing_again(cluster: Cluster)
     assert run.returncode == 0, said_by_run
     jobs = (cluster.conf.parent / "jobs.log").read_text(encoding="utf-8")
     assert jobs.count("JobState=PREEMPTED") == 1
-    assert "Process `RELAX (batch_0000)` terminated with an error exit status (" in said_by_run
+    assert re.search(r"Process `RELAX \(batch_\w+\)` terminated with an error exit", said_by_run)
     assert "Execution is retried (1)" in said_by_run
     tries = attempts(project.launch / "results", "RELAX")
     assert set(tries) == {"1", "2"}
@@ -226,12 +226,13 @@ def test_a_job_killed_for_its_memory_gets_more(cluster: Cluster, tmp_path: Path)
     script.write_text(DFT.format(jobs=", ".join(f"'{key}'" for key in keys), folder=tmp_path))
     project.path.insert(0, tmp_path / "path")
     command = ["-profile", "slurm", "-c", "site.config", "--dft_cpus", "1", "--slurm_array", "3"]
-    result = project.nextflow("run", script, *command, "--outdir", "dft")
+    trace = project.launch / "dft" / "trace.txt"
+    result = project.nextflow("run", script, *command, "-with-trace", trace)
     project.path.pop(0)
     assert result.returncode == 0, said(result)
     assert (tmp_path / "called").is_dir()
     assert [read_result(tmp_path / "results" / f"{key}.json").status for key in keys] == ["ok"] * 3
-    rows = read_csv(project.launch / "dft" / "pipeline_info" / "trace.txt", delimiter="\t")
+    rows = read_csv(trace, delimiter="\t")
     assert sorted(row["attempt"] for row in rows) == ["1", "1", "1", "2"]
     failed = next(row for row in rows if row["status"] == "FAILED")
     assert "exceeded memory limit" in (cluster.conf.parent / "slurmd.log").read_text()

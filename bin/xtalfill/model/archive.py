@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from xtalfill.errors import ConfigError
+from xtalfill.intact import check_recorded, zip_damage
 
 _LARGEST_PICKLE = 64 << 20  # bytes, without the tensors
 _LFS_POINTER = b"version https://git-lfs"
@@ -200,6 +201,9 @@ def open_archive(path: Path) -> Iterator[Archive]:
         with path.open("rb") as start:
             if start.read(len(_LFS_POINTER)) == _LFS_POINTER:
                 raise ValueError("it is a git-LFS pointer, not the weights: run 'git lfs pull'")
+        check_recorded(path)
+        if (damage := zip_damage(path)) is not None:
+            raise ValueError(damage)
         file = zipfile.ZipFile(path)
     with file:
         with _one_line_errors(path):

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from xtalfill.errors import ConfigError
+from xtalfill.intact import check_intact
 from xtalfill.model.gemnet import GemNetConfig, GemNetScore, config_from_shapes
 from xtalfill.model.hostnet import HostNet, HostNetConfig
-from xtalfill.record import file_sha256
 
 FORMAT = "xtalfill-hostnet"
 GEMNET_FORMAT = "xtalfill-gemnet"
@@ -67,9 +67,7 @@ def load_weights(path: str | Path) -> ScoreNetwork:
     Raises:
         ConfigError: The file is missing, damaged, foreign or does not fit the network.
     """
-    checksum = file_sha256(path)
-    # Nextflow stages a link: the checksums lie beside what it points to
-    _check_recorded_checksum(Path(path).resolve(), checksum)
+    check_intact(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile,
@@ -144,20 +142,3 @@ def _checked_config(config: Any, defaults: dict[str, Any]) -> dict[str, Any]:
         if type(value) is not type(default) or not 0 <= value <= _LARGEST_VALUE:
             raise ValueError(f"{name} is {value!r}")
     return {**defaults, **config}
-
-
-def _check_recorded_checksum(path: Path, checksum: str) -> None:
-    """Compare with the SHA256SUMS beside the file, where there is one that names it."""
-    sums = path.with_name("SHA256SUMS")
-    if not sums.is_file():
-        return
-    recorded: dict[str, str] = {}
-    for line in sums.read_text().splitlines():
-        digest, _, name = line.partition("  ")
-        recorded[name.strip()] = digest
-    expected = recorded.get(path.name)
-    if expected is not None and expected != checksum:
-        raise ConfigError(
-            f"{path}: sha256 is not the one in {sums.name}; the weights are damaged or were "
-            "replaced: restore the file, or give your own from another folder"
-        )

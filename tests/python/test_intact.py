@@ -1,0 +1,72 @@
+"""One wrong bit in a file of weights or of a potential is seen before it is used."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from xtalfill.errors import ConfigError
+from xtalfill.intact import check_intact
+from xtalfill.model.weights import load_weights
+
+
+def flipped(source: Path, target: Path, where: int) -> Path:
+    """Copy a file with one bit changed."""
+    content = bytearray(source.read_bytes())
+    content[where] ^= 1 << (where % 8)
+    target.write_bytes(content)
+    return target
+
+
+def places(path: Path, count: int) -> list[int]:
+    """Return random places inside the members of a zip archive."""
+    rng = random.Random(1)
+    with zipfile.ZipFile(path) as file:
+        members = [info for info in file.infolist() if info.compress_size]
+    found = []
+    for info in rng.choices(members, k=count):
+        # a local header is 30 bytes, the name and what is aligned behind it
+        with path.open("rb") as opened:
+            opened.seek(info.header_offset + 26)
+            name, extra = (int.from_bytes(opened.read(2), "little") for _ in range(2))
+        begin = info.header_offset + 30 + name + extra
+        found.append(begin + rng.randrange(info.compress_size))
+    return found
+
+
+def test_a_wrong_bit_in_weights_is_seen(repository: Path, tmp_path: Path) -> None:
+    bundled = repository / "assets" / "weights" / "td.pt"
+    for where in places(bundled, 20):
+        path = flipped(bundled, tmp_path / "mine.pt", where)
+        with pytest.raises(ConfigError, match=r"mine\.pt: damaged.*again"):
+            load_weights(path)
+    # Bytes that no member holds are seen by the recorded checksum alone.
+    sums = (bundled.parent / "SHA256SUMS").read_text(encoding="utf-8")
+    (tmp_path / "SHA256SUMS").write_text(sums, encoding="utf-8")
+    path = flipped(bundled, tmp_path / "td.pt", 45)
+    with pytest.raises(ConfigError, match="sha256 is not the one"):
+        load_weights(path)
+
+
+def test_a_wrong_bit_in_a_potential_is_seen(repository: Path, tmp_path: Path) -> None:
+    bundled = repository / "assets" / "potential" / "nequip-small.nequip.zip"
+    check_intact(bundled)
+    for where in places(bundled, 10):
+        with pytest.raises(ConfigError, match="damaged"):
+            check_intact(flipped(bundled, tmp_path / "mine.nequip.zip", where))
+
+
+def test_a_command_says_so_in_one_line(repository: Path, tmp_path: Path) -> None:
+    bundled = repository / "assets" / "potential" / "nequip-small.nequip.zip"
+    flipped(bundled, tmp_path / "mine.nequip.zip", places(bundled, 1)[0])
+    command = [sys.executable, repository / "bin" / "compile_potential.py", "--device", "cpu"]
+    command += ["--model", "mine.nequip.zip", "--outdir", ".", "--record", "record.json"]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert result.returncode == 78
+    assert result.stderr.startswith("ERROR: mine.nequip.zip: damaged")
+    assert len(result.stderr.splitlines()) == 1
