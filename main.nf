@@ -75,7 +75,7 @@ workflow {
             references,
             InputFiles.named(input) + (references ? InputFiles.named(references) : []),
             settings.subMap(['element', 'n_missing', 'remove_existing', 'method', 'seed', 'batch_size'])
-                + [samples: settings.samples * settings.oversample],
+                + [samples: settings.samples * settings.oversample, potentials: Potentials.names(settings)],
             code.digest('check_structures.py'),
         )
 

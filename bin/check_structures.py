@@ -19,6 +19,9 @@ def main() -> None:
     parser.add_argument("--samples", type=int, required=True, help="candidates a structure")
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--batch_size", type=int, required=True, help="most structures a batch")
+    parser.add_argument(
+        "--potentials", nargs="*", default=[], help="that will relax: their elements are checked"
+    )
     parser.add_argument("--outdir", default=".", help="where batches/ and check.json go")
     args = parser.parse_args()
 
@@ -32,6 +35,7 @@ def main() -> None:
         samples=args.samples,
         seed=args.seed,
         batch_size=args.batch_size,
+        potentials=tuple(args.potentials),
     )
     run_check(args.input, references=args.references, options=options, outdir=args.outdir)
 

@@ -27,6 +27,13 @@ class Potentials {
             .collect { name -> [[id: name], file(settings[name], folder)] }
     }
 
+    /** Their names; a model file by its whole path. */
+    static List<String> names(Map settings) {
+        PARAMETERS.collect { name -> settings[name] as String }
+            .findAll()
+            .collect { mlip -> mlip.contains('.nequip.') && !isPublished(mlip) ? Nextflow.file(mlip, glob: false).toAbsolutePath().toString() : mlip }
+    }
+
     /** The name of the file of a published model. */
     static String fileName(String published) {
         "${published.minus(PUBLISHED).replaceAll(/[^A-Za-z0-9.-]+/, '_')}.nequip.zip".toString()

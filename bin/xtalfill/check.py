@@ -18,6 +18,7 @@ from xtalfill.batching import build_batch, plan_batches
 from xtalfill.errors import ConfigError, InputError
 from xtalfill.hosts import Failure, Host, check_structures, parse_element
 from xtalfill.references import Reference, match_references
+from xtalfill.relax.elements import known_elements
 from xtalfill.structures import read_structures
 from xtalfill.textfiles import write_csv
 
@@ -37,6 +38,7 @@ class CheckOptions:
         samples: Candidates a structure and method.
         seed: The run's seed.
         batch_size: Most structures a batch.
+        potentials: Those that will relax; what one does not know is refused where that is told.
     """
 
     element: str
@@ -46,6 +48,7 @@ class CheckOptions:
     samples: int
     seed: int
     batch_size: int
+    potentials: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Check the values.
@@ -100,6 +103,7 @@ def run_check(
         element=options.element,
         n_missing=options.n_missing,
         remove_existing=options.remove_existing,
+        known=_known(options.potentials),
     )
     found: dict[str, Reference] = {}
     unmatched: list[Failure] = []
@@ -131,6 +135,12 @@ def run_check(
         )
         write_batch(batch, outdir / "batches" / f"{batch_name}.h5")
     return report
+
+
+def _known(potentials: tuple[str, ...]) -> dict[str, frozenset[int]]:
+    """Return the elements of each potential that tells them."""
+    told = {name: known_elements(name) for name in potentials}
+    return {name: elements for name, elements in told.items() if elements is not None}
 
 
 def _write_refusals(outdir: Path) -> None:
@@ -182,7 +192,8 @@ def _report(
         "structures": structures,
         "failures": [vars(failure) for failure in failures],
         "reference_failures": [vars(failure) for failure in unmatched],
-        "parameters": vars(options) | {"methods": list(options.methods)},
+        "parameters": vars(options)
+        | {"methods": list(options.methods), "potentials": list(options.potentials)},
         "n_batches": len(plan),
     }
 

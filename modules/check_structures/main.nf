@@ -8,7 +8,7 @@ process CHECK {
     path input, stageAs: 'input/*'
     path references, stageAs: 'references/*'     // [] without references
     path named_files, stageAs: 'named_files/?/*' // what a sheet or folder names: for the hash and for containers
-    val settings                                 // [element:, n_missing:, remove_existing:, method:, samples:, seed:, batch_size:]
+    val settings                                 // [element:, n_missing:, remove_existing:, method:, samples:, seed:, batch_size:, potentials:]
     val code                                     // digest of the code; part of the hash
 
     output:
@@ -16,6 +16,7 @@ process CHECK {
     path 'check.json', emit: check
 
     script:
+    def potentials = settings.potentials.collect { name -> "'${name.replace("'", "'\\''")}'" }.join(' ')
     """
     check_structures.py \\
         --input ${input} \\
@@ -26,7 +27,8 @@ process CHECK {
         --method ${settings.method} \\
         --samples ${settings.samples} \\
         --seed ${settings.seed} \\
-        --batch_size ${settings.batch_size}
+        --batch_size ${settings.batch_size} \\
+        --potentials ${potentials}
     """
 
     stub:
