@@ -1,5 +1,7 @@
 """No proposal lies inside an atom, whatever made it; what is clear keeps its bits."""
 
+import subprocess
+import sys
 from collections.abc import Sequence
 
 import numpy as np
@@ -208,6 +210,11 @@ def test_seed_id_and_sample_alone_decide(proposing: list[np.ndarray]) -> None:
     assert len(set(some)) == 4
     again = propose(batch_of("random", ROWS[::-1]))
     assert [sites_of(again, index).tobytes() for index in (2, 1, 0)] == some[:3]
+
+
+def test_the_image_of_pw_needs_neither_torch_nor_numba_for_it() -> None:
+    code = "import sys, xtalfill.baseline.gather; assert not {'torch', 'numba'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY / "bin", check=True)
 
 
 def test_a_clear_proposal_is_written_to_the_bit(proposing: list[np.ndarray]) -> None:
