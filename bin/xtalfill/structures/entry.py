@@ -24,7 +24,7 @@ from xtalfill.structures.evidence import Evidence
 # A text longer than this is no list of crystals (or a gzip bomb).
 MAX_TEXT_BYTES = 1 << 30
 # Time for one structure of an input, seconds.
-MAX_SECONDS = 20.0
+MAX_SECONDS = 60.0
 _MARKS = {codecs.BOM_UTF16_LE: "UTF-16", codecs.BOM_UTF16_BE: "UTF-16"}
 ID_KEYS = ("id", "material_id", "entry_id", "name")
 ISOTOPES = {"D": "deuterium", "T": "tritium"}
