@@ -24,7 +24,7 @@ class Outdir {
 
     /**
      * @param folder as given by the user
-     * @param records where Nextflow writes its own records of this run (nextflow.config)
+     * @param records where Nextflow writes its own records while another run has the folder (conf/aside.config)
      */
     Outdir(String folder, Path records) {
         this.folder = (Nextflow.file(folder, glob: false) as Path).toAbsolutePath().normalize()
@@ -43,7 +43,7 @@ class Outdir {
         held = true
     }
 
-    /** At the end of the process: moves the records here, lets other runs have the folder. */
+    /** At the end of the process: moves records that lie elsewhere here, lets other runs have the folder. */
     private void leave() {
         try {
             if (held) {

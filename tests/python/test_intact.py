@@ -10,9 +10,16 @@ from pathlib import Path
 
 import pytest
 
+from hand_made_batches import Case, Made, brucite, build
+from xtalfill.batch import write_batch
 from xtalfill.errors import ConfigError
 from xtalfill.intact import check_intact
 from xtalfill.model.weights import load_weights
+
+SHARED = ["--device", "cpu", "--record", "record.json"]
+RELAX = ["--batch", "in.h5", "--sites_fmax", "0.1", "--sites_max_steps", "3", "--fmax", "0.1"]
+RELAX += ["--max_steps", "2", "--keep", "1", "--max_atoms_per_batch", "100", "--threads", "1"]
+RELAX += ["--checkpoint", "checkpoint", "--output", "out.h5"]
 
 
 def flipped(source: Path, target: Path, where: int) -> Path:
@@ -61,12 +68,22 @@ def test_a_wrong_bit_in_a_potential_is_seen(repository: Path, tmp_path: Path) ->
             check_intact(flipped(bundled, tmp_path / "mine.nequip.zip", where))
 
 
-def test_a_command_says_so_in_one_line(repository: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("command", ["compile_potential.py", "relax.py"])
+def test_a_command_says_so_in_one_line(repository: Path, tmp_path: Path, command: str) -> None:
     bundled = repository / "assets" / "potential" / "nequip-small.nequip.zip"
     flipped(bundled, tmp_path / "mine.nequip.zip", places(bundled, 1)[0])
-    command = [sys.executable, repository / "bin" / "compile_potential.py", "--device", "cpu"]
-    command += ["--model", "mine.nequip.zip", "--outdir", ".", "--record", "record.json"]
-    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert result.returncode == 78
+    write_batch(build([Case("mg", brucite(), 2, [Made()])]), tmp_path / "in.h5")
+    options = {
+        "compile_potential.py": ["--model", "mine.nequip.zip", "--outdir", "."],
+        "relax.py": [*RELAX, "--mlip", "7net-0", "--mlip_rank", "mine.nequip.zip"],
+    }
+    result = subprocess.run(
+        [sys.executable, repository / "bin" / command, *options[command], *SHARED],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 78, result.stderr
     assert result.stderr.startswith("ERROR: mine.nequip.zip: damaged")
     assert len(result.stderr.splitlines()) == 1

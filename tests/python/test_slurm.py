@@ -226,13 +226,12 @@ def test_a_job_killed_for_its_memory_gets_more(cluster: Cluster, tmp_path: Path)
     script.write_text(DFT.format(jobs=", ".join(f"'{key}'" for key in keys), folder=tmp_path))
     project.path.insert(0, tmp_path / "path")
     command = ["-profile", "slurm", "-c", "site.config", "--dft_cpus", "1", "--slurm_array", "3"]
-    trace = project.launch / "dft" / "trace.txt"
-    result = project.nextflow("run", script, *command, "-with-trace", trace)
+    result = project.nextflow("run", script, *command, "--outdir", "dft")
     project.path.pop(0)
     assert result.returncode == 0, said(result)
     assert (tmp_path / "called").is_dir()
     assert [read_result(tmp_path / "results" / f"{key}.json").status for key in keys] == ["ok"] * 3
-    rows = read_csv(trace, delimiter="\t")
+    rows = read_csv(project.launch / "dft" / "pipeline_info" / "trace.txt", delimiter="\t")
     assert sorted(row["attempt"] for row in rows) == ["1", "1", "1", "2"]
     failed = next(row for row in rows if row["status"] == "FAILED")
     assert "exceeded memory limit" in (cluster.conf.parent / "slurmd.log").read_text()
