@@ -2,6 +2,7 @@ import groovy.json.JsonException
 import groovy.json.JsonOutput
 import groovy.json.JsonSlurper
 import java.nio.file.FileAlreadyExistsException
+import java.nio.file.FileSystemException
 import java.nio.file.Files
 import java.nio.file.NoSuchFileException
 import java.nio.file.Path
@@ -40,7 +41,7 @@ class RunLock {
         Files.createDirectories(file.parent)
         for (int attempt = 1; attempt <= ATTEMPTS; attempt++) {
             try {
-                Files.writeString(file, mine, StandardOpenOption.CREATE_NEW, StandardOpenOption.WRITE)
+                create()
                 return null
             }
             catch (FileAlreadyExistsException taken) {
@@ -52,6 +53,28 @@ class RunLock {
             }
         }
         refusal([:])
+    }
+
+    /** Makes the lock with all it says in one step: a run that is killed must not leave an empty one. */
+    private void create() {
+        def whole = aside()
+        Files.writeString(whole, mine)
+        try {
+            Files.createLink(file, whole)
+        }
+        catch (FileAlreadyExistsException taken) {
+            throw taken
+        }
+        catch (UnsupportedOperationException | FileSystemException without_links) {
+            Files.writeString(file, mine, StandardOpenOption.CREATE_NEW, StandardOpenOption.WRITE)
+        }
+        finally {
+            Files.deleteIfExists(whole)
+        }
+    }
+
+    private Path aside() {
+        file.resolveSibling("${file.fileName}.${UUID.randomUUID()}")
     }
 
     /** Gives the lock back, where this run has it. */
@@ -95,18 +118,18 @@ class RunLock {
 
     /** Removes the lock that says `text`; one that another run made in the meantime is put back. */
     private void setAside(String text) {
-        def aside = file.resolveSibling("${file.fileName}.${UUID.randomUUID()}")
+        def stale = aside()
         try {
-            Files.move(file, aside, StandardCopyOption.ATOMIC_MOVE)
+            Files.move(file, stale, StandardCopyOption.ATOMIC_MOVE)
         }
         catch (NoSuchFileException gone) {
             return
         }
-        if (Files.readString(aside) == text) {
-            Files.delete(aside)
+        if (Files.readString(stale) == text) {
+            Files.delete(stale)
         }
         else {
-            Files.move(aside, file)
+            Files.move(stale, file)
         }
     }
 
