@@ -6,10 +6,12 @@ import java.nio.file.Path
 class RunMessages {
 
     private static final int MOST_LINES = 10
+    /** Exit code of a command whose disk is full; where Nextflow itself finds it full, there is none. */
+    private static final int FULL = 74
 
     private static final Map<Integer, String> MEANING = [
         65: 'the input data cannot be used',
-        74: 'a file could not be written: the disk or the quota is full',
+        (FULL): 'a file could not be written: the disk or the quota is full',
         75: 'the step stopped itself and could not go on in the attempts it has',
         78: 'a parameter, a weights file or the installation is wrong',
         126: 'the command is not executable',
@@ -24,7 +26,7 @@ class RunMessages {
 
     private static final Map<Integer, String> NEXT = [
         65: 'correct the input, then run the same command with -resume',
-        74: 'free some space, then run the same command with -resume: what is done is kept',
+        (FULL): 'free some space, then run the same command with -resume: what is done is kept',
         78: 'correct what the message names, then run the same command with -resume',
         127: "run 'make setup', or give a container profile; then -resume",
         137: 'lower --max_atoms_per_batch or --batch_size, or give the step more memory; then -resume',
@@ -136,13 +138,15 @@ class RunMessages {
         }
         def folder = folders(report)
         def said = (report =~ /(?m)^\s*ERROR: (.+)$/).collect { match -> match[1] }
+        def cause = (report =~ /Caused by:\s+(\S.*)/).collect { match -> match[1] }
+        def meant = report.contains('No space left on device') ? FULL : exitStatus
         def rows = [
             ['step', step.first()],
             ['exit', exitStatus == null ? 'did not start' : "${exitStatus}: ${MEANING[exitStatus] ?: 'not foreseen, see its log'}"],
-            ['said', said ? said.last() : null],
+            ['said', said ? said.last() : exitStatus == null && cause ? cause.first() : null],
             ['all', refusals(report) ? "${outdir}/failures.csv" : null],
             ['log', folder ? "${folder.first()}/.command.log" : null],
-            ['next', NEXT[exitStatus] ?: 'read the log; after a repair run the same command with -resume: what is done is kept'],
+            ['next', NEXT[meant] ?: 'read the log; after a repair run the same command with -resume: what is done is kept'],
         ]
         def bar = '-' * 78
         "${bar}\n" + rows.findAll { name, what -> what }.collect { name, what -> "  ${name.padRight(6)}${what}" }.join('\n') + "\n${bar}"
