@@ -402,7 +402,7 @@ def test_the_structure_of_dft_is_the_lowest_that_converged(
     write_batch(gathered, tmp_path / "batch_0000.h5")
     write_check(tmp_path / "check.json", CASES)
     collect(tmp_path / "check.json", [tmp_path / "batch_0000.h5"], tmp_path)
-    written = read(tmp_path / "structures" / "brucite.dft.cif")
+    written = read(tmp_path / "structures" / "dft" / "brucite.cif")
     expected = gathered.to_ase(rows[sample], stage="dft")
     assert written.get_scaled_positions() == pytest.approx(expected.get_scaled_positions())
 
