@@ -289,6 +289,21 @@ def test_operations_that_are_no_group_are_refused() -> None:
     assert "no group" in str(check_text(cubic(lines, rows="Mg 0.1 0.2 0.3\n"), n_missing=1))
 
 
+@pytest.mark.parametrize(
+    ("place", "count"),
+    [("0 0.010", 1), ("0.008 0.008", 1), ("0 0.020", 4), ("0.01 0.016", 4), ("0.02 0.2", 8)],
+)
+def test_images_that_a_chain_joins_are_one_site(place: str, count: int) -> None:
+    head = HEAD.format(a=6.0, b=6.0, c=6.0, gamma=90)
+    rows = f"Mg1 0 0 0.5\nO1 {place} 0\n"
+    text = head + "_space_group_IT_number 123\n" + SITES + rows
+    (entry,) = read_cif(text, source="x", stem="x")
+    assert entry.atoms is not None
+    assert formula(entry.atoms) == {"Mg": 1, "O": count}
+    if count == 1:
+        np.testing.assert_allclose(entry.atoms.positions[1], 0, atol=1e-9)
+
+
 @given(
     x=st.floats(0, 1, exclude_max=True), y=st.floats(0, 1, exclude_max=True),
     digits=st.integers(3, 6),
@@ -302,14 +317,14 @@ def test_sites_listed_times_symmetry_is_what_comes_back(x: float, y: float, digi
     head = HEAD.format(a=6.0, b=6.0, c=6.0, gamma=90)
     text = head + "_space_group_IT_number 123\n" + SITES + rows
     (entry,) = read_cif(text, source="x", stem="x")
-    if entry.error is not None:  # an orbit that is split by the tolerance is refused by name
+    if entry.error is not None:  # images that nearly meet are refused by the label
         assert "O1" in entry.error
         return
     assert entry.atoms is not None
     count = int((entry.atoms.numbers == 8).sum())
     assert count in (1, 2, 4, 8)
     distances = entry.atoms.get_all_distances(mic=True)[1:, 1:]
-    assert (distances[np.triu_indices(count, 1)] >= 0.1).all()
+    assert (distances[np.triu_indices(count, 1)] >= 0.09).all()
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
 
 from xtalfill.errors import InputError
 from xtalfill.structures.pairs import close_pairs
@@ -69,7 +71,7 @@ def expand(sites: Sequence[ListedSite], symmetry: Symmetry, cell: np.ndarray) ->
         cell: (3, 3) Angstrom, rows are lattice vectors.
 
     Raises:
-        InputError: There would be more than `MAX_ATOMS`, or the images of a site form no orbit.
+        InputError: There would be more than `MAX_ATOMS`, or images of a site nearly meet.
     """
     if len(sites) > MAX_ATOMS:
         raise InputError(f"lists {len(sites)} sites, more than the {MAX_ATOMS} that are read")
@@ -77,7 +79,7 @@ def expand(sites: Sequence[ListedSite], symmetry: Symmetry, cell: np.ndarray) ->
     for site in sites:
         orbit, moved = _orbit(site, symmetry, cell)
         orbits.append(orbit)
-        if moved > 1e-3:
+        if moved > 1e-4:
             rounded.append(site.label)
         total += len(orbit)
         if total > 10 * MAX_ATOMS:  # equivalents may be listed, and merge
@@ -106,30 +108,34 @@ def _sizes(orbits: list[np.ndarray]) -> np.ndarray:
 def _orbit(site: ListedSite, symmetry: Symmetry, cell: np.ndarray) -> tuple[np.ndarray, float]:
     """Return the distinct images of a site (m, 3), and how far rounding had moved it, Å.
 
+    Images are one site where a chain of images within `SAME_PLACE` joins them, so that the groups
+    follow the symmetry.
+
     Raises:
-        InputError: The images meet in a number of places that is no divisor of their number.
+        InputError: A chain is too long for one site.
     """
     images = symmetry.rotations @ site.fractional + symmetry.translations
-    left = np.ones(len(images), dtype=bool)
-    orbit: list[np.ndarray] = []
-    moved = 0.0
-    while left.any():
-        shift = images - images[np.argmax(left)]
+    shift = images - images[0]
+    distance = np.linalg.norm((shift - np.round(shift)) @ cell, axis=1)
+    if (distance < SAME_PLACE).sum() == 1:
+        return images, 0.0  # a general position: operations keep distances
+    pairs = close_pairs(images, cell, SAME_PLACE)
+    links = coo_matrix((np.ones(len(pairs)), tuple(pairs.T)), shape=(len(images), len(images)))
+    count, group = connected_components(links, directed=False)
+    orbit, moved = [], 0.0
+    for one in range(count):
+        members = images[group == one]
+        shift = members - members[0]
         shift -= np.round(shift)
-        distance = np.linalg.norm(shift @ cell, axis=1)
-        here = left & (distance < SAME_PLACE)
-        if not orbit and here.sum() == 1:
-            return images, 0.0  # a general position: operations keep distances
-        far = float(distance[here].max())
+        mean = shift.mean(axis=0)
+        far = float(np.linalg.norm((shift - mean) @ cell, axis=1).max())
         # A site that needs no correction keeps its digits.
-        mean = shift[here].mean(axis=0) if far > 1e-6 else 0.0
-        orbit.append(images[np.argmax(left)] + mean)
+        orbit.append(members[0] + (mean if far > 1e-6 else 0.0))
         moved = max(moved, far)
-        left &= ~here
-    if len(images) % len(orbit):
+    if moved > SAME_PLACE:
         raise InputError(
-            f"the images of site {site.label} meet in {len(orbit)} places, which is no divisor "
-            f"of the {len(images)} operations; correct its coordinates"
+            f"site {site.label} has images within {SAME_PLACE} Å of each other that are not one "
+            "site; correct its coordinates or give an ordered structure"
         )
     return np.array(orbit), moved
 
