@@ -15,7 +15,8 @@ from xtalfill.errors import InputError
 from xtalfill.hosts import Failure, Host, check_structures
 from xtalfill.structures import read_structures
 from xtalfill.structures.cif import read_cif
-from xtalfill.structures.labels import LabelReading, read_type
+from xtalfill.structures.formula import parse_formula
+from xtalfill.structures.labels import LabelReading, read_label, read_type
 from xtalfill.structures.pairs import close_pairs
 
 INPUTS = Path(__file__).resolve().parents[1] / "fixtures" / "inputs"
@@ -227,6 +228,70 @@ def test_a_label_that_may_mean_two_things_or_none_is_refused_by_its_name(label: 
     refused = check_text(cubic(rows=f"{label} 0 0 0\n" + OXYGEN_AT_HALF), n_missing=1)
     assert isinstance(refused, str)
     assert (label if label != "?" else "row 1") in refused
+
+
+@pytest.mark.parametrize(
+    ("label", "fewest", "most"),
+    [
+        ("O-H2", 1, 1), ("O(H)3", 1, 1), ("OH", 1, 1), ("OH1", 1, 1), ("OH2", 1, 2), ("OH3", 1, 3),
+        ("OH4", 1, 1), ("NH4", 4, 4), ("NH3", 1, 3), ("Wat2", 2, 2), ("Ow1", 2, 2), ("O1", 0, 0),
+    ],
+)  # fmt: skip
+def test_the_hydrogens_that_a_label_names(label: str, fewest: int, most: int) -> None:
+    reading = read_label(label, known=frozenset({"O", "N", "H"}))
+    assert (reading.fewest, reading.most) == (fewest, most)
+
+
+@pytest.mark.parametrize(
+    ("symbol", "count"), [("OH", 1), ("OH2", 2), ("OH1-", 1), ("NH4+", 4), ("O2-", 0), ("Wat", 2)]
+)
+def test_the_hydrogens_that_a_type_names(symbol: str, count: int) -> None:
+    reading = read_type(symbol, known=frozenset())
+    assert reading is not None
+    assert (reading.fewest, reading.most) == (count, count)
+
+
+@pytest.mark.parametrize(
+    ("text", "counts"),
+    [
+        ("C6 H6, 2(H2 O)", {6: 6, 1: 10, 8: 2}),
+        ("0.5(H2 O), Mg O", {1: 1, 8: 1.5, 12: 1}),
+        ("Mg (O D)2", {12: 1, 8: 2, 1: 2}),
+        ("H2 Mg O2 2+", {1: 2, 12: 1, 8: 2}),
+        ("K0.5 - x Na x", None),
+        ("?", None),
+    ],
+)
+def test_formulas(text: str, counts: dict[int, float] | None) -> None:
+    assert parse_formula(text) == counts
+
+
+@pytest.mark.parametrize(("occupancy", "missing"), [("2.", 4), ("1.", 2), ("0.5", 1)])
+def test_sites_that_are_not_located_count_with_their_occupancy(
+    occupancy: str, missing: int
+) -> None:
+    operations = "loop_\n_symmetry_equiv_pos_as_xyz\n'x,y,z'\n'-x,-y,-z'"
+    rows = f"Mg1 0 0 0 1 d\nO1 0.3 0.3 0.3 1 d\nH1 -1. -1. -1. {occupancy} dum\n"
+    host = check_text(
+        cubic(operations, tags="_atom_site_occupancy\n_atom_site_calc_flag\n", rows=rows)
+    )
+    assert isinstance(host, Host)
+    assert (formula(host.atoms), host.n_missing) == ({"Mg": 1, "O": 2}, missing)
+
+
+def test_a_name_that_leaves_nothing_open_needs_no_note() -> None:
+    head = HEAD.format(a=5.0, b=6.0, c=7.0, gamma=90) + SPACE_GROUPS["name"] + "\n"
+    head += "_chemical_formula_sum 'Mg O8 H'\n"
+    host = check_text(head + SITES + "Mg1 0 0 0\nO1 0.2 0.3 0.4\n", n_missing=1)
+    assert isinstance(host, Host)
+    assert host.notes == ()
+
+
+def test_a_sum_of_occupancies_is_told() -> None:
+    text = cubic(LITHIUM[0], tags=LITHIUM[1], rows=LITHIUM[2].format(first="0.5", second="0.5"))
+    host = check_text(text, element="Li", remove=True)
+    assert isinstance(host, Host)
+    assert "n_missing 2 is the sum of the occupancies that were removed" in host.notes
 
 
 @pytest.mark.parametrize("flag", ["dum", "DUM"])

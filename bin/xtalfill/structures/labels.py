@@ -52,11 +52,10 @@ def read_type(symbol: str, *, known: frozenset[str]) -> LabelReading | None:
     """
     if symbol in _NO_VALUE:
         return None
-    bare = _CHARGE.sub("", symbol.strip())
-    group = _read_group(bare, known=known, counts=True)
+    group = _read_group(symbol.strip(), known=known, counts=True)
     if group is not None:
         return group
-    letters = _letters(bare)
+    letters = _letters(_CHARGE.sub("", symbol.strip()))
     # A type is an element's symbol: two letters are one element unless only the first is known.
     two, one = letters[:2].capitalize(), letters[:1].upper()
     if len(letters) >= 2 and _is_element(two) and (two in known or one not in known):
@@ -107,7 +106,8 @@ def _read_group(name: str, *, known: frozenset[str], counts: bool) -> LabelReadi
     if found is None or (found[2] and found[1].upper() != "O"):
         return None
     number = atomic_numbers[found[1].upper()]
-    digits = int(found[3] or 1)
+    # In a type the first digit counts; another is the charge's: NH41+.
+    digits = int(found[3][: 1 if counts else None] or 1)
     if counts or (number == 7 and digits == 4):
         return LabelReading(number, digits, digits) if 1 <= digits <= 4 else None
     if found[2] or not 2 <= digits <= 3:
