@@ -22,11 +22,9 @@ def main() -> None:
     args = parser.parse_args()
     begin = time.monotonic()
 
-    from xtalfill.intact import check_intact
     from xtalfill.record import file_sha256, write_record
     from xtalfill.relax.compiled import compile_model
 
-    check_intact(args.model)
     output = args.outdir / args.model.name.replace(".nequip.zip", ".nequip.pt2")
     problem = compile_model(args.model, output, device=args.device)
     if problem:

@@ -54,11 +54,8 @@ def solver_of(electrons: "Electrons", args: argparse.Namespace) -> "Solver":
         return electrons
     try:
         from xtalfill.baseline.mlip import WithPotential
-        from xtalfill.intact import check_intact
         from xtalfill.relax.potentials import load_potential
 
-        if Path(args.mlip).is_file():
-            check_intact(args.mlip)
         potential = load_potential(args.mlip, device="cpu")
     except ImportError as error:
         raise ConfigError(

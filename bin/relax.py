@@ -47,7 +47,6 @@ def main() -> None:
 
     from xtalfill.batch import read_batch, write_batch
     from xtalfill.checkpoint import Checkpoint
-    from xtalfill.intact import check_intact
     from xtalfill.record import count_statuses, write_record
     from xtalfill.relax.journal import key_of
     from xtalfill.relax.potentials import load_potential
@@ -59,9 +58,6 @@ def main() -> None:
     if args.device == "cuda":
         settings = replace(settings, threads=1)
     batch = read_batch(args.batch)
-    for name in (args.mlip, args.mlip_rank):
-        if name and Path(name).is_file():
-            check_intact(name)
     potential = load_potential(args.mlip, device=args.device)
     ranking = load_potential(args.mlip_rank, device=args.device) if args.mlip_rank else None
     batch = screen_batch(batch, potential, make_driver(potential, settings), keep=args.keep)

@@ -21,7 +21,7 @@ from ase.neighborlist import neighbor_list
 from xtalfill.errors import InputError
 from xtalfill.missing import Lacking, decide
 from xtalfill.structures import Entry
-from xtalfill.structures.entry import ISOTOPES, MAX_SECONDS, one_line, time_limit
+from xtalfill.structures.entry import ISOTOPES, MAX_SECONDS, one_line, shortened, time_limit
 from xtalfill.structures.expand import MAX_ATOMS
 
 # No solid holds an atom in less than about 2 Å³ (metal superhydrides at megabars), and an
@@ -200,7 +200,8 @@ def _check_entry(
     notes = list(entry.notes)
     if removed.any():
         notes.append(f"{removed.sum()} {chemical_symbols[target]} removed")
-    given = entry.n_missing if str(entry.n_missing or "").strip() else n_missing
+    own = entry.n_missing
+    given = own if own is not None and str(own).strip() else n_missing
     lacking = Lacking(target=target, host=host, removed=atoms[removed], evidence=entry.evidence)
     count = decide(given, lacking=lacking, notes=notes)
     _check_count(host, count)
@@ -238,11 +239,10 @@ def check_geometry(atoms: Atoms) -> None:
     occupancy = atoms.arrays.get("occupancy", np.ones(len(atoms)))
     if (partial := np.flatnonzero(np.abs(occupancy - 1.0) > 1e-3)).size:
         names = atoms.arrays.get("label", np.array(list(atoms.symbols)))
-        listed = dict(zip(names[partial].tolist(), occupancy[partial].tolist(), strict=True))
-        few = ", ".join(f"{name} by {share:g}" for name, share in list(listed.items())[:4])
+        shares = dict(zip(names[partial].tolist(), occupancy[partial].tolist(), strict=True))
+        few = shortened([f"{name} by {share:g}" for name, share in shares.items()])
         raise InputError(
-            f"partially occupied: {partial.size} sites, {few}{', ...' if len(listed) > 4 else ''}; "
-            "give an ordered structure"
+            f"partially occupied: {partial.size} sites, {few}; give an ordered structure"
         )
     if (atoms.numbers < 1).any() or (atoms.numbers >= len(chemical_symbols)).any():
         raise InputError("unknown element (an X or a nuclear charge beyond 118); name the element")

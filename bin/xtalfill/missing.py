@@ -17,15 +17,13 @@ import numpy as np
 from ase import Atoms
 from ase.data import chemical_symbols, covalent_radii
 from ase.neighborlist import neighbor_list
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 
 from xtalfill.errors import InputError
-from xtalfill.structures.entry import one_line
+from xtalfill.structures.entry import one_line, shortened
 from xtalfill.structures.evidence import Carried, Evidence
+from xtalfill.structures.formula import formula_units, in_ratio
+from xtalfill.structures.pairs import joined
 
-# Counts in a declared formula are trusted to this relative precision.
-FORMULA_TOLERANCE = 0.02
 # A count from a formula, and a sum of occupancies, is a whole number within these.
 _WHOLE_FORMULA = 0.05
 _WHOLE_OCCUPANCY = 0.02
@@ -225,10 +223,9 @@ def _removed(lacking: Lacking, split: int, notes: list[str]) -> int:
     return count
 
 
-def _labels(atoms: Atoms, *, most: int = 4) -> str:
+def _labels(atoms: Atoms) -> str:
     labels = atoms.arrays.get("label", np.array(list(atoms.symbols)))
-    names = list(dict.fromkeys(labels.tolist()))
-    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
+    return shortened(list(dict.fromkeys(labels.tolist())))
 
 
 def _split(lacking: Lacking) -> int:
@@ -248,11 +245,8 @@ def _split(lacking: Lacking) -> int:
     if hydrogen:
         bound = _bound(lacking)
         near |= (distance < _PROTON_PLACES) & bound[first] & bound[second]
-    links = coo_matrix(
-        (np.ones(near.sum()), (first[near], second[near])), shape=(len(atoms), len(atoms))
-    )
-    count, _ = connected_components(links, directed=False)
-    return int(count)
+    count, _ = joined(np.column_stack([first[near], second[near]]), len(atoms))
+    return count
 
 
 def _bound(lacking: Lacking) -> np.ndarray:
@@ -275,19 +269,12 @@ def _by_formula(lacking: Lacking) -> int | None:
     formula = lacking.evidence.formula
     if formula is None or _other_elements(lacking) is not None:
         return None
-    units = _units(lacking)
+    units = formula_units(lacking.host.numbers, formula, without=lacking.target)
     if not units:
         return None
     missing = formula.get(lacking.target, 0.0) * sum(units) / len(units) - lacking.kept
     count = round(missing)
     return count if count >= 1 and abs(missing - count) < _WHOLE_FORMULA else None
-
-
-def _units(lacking: Lacking) -> list[float]:
-    """Return the formula units in the cell as each other element counts them."""
-    declared = lacking.evidence.formula or {}
-    present = Counter(int(z) for z in lacking.host.numbers if z != lacking.target)
-    return [present[z] / declared[z] for z in declared.keys() & present.keys()]
 
 
 def _other_elements(lacking: Lacking) -> str | None:
@@ -297,9 +284,8 @@ def _other_elements(lacking: Lacking) -> str | None:
         return None
     declared = {z: count for z, count in formula.items() if z != lacking.target and count > 0}
     present = Counter(int(z) for z in lacking.host.numbers if z != lacking.target)
-    units = _units(lacking)
-    agree = declared.keys() == present.keys()
-    if agree and (not units or max(units) - min(units) <= FORMULA_TOLERANCE * max(units)):
+    units = formula_units(lacking.host.numbers, formula, without=lacking.target)
+    if declared.keys() == present.keys() and in_ratio(units):
         return None
     return (
         f"the file lists {_formula_text(present)} but declares {_formula_text(declared)} "

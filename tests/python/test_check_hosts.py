@@ -82,6 +82,13 @@ def test_removing_what_is_not_there_needs_n_missing(brucite_host: Atoms) -> None
     assert fault(brucite_host, n_missing=None, remove=True).startswith("no n_missing")
 
 
+def test_none_given_as_a_number_is_refused_not_passed_over(brucite_host: Atoms) -> None:
+    entry = Entry(source="s", fallback_id="x", atoms=brucite_host, n_missing=0)
+    hosts, failures = checked([entry], n_missing=2)
+    assert not hosts
+    assert failures["x"] == "n_missing is 0; it is at least 1"
+
+
 def test_the_entry_s_own_word_goes_before_the_option(brucite_host: Atoms) -> None:
     entries = [
         Entry(source="s", fallback_id="own", atoms=brucite_host, n_missing="4", element="Li"),

@@ -254,16 +254,21 @@ def test_dropped_and_merged_candidates_stay_in_the_tables(tmp_path: Path) -> Non
     assert content["methods"]["host"]["matched"]["single"]["mean"] == pytest.approx(2 / 3)
 
 
+def collect_with_absent(case: Case, index: int, folder: Path) -> None:
+    """Write the tables of a case one of whose candidates its method had no proposal for."""
+    batch = build([case])
+    batch.status[index] = "absent"
+    batch.stages["evaluate"] = evaluate_batch(batch)
+    write_batch(batch, folder / "b.h5")
+    write_check(folder / "check.json", [case])
+    collect(folder / "check.json", [folder / "b.h5"], folder)
+
+
 def test_what_a_method_has_no_proposal_for_is_no_failure(tmp_path: Path) -> None:
     """Three samples of voids in a host with two: neither failed nor counted as wrong."""
     absent = Made(status="failed", message="inpaint: the host has 2 distinct way(s) to fill voids")
     case = Case("mg", brucite(), 2, [Made(), Made(relaxed=WRONG), absent])
-    batch = build([case])
-    batch.status[2] = "absent"
-    batch.stages["evaluate"] = evaluate_batch(batch)
-    write_batch(batch, tmp_path / "b.h5")
-    write_check(tmp_path / "check.json", [case])
-    collect(tmp_path / "check.json", [tmp_path / "b.h5"], tmp_path)
+    collect_with_absent(case, 2, tmp_path)
     rows = read_csv(tmp_path / "candidates.csv")
     assert [row["status"] for row in rows] == ["ok", "ok", "absent"]
     assert rows[2]["message"] == absent.message
@@ -282,12 +287,7 @@ def test_what_a_method_has_no_proposal_for_is_no_failure(tmp_path: Path) -> None
 
 def test_absent_candidates_are_not_blamed_for_a_bad_reference(tmp_path: Path) -> None:
     case = Case("mg", brucite(), 2, [Made(), Made(status="failed")], reference_status="unconverged")
-    batch = build([case])
-    batch.status[1] = "absent"
-    batch.stages["evaluate"] = evaluate_batch(batch)
-    write_batch(batch, tmp_path / "b.h5")
-    write_check(tmp_path / "check.json", [case])
-    collect(tmp_path / "check.json", [tmp_path / "b.h5"], tmp_path)
+    collect_with_absent(case, 1, tmp_path)
     rows = read_csv(tmp_path / "failures.csv")
     assert [(row["method"], row["sample"]) for row in rows] == [("host", "0"), ("reference", "0")]
 

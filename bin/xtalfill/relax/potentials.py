@@ -22,6 +22,7 @@ from matscipy.neighbours import neighbour_list
 
 from xtalfill.device import torch_device
 from xtalfill.errors import ConfigError
+from xtalfill.intact import check_intact
 from xtalfill.record import file_sha256
 from xtalfill.relax.convolution import fuse_nequip, fuse_sevennet
 from xtalfill.relax.crystal import (
@@ -55,7 +56,7 @@ def load_potential(mlip: str, *, device: str) -> Potential:
         device: "cpu" or "cuda".
 
     Raises:
-        ConfigError: Unknown name, missing or unreadable file, or no such device here.
+        ConfigError: Unknown name, missing, damaged or unreadable file, or no such device here.
     """
     torch_device(device)
     if mlip in SEVENNET_NAMES:
@@ -63,6 +64,7 @@ def load_potential(mlip: str, *, device: str) -> Potential:
     if mlip.endswith(NEQUIP_SUFFIXES):
         if not Path(mlip).is_file():
             raise ConfigError(f"mlip: there is no file '{mlip}'; {_possible()}")
+        check_intact(mlip)
         return NequipPotential(mlip, device=device)
     raise ConfigError(f"mlip '{mlip}' is unknown; {_possible()}")
 

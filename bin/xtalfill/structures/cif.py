@@ -10,15 +10,14 @@ from ase.geometry import cellpar_to_cell
 from xtalfill.errors import InputError
 from xtalfill.structures.cifblock import CifBlock, parse_document, unit_cell
 from xtalfill.structures.cifsites import X_TAG, SiteRow, read_rows
-from xtalfill.structures.entry import Entry, attempt, note_isotopes, one_line
+from xtalfill.structures.entry import Entry, attempt, note_isotopes, one_line, shortened
 from xtalfill.structures.evidence import Carried, Evidence
 from xtalfill.structures.expand import Expanded, ListedSite, expand
-from xtalfill.structures.formula import parse_formula
+from xtalfill.structures.formula import formula_units, in_ratio, parse_formula
 from xtalfill.structures.pairs import close_pairs
 from xtalfill.structures.symmetry import Symmetry, read_symmetry
 
-# Counts in a declared formula are trusted to this relative precision.
-_FORMULA_TOLERANCE = 0.02
+HYDROGEN = 1
 # Closer sites of an ordered crystal mean that the origin or the axes were guessed wrong.
 _CONTACT = 0.5
 
@@ -90,16 +89,15 @@ def _cell(entry: Entry, block: CifBlock, blocks: list[CifBlock]) -> np.ndarray:
     found = unit_cell(block)
     if found is None:
         # A block of its own may hold what the others share.
-        others = [other for other in blocks if not other.has(X_TAG) and unit_cell(other)]
+        shared = [(one, unit_cell(one)) for one in blocks if not one.has(X_TAG)]
+        others = [(one, cell) for one, cell in shared if cell is not None]
         if len(others) != 1:
             raise InputError(
                 f"block {one_line(block.name, limit=40)!r} gives no cell (_cell_length_a, ...); "
                 "add it"
             )
-        found = unit_cell(others[0])
-        entry.notes.append(f"the cell is that of block {one_line(others[0].name, limit=40)!r}")
-    if found is None:
-        raise InputError("gives no cell")
+        ((other, found),) = others
+        entry.notes.append(f"the cell is that of block {one_line(other.name, limit=40)!r}")
     lengths_and_angles = [found.a, found.b, found.c, found.alpha, found.beta, found.gamma]
     return np.asarray(cellpar_to_cell(lengths_and_angles))
 
@@ -135,16 +133,12 @@ def _expand(
             f"{choices[0].notes[0]}, but its sites overlap, as in every other setting; add the "
             "operations (_space_group_symop_operation_xyz)"
         )
-    return next((one for one in apart if _agrees(listed[one[0].row], formula)), apart[0])
-
-
-def _agrees(numbers: np.ndarray, formula: dict[int, float] | None) -> bool:
-    """Tell whether the elements are in the ratio of the formula, hydrogen not counted."""
-    if formula is None:
-        return True
-    declared = {number: count for number, count in formula.items() if number != 1}
-    units = [np.count_nonzero(numbers == number) / count for number, count in declared.items()]
-    return not units or bool(max(units) - min(units) <= _FORMULA_TOLERANCE * max(units))
+    told = (
+        one
+        for one in apart
+        if in_ratio(formula_units(listed[one[0].row], formula or {}, without=HYDROGEN))
+    )
+    return next(told, apart[0])
 
 
 def _clashes(expanded: Expanded, cell: np.ndarray) -> bool:
@@ -186,8 +180,8 @@ def _unlocated(
 
 def _attached(located: list[SiteRow], expanded: Expanded) -> Carried | None:
     """Return the hydrogens that _atom_site_attached_hydrogens counts; all 0 tells nothing."""
-    pairs = list(zip(located, expanded.multiplicity * expanded.occupancy, strict=True))
-    bearing = [(row, each) for row, each in pairs if row.attached]
+    rows = zip(located, expanded.filled, strict=True)
+    bearing = [(row, each) for row, each in rows if row.attached]
     if not bearing:
         return None
     count = float(sum((row.attached or 0) * each for row, each in bearing))
@@ -195,15 +189,14 @@ def _attached(located: list[SiteRow], expanded: Expanded) -> Carried | None:
 
 
 def _named(located: list[SiteRow], expanded: Expanded) -> Carried | None:
-    pairs = list(zip(located, expanded.multiplicity * expanded.occupancy, strict=True))
-    bearing = [(row, each) for row, each in pairs if row.most_hydrogens]
+    rows = zip(located, expanded.filled, strict=True)
+    bearing = [(row, each) for row, each in rows if row.most_hydrogens]
     if not bearing:
         return None
     labels = [row.label for row, _ in bearing]
-    more = ", ..." if len(labels) > 4 else ""
     return Carried(
         float(sum(row.fewest_hydrogens * each for row, each in bearing)),
         float(sum(row.most_hydrogens * each for row, each in bearing)),
-        f"the label{'s' if len(labels) > 1 else ''} {', '.join(labels[:4])}{more} of "
+        f"the label{'s' if len(labels) > 1 else ''} {shortened(labels)} of "
         f"{'/'.join(sorted({chemical_symbols[row.number] for row, _ in bearing}))}",
     )

@@ -9,7 +9,7 @@ from ase.data import chemical_symbols
 
 from xtalfill.errors import InputError
 from xtalfill.structures.cifblock import NO_VALUE, CifBlock, parse_number
-from xtalfill.structures.entry import one_line
+from xtalfill.structures.entry import listed, one_line
 from xtalfill.structures.expand import FULL_TOLERANCE, MAX_ATOMS
 from xtalfill.structures.formula import parse_formula
 from xtalfill.structures.labels import LabelReading, read_label, read_type
@@ -24,7 +24,7 @@ class SiteRow:
     """One row of the atom-site loop.
 
     Attributes:
-        label: Its label, or its type and number where it has none.
+        label: Its label, or the number of its row where it has none.
         number: Nuclear charge.
         fractional: (3,) coordinates, or None where the site is listed but not located.
         occupancy: As listed; 1 where it is one within its uncertainty or `FULL_TOLERANCE`.
@@ -78,8 +78,7 @@ def read_rows(block: CifBlock) -> tuple[list[SiteRow], list[str]]:
                 raise
             notes.append(f"dummy site {one_line(label, limit=40)} is no atom: left out")
     if nearly:
-        more = f" and {len(nearly) - 6} more" if len(nearly) > 6 else ""
-        notes.append(f"occupancy taken as 1: {', '.join(nearly[:6])}{more}")
+        notes.append(f"occupancy taken as 1: {listed(nearly)}")
     if not known:
         notes.append("elements are taken from the labels alone: no type, no formula")
     return rows, notes

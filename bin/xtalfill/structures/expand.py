@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 
 from xtalfill.errors import InputError
-from xtalfill.structures.pairs import close_pairs
+from xtalfill.structures.entry import listed
+from xtalfill.structures.pairs import close_pairs, joined
 from xtalfill.structures.symmetry import Symmetry
 
 # Images of one site, or equivalents listed beside the operations, that are one atom (Å): a
@@ -57,6 +56,11 @@ class Expanded:
     occupancy: np.ndarray
     notes: tuple[str, ...]
 
+    @property
+    def filled(self) -> np.ndarray:
+        """(n_sites,) atoms of each listed site, each counted by its occupancy."""
+        return np.asarray(self.multiplicity * self.occupancy)
+
 
 def expand(sites: Sequence[ListedSite], symmetry: Symmetry, cell: np.ndarray) -> Expanded:
     """Apply the operations to every listed site.
@@ -73,8 +77,6 @@ def expand(sites: Sequence[ListedSite], symmetry: Symmetry, cell: np.ndarray) ->
     Raises:
         InputError: There would be more than `MAX_ATOMS`, or images of a site nearly meet.
     """
-    if len(sites) > MAX_ATOMS:
-        raise InputError(f"lists {len(sites)} sites, more than the {MAX_ATOMS} that are read")
     orbits, rounded, total = [], [], 0
     for site in sites:
         orbit, moved = _orbit(site, symmetry, cell)
@@ -119,9 +121,7 @@ def _orbit(site: ListedSite, symmetry: Symmetry, cell: np.ndarray) -> tuple[np.n
     distance = np.linalg.norm((shift - np.round(shift)) @ cell, axis=1)
     if (distance < SAME_PLACE).sum() == 1:
         return images, 0.0  # a general position: operations keep distances
-    pairs = close_pairs(images, cell, SAME_PLACE)
-    links = coo_matrix((np.ones(len(pairs)), tuple(pairs.T)), shape=(len(images), len(images)))
-    count, group = connected_components(links, directed=False)
+    count, group = joined(close_pairs(images, cell, SAME_PLACE), len(images))
     orbit, moved = [], 0.0
     for one in range(count):
         members = images[group == one]
@@ -160,13 +160,8 @@ def _notes(rounded: list[str], pairs: list[str]) -> list[str]:
     if rounded:
         notes.append(
             f"images within {SAME_PLACE} Å taken as one site on a special position: "
-            f"{_listed(rounded)}"
+            f"{listed(rounded)}"
         )
     if pairs:
-        notes.append(f"listed more than once, merged: {_listed(pairs)}")
+        notes.append(f"listed more than once, merged: {listed(pairs)}")
     return notes
-
-
-def _listed(names: Sequence[str], *, most: int = 6) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more

@@ -36,7 +36,7 @@ from xtalfill.structures.entry import (
     one_line,
     read_text,
 )
-from xtalfill.structures.jsonrecords import is_ase_json, read_json
+from xtalfill.structures.jsonrecords import is_ase_database, parse_json, read_json
 
 _KINDS = {"cif": "CIF", "poscar": "POSCAR", "extxyz": "extended XYZ", "ase": "ASE database"}
 
@@ -112,7 +112,8 @@ def _read_cif(path: Path, source: str, stem: str) -> list[Entry]:
 def _read_poscar(path: Path, source: str, stem: str) -> list[Entry]:
     entry = Entry(source=source, fallback_id=stem)
     text = read_text(path)
-    if len(text.splitlines()[1:2] and text.splitlines()[1].split()) == 3:
+    scale = text.splitlines()[1:2]
+    if scale and len(scale[0].split()) == 3:
         # Three scale factors (phonopy writes them): pymatgen knows one only.
         entry.atoms = read_vasp(io.StringIO(text))
         return [entry]
@@ -221,9 +222,10 @@ def _fill_from_row(entry: Entry, row: AtomsRow) -> None:
 
 def _read_json(path: Path, source: str, stem: str) -> list[Entry]:
     text = read_text(path)
-    return (
-        _read_ase_json(text, source, stem) if is_ase_json(text) else read_json(text, source, stem)
-    )
+    data = parse_json(text)
+    if is_ase_database(data):
+        return _read_ase_json(text, source, stem)
+    return read_json(data, source, stem)
 
 
 def _read_ase_json(text: str, source: str, stem: str) -> list[Entry]:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 
+import numpy as np
 from pymatgen.core import Composition, DummySpecies, Element
 
+# Counts in a declared formula are trusted to this relative precision.
+TOLERANCE = 0.02
 _SPREAD = re.compile(r"(?<=\d)\(\d+\)(?=[\s,]|$)")  # H2.00(5): the standard uncertainty
 _CHARGE = re.compile(r"\d*\.?\d*[+-]|[+-]\d*\.?\d*")
 _MULTIPLE = re.compile(r"(\d*\.?\d+)\s*\((.+)\)")
@@ -37,3 +41,22 @@ def parse_formula(text: str) -> dict[int, float] | None:
             number = Element(species.symbol).Z
             counts[number] = counts.get(number, 0.0) + factor * float(amount)
     return {number: count for number, count in counts.items() if count > 0} or None
+
+
+def formula_units(
+    numbers: np.ndarray, formula: Mapping[int, float], *, without: int
+) -> list[float]:
+    """Return the formula units among atoms, as each element counts them.
+
+    Args:
+        numbers: (n_atoms,) nuclear charges.
+        formula: Nuclear charge -> count; an element that no atom is of counts no unit.
+        without: The element that is not counted.
+    """
+    counts = {z: int(np.count_nonzero(numbers == z)) for z in formula if z != without}
+    return [count / formula[z] for z, count in counts.items()]
+
+
+def in_ratio(units: Sequence[float]) -> bool:
+    """Tell whether all elements count the same number of formula units."""
+    return not units or max(units) - min(units) <= TOLERANCE * max(units)

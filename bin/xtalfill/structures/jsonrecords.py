@@ -41,15 +41,29 @@ class _Pairs(dict):
                 self[key] = value
 
 
-def read_json(text: str, source: str, stem: str) -> list[Entry]:
-    """Read every structure of a JSON or JSON lines file.
+def parse_json(text: str) -> Any:
+    """Parse JSON, or JSON lines as a list of their records.
+
+    Raises:
+        ValueError: It is neither.
+    """
+    try:
+        return json.loads(text, object_pairs_hook=_Pairs)
+    except json.JSONDecodeError:
+        lines = [line for line in text.splitlines() if line.strip()]
+        if len(lines) < 2:
+            raise
+        return _parse_lines(lines)
+
+
+def read_json(data: Any, source: str, stem: str) -> list[Entry]:
+    """Read every structure of what `parse_json` returned.
 
     Raises:
         InputError: It is neither a structure nor a list or dict of structures.
-        ValueError: It is no JSON.
     """
     entries = []
-    for number, (key, record) in enumerate(_records(text)):
+    for number, (key, record) in enumerate(_records(data)):
         entry = Entry(source=source, fallback_id=stem)
         if key is not None:
             entry.source = f"{source} entry {one_line(key, limit=80)}"
@@ -62,25 +76,13 @@ def read_json(text: str, source: str, stem: str) -> list[Entry]:
     return entries
 
 
-def is_ase_json(text: str) -> bool:
-    """Tell whether a text is a database that ASE wrote."""
-    try:
-        data = json.loads(text)
-    except ValueError:
-        return False
+def is_ase_database(data: Any) -> bool:
+    """Tell whether what `parse_json` returned is a database that ASE wrote."""
     return isinstance(data, dict) and {"ids", "nextid"} <= data.keys()
 
 
-def _records(text: str) -> Iterator[tuple[str | int | None, Any]]:
+def _records(data: Any) -> Iterator[tuple[str | int | None, Any]]:
     """Yield (key, record): the key of a dict, the number in a list, None where there is one."""
-    try:
-        data = json.loads(text, object_pairs_hook=_Pairs)
-    except json.JSONDecodeError:
-        lines = [line for line in text.splitlines() if line.strip()]
-        if len(lines) < 2:
-            raise
-        yield from _lines(lines)
-        return
     if isinstance(data, dict) and isinstance(data.get("data"), (list, dict)):
         # The response of a server: OPTIMADE, Materials Project.
         data = data["data"]
@@ -89,22 +91,27 @@ def _records(text: str) -> Iterator[tuple[str | int | None, Any]]:
     elif isinstance(data, _Pairs):
         yield from [*data.items(), *data.doubled]
     elif isinstance(data, list):
-        yield from enumerate(data)
+        # An OPTIMADE file of JSON lines begins with a line about itself.
+        yield from (
+            (number, record)
+            for number, record in enumerate(data)
+            if not (isinstance(record, dict) and "x-optimade" in record)
+        )
     else:
         raise InputError("is neither a structure nor a list or dict of structures")
 
 
-def _lines(lines: list[str]) -> Iterator[tuple[int, Any]]:
-    """Yield the records of JSON lines; a line that is no JSON is a record that is none."""
-    for number, line in enumerate(lines):
+def _parse_lines(lines: list[str]) -> list[Any]:
+    """Return the records of JSON lines; a line that is no JSON is a record that is its error."""
+    records: list[Any] = []
+    for line in lines:
         try:
-            record = json.loads(line, object_pairs_hook=_Pairs)
+            records.append(json.loads(line, object_pairs_hook=_Pairs))
         except json.JSONDecodeError as error:
-            if number == 0:
+            if not records:
                 raise
-            record = error
-        if not (isinstance(record, dict) and "x-optimade" in record):
-            yield number, record
+            records.append(error)
+    return records
 
 
 def _fill_from_record(entry: Entry, record: Any) -> None:

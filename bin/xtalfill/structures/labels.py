@@ -10,8 +10,9 @@ from ase.data import atomic_numbers
 from xtalfill.errors import InputError
 from xtalfill.structures.entry import ISOTOPES, one_line
 
-# The oxygen of a water molecule: Wat1, Ow2, O-w.
-_WATER = re.compile(r"wat|o[-_]?w(?P<tungsten>)", flags=re.IGNORECASE)
+# The oxygen of a water molecule: Wat1; Ow2 and O-w, which may also stand beside tungsten.
+_WATER = re.compile(r"wat", flags=re.IGNORECASE)
+_WATER_OR_TUNGSTEN = re.compile(r"o[-_]?w", flags=re.IGNORECASE)
 # An atom that carries hydrogen: O-H, OH, O(H), NH4. A hyphen or bracket sets the name of the
 # group apart, so that a number behind it counts the sites, not the hydrogens.
 _GROUP = re.compile(r"([BCNOPS])([-_(]?)H\)?(\d*)(?![a-z])", flags=re.IGNORECASE)
@@ -99,8 +100,7 @@ def read_label(label: str, *, known: frozenset[str]) -> LabelReading:
 
 def _read_group(name: str, *, known: frozenset[str], counts: bool) -> LabelReading | None:
     """Read a name of an atom with its hydrogens; `counts`: a number in it always counts them."""
-    water = _WATER.match(name)
-    if water is not None and not (water["tungsten"] is not None and "W" in known):
+    if _WATER.match(name) or (_WATER_OR_TUNGSTEN.match(name) and "W" not in known):
         return LabelReading(atomic_numbers["O"], 2, 2)
     found = _GROUP.match(name)
     if found is None or (found[2] and found[1].upper() != "O"):

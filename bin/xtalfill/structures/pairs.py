@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
 from scipy.spatial import KDTree
 
 
@@ -21,3 +23,15 @@ def close_pairs(fractional: np.ndarray, cell: np.ndarray, distance: float) -> np
     shift = wrapped[pairs[:, 0]] - wrapped[pairs[:, 1]]
     near = np.linalg.norm((shift - np.round(shift)) @ cell, axis=1) < distance
     return np.sort(pairs[near], axis=1)
+
+
+def joined(pairs: np.ndarray, n: int) -> tuple[int, np.ndarray]:
+    """Return how many groups chains of pairs make of `n` sites, and (n,) the group of each.
+
+    Args:
+        pairs: (n_pairs, 2) indices; the order within a pair does not matter.
+        n: How many sites there are.
+    """
+    links = coo_matrix((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(n, n))
+    count, group = connected_components(links, directed=False)
+    return int(count), group

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import gemmi
 import numpy as np
@@ -45,7 +45,7 @@ class Symmetry:
 
     rotations: np.ndarray
     translations: np.ndarray
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
 
 
 def read_symmetry(block: CifBlock, cell: np.ndarray) -> list[Symmetry]:
@@ -90,11 +90,18 @@ def _from_operations(block: CifBlock, tag: str, texts: Sequence[str], cell: np.n
     triplets = {op.wrap().triplet() for op in listed}
     group = gemmi.GroupOps([gemmi.Op(triplet) for triplet in sorted(triplets)])
     group.add_missing_elements()
-    notes: list[str] = []
     if len(group) != len(triplets):
         raise InputError(
             f"the {len(triplets)} operations of {tag} are no group (it has {len(group)}); "
             "complete them"
+        )
+    name, _ = block.first(_NAMES)
+    named = _named(name, None) if name else []
+    notes = []
+    if named and len(named[0].operations()) != len(group):
+        notes.append(
+            f"the {len(group)} operations listed are taken; the name "
+            f"{one_line(name, limit=40)!r} would have {len(named[0].operations())}"
         )
     symmetry = _symmetry(group, notes)
     if not _fits(symmetry, cell):
@@ -102,14 +109,7 @@ def _from_operations(block: CifBlock, tag: str, texts: Sequence[str], cell: np.n
             f"the operations of {tag} do not fit the cell (hexagonal axes on a rhombohedral "
             "cell, or another unique axis?); correct one of them"
         )
-    name, _ = block.first(_NAMES)
-    named = _named(name, None) if name else []
-    if named and len(named[0].operations()) != len(group):
-        notes.append(
-            f"the {len(group)} operations listed are taken; the name "
-            f"{one_line(name, limit=40)!r} would have {len(named[0].operations())}"
-        )
-    return _symmetry(group, notes)
+    return symmetry
 
 
 def _operation(text: str, tag: str) -> gemmi.Op:
