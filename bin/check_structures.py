@@ -3,7 +3,7 @@
 
 import argparse
 
-from xtalfill.errors import run_command
+from xtalfill.core.errors import run_command
 
 
 def main() -> None:

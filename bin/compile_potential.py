@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from xtalfill.errors import run_command
+from xtalfill.core.errors import run_command
 
 
 def main() -> None:
@@ -22,7 +22,7 @@ def main() -> None:
     args = parser.parse_args()
     begin = time.monotonic()
 
-    from xtalfill.record import file_sha256, write_record
+    from xtalfill.core.record import file_sha256, write_record
     from xtalfill.relax.compiled import compile_model
 
     output = args.outdir / args.model.name.replace(".nequip.zip", ".nequip.pt2")

@@ -4,19 +4,19 @@
 import argparse
 from typing import TYPE_CHECKING
 
-from xtalfill.errors import run_command
-from xtalfill.stagecommand import change_batch
+from xtalfill.core.batch_command import change_batch
+from xtalfill.core.errors import run_command
 
 if TYPE_CHECKING:
-    from xtalfill.batch import Batch
+    from xtalfill.core.batch import Batch
 
 
 def judge(batch: "Batch", _args: argparse.Namespace) -> dict[str, int]:
     """Add the stage evaluate and count the statuses."""
+    from xtalfill.core.record import count_statuses
     from xtalfill.dft.gather import STAGE
     from xtalfill.evaluate.dft import judge_dft
     from xtalfill.evaluate.match import evaluate_batch
-    from xtalfill.record import count_statuses
 
     batch.stages["evaluate"] = evaluate_batch(batch)
     if STAGE in batch.stages:

@@ -5,7 +5,7 @@ import argparse
 import time
 from pathlib import Path
 
-from xtalfill.errors import run_command
+from xtalfill.core.errors import run_command
 
 
 def main() -> None:
@@ -17,7 +17,7 @@ def main() -> None:
     args = parser.parse_args()
     begin = time.monotonic()
 
-    from xtalfill.record import file_sha256, write_record
+    from xtalfill.core.record import file_sha256, write_record
     from xtalfill.relax.published import fetch_model
 
     fetch_model(args.name, args.output)

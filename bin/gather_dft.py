@@ -6,11 +6,11 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from xtalfill.errors import run_command
-from xtalfill.stagecommand import change_batch
+from xtalfill.core.batch_command import change_batch
+from xtalfill.core.errors import run_command
 
 if TYPE_CHECKING:
-    from xtalfill.batch import Batch
+    from xtalfill.core.batch import Batch
 
 
 def gather(batch: "Batch", args: argparse.Namespace) -> dict[str, int]:

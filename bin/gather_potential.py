@@ -5,18 +5,18 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from xtalfill.errors import run_command
-from xtalfill.stagecommand import change_batch
+from xtalfill.core.batch_command import change_batch
+from xtalfill.core.errors import run_command
 
 if TYPE_CHECKING:
-    from xtalfill.batch import Batch
+    from xtalfill.core.batch import Batch
 
 
 def gather(batch: "Batch", args: argparse.Namespace) -> dict[str, int]:
     """Fill the candidates of the method potential and count the statuses."""
     from xtalfill.baseline.gather import gather_potential
     from xtalfill.baseline.job import read_result
-    from xtalfill.record import count_statuses
+    from xtalfill.core.record import count_statuses
     from xtalfill.tables import read_json
 
     results = [read_result(path) for path in sorted(args.results)]

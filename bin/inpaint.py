@@ -7,7 +7,7 @@ import time
 from dataclasses import fields
 from pathlib import Path
 
-from xtalfill.errors import run_command
+from xtalfill.core.errors import run_command
 
 
 def parser() -> argparse.ArgumentParser:
@@ -44,12 +44,12 @@ def main() -> None:
 
     import torch
 
-    from xtalfill.batch import read_batch, write_batch
-    from xtalfill.checkpoint import Checkpoint
+    from xtalfill.core.batch import read_batch, write_batch
+    from xtalfill.core.checkpoint import Checkpoint
+    from xtalfill.core.record import count_statuses, write_record
     from xtalfill.inpaint.models import load_models
     from xtalfill.inpaint.settings import SamplerSettings
     from xtalfill.inpaint.stage import STAGE, inpaint_batch, known_methods
-    from xtalfill.record import count_statuses, write_record
 
     torch.set_num_threads(1)
     batch = read_batch(args.batch)

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from xtalfill.errors import ConfigError, run_command
+from xtalfill.core.errors import ConfigError, run_command
 
 if TYPE_CHECKING:
     from xtalfill.baseline.calculation import Electrons
@@ -72,11 +72,11 @@ def main() -> None:
     from xtalfill.baseline.calculation import Electrons, Recipe
     from xtalfill.baseline.job import Result, read_job, write_result
     from xtalfill.baseline.restore import Rules, restore
+    from xtalfill.core.record import write_record
     from xtalfill.dft.attempts import Folders, Limits
     from xtalfill.dft.launch import Machine, scratch_folder
     from xtalfill.dft.protocols import read_protocol
     from xtalfill.dft.pseudos import check_files, functionals, library_of, read_table
-    from xtalfill.record import write_record
 
     job, table = read_job(args.job), read_table(args.table)
     headers = check_files(table, args.pseudo_dir, job.symbols)

@@ -5,7 +5,7 @@ import argparse
 import time
 from pathlib import Path
 
-from xtalfill.errors import run_command
+from xtalfill.core.errors import run_command
 
 
 def parser() -> argparse.ArgumentParser:
@@ -32,15 +32,15 @@ def main() -> None:
     args = parser().parse_args()
     begin = time.monotonic()
 
-    from xtalfill.batch import read_batch
+    from xtalfill.core.batch import read_batch
+    from xtalfill.core.io import write_json
+    from xtalfill.core.record import write_record
     from xtalfill.dft.estimate import read_cost_model
     from xtalfill.dft.job import write_job
     from xtalfill.dft.plan import Choice
     from xtalfill.dft.protocols import read_protocol
     from xtalfill.dft.pseudos import read_table
     from xtalfill.dft.stage import plan_run
-    from xtalfill.record import write_record
-    from xtalfill.textfiles import write_json
 
     choice = Choice(
         args.window, args.candidates, args.max_structures, args.max_electrons, args.seed

@@ -5,7 +5,7 @@ import argparse
 import time
 from pathlib import Path
 
-from xtalfill.errors import run_command
+from xtalfill.core.errors import run_command
 
 
 def main() -> None:
@@ -25,12 +25,12 @@ def main() -> None:
 
     from xtalfill.baseline.job import write_job
     from xtalfill.baseline.plan import plan_hosts
-    from xtalfill.batch import read_batch
+    from xtalfill.core.batch import read_batch
+    from xtalfill.core.io import write_json
+    from xtalfill.core.record import write_record
     from xtalfill.dft.estimate import read_cost_model
     from xtalfill.dft.protocols import read_protocol
     from xtalfill.dft.pseudos import read_table
-    from xtalfill.record import write_record
-    from xtalfill.textfiles import write_json
 
     plan = plan_hosts(
         {path.stem: read_batch(path) for path in args.batches},

@@ -6,7 +6,7 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-from xtalfill.errors import run_command
+from xtalfill.core.errors import run_command
 
 
 def parser() -> argparse.ArgumentParser:
@@ -32,12 +32,12 @@ def main() -> None:
     args = parser().parse_args()
     begin = time.monotonic()
 
+    from xtalfill.core.record import write_record
     from xtalfill.dft.attempts import Folders, Limits
     from xtalfill.dft.job import read_job
     from xtalfill.dft.launch import Machine, scratch_folder
     from xtalfill.dft.result import STATUSES, write_result
     from xtalfill.dft.run import relax_job
-    from xtalfill.record import write_record
 
     job = read_job(args.job)
     machine = Machine(ranks=args.cores, launcher=args.launcher)

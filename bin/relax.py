@@ -9,7 +9,7 @@ import time
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 
-from xtalfill.errors import run_command
+from xtalfill.core.errors import run_command
 
 
 def parser() -> argparse.ArgumentParser:
@@ -45,9 +45,9 @@ def main() -> None:
 
     import torch
 
-    from xtalfill.batch import read_batch, write_batch
-    from xtalfill.checkpoint import Checkpoint
-    from xtalfill.record import count_statuses, write_record
+    from xtalfill.core.batch import read_batch, write_batch
+    from xtalfill.core.checkpoint import Checkpoint
+    from xtalfill.core.record import count_statuses, write_record
     from xtalfill.relax.journal import key_of
     from xtalfill.relax.potentials import load_potential
     from xtalfill.relax.screen import screen_batch

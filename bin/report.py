@@ -4,7 +4,7 @@
 import argparse
 from pathlib import Path
 
-from xtalfill.errors import run_command
+from xtalfill.core.errors import run_command
 
 
 def main() -> None:

@@ -4,16 +4,16 @@
 import argparse
 from typing import TYPE_CHECKING
 
-from xtalfill.errors import run_command
-from xtalfill.stagecommand import change_batch
+from xtalfill.core.batch_command import change_batch
+from xtalfill.core.errors import run_command
 
 if TYPE_CHECKING:
-    from xtalfill.batch import Batch
+    from xtalfill.core.batch import Batch
 
 
 def rank(batch: "Batch", _args: argparse.Namespace) -> dict[str, int]:
     """Add the stage select and count the statuses."""
-    from xtalfill.record import count_statuses
+    from xtalfill.core.record import count_statuses
     from xtalfill.select import select_candidates
 
     select_candidates(batch)

@@ -23,15 +23,15 @@ from ase.data import chemical_symbols, covalent_radii
 from ase.geometry import get_distances
 from ase.spacegroup import Spacegroup, crystal
 
-from xtalfill.batch import Batch
-from xtalfill.errors import run_command
+from xtalfill.core.batch import Batch
+from xtalfill.core.errors import run_command
+from xtalfill.core.relaxations import POSITIONS
 from xtalfill.inpaint.clearance import CLEARANCE
 from xtalfill.inpaint.models import load_models
 from xtalfill.inpaint.settings import SamplerSettings
 from xtalfill.inpaint.stage import inpaint_batch
 from xtalfill.relax.potentials import load_potential
 from xtalfill.relax.stage import Settings, relax_batch
-from xtalfill.relaxations import POSITIONS
 from xtalfill.select import select_candidates
 
 ASSETS = Path(__file__).resolve().parents[1] / "assets"

@@ -25,7 +25,7 @@ import torch
 from ase import Atoms
 from ase.data import atomic_numbers, chemical_symbols
 
-from xtalfill.errors import InputError, run_command
+from xtalfill.core.errors import InputError, run_command
 from xtalfill.evaluate.metrics import (
     SITE_BINS,
     SIZE_BINS,

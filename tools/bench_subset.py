@@ -8,7 +8,7 @@ import ase.io
 import numpy as np
 from ase import Atoms
 
-from xtalfill.errors import InputError, run_command
+from xtalfill.core.errors import InputError, run_command
 
 
 def named(frames: list[Atoms], ids: list[str]) -> list[Atoms]:

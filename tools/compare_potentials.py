@@ -15,12 +15,12 @@ import ase.io
 import numpy as np
 from ase import Atoms
 
-from xtalfill.batch import REFERENCE, Batch, read_batch
+from xtalfill.core.batch import REFERENCE, Batch, read_batch
+from xtalfill.core.matching import matcher, to_pymatgen
+from xtalfill.core.relaxations import ENERGY_WINDOW, final_stage
 from xtalfill.evaluate.match import site_class
-from xtalfill.matching import matcher, to_pymatgen
 from xtalfill.relax.crystal import Crystal
 from xtalfill.relax.potentials import load_potential
-from xtalfill.relaxations import ENERGY_WINDOW, final_stage
 
 HYDROGEN = 1
 AT_ONCE = 30  # structures in one evaluation

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from xtalfill.batch import REFERENCE, Batch, read_batch
+from xtalfill.core.batch import REFERENCE, Batch, read_batch
 from xtalfill.evaluate.metrics import bootstrap_interval, mcnemar
 
 STAGES = ("relax_positions", "relax_rank")

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
-from xtalfill.batch import Batch, read_batch
+from xtalfill.core.batch import Batch, read_batch
+from xtalfill.core.errors import InputError, run_command
+from xtalfill.core.matching import matcher, to_pymatgen
 from xtalfill.dft.gather import STAGE
 from xtalfill.dft.xmlfile import read_data_file
-from xtalfill.errors import InputError, run_command
-from xtalfill.matching import matcher, to_pymatgen
 
 HEAD = (
     "crystal",

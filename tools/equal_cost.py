@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from xtalfill.batch import read_batch
-from xtalfill.errors import InputError, run_command
+from xtalfill.core.batch import read_batch
+from xtalfill.core.errors import InputError, run_command
 from xtalfill.evaluate.metrics import best_of_k, bootstrap_interval, mcnemar
 from xtalfill.evaluate.summary import BOOTSTRAP_SEED, Judged, judge
 from xtalfill.tables import read_json, read_tables

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from xtalfill.core.errors import ConfigError, run_command
+from xtalfill.core.io import write_json
 from xtalfill.dft.xmlfile import DataFile, read_data_file
-from xtalfill.errors import ConfigError, run_command
 from xtalfill.tables import read_json
-from xtalfill.textfiles import write_json
 
 LEAST_RUNS = 5
 

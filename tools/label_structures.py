@@ -15,9 +15,9 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 
+from xtalfill.core.geometry import nearest_distance
 from xtalfill.inpaint.random_sites import random_sites
 from xtalfill.model.graphs import Host
-from xtalfill.nearest import nearest_distance
 from xtalfill.relax.crystal import Crystal
 from xtalfill.relax.inflight import InFlight, Job
 from xtalfill.relax.potentials import load_potential

@@ -11,7 +11,7 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from xtalfill.errors import InputError, run_command
+from xtalfill.core.errors import InputError, run_command
 from xtalfill.model.weights import load_weights
 from xtalfill.training.plot import read_log
 

@@ -17,7 +17,7 @@ import h5py
 import numpy as np
 from ase.data import covalent_radii
 
-from xtalfill.nearest import nearest_distance
+from xtalfill.core.geometry import nearest_distance
 from xtalfill.relax.crystal import Crystal
 from xtalfill.relax.inflight import InFlight, Job
 from xtalfill.relax.potentials import load_potential

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from xtalfill.batch import REFERENCE, Batch
+from xtalfill.core.batch import REFERENCE, Batch
 from xtalfill.hosts import Host
 from xtalfill.references import Reference
 

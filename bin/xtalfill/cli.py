@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xtalfill import __version__
-from xtalfill.errors import ConfigError, run_command
+from xtalfill.core.errors import ConfigError, run_command
 
 if TYPE_CHECKING:
     from xtalfill.training.crystal import CrystalObjective
@@ -103,8 +103,8 @@ def _main(arguments: list[str] | None) -> None:
 
 
 def _compare(args: argparse.Namespace) -> None:
+    from xtalfill.core.io import write_json
     from xtalfill.evaluate.compare import compare_runs, markdown
-    from xtalfill.textfiles import write_json
 
     runs: dict[str, Path] = {}
     for text in args.runs:
@@ -123,8 +123,8 @@ def _train(args: argparse.Namespace) -> None:
 
     import torch
 
-    from xtalfill.checkpoint import Checkpoint
-    from xtalfill.record import file_sha256
+    from xtalfill.core.checkpoint import Checkpoint
+    from xtalfill.core.record import file_sha256
     from xtalfill.training.loop import TrainingConfig, train
     from xtalfill.training.plot import plot_log
 

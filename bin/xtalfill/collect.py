@@ -27,10 +27,11 @@ from ase.io.extxyz import key_val_str_to_dict
 from pymatgen.core import Lattice, Structure
 from pymatgen.io.cif import CifWriter
 
-from xtalfill.batch import Batch, read_batch
+from xtalfill.core.batch import Batch, read_batch
+from xtalfill.core.io import atomic_writer, write_csv, write_json
+from xtalfill.core.relaxations import RELAXATIONS, SITES, final_stage
 from xtalfill.evaluate.dft_summary import summarise_dft
 from xtalfill.evaluate.summary import summarise
-from xtalfill.relaxations import RELAXATIONS, SITES, final_stage
 from xtalfill.tables import (
     Candidate,
     Failure,
@@ -39,7 +40,6 @@ from xtalfill.tables import (
     read_tables,
     structure_rows,
 )
-from xtalfill.textfiles import atomic_writer, write_csv, write_json
 
 # How far a candidate can have come, the last first.
 _STAGES = (*reversed(RELAXATIONS), "inpaint")

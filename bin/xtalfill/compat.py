@@ -30,7 +30,7 @@ from omegaconf import OmegaConf
 # and must not find them.
 from torch_geometric.utils import scatter as _pyg_scatter
 
-from xtalfill.errors import ConfigError
+from xtalfill.core.errors import ConfigError
 
 MATTERGEN_VERSION = "1.0.3"
 

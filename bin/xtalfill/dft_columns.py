@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from xtalfill.batch import Batch
+from xtalfill.core.batch import Batch
 
 _STAGE = "dft"
 _STRUCTURE_COLUMNS = (

@@ -18,7 +18,7 @@ from ase.data import atomic_numbers, chemical_symbols
 from ase.geometry import minkowski_reduce
 from ase.neighborlist import neighbor_list
 
-from xtalfill.errors import InputError
+from xtalfill.core.errors import InputError
 from xtalfill.missing import Lacking, decide
 from xtalfill.structures import Entry
 from xtalfill.structures.entry import ISOTOPES, MAX_SECONDS, one_line, shortened, time_limit

@@ -18,7 +18,7 @@ from ase import Atoms
 from ase.data import chemical_symbols, covalent_radii
 from ase.neighborlist import neighbor_list
 
-from xtalfill.errors import InputError
+from xtalfill.core.errors import InputError
 from xtalfill.structures.entry import one_line, shortened
 from xtalfill.structures.evidence import Carried, Evidence
 from xtalfill.structures.formula import formula_units, in_ratio

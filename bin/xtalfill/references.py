@@ -12,7 +12,7 @@ from ase.data import chemical_symbols
 from ase.geometry import get_distances
 from scipy.optimize import linear_sum_assignment
 
-from xtalfill.errors import InputError
+from xtalfill.core.errors import InputError
 from xtalfill.hosts import Failure, Host, assign_ids, check_geometry
 from xtalfill.structures import Entry
 from xtalfill.structures.entry import one_line

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 from ase import Atoms
 
-from xtalfill.batch import Batch, Stage
-from xtalfill.matching import TOLERANCES, matcher, to_pymatgen
-from xtalfill.relaxations import ENERGY_WINDOW, final_stage
+from xtalfill.core.batch import Batch, Stage
+from xtalfill.core.matching import TOLERANCES, matcher, to_pymatgen
+from xtalfill.core.relaxations import ENERGY_WINDOW, final_stage
 
 STAGE = "select"
 
@@ -29,7 +29,7 @@ class Candidate:
 
     Attributes:
         energy: eV; NaN when there is none.
-        status: One of `xtalfill.batch.STATUSES`.
+        status: One of `xtalfill.core.batch.STATUSES`.
         sample: Number of the candidate.
         n_atoms: Atoms in its cell.
     """

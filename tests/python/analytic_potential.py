@@ -8,7 +8,7 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 from matscipy.neighbours import neighbour_list
 
-from xtalfill.batch import REFERENCE, Batch, Stage
+from xtalfill.core.batch import REFERENCE, Batch, Stage
 from xtalfill.relax.crystal import Crystal, Evaluation
 
 CUTOFF = 5.0

@@ -12,7 +12,7 @@ import yaml
 from omegaconf import OmegaConf
 from torch import nn
 
-from xtalfill.errors import ConfigError
+from xtalfill.core.errors import ConfigError
 from xtalfill.model.checkpoints import load_gemnet
 from xtalfill.model.gemnet import GemNetConfig, GemNetScore
 

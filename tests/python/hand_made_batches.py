@@ -12,7 +12,7 @@ from ase import Atoms
 from ase.spacegroup import crystal
 
 from dft_examples import protocol
-from xtalfill.batch import REFERENCE, Batch, Stage
+from xtalfill.core.batch import REFERENCE, Batch, Stage
 
 SEED = 42
 STIFFNESS = 2.0  # eV/A^2 of the harmonic well that stands for the potential

@@ -15,12 +15,12 @@ from xtalfill.baseline import calculation
 from xtalfill.baseline.calculation import Electrons, Recipe
 from xtalfill.baseline.grid import PP
 from xtalfill.baseline.restore import Candidate, restore
+from xtalfill.core.errors import MemoryNeededError, TryAgainError
 from xtalfill.dft import attempts
 from xtalfill.dft.attempts import Folders, Limits
 from xtalfill.dft.launch import Machine
 from xtalfill.dft.pseudos import read_table
 from xtalfill.dft.system import Settings
-from xtalfill.errors import MemoryNeededError, TryAgainError
 
 AGAIN = Limits(seconds=3600.0, last_chance=False)
 

@@ -30,11 +30,11 @@ from xtalfill.baseline.mlip import WithPotential
 from xtalfill.baseline.plan import plan_hosts
 from xtalfill.baseline.restore import Candidate, Round
 from xtalfill.baseline.sites import Crystal
-from xtalfill.batch import Batch, read_batch, write_batch
 from xtalfill.batching import build_batch
+from xtalfill.core.batch import Batch, read_batch, write_batch
+from xtalfill.core.errors import InputError
 from xtalfill.dft.estimate import read_cost_model
 from xtalfill.dft.pseudos import Pseudo
-from xtalfill.errors import InputError
 from xtalfill.hosts import Host
 from xtalfill.inpaint.models import ScoreModels
 from xtalfill.inpaint.settings import SamplerSettings

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from xtalfill.batch import (
+from xtalfill.core.batch import (
     FORMAT,
     STATUSES,
     VERSION,
@@ -24,7 +24,7 @@ from xtalfill.batch import (
     seal,
     write_batch,
 )
-from xtalfill.errors import InputError
+from xtalfill.core.errors import InputError
 
 FILES = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -159,7 +159,7 @@ def test_another_process_writes_the_same_bytes(tmp_path: Path) -> None:
     code = (
         f"import sys; sys.path[:0] = [{str(here.parent)!r}, {str(here.parents[2] / 'bin')!r}]\n"
         "from test_batch import make_batch\n"
-        "from xtalfill.batch import write_batch\n"
+        "from xtalfill.core.batch import write_batch\n"
         "write_batch(make_batch([3, 4], stages=2), sys.argv[1])"
     )
     subprocess.run([sys.executable, "-c", code, tmp_path / "there.h5"], check=True)
@@ -417,8 +417,8 @@ def test_the_message_names_the_folder_of_the_task_that_wrote_it(tmp_path: Path) 
 def test_a_full_disk_is_one_line(small_disk: Path, repository: Path, wrapped: bool) -> None:
     write_batch(make_batch([60] * 40, stages=0), small_disk.parent / "b.h5")
     code = (
-        "from xtalfill.batch import read_batch, write_batch\n"
-        "from xtalfill.errors import run_command\n"
+        "from xtalfill.core.batch import read_batch, write_batch\n"
+        "from xtalfill.core.errors import run_command\n"
         f"batch = read_batch({str(small_disk.parent / 'b.h5')!r})\n"
         "def main():\n"
         "    try: write_batch(batch, 'c.h5')\n"

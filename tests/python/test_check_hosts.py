@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pymatgen.core import Lattice, Structure
 
-from xtalfill.errors import InputError
+from xtalfill.core.errors import InputError
 from xtalfill.hosts import (
     MAX_ID_LENGTH,
     Failure,

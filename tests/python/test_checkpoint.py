@@ -16,9 +16,9 @@ from analytic_potential import MorsePotential, crystals
 from test_inpaint import CONFIG, inpaint
 from test_inpaint import make_batch as make_hosts
 from test_relax_stage import make_batch
-from xtalfill.batch import Batch
-from xtalfill.checkpoint import FILE, Checkpoint
-from xtalfill.errors import TryAgainError
+from xtalfill.core.batch import Batch
+from xtalfill.core.checkpoint import FILE, Checkpoint
+from xtalfill.core.errors import TryAgainError
 from xtalfill.model.hostnet import HostNet
 from xtalfill.relax.inflight import InFlight, Job, Relaxed, State
 from xtalfill.relax.journal import key_of
@@ -92,12 +92,12 @@ def test_a_piece_that_would_not_end_in_time_is_not_begun(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = iter([0.0, 30.0, 40.0, 70.0])
-    monkeypatch.setattr("xtalfill.checkpoint.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("xtalfill.core.checkpoint.time.monotonic", lambda: next(clock))
     checkpoint = Checkpoint(tmp_path, key="a", seconds=100.0, every=1e9)
     for _ in range(2):
         checkpoint.step(lambda: ARRAYS)
     # at 70 s, when the longest piece took 30 s
-    monkeypatch.setattr("xtalfill.checkpoint.time.monotonic", lambda: 70.0)
+    monkeypatch.setattr("xtalfill.core.checkpoint.time.monotonic", lambda: 70.0)
     with pytest.raises(TryAgainError):
         checkpoint.step(lambda: ARRAYS)
 

@@ -18,7 +18,7 @@ from tool_runs import REPOSITORY, tool_module
 from xtalfill.baseline.gather import gather_potential
 from xtalfill.baseline.job import jobs_of
 from xtalfill.baseline.sites import Crystal
-from xtalfill.batch import Batch, Stage, content_sha256
+from xtalfill.core.batch import Batch, Stage, content_sha256
 from xtalfill.inpaint.clearance import CLEARANCE, Cleared, clear_sites, record_arrays
 from xtalfill.inpaint.methods import METHODS, Method
 from xtalfill.inpaint.models import ScoreModels, load_models

@@ -8,8 +8,8 @@ import pytest
 
 from hand_made_batches import Case, Made, brucite, build, write_check
 from xtalfill import cli
-from xtalfill.batch import write_batch
-from xtalfill.errors import InputError
+from xtalfill.core.batch import write_batch
+from xtalfill.core.errors import InputError
 from xtalfill.evaluate.compare import compare_runs, markdown
 from xtalfill.evaluate.match import evaluate_batch
 

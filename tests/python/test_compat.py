@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from xtalfill import compat
-from xtalfill.errors import ConfigError
+from xtalfill.core.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[2]
 SCALE_FILE = ROOT / "assets" / "gemnet-dT.json"

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from analytic_score import MixtureScore, PairScore, Tape, ZeroScore, make_crystals
 from mattergen_reference import MattergenSteps, mattergen_in_double
-from xtalfill.errors import ConfigError
+from xtalfill.core.errors import ConfigError
 from xtalfill.inpaint.corrector import expected_step_size, langevin_step, step_size
 from xtalfill.inpaint.crystal_sampler import METHODS, SamplerSettings, sample_crystals
 from xtalfill.inpaint.wrapped_sde import (

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from xtalfill.device import torch_device
-from xtalfill.errors import ConfigError, TryAgainError
+from xtalfill.core.device import torch_device
+from xtalfill.core.errors import ConfigError, TryAgainError
 
 GB = 10**9
 MIG = "MIG-2c1a7a2e-5b1e-5d0f-9d3c-0e9d5a2f6b11"
@@ -102,7 +102,7 @@ def test_without_a_gpu_the_error_tells_what_slurm_gave(
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_task_without_a_gpu_fails_at_once_with_one_line(repository: Path) -> None:
     code = (
-        "from xtalfill.errors import run_command; from xtalfill.device import torch_device; "
+        "from xtalfill.core.errors import run_command; from xtalfill.core.device import torch_device; "
         "run_command(lambda: torch_device('cuda'))"
     )
     environment = {**os.environ, "PYTHONPATH": str(repository / "bin")}

@@ -13,6 +13,7 @@ from ase.units import Bohr, Rydberg
 from qe_tools.parsers import PwInputFile
 
 from dft_examples import RECORDED, lih_job, lih_system, recorded
+from xtalfill.core.errors import InputError
 from xtalfill.dft import inputs
 from xtalfill.dft.failures import Failure, diagnose, explain
 from xtalfill.dft.inputs import write_input
@@ -21,7 +22,6 @@ from xtalfill.dft.output import last_geometry, steps_of
 from xtalfill.dft.repair import DIAGONALISERS, Situation, repair
 from xtalfill.dft.system import Settings, System
 from xtalfill.dft.xmlfile import DataFileError, read_data_file
-from xtalfill.errors import InputError
 
 MAX_FORCE = lih_system().protocol.force_threshold * Rydberg / Bohr
 KINDS = {

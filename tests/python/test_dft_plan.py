@@ -24,8 +24,9 @@ from dft_examples import (
     protocol,
 )
 from hand_made_batches import Case, Made, brucite, build, lithium_hydride, write_check
-from xtalfill.batch import Batch, read_batch, write_batch
 from xtalfill.collect import collect
+from xtalfill.core.batch import Batch, read_batch, write_batch
+from xtalfill.core.errors import ConfigError, InputError
 from xtalfill.dft.estimate import CostModel, needs, read_cost_model, size_of, summary
 from xtalfill.dft.gather import gather_dft
 from xtalfill.dft.job import read_job
@@ -33,7 +34,6 @@ from xtalfill.dft.plan import Choice, Level, Sent, chosen_systems, drawn, plan_b
 from xtalfill.dft.pseudos import read_table
 from xtalfill.dft.result import Attempt, Result
 from xtalfill.dft.stage import Plan
-from xtalfill.errors import ConfigError, InputError
 from xtalfill.evaluate.dft import judge_dft
 from xtalfill.evaluate.dft_summary import STATUSES, summarise_dft
 from xtalfill.evaluate.match import evaluate_batch

@@ -14,6 +14,7 @@ from ase import Atoms
 from ase.build import bulk
 
 from dft_examples import REPOSITORY, TABLE, protocol
+from xtalfill.core.errors import ConfigError
 from xtalfill.dft.protocols import read_protocol
 from xtalfill.dft.pseudos import (
     Header,
@@ -31,7 +32,6 @@ from xtalfill.dft.symmetry import (
     standard_setting,
     symmetrised,
 )
-from xtalfill.errors import ConfigError
 
 PROTOCOLS = REPOSITORY / "assets" / "protocols"
 

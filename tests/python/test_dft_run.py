@@ -24,6 +24,7 @@ from dft_examples import (
     system_of,
     unpack,
 )
+from xtalfill.core.errors import ConfigError, InputError, MemoryNeededError, TryAgainError
 from xtalfill.dft import attempts as attempts_module
 from xtalfill.dft.attempts import Folders, Limits
 from xtalfill.dft.job import Job
@@ -33,7 +34,6 @@ from xtalfill.dft.result import Result, read_result, write_result
 from xtalfill.dft.run import relax_job
 from xtalfill.dft.symmetry import as_seen
 from xtalfill.dft.system import Settings
-from xtalfill.errors import ConfigError, InputError, MemoryNeededError, TryAgainError
 
 
 class Replay:

@@ -11,8 +11,8 @@ from ase import Atoms
 from ase.build import make_supercell, molecule
 
 from hand_made_batches import Case, Made, add_dft, brucite, build, lithium_hydride
-from xtalfill.batch import REFERENCE, Stage, read_batch, write_batch
-from xtalfill.errors import InputError
+from xtalfill.core.batch import REFERENCE, Stage, read_batch, write_batch
+from xtalfill.core.errors import InputError
 from xtalfill.evaluate import dft, match
 from xtalfill.evaluate.dft import judge_dft
 from xtalfill.evaluate.match import compare, evaluate_batch, site_class

@@ -13,8 +13,8 @@ import pytest
 
 from dft_examples import RECORDED
 from tool_runs import tool_module
+from xtalfill.core.errors import ConfigError
 from xtalfill.dft.estimate import read_cost_model
-from xtalfill.errors import ConfigError
 
 SIZES = (1, 2, 4, 8, 16, 32)
 

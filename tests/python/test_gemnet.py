@@ -20,7 +20,7 @@ from gemnet_examples import (
     upstream_denoiser,
     upstream_score,
 )
-from xtalfill.errors import ConfigError
+from xtalfill.core.errors import ConfigError
 from xtalfill.model.crystal_graph import symmetric_cell
 from xtalfill.model.crystals import Crystals, CrystalScore
 from xtalfill.model.gemnet import (

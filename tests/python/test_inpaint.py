@@ -8,8 +8,8 @@ import torch
 from ase import Atoms
 from ase.data import covalent_radii
 
-from xtalfill.batch import REFERENCE, Batch
-from xtalfill.errors import ConfigError
+from xtalfill.core.batch import REFERENCE, Batch
+from xtalfill.core.errors import ConfigError
 from xtalfill.inpaint.models import ScoreModels
 from xtalfill.inpaint.random_sites import random_sites
 from xtalfill.inpaint.sampler import (

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from hand_made_batches import Case, Made, brucite, build
-from xtalfill.batch import write_batch
-from xtalfill.errors import ConfigError
-from xtalfill.intact import check_intact
+from xtalfill.core.batch import write_batch
+from xtalfill.core.checksums import check_intact
+from xtalfill.core.errors import ConfigError
 from xtalfill.model.weights import load_weights
 
 SHARED = ["--device", "cpu", "--record", "record.json"]

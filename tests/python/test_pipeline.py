@@ -21,10 +21,10 @@ from nextflow_project import (
     read_trace,
     said,
 )
-from xtalfill.batch import STATUSES, read_batch
+from xtalfill.core.batch import STATUSES, read_batch
+from xtalfill.core.record import file_sha256
 from xtalfill.model.hostnet import HostNet, HostNetConfig
 from xtalfill.model.weights import save_weights
-from xtalfill.record import file_sha256
 
 GOOD = ("mp-23684", "mp-23795")
 METHODS = ("host", "random")

@@ -15,7 +15,7 @@ import pytest
 
 from analytic_potential import MorsePotential, WiderMorse
 from nequip_examples import tiny_package
-from xtalfill.errors import ConfigError
+from xtalfill.core.errors import ConfigError
 from xtalfill.relax import compiled as module
 from xtalfill.relax.compiled import compile_model, disagreement
 from xtalfill.relax.crystal import Crystal, Evaluation, EvaluationError, Potential

@@ -11,7 +11,7 @@ from ase.formula import Formula
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from xtalfill.errors import InputError
+from xtalfill.core.errors import InputError
 from xtalfill.hosts import Failure, Host, check_structures
 from xtalfill.structures import read_structures
 from xtalfill.structures.cif import read_cif

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from xtalfill.errors import ConfigError
-from xtalfill.record import count_statuses, file_sha256, package_versions, write_record
+from xtalfill.core.errors import ConfigError
+from xtalfill.core.record import count_statuses, file_sha256, package_versions, write_record
 
 
 def write(path: Path, **changes: Any) -> dict:
@@ -76,7 +76,7 @@ def test_sha256_of_a_file(tmp_path: Path) -> None:
 
 
 def test_is_light(repository: Path) -> None:
-    code = "import sys, xtalfill.record as r; r.hardware(); print('torch' in sys.modules)"
+    code = "import sys, xtalfill.core.record as r; r.hardware(); print('torch' in sys.modules)"
     shown = subprocess.run(
         [sys.executable, "-c", code], cwd=repository / "bin", capture_output=True, check=True
     )

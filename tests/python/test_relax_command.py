@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 
-from xtalfill.batch import Batch, Stage, read_batch, write_batch
+from xtalfill.core.batch import Batch, Stage, read_batch, write_batch
 
 OPTIONS = {
     "--mlip": "7net-0",

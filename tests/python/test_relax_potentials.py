@@ -15,7 +15,7 @@ from ase.optimize import FIRE
 from e3nn import o3
 
 from nequip_examples import frames, tiny_package
-from xtalfill.errors import ConfigError
+from xtalfill.core.errors import ConfigError
 from xtalfill.relax.convolution import EDGES_AT_ONCE, EdgeConvolution, fuse_nequip, fused
 from xtalfill.relax.crystal import Crystal
 from xtalfill.relax.inflight import InFlight, Job

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from analytic_potential import MorsePotential, morse, proposed_batch
-from xtalfill.batch import REFERENCE, Batch, content_sha256
-from xtalfill.errors import InputError
+from xtalfill.core.batch import REFERENCE, Batch, content_sha256
+from xtalfill.core.errors import InputError
 from xtalfill.relax.crystal import Crystal, Evaluation, is_collapsed
 from xtalfill.relax.inflight import InFlight
 from xtalfill.relax.screen import STAGE, screen_batch

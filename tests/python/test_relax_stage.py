@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from analytic_potential import MorsePotential, WiderMorse, crystals, morse
-from xtalfill.batch import Batch, Stage, content_sha256
-from xtalfill.errors import ConfigError, InputError
-from xtalfill.nearest import nearest_distance
+from xtalfill.core.batch import Batch, Stage, content_sha256
+from xtalfill.core.errors import ConfigError, InputError
+from xtalfill.core.geometry import nearest_distance
 from xtalfill.relax.crystal import Crystal, Evaluation, Potential
 from xtalfill.relax.stage import Settings, relax_batch
 from xtalfill.select import select_candidates

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from analytic_potential import MorsePotential, WiderMorse, crystals, proposed_batch
-from xtalfill.batch import REFERENCE, Batch, content_sha256
-from xtalfill.errors import ConfigError
+from xtalfill.core.batch import REFERENCE, Batch, content_sha256
+from xtalfill.core.errors import ConfigError
 from xtalfill.evaluate.match import evaluate_batch
 from xtalfill.relax.crystal import Crystal, Evaluation, Potential
 from xtalfill.relax.stage import Settings, relax_batch

@@ -9,8 +9,8 @@ import pytest
 from ase import Atoms
 
 from analytic_potential import MorsePotential, proposed_batch
-from xtalfill.batch import REFERENCE, Batch, Stage, write_batch
 from xtalfill.collect import collect, write_json
+from xtalfill.core.batch import REFERENCE, Batch, Stage, write_batch
 from xtalfill.evaluate.match import evaluate_batch
 from xtalfill.relax.crystal import Crystal, Evaluation
 from xtalfill.relax.potentials import load_potential

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analytic_score import MixtureScore, PairScore, Tape, ZeroScore, make_crystals
-from xtalfill.errors import ConfigError
+from xtalfill.core.errors import ConfigError
 from xtalfill.inpaint import crystal_sampler
 from xtalfill.inpaint.crystal_sampler import SamplerSettings, sample_crystals
 from xtalfill.inpaint.repaint import RepaintNoise, climb_std, repaint_levels

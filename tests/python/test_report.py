@@ -24,12 +24,12 @@ from hand_made_batches import (
     lithium_hydride,
     write_check,
 )
-from xtalfill.batch import read_batch, write_batch
 from xtalfill.collect import collect
-from xtalfill.errors import InputError
+from xtalfill.core.batch import read_batch, write_batch
+from xtalfill.core.errors import InputError
+from xtalfill.core.record import write_record
 from xtalfill.evaluate.dft import judge_dft
 from xtalfill.evaluate.match import evaluate_batch
-from xtalfill.record import write_record
 from xtalfill.report import html as page_module
 from xtalfill.report.figures import energy_strip, split_bars, success_curves
 from xtalfill.report.methods import CITATIONS, cited, methods_paragraph

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xtalfill.batch import Batch, Stage
-from xtalfill.errors import InputError
-from xtalfill.relaxations import ENERGY_WINDOW
+from xtalfill.core.batch import Batch, Stage
+from xtalfill.core.errors import InputError
+from xtalfill.core.relaxations import ENERGY_WINDOW
 from xtalfill.select import (
     Candidate,
     Same,

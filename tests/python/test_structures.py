@@ -19,7 +19,7 @@ from pymatgen.core import Lattice, Molecule, Structure
 from pymatgen.entries.computed_entries import ComputedStructureEntry
 from pymatgen.io.ase import AseAtomsAdaptor
 
-from xtalfill.errors import InputError
+from xtalfill.core.errors import InputError
 from xtalfill.structures import Entry, read_structures
 from xtalfill.structures import entry as entry_module
 from xtalfill.structures.formats import file_format, file_stem

@@ -10,8 +10,8 @@ import pytest
 
 from hand_made_batches import Case, Made, brucite, build
 from tool_runs import DATA, REPOSITORY, tool, tool_module
-from xtalfill.batch import Stage, write_batch
 from xtalfill.cli import main
+from xtalfill.core.batch import Stage, write_batch
 from xtalfill.evaluate.match import evaluate_batch
 from xtalfill.model.weights import load_weights
 from xtalfill.training.data import Task

@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from xtalfill.checkpoint import Checkpoint
-from xtalfill.errors import ConfigError, TryAgainError
+from xtalfill.core.checkpoint import Checkpoint
+from xtalfill.core.errors import ConfigError, TryAgainError
 from xtalfill.model.hostnet import HostNetConfig
 from xtalfill.model.weights import ScoreNetwork, load_weights
 from xtalfill.training.data import CrystalSet, TaskSampler, remove_sublattice

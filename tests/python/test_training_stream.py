@@ -28,7 +28,7 @@ from test_training import (
     kept,
     write_crystals,
 )
-from xtalfill.errors import ConfigError
+from xtalfill.core.errors import ConfigError
 from xtalfill.model.tensors import TensorGroup
 from xtalfill.model.weights import load_weights
 from xtalfill.training.crystal import CrystalObjective, CrystalTasks

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from xtalfill.errors import ConfigError
+from xtalfill.core.errors import ConfigError
 from xtalfill.model.hostnet import HostNet, HostNetConfig
 from xtalfill.model.weights import load_weights, save_weights
 

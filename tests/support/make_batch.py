@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 from hand_made_batches import Case, Made, brucite, build, lithium_hydride, write_check
-from xtalfill.batch import write_batch
+from xtalfill.core.batch import write_batch
 
 CASES = [
     Case(

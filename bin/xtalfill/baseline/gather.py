@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from xtalfill.baseline.job import METHOD, jobs_of
-from xtalfill.batch import Batch
+from xtalfill.core.batch import Batch
+from xtalfill.core.errors import InputError
 from xtalfill.dft.jobfile import KILLED, check_keys
-from xtalfill.errors import InputError
 from xtalfill.inpaint.clearance import record_arrays, write_sites
 
 STAGE = "inpaint"

@@ -12,7 +12,7 @@ from ase.data import chemical_symbols
 
 from xtalfill.baseline.restore import Candidate
 from xtalfill.baseline.sites import Crystal
-from xtalfill.batch import Batch
+from xtalfill.core.batch import Batch
 from xtalfill.dft.jobfile import check_crystal, check_key, read_content, refusing, write_content
 
 METHOD = "potential"

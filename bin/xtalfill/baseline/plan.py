@@ -11,7 +11,7 @@ import numpy as np
 
 from xtalfill.baseline.calculation import Recipe
 from xtalfill.baseline.job import HostJob, jobs_of
-from xtalfill.batch import Batch
+from xtalfill.core.batch import Batch
 from xtalfill.dft.estimate import CostModel, needs, summary
 from xtalfill.dft.protocols import Protocol
 from xtalfill.dft.pseudos import Table, check_files

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from ase.units import Bohr, Rydberg
 
+from xtalfill.core.errors import ConfigError, MemoryNeededError, TryAgainError
 from xtalfill.dft.failures import Failure, Run, diagnose, explain
 from xtalfill.dft.inputs import OUTDIR, PREFIX, PSEUDO_DIR, write_input
 from xtalfill.dft.launch import Machine, Stopwatch, layout, run_pw
@@ -29,7 +30,6 @@ from xtalfill.dft.repair import MAX_ATTEMPTS, Repair, Situation, repair
 from xtalfill.dft.result import Attempt
 from xtalfill.dft.system import Settings, System
 from xtalfill.dft.xmlfile import IonicStep
-from xtalfill.errors import ConfigError, MemoryNeededError, TryAgainError
 
 STATE, DENSITY, KEPT = "state.json", "density", "kept"
 SHARE_OF_TIME = 0.95  # of what is left to the task: the rest is for ending in order

@@ -16,8 +16,8 @@ from pathlib import Path
 
 from ase.units import Bohr
 
+from xtalfill.core.errors import ConfigError
 from xtalfill.dft.system import System
-from xtalfill.errors import ConfigError
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from xtalfill.batch import Batch, Stage
+from xtalfill.core.batch import Batch, Stage
+from xtalfill.core.errors import InputError
 from xtalfill.dft.job import SHIFTS
 from xtalfill.dft.jobfile import KILLED, check_keys
 from xtalfill.dft.result import Result
-from xtalfill.errors import InputError
 
 STAGE = "dft"
 

@@ -13,8 +13,8 @@ from ase.io.espresso import write_espresso_in
 from qe_tools.exceptions import ParsingError
 from qe_tools.parsers import PwInputFile
 
+from xtalfill.core.errors import InputError
 from xtalfill.dft.system import Settings, System
-from xtalfill.errors import InputError
 
 PREFIX = "pwscf"
 OUTDIR = "out"

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from xtalfill.errors import InputError
+from xtalfill.core.errors import InputError
 
 # Of a job whose task left no result.
 KILLED = "killed in all of its attempts; pipeline_info/trace.txt has their exit codes"

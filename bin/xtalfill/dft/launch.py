@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from xtalfill.core.errors import ConfigError
 from xtalfill.dft.system import Settings
-from xtalfill.errors import ConfigError
 
 # Not bound: two tasks on one node would both be put on its first cores.
 LAUNCHER = "mpirun --bind-to none -np {ranks}"

@@ -15,7 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from xtalfill.batch import Batch
+from xtalfill.core.batch import Batch
+from xtalfill.core.errors import ConfigError, InputError
+from xtalfill.core.matching import matcher, to_pymatgen
+from xtalfill.core.relaxations import ENERGY_WINDOW, final_stage
 from xtalfill.dft.job import SHIFTS, Job
 from xtalfill.dft.protocols import Protocol
 from xtalfill.dft.pseudos import Pseudo, cutoffs
@@ -29,9 +32,6 @@ from xtalfill.dft.symmetry import (
     symmetrised,
 )
 from xtalfill.dft.system import System
-from xtalfill.errors import ConfigError, InputError
-from xtalfill.matching import matcher, to_pymatgen
-from xtalfill.relaxations import ENERGY_WINDOW, final_stage
 
 
 @dataclass(frozen=True)

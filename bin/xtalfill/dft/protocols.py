@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from xtalfill.errors import ConfigError
+from xtalfill.core.errors import ConfigError
 
 SMEARINGS = ("cold", "gaussian", "fermi-dirac", "methfessel-paxton")
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from ase import Atoms
 
-from xtalfill.nearest import MIN_DISTANCE, nearest_distance
+from xtalfill.core.geometry import MIN_DISTANCE, nearest_distance
 
 
 def unknown_elements(symbols: list[str], valence: Mapping[str, float]) -> str:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from xtalfill.batch import Batch
+from xtalfill.core.batch import Batch
 from xtalfill.dft.estimate import CostModel, needs, summary
 from xtalfill.dft.job import Job
 from xtalfill.dft.plan import (

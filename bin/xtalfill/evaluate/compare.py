@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from xtalfill.errors import InputError
+from xtalfill.core.errors import InputError
 from xtalfill.evaluate.summary import OUTCOMES, Judged, judge, paired_tests, success
 from xtalfill.tables import read_tables
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from xtalfill.batch import Batch
+from xtalfill.core.batch import Batch
 from xtalfill.dft.gather import STAGE
 from xtalfill.evaluate.match import MATCHER_ERRORS, compare, same_composition
 

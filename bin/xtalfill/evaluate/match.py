@@ -19,11 +19,11 @@ from ase import Atoms
 from ase.neighborlist import neighbor_list
 from pymatgen.core import Structure
 
-from xtalfill.batch import Batch, Stage
-from xtalfill.errors import InputError
-from xtalfill.matching import TOLERANCES, matcher, to_pymatgen
-from xtalfill.record import package_versions
-from xtalfill.relaxations import final_stage
+from xtalfill.core.batch import Batch, Stage
+from xtalfill.core.errors import InputError
+from xtalfill.core.matching import TOLERANCES, matcher, to_pymatgen
+from xtalfill.core.record import package_versions
+from xtalfill.core.relaxations import final_stage
 
 NEIGHBOUR_CUTOFF = 6.0  # Angstrom; farther than any nearest neighbour in a dense crystal
 NAMED_NEIGHBOURS = ("O", "N", "C", "B", "H")

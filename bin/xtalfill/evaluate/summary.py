@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from xtalfill.batch import REFERENCE, STATUSES
+from xtalfill.core.batch import REFERENCE, STATUSES
 from xtalfill.evaluate.metrics import (
     SITE_BINS,
     SIZE_BINS,

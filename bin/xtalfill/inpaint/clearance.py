@@ -18,7 +18,7 @@ from ase.data import covalent_radii
 from ase.geometry import get_distances, minkowski_reduce
 
 from xtalfill.baseline.sites import Crystal
-from xtalfill.batch import Batch
+from xtalfill.core.batch import Batch
 
 CLEARANCE = 0.6
 # Distances from the host atom that are tried, in sums of covalent radii, the best first.

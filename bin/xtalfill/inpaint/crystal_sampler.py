@@ -28,7 +28,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from xtalfill.errors import ConfigError
+from xtalfill.core.errors import ConfigError
 from xtalfill.inpaint.corrector import expected_step_size, langevin_step, step_size
 from xtalfill.inpaint.repaint import climb_std, repaint_levels
 from xtalfill.inpaint.settings import SamplerSettings

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import torch
 
-from xtalfill.errors import ConfigError
+from xtalfill.core.errors import ConfigError
+from xtalfill.core.record import file_sha256
 from xtalfill.inpaint.wrapped_sde import SIGMA_MAX, SIGMA_MIN
 from xtalfill.model.checkpoints import checkpoint_file, load_gemnet
 from xtalfill.model.hostnet import HostNet
 from xtalfill.model.weights import ScoreNetwork, load_weights
-from xtalfill.record import file_sha256
 
 # Method -> the kind of model it samples with; random needs none.
 KIND_OF_METHOD = {

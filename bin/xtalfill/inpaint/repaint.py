@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from xtalfill.errors import ConfigError
+from xtalfill.core.errors import ConfigError
 
 RepaintNoise = Literal["exact", "upstream"]
 

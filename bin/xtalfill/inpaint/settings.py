@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import get_args
 
-from xtalfill.errors import ConfigError
+from xtalfill.core.errors import ConfigError
 from xtalfill.inpaint.corrector import StepRule
 from xtalfill.inpaint.repaint import RepaintNoise
 from xtalfill.inpaint.wrapped_sde import Predictor

@@ -22,8 +22,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from xtalfill.errors import ConfigError
-from xtalfill.intact import check_recorded, zip_damage
+from xtalfill.core.checksums import check_recorded, zip_damage
+from xtalfill.core.errors import ConfigError
 
 _LARGEST_PICKLE = 64 << 20  # bytes, without the tensors
 _LFS_POINTER = b"version https://git-lfs"

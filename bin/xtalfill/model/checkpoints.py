@@ -16,7 +16,7 @@ import torch
 import yaml
 from torch import Tensor
 
-from xtalfill.errors import ConfigError
+from xtalfill.core.errors import ConfigError
 from xtalfill.model.archive import StoredTensor, open_archive
 from xtalfill.model.gemnet import GemNetConfig, GemNetScore, config_from_shapes
 

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from xtalfill.errors import ConfigError
-from xtalfill.intact import check_intact
+from xtalfill.core.checksums import check_intact
+from xtalfill.core.errors import ConfigError
 from xtalfill.model.gemnet import GemNetConfig, GemNetScore, config_from_shapes
 from xtalfill.model.hostnet import HostNet, HostNetConfig
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from ase.data import covalent_radii
 
-from xtalfill.errors import ConfigError
+from xtalfill.core.errors import ConfigError
 from xtalfill.relax.crystal import (
     Crystal,
     Evaluation,

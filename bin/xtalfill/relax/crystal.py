@@ -8,8 +8,8 @@ from typing import Protocol
 
 import numpy as np
 
-from xtalfill.batch import Batch
-from xtalfill.nearest import MIN_DISTANCE, nearest_distance
+from xtalfill.core.batch import Batch
+from xtalfill.core.geometry import MIN_DISTANCE, nearest_distance
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from xtalfill.batch import Batch
-from xtalfill.checkpoint import Checkpoint
+from xtalfill.core.batch import Batch
+from xtalfill.core.checkpoint import Checkpoint
 from xtalfill.relax.inflight import Relaxed, State
 
 

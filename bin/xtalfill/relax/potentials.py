@@ -20,10 +20,10 @@ import torch
 from ase.data import atomic_numbers as NUMBER_OF
 from matscipy.neighbours import neighbour_list
 
-from xtalfill.device import torch_device
-from xtalfill.errors import ConfigError
-from xtalfill.intact import check_intact
-from xtalfill.record import file_sha256
+from xtalfill.core.checksums import check_intact
+from xtalfill.core.device import torch_device
+from xtalfill.core.errors import ConfigError
+from xtalfill.core.record import file_sha256
 from xtalfill.relax.convolution import fuse_nequip, fuse_sevennet
 from xtalfill.relax.crystal import (
     Crystal,

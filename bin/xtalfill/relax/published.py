@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from xtalfill.errors import ConfigError
+from xtalfill.core.errors import ConfigError
 
 NEQUIP_NET = "nequip.net:"
 

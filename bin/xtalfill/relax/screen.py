@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from xtalfill.batch import Batch, Stage
+from xtalfill.core.batch import Batch, Stage
 from xtalfill.relax.crystal import Potential, crystal_of, is_collapsed
 from xtalfill.relax.inflight import InFlight
 from xtalfill.relax.stage import SITES, job_of, refuse_unusable

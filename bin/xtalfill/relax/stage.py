@@ -18,16 +18,16 @@ from typing import Any, TextIO
 import numpy as np
 from ase.data import chemical_symbols
 
-from xtalfill.batch import Batch, Stage
-from xtalfill.checkpoint import Checkpoint
-from xtalfill.errors import ConfigError, InputError
-from xtalfill.record import package_versions
+from xtalfill.core.batch import Batch, Stage
+from xtalfill.core.checkpoint import Checkpoint
+from xtalfill.core.errors import ConfigError, InputError
+from xtalfill.core.record import package_versions
+from xtalfill.core.relaxations import ENERGY_WINDOW, POSITIONS, RANK, SITES
 from xtalfill.relax.crystal import Crystal, Evaluation, Potential, crystal_of
 from xtalfill.relax.inflight import InFlight, Job, Relaxed
 from xtalfill.relax.journal import Journal
 from xtalfill.relax.thinning import MERGE_DISTANCE, Merged, drop_hopeless, find_merged, going_on
 from xtalfill.relax.verdict import host_shift, nonsense, note
-from xtalfill.relaxations import ENERGY_WINDOW, POSITIONS, RANK, SITES
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from xtalfill.batch import Batch
+from xtalfill.core.batch import Batch
+from xtalfill.core.relaxations import ENERGY_WINDOW, SITES
 from xtalfill.relax.crystal import Crystal, Evaluation, crystal_of, is_collapsed
 from xtalfill.relax.inflight import Relaxed
-from xtalfill.relaxations import ENERGY_WINDOW, SITES
 
 # Angstrom; below half of `MIN_DISTANCE`, so that no atom has two partners within reach.
 MERGE_DISTANCE = 0.1

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from xtalfill.relaxations import POSITIONS, RANK, SITES
+from xtalfill.core.relaxations import POSITIONS, RANK, SITES
 from xtalfill.report.citations import CITATIONS, Citation
 
 _METHOD_TEXT = {

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 import xtalfill
-from xtalfill.batch import Batch, content_sha256, read_batch
-from xtalfill.errors import InputError
+from xtalfill.core.batch import Batch, content_sha256, read_batch
+from xtalfill.core.errors import InputError
 from xtalfill.evaluate.summary import count_all
 from xtalfill.tables import Tables, read_json
 

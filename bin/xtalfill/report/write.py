@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from xtalfill.errors import InputError
+from xtalfill.core.errors import InputError
+from xtalfill.core.io import atomic_writer, write_json
 from xtalfill.report.html import render_report
 from xtalfill.report.provenance import gather_provenance
 from xtalfill.tables import read_json, read_tables
-from xtalfill.textfiles import atomic_writer, write_json
 
 
 def write_report(

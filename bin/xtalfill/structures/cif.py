@@ -7,7 +7,7 @@ from ase import Atoms
 from ase.data import chemical_symbols
 from ase.geometry import cellpar_to_cell
 
-from xtalfill.errors import InputError
+from xtalfill.core.errors import InputError
 from xtalfill.structures.cifblock import CifBlock, parse_document, unit_cell
 from xtalfill.structures.cifsites import X_TAG, SiteRow, read_rows
 from xtalfill.structures.entry import Entry, attempt, note_isotopes, one_line, shortened

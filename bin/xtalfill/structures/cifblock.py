@@ -10,7 +10,7 @@ from typing import Any
 import gemmi
 from gemmi import cif
 
-from xtalfill.errors import InputError
+from xtalfill.core.errors import InputError
 from xtalfill.structures.entry import one_line
 
 NO_VALUE = {"", "?", "."}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from ase.data import chemical_symbols
 
-from xtalfill.errors import InputError
+from xtalfill.core.errors import InputError
 from xtalfill.structures.cifblock import NO_VALUE, CifBlock, parse_number
 from xtalfill.structures.entry import listed, one_line
 from xtalfill.structures.expand import FULL_TOLERANCE, MAX_ATOMS

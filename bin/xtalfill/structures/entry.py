@@ -18,7 +18,7 @@ import numpy as np
 from ase import Atoms
 from pymatgen.core import DummySpecies, Structure
 
-from xtalfill.errors import InputError
+from xtalfill.core.errors import InputError
 from xtalfill.structures.evidence import Evidence
 
 # A text longer than this is no list of crystals (or a gzip bomb).

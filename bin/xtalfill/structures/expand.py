@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from xtalfill.errors import InputError
+from xtalfill.core.errors import InputError
 from xtalfill.structures.entry import listed
 from xtalfill.structures.pairs import close_pairs, joined
 from xtalfill.structures.symmetry import Symmetry

@@ -22,7 +22,7 @@ from ase.io.jsonio import decode
 from ase.io.vasp import read_vasp
 from pymatgen.io.vasp import Poscar
 
-from xtalfill.errors import InputError
+from xtalfill.core.errors import InputError
 from xtalfill.structures.cif import read_cif
 from xtalfill.structures.entry import (
     ID_KEYS,

@@ -13,7 +13,7 @@ import numpy as np
 from ase import Atoms
 from pymatgen.core import Structure
 
-from xtalfill.errors import InputError
+from xtalfill.core.errors import InputError
 from xtalfill.structures.entry import (
     Entry,
     attempt,

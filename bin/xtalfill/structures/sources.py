@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from xtalfill.errors import InputError
+from xtalfill.core.errors import InputError
 from xtalfill.structures.entry import Entry, one_line
 from xtalfill.structures.formats import check_is_file, file_format, file_stem, read_file
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import gemmi
 import numpy as np
 
-from xtalfill.errors import InputError
+from xtalfill.core.errors import InputError
 from xtalfill.structures.cifblock import CifBlock
 from xtalfill.structures.entry import one_line
 

@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 from ase.data import chemical_symbols
 
-from xtalfill.errors import ConfigError
+from xtalfill.core.errors import ConfigError
 from xtalfill.model.edges import periodic_edges
 from xtalfill.model.graphs import Host
 from xtalfill.training.split import Split

@@ -18,9 +18,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from xtalfill.checkpoint import Checkpoint
-from xtalfill.device import torch_device
-from xtalfill.errors import ConfigError
+from xtalfill.core.checkpoint import Checkpoint
+from xtalfill.core.device import torch_device
+from xtalfill.core.errors import ConfigError
 from xtalfill.model.weights import ScoreNetwork, load_weights, save_weights
 from xtalfill.training.objective import Objective, Part, can_start
 from xtalfill.training.stream import PartStream

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from xtalfill.errors import ConfigError
+from xtalfill.core.errors import ConfigError
 from xtalfill.model.gemnet import GemNetScore
 from xtalfill.model.hostnet import HostNet
 from xtalfill.model.weights import ScoreNetwork

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from xtalfill.errors import ConfigError
+from xtalfill.core.errors import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)

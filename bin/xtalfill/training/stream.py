@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from xtalfill.errors import ConfigError
+from xtalfill.core.errors import ConfigError
 from xtalfill.training.objective import Objective, Part
 
 _AHEAD = 2  # steps drawn by the thread, and parts drawn by each process, before they are needed

@@ -7,11 +7,11 @@ import torch
 from ase import Atoms
 from pymatgen.core import Structure
 
+from xtalfill.core.matching import matcher, to_pymatgen
 from xtalfill.inpaint.methods import Method
 from xtalfill.inpaint.models import ScoreModels, kind_of
 from xtalfill.inpaint.sampler import candidate_generator, encode_hosts
 from xtalfill.inpaint.settings import SamplerSettings
-from xtalfill.matching import matcher, to_pymatgen
 from xtalfill.model.graphs import Draw, site_graph
 from xtalfill.model.hostnet import HostNet
 from xtalfill.model.weights import ScoreNetwork

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from xtalfill.batch import Batch
+    from xtalfill.core.batch import Batch
 
 Work = Callable[["Batch", argparse.Namespace], Mapping[str, int]]
 Parameters = Callable[["Batch"], Mapping[str, Any]]
@@ -36,8 +36,8 @@ def change_batch(
     args = parser.parse_args()
     begin = time.monotonic()
 
-    from xtalfill.batch import read_batch, write_batch
-    from xtalfill.record import write_record
+    from xtalfill.core.batch import read_batch, write_batch
+    from xtalfill.core.record import write_record
 
     batch = read_batch(args.batch)
     counts = work(batch, args)

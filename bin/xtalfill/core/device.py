@@ -7,7 +7,7 @@ import sys
 
 import torch
 
-from xtalfill.errors import ConfigError, TryAgainError
+from xtalfill.core.errors import ConfigError, TryAgainError
 
 LEAST_FREE = 0.5  # of a GPU's memory; where less is free another process computes on it
 _GB = 1e9

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from xtalfill.batch import Batch
-from xtalfill.errors import InputError
+from xtalfill.core.batch import Batch
+from xtalfill.core.errors import InputError
 
 SITES = "relax_sites"
 POSITIONS = "relax_positions"

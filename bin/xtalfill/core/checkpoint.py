@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from xtalfill.errors import TryAgainError
+from xtalfill.core.errors import TryAgainError
 
 FILE = "state.npz"
 _KEY = "key"

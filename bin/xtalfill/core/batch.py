@@ -30,7 +30,7 @@ import h5py
 import numpy as np
 from ase import Atoms
 
-from xtalfill.errors import InputError
+from xtalfill.core.errors import InputError
 
 FORMAT = "xtalfill-batch"
 VERSION = 1

@@ -6,8 +6,8 @@ import zipfile
 import zlib
 from pathlib import Path
 
-from xtalfill.errors import ConfigError
-from xtalfill.record import file_sha256
+from xtalfill.core.errors import ConfigError
+from xtalfill.core.record import file_sha256
 
 SUMS = "SHA256SUMS"
 

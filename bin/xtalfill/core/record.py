@@ -16,8 +16,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from xtalfill.batch import STATUSES
-from xtalfill.errors import ConfigError
+from xtalfill.core.batch import STATUSES
+from xtalfill.core.errors import ConfigError
 
 PACKAGES = (
     "numpy",

@@ -1,0 +1,1 @@
+"""What every stage shares: the batch, errors, files, records, checkpoints, geometry."""
