@@ -102,7 +102,8 @@ def test_without_a_gpu_the_error_tells_what_slurm_gave(
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_task_without_a_gpu_fails_at_once_with_one_line(repository: Path) -> None:
     code = (
-        "from xtalfill.core.errors import run_command; from xtalfill.core.device import torch_device; "
+        "from xtalfill.core.errors import run_command; "
+        "from xtalfill.core.device import torch_device; "
         "run_command(lambda: torch_device('cuda'))"
     )
     environment = {**os.environ, "PYTHONPATH": str(repository / "bin")}
