@@ -25,7 +25,7 @@ def main() -> None:
     parser.add_argument("--outdir", default=".", help="where batches/ and check.json go")
     args = parser.parse_args()
 
-    from xtalfill.check import CheckOptions, run_check
+    from xtalfill.inputs.check import CheckOptions, run_check
 
     options = CheckOptions(
         element=args.element,

@@ -30,15 +30,15 @@ from xtalfill.baseline.mlip import WithPotential
 from xtalfill.baseline.plan import plan_hosts
 from xtalfill.baseline.restore import Candidate, Round
 from xtalfill.baseline.sites import Crystal
-from xtalfill.batching import build_batch
 from xtalfill.core.batch import Batch, read_batch, write_batch
 from xtalfill.core.errors import InputError
 from xtalfill.dft.estimate import read_cost_model
 from xtalfill.dft.pseudos import Pseudo
-from xtalfill.hosts import Host
 from xtalfill.inpaint.models import ScoreModels
 from xtalfill.inpaint.settings import SamplerSettings
 from xtalfill.inpaint.stage import inpaint_batch
+from xtalfill.inputs.batching import build_batch
+from xtalfill.inputs.hosts import Host
 from xtalfill.relax.crystal import Evaluation
 
 REPOSITORY = Path(__file__).resolve().parents[2]

@@ -14,10 +14,10 @@ from ase import Atoms
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xtalfill.batching import USUAL_ATOMS, plan_batches
-from xtalfill.check import CheckOptions, run_check
 from xtalfill.core.batch import REFERENCE, Batch, read_batch
 from xtalfill.core.errors import ConfigError
+from xtalfill.inputs.batching import USUAL_ATOMS, plan_batches
+from xtalfill.inputs.check import CheckOptions, run_check
 
 OPTIONS: dict[str, Any] = {
     "element": "H",

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pymatgen.core import Lattice, Structure
 
 from xtalfill.core.errors import InputError
-from xtalfill.hosts import (
+from xtalfill.inputs.hosts import (
     MAX_ID_LENGTH,
     Failure,
     Host,
@@ -25,8 +25,8 @@ from xtalfill.hosts import (
     parse_element,
     safe_id,
 )
-from xtalfill.missing import parse_count
-from xtalfill.structures import Entry, read_structures
+from xtalfill.inputs.missing import parse_count
+from xtalfill.inputs.structures import Entry, read_structures
 
 WriteCif = Callable[..., Path]
 

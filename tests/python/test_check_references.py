@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from ase import Atoms
 
-from xtalfill.hosts import Failure, Host
-from xtalfill.references import Reference, match_references
-from xtalfill.structures import Entry
+from xtalfill.inputs.hosts import Failure, Host
+from xtalfill.inputs.references import Reference, match_references
+from xtalfill.inputs.structures import Entry
 
 
 def host_of(atoms: Atoms, *, n_missing: int = 2, name: str = "b") -> Host:

@@ -12,12 +12,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from xtalfill.core.errors import InputError
-from xtalfill.hosts import Failure, Host, check_structures
-from xtalfill.structures import read_structures
-from xtalfill.structures.cif import read_cif
-from xtalfill.structures.formula import parse_formula
-from xtalfill.structures.labels import LabelReading, read_label, read_type
-from xtalfill.structures.pairs import close_pairs
+from xtalfill.inputs.hosts import Failure, Host, check_structures
+from xtalfill.inputs.structures import read_structures
+from xtalfill.inputs.structures.cif import read_cif
+from xtalfill.inputs.structures.formula import parse_formula
+from xtalfill.inputs.structures.labels import LabelReading, read_label, read_type
+from xtalfill.inputs.structures.pairs import close_pairs
 
 INPUTS = Path(__file__).resolve().parents[1] / "fixtures" / "inputs"
 

@@ -20,9 +20,9 @@ from pymatgen.entries.computed_entries import ComputedStructureEntry
 from pymatgen.io.ase import AseAtomsAdaptor
 
 from xtalfill.core.errors import InputError
-from xtalfill.structures import Entry, read_structures
-from xtalfill.structures import entry as entry_module
-from xtalfill.structures.formats import file_format, file_stem
+from xtalfill.inputs.structures import Entry, read_structures
+from xtalfill.inputs.structures import entry as entry_module
+from xtalfill.inputs.structures.formats import file_format, file_stem
 
 WriteCif = Callable[..., Path]
 

@@ -23,8 +23,8 @@ from ase.io.vasp import read_vasp
 from pymatgen.io.vasp import Poscar
 
 from xtalfill.core.errors import InputError
-from xtalfill.structures.cif import read_cif
-from xtalfill.structures.entry import (
+from xtalfill.inputs.structures.cif import read_cif
+from xtalfill.inputs.structures.entry import (
     ID_KEYS,
     Entry,
     attempt,
@@ -36,7 +36,7 @@ from xtalfill.structures.entry import (
     one_line,
     read_text,
 )
-from xtalfill.structures.jsonrecords import is_ase_database, parse_json, read_json
+from xtalfill.inputs.structures.jsonrecords import is_ase_database, parse_json, read_json
 
 _KINDS = {"cif": "CIF", "poscar": "POSCAR", "extxyz": "extended XYZ", "ase": "ASE database"}
 

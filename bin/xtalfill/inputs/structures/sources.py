@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from xtalfill.core.errors import InputError
-from xtalfill.structures.entry import Entry, one_line
-from xtalfill.structures.formats import check_is_file, file_format, file_stem, read_file
+from xtalfill.inputs.structures.entry import Entry, one_line
+from xtalfill.inputs.structures.formats import check_is_file, file_format, file_stem, read_file
 
 SHEET_COLUMNS = ("id", "structure", "element", "n_missing")
 _SHEET_SUFFIXES = {".csv", ".tsv"}

@@ -19,7 +19,7 @@ from ase import Atoms
 from pymatgen.core import DummySpecies, Structure
 
 from xtalfill.core.errors import InputError
-from xtalfill.structures.evidence import Evidence
+from xtalfill.inputs.structures.evidence import Evidence
 
 # A text longer than this is no list of crystals (or a gzip bomb).
 MAX_TEXT_BYTES = 1 << 30

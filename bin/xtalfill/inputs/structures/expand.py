@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from xtalfill.core.errors import InputError
-from xtalfill.structures.entry import listed
-from xtalfill.structures.pairs import close_pairs, joined
-from xtalfill.structures.symmetry import Symmetry
+from xtalfill.inputs.structures.entry import listed
+from xtalfill.inputs.structures.pairs import close_pairs, joined
+from xtalfill.inputs.structures.symmetry import Symmetry
 
 # Images of one site, or equivalents listed beside the operations, that are one atom (Å): a
 # coordinate written as 0.333 or 0.1667 misses its special position by less.

@@ -8,14 +8,14 @@ from ase.data import chemical_symbols
 from ase.geometry import cellpar_to_cell
 
 from xtalfill.core.errors import InputError
-from xtalfill.structures.cifblock import CifBlock, parse_document, unit_cell
-from xtalfill.structures.cifsites import X_TAG, SiteRow, read_rows
-from xtalfill.structures.entry import Entry, attempt, note_isotopes, one_line, shortened
-from xtalfill.structures.evidence import Carried, Evidence
-from xtalfill.structures.expand import Expanded, ListedSite, expand
-from xtalfill.structures.formula import formula_units, in_ratio, parse_formula
-from xtalfill.structures.pairs import close_pairs
-from xtalfill.structures.symmetry import Symmetry, read_symmetry
+from xtalfill.inputs.structures.cifblock import CifBlock, parse_document, unit_cell
+from xtalfill.inputs.structures.cifsites import X_TAG, SiteRow, read_rows
+from xtalfill.inputs.structures.entry import Entry, attempt, note_isotopes, one_line, shortened
+from xtalfill.inputs.structures.evidence import Carried, Evidence
+from xtalfill.inputs.structures.expand import Expanded, ListedSite, expand
+from xtalfill.inputs.structures.formula import formula_units, in_ratio, parse_formula
+from xtalfill.inputs.structures.pairs import close_pairs
+from xtalfill.inputs.structures.symmetry import Symmetry, read_symmetry
 
 HYDROGEN = 1
 # Closer sites of an ordered crystal mean that the origin or the axes were guessed wrong.

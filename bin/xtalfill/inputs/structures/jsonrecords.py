@@ -14,7 +14,7 @@ from ase import Atoms
 from pymatgen.core import Structure
 
 from xtalfill.core.errors import InputError
-from xtalfill.structures.entry import (
+from xtalfill.inputs.structures.entry import (
     Entry,
     attempt,
     drop_shared_names,
@@ -22,7 +22,7 @@ from xtalfill.structures.entry import (
     fill_keys,
     one_line,
 )
-from xtalfill.structures.evidence import Carried
+from xtalfill.inputs.structures.evidence import Carried
 
 _RECORD_KEYS = {"lattice", "sites", "structure", "attributes", "atoms", "lattice_mat"}
 _VACANCY = "vacancy"

@@ -13,14 +13,14 @@ from ase.data import chemical_symbols
 from ase.formula import Formula
 
 from xtalfill import tables
-from xtalfill.batching import build_batch, plan_batches
 from xtalfill.core.batch import REFERENCE, write_batch
 from xtalfill.core.errors import ConfigError, InputError
 from xtalfill.core.io import write_csv
-from xtalfill.hosts import Failure, Host, check_structures, parse_element
-from xtalfill.references import Reference, match_references
+from xtalfill.inputs.batching import build_batch, plan_batches
+from xtalfill.inputs.hosts import Failure, Host, check_structures, parse_element
+from xtalfill.inputs.references import Reference, match_references
+from xtalfill.inputs.structures import read_structures
 from xtalfill.relax.elements import known_elements
-from xtalfill.structures import read_structures
 
 # More notes than these would hide the failures in a log; check.json holds all.
 MAX_NOTES = 20

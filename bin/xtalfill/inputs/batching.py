@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from xtalfill.core.batch import REFERENCE, Batch
-from xtalfill.hosts import Host
-from xtalfill.references import Reference
+from xtalfill.inputs.hosts import Host
+from xtalfill.inputs.references import Reference
 
 # Atoms of a crystal that counts as one structure of a batch; most in the databases are smaller.
 USUAL_ATOMS = 64

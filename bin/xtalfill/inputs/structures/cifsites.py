@@ -8,11 +8,11 @@ import numpy as np
 from ase.data import chemical_symbols
 
 from xtalfill.core.errors import InputError
-from xtalfill.structures.cifblock import NO_VALUE, CifBlock, parse_number
-from xtalfill.structures.entry import listed, one_line
-from xtalfill.structures.expand import FULL_TOLERANCE, MAX_ATOMS
-from xtalfill.structures.formula import parse_formula
-from xtalfill.structures.labels import LabelReading, read_label, read_type
+from xtalfill.inputs.structures.cifblock import NO_VALUE, CifBlock, parse_number
+from xtalfill.inputs.structures.entry import listed, one_line
+from xtalfill.inputs.structures.expand import FULL_TOLERANCE, MAX_ATOMS
+from xtalfill.inputs.structures.formula import parse_formula
+from xtalfill.inputs.structures.labels import LabelReading, read_label, read_type
 
 X_TAG = "_atom_site_fract_x"
 _COORDINATES = (X_TAG, "_atom_site_fract_y", "_atom_site_fract_z")

@@ -19,10 +19,10 @@ from ase.data import chemical_symbols, covalent_radii
 from ase.neighborlist import neighbor_list
 
 from xtalfill.core.errors import InputError
-from xtalfill.structures.entry import one_line, shortened
-from xtalfill.structures.evidence import Carried, Evidence
-from xtalfill.structures.formula import formula_units, in_ratio
-from xtalfill.structures.pairs import joined
+from xtalfill.inputs.structures.entry import one_line, shortened
+from xtalfill.inputs.structures.evidence import Carried, Evidence
+from xtalfill.inputs.structures.formula import formula_units, in_ratio
+from xtalfill.inputs.structures.pairs import joined
 
 # A count from a formula, and a sum of occupancies, is a whole number within these.
 _WHOLE_FORMULA = 0.05

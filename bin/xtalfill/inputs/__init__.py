@@ -1,0 +1,1 @@
+"""CHECK: from any input to hosts with a known number of missing sites, in batches."""
