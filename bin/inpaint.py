@@ -47,9 +47,9 @@ def main() -> None:
     from xtalfill.core.batch import read_batch, write_batch
     from xtalfill.core.checkpoint import Checkpoint
     from xtalfill.core.record import count_statuses, write_record
-    from xtalfill.inpaint.models import load_models
-    from xtalfill.inpaint.settings import SamplerSettings
-    from xtalfill.inpaint.stage import STAGE, inpaint_batch, known_methods
+    from xtalfill.proposals.diffusion.settings import SamplerSettings
+    from xtalfill.proposals.score_models import load_models
+    from xtalfill.proposals.stage import STAGE, inpaint_batch, known_methods
 
     torch.set_num_threads(1)
     batch = read_batch(args.batch)

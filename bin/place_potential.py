@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from xtalfill.core.errors import ConfigError, run_command
 
 if TYPE_CHECKING:
-    from xtalfill.baseline.calculation import Electrons
-    from xtalfill.baseline.restore import Solver
+    from xtalfill.proposals.dft_potential.calculation import Electrons
+    from xtalfill.proposals.dft_potential.restore import Solver
 
 
 def parser() -> argparse.ArgumentParser:
@@ -53,7 +53,7 @@ def solver_of(electrons: "Electrons", args: argparse.Namespace) -> "Solver":
     if args.relax == "qe":
         return electrons
     try:
-        from xtalfill.baseline.mlip import WithPotential
+        from xtalfill.proposals.dft_potential.mlip import WithPotential
         from xtalfill.relax.potentials import load_potential
 
         potential = load_potential(args.mlip, device="cpu")
@@ -69,14 +69,14 @@ def main() -> None:
     args = parser().parse_args()
     begin = time.monotonic()
 
-    from xtalfill.baseline.calculation import Electrons, Recipe
-    from xtalfill.baseline.job import Result, read_job, write_result
-    from xtalfill.baseline.restore import Rules, restore
     from xtalfill.core.record import write_record
     from xtalfill.dft.attempts import Folders, Limits
     from xtalfill.dft.launch import Machine, scratch_folder
     from xtalfill.dft.protocols import read_protocol
     from xtalfill.dft.pseudos import check_files, functionals, library_of, read_table
+    from xtalfill.proposals.dft_potential.calculation import Electrons, Recipe
+    from xtalfill.proposals.dft_potential.job import Result, read_job, write_result
+    from xtalfill.proposals.dft_potential.restore import Rules, restore
 
     job, table = read_job(args.job), read_table(args.table)
     headers = check_files(table, args.pseudo_dir, job.symbols)

@@ -23,14 +23,14 @@ def main() -> None:
     args = parser.parse_args()
     begin = time.monotonic()
 
-    from xtalfill.baseline.job import write_job
-    from xtalfill.baseline.plan import plan_hosts
     from xtalfill.core.batch import read_batch
     from xtalfill.core.io import write_json
     from xtalfill.core.record import write_record
     from xtalfill.dft.estimate import read_cost_model
     from xtalfill.dft.protocols import read_protocol
     from xtalfill.dft.pseudos import read_table
+    from xtalfill.proposals.dft_potential.job import write_job
+    from xtalfill.proposals.dft_potential.plan import plan_hosts
 
     plan = plan_hosts(
         {path.stem: read_batch(path) for path in args.batches},

@@ -26,10 +26,10 @@ from ase.spacegroup import Spacegroup, crystal
 from xtalfill.core.batch import Batch
 from xtalfill.core.errors import run_command
 from xtalfill.core.relaxations import POSITIONS
-from xtalfill.inpaint.clearance import CLEARANCE
-from xtalfill.inpaint.models import load_models
-from xtalfill.inpaint.settings import SamplerSettings
-from xtalfill.inpaint.stage import inpaint_batch
+from xtalfill.proposals.clearance import CLEARANCE
+from xtalfill.proposals.diffusion.settings import SamplerSettings
+from xtalfill.proposals.score_models import load_models
+from xtalfill.proposals.stage import inpaint_batch
 from xtalfill.relax.potentials import load_potential
 from xtalfill.relax.stage import Settings, relax_batch
 from xtalfill.select import select_candidates

@@ -33,10 +33,10 @@ from xtalfill.evaluate.metrics import (
     bin_label,
     bootstrap_interval,
 )
-from xtalfill.inpaint.methods import METHODS, Method
-from xtalfill.inpaint.models import ScoreModels, load_models
-from xtalfill.inpaint.sampler import candidate_generator
-from xtalfill.inpaint.settings import SamplerSettings
+from xtalfill.proposals.diffusion.settings import SamplerSettings
+from xtalfill.proposals.diffusion.site_sampler import candidate_generator
+from xtalfill.proposals.methods import METHODS, Method
+from xtalfill.proposals.score_models import ScoreModels, load_models
 from xtalfill.training.data import Task, remove_sublattice
 from xtalfill.training.validate import is_match
 

@@ -27,8 +27,8 @@ from ase.calculators.calculator import Calculator
 from ase.constraints import FixAtoms
 from ase.optimize import FIRE
 
-from xtalfill.inpaint.random_sites import random_sites
 from xtalfill.model.graphs import Host
+from xtalfill.proposals.random_sites import random_sites
 from xtalfill.relax.crystal import Crystal
 from xtalfill.relax.inflight import InFlight, Job
 from xtalfill.relax.potentials import SEVENNET_NAMES, load_potential

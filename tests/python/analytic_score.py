@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from xtalfill.inpaint.wrapped_sde import noise_std
 from xtalfill.model.crystals import Crystals
+from xtalfill.proposals.diffusion.wrapped_sde import noise_std
 
 # Wide enough for the noise of time 1 in a crystal of two sites.
 IMAGES = torch.arange(-20, 21, dtype=torch.float64)

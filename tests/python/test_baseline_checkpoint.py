@@ -11,16 +11,16 @@ import pytest
 
 from dft_examples import TABLE, VALENCE, protocol, unpack
 from potential_examples import RECORDED, RULES, recorded
-from xtalfill.baseline import calculation
-from xtalfill.baseline.calculation import Electrons, Recipe
-from xtalfill.baseline.grid import PP
-from xtalfill.baseline.restore import Candidate, restore
 from xtalfill.core.errors import MemoryNeededError, TryAgainError
 from xtalfill.dft import attempts
 from xtalfill.dft.attempts import Folders, Limits
 from xtalfill.dft.launch import Machine
 from xtalfill.dft.pseudos import read_table
 from xtalfill.dft.system import Settings
+from xtalfill.proposals.dft_potential import calculation
+from xtalfill.proposals.dft_potential.calculation import Electrons, Recipe
+from xtalfill.proposals.dft_potential.grid import PP
+from xtalfill.proposals.dft_potential.restore import Candidate, restore
 
 AGAIN = Limits(seconds=3600.0, last_chance=False)
 

@@ -14,9 +14,9 @@ from pymatgen.analysis.ewald import EwaldSummation
 from pymatgen.core import Lattice, Structure
 from scipy.spatial import KDTree
 
-from xtalfill.baseline.ewald import COULOMB, pair_energies
-from xtalfill.baseline.peaks import periodic_maxima
-from xtalfill.baseline.pinball import (
+from xtalfill.proposals.dft_potential.ewald import COULOMB, pair_energies
+from xtalfill.proposals.dft_potential.peaks import periodic_maxima
+from xtalfill.proposals.dft_potential.pinball import (
     FORBIDDEN,
     Pinball,
     count_choices,
@@ -24,8 +24,8 @@ from xtalfill.baseline.pinball import (
     lowest_choices,
     representative,
 )
-from xtalfill.baseline.sites import Crystal, distances, far_from_atoms, symmetric_sites
-from xtalfill.baseline.voids import void_choices
+from xtalfill.proposals.sites import Crystal, distances, far_from_atoms, symmetric_sites
+from xtalfill.proposals.voids import void_choices
 
 TRICLINIC = np.array([[4.1, 0.0, 0.0], [-1.7, 3.9, 0.0], [0.6, 1.1, 5.2]])
 

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from potential_examples import RULES, Played, recorded
-from xtalfill.baseline.ewald import pair_energies
-from xtalfill.baseline.grid import read_potential
-from xtalfill.baseline.restore import Candidate, GiveUpError, restore
-from xtalfill.baseline.sites import Crystal, distances
+from xtalfill.proposals.dft_potential.ewald import pair_energies
+from xtalfill.proposals.dft_potential.grid import read_potential
+from xtalfill.proposals.dft_potential.restore import Candidate, GiveUpError, restore
+from xtalfill.proposals.sites import Crystal, distances
 
 OCTAHEDRAL = np.array([[0.5, 0.5, 0.5], [0.5, 0, 0], [0, 0.5, 0], [0, 0, 0.5]])
 

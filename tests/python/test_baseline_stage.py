@@ -16,9 +16,15 @@ from ase import Atoms
 
 from dft_examples import find_pw, made_pseudos, protocol
 from potential_examples import RULES, lithium
-from xtalfill.baseline.calculation import Electrons
-from xtalfill.baseline.gather import gather_potential
-from xtalfill.baseline.job import (
+from xtalfill.core.batch import Batch, read_batch, write_batch
+from xtalfill.core.errors import InputError
+from xtalfill.dft.estimate import read_cost_model
+from xtalfill.dft.pseudos import Pseudo
+from xtalfill.inputs.batching import build_batch
+from xtalfill.inputs.hosts import Host
+from xtalfill.proposals.dft_potential.calculation import Electrons
+from xtalfill.proposals.dft_potential.gather import gather_potential
+from xtalfill.proposals.dft_potential.job import (
     Result,
     jobs_of,
     read_job,
@@ -26,19 +32,13 @@ from xtalfill.baseline.job import (
     write_job,
     write_result,
 )
-from xtalfill.baseline.mlip import WithPotential
-from xtalfill.baseline.plan import plan_hosts
-from xtalfill.baseline.restore import Candidate, Round
-from xtalfill.baseline.sites import Crystal
-from xtalfill.core.batch import Batch, read_batch, write_batch
-from xtalfill.core.errors import InputError
-from xtalfill.dft.estimate import read_cost_model
-from xtalfill.dft.pseudos import Pseudo
-from xtalfill.inpaint.models import ScoreModels
-from xtalfill.inpaint.settings import SamplerSettings
-from xtalfill.inpaint.stage import inpaint_batch
-from xtalfill.inputs.batching import build_batch
-from xtalfill.inputs.hosts import Host
+from xtalfill.proposals.dft_potential.mlip import WithPotential
+from xtalfill.proposals.dft_potential.plan import plan_hosts
+from xtalfill.proposals.dft_potential.restore import Candidate, Round
+from xtalfill.proposals.diffusion.settings import SamplerSettings
+from xtalfill.proposals.score_models import ScoreModels
+from xtalfill.proposals.sites import Crystal
+from xtalfill.proposals.stage import inpaint_batch
 from xtalfill.relax.crystal import Evaluation
 
 REPOSITORY = Path(__file__).resolve().parents[2]

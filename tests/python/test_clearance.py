@@ -13,17 +13,17 @@ from ase.neighborlist import primitive_neighbor_list
 from hypothesis import given
 from hypothesis import strategies as st
 
-import xtalfill.inpaint.stage as inpaint_stage
+import xtalfill.proposals.stage as inpaint_stage
 from tool_runs import REPOSITORY, tool_module
-from xtalfill.baseline.gather import gather_potential
-from xtalfill.baseline.job import jobs_of
-from xtalfill.baseline.sites import Crystal
 from xtalfill.core.batch import Batch, Stage, content_sha256
-from xtalfill.inpaint.clearance import CLEARANCE, Cleared, clear_sites, record_arrays
-from xtalfill.inpaint.methods import METHODS, Method
-from xtalfill.inpaint.models import ScoreModels, load_models
-from xtalfill.inpaint.settings import SamplerSettings
-from xtalfill.inpaint.stage import STAGE, inpaint_batch
+from xtalfill.proposals.clearance import CLEARANCE, Cleared, clear_sites, record_arrays
+from xtalfill.proposals.dft_potential.gather import gather_potential
+from xtalfill.proposals.dft_potential.job import jobs_of
+from xtalfill.proposals.diffusion.settings import SamplerSettings
+from xtalfill.proposals.methods import METHODS, Method
+from xtalfill.proposals.score_models import ScoreModels, load_models
+from xtalfill.proposals.sites import Crystal
+from xtalfill.proposals.stage import STAGE, inpaint_batch
 from xtalfill.relax.potentials import load_potential
 from xtalfill.relax.stage import Settings, relax_batch
 
@@ -213,7 +213,7 @@ def test_seed_id_and_sample_alone_decide(proposing: list[np.ndarray]) -> None:
 
 
 def test_the_image_of_pw_needs_neither_torch_nor_numba_for_it() -> None:
-    code = "import sys, xtalfill.baseline.gather; assert not {'torch', 'numba'} & set(sys.modules)"
+    code = "import sys, xtalfill.proposals.dft_potential.gather; assert not {'torch', 'numba'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY / "bin", check=True)
 
 

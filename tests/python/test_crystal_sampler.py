@@ -13,16 +13,16 @@ from torch import Tensor
 from analytic_score import MixtureScore, PairScore, Tape, ZeroScore, make_crystals
 from mattergen_reference import MattergenSteps, mattergen_in_double
 from xtalfill.core.errors import ConfigError
-from xtalfill.inpaint.corrector import expected_step_size, langevin_step, step_size
-from xtalfill.inpaint.crystal_sampler import METHODS, SamplerSettings, sample_crystals
-from xtalfill.inpaint.wrapped_sde import (
+from xtalfill.model.crystals import CrystalScore
+from xtalfill.proposals.diffusion.corrector import expected_step_size, langevin_step, step_size
+from xtalfill.proposals.diffusion.crystal_sampler import METHODS, SamplerSettings, sample_crystals
+from xtalfill.proposals.diffusion.wrapped_sde import (
     Predictor,
     level_stds,
     noise_std,
     predictor_coefficients,
     wrap,
 )
-from xtalfill.model.crystals import CrystalScore
 
 SETTINGS = SamplerSettings(steps=8, resampling=2, jump_length=3)
 

@@ -10,18 +10,18 @@ from ase.data import covalent_radii
 
 from xtalfill.core.batch import REFERENCE, Batch
 from xtalfill.core.errors import ConfigError
-from xtalfill.inpaint.models import ScoreModels
-from xtalfill.inpaint.random_sites import random_sites
-from xtalfill.inpaint.sampler import (
+from xtalfill.model.graphs import Host
+from xtalfill.model.hostnet import HostNet, HostNetConfig
+from xtalfill.proposals.diffusion.settings import SamplerSettings
+from xtalfill.proposals.diffusion.site_sampler import (
     candidate_generator,
     noise_levels,
     sample_sites,
     wrap,
 )
-from xtalfill.inpaint.settings import SamplerSettings
-from xtalfill.inpaint.stage import STAGE, host_of, inpaint_batch
-from xtalfill.model.graphs import Host
-from xtalfill.model.hostnet import HostNet, HostNetConfig
+from xtalfill.proposals.random_sites import random_sites
+from xtalfill.proposals.score_models import ScoreModels
+from xtalfill.proposals.stage import STAGE, host_of, inpaint_batch
 
 CONFIG = HostNetConfig(width=16, host_layers=1, site_layers=2, n_radial=8)
 

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from analytic_score import MixtureScore, PairScore, Tape, ZeroScore, make_crystals
 from xtalfill.core.errors import ConfigError
-from xtalfill.inpaint import crystal_sampler
-from xtalfill.inpaint.crystal_sampler import SamplerSettings, sample_crystals
-from xtalfill.inpaint.repaint import RepaintNoise, climb_std, repaint_levels
-from xtalfill.inpaint.wrapped_sde import level_stds, predictor_coefficients, wrap
+from xtalfill.proposals.diffusion import crystal_sampler
+from xtalfill.proposals.diffusion.crystal_sampler import SamplerSettings, sample_crystals
+from xtalfill.proposals.diffusion.repaint import RepaintNoise, climb_std, repaint_levels
+from xtalfill.proposals.diffusion.wrapped_sde import level_stds, predictor_coefficients, wrap
 
 
 @pytest.mark.parametrize(

@@ -10,15 +10,15 @@ from ase import Atoms
 
 from test_inpaint import CONFIG, make_batch
 from test_inpaint_models import ASSETS, FAST, small
-from xtalfill.inpaint.methods import Method
-from xtalfill.inpaint.models import ScoreModels
-from xtalfill.inpaint.sampler import candidate_generator
-from xtalfill.inpaint.settings import SamplerSettings
-from xtalfill.inpaint.stage import STAGE, inpaint_batch
-from xtalfill.inpaint.together import CHUNK, Chunk, loads, on_cpu, on_gpu
 from xtalfill.model.gemnet import GemNetScore
 from xtalfill.model.graphs import Host
 from xtalfill.model.hostnet import HostNet
+from xtalfill.proposals.diffusion.sample_batches import CHUNK, Chunk, loads, on_cpu, on_gpu
+from xtalfill.proposals.diffusion.settings import SamplerSettings
+from xtalfill.proposals.diffusion.site_sampler import candidate_generator
+from xtalfill.proposals.methods import Method
+from xtalfill.proposals.score_models import ScoreModels
+from xtalfill.proposals.stage import STAGE, inpaint_batch
 
 # a corrector step of the rule "score" magnifies rounding without bound where the score is small
 PLAIN = SamplerSettings(steps=4, corrector_steps=0, jump_length=2)

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from test_inpaint_models import ASSETS, small
 from test_training import RUN, read_log, write_crystals
-from xtalfill.inpaint.models import kind_of
-from xtalfill.inpaint.settings import TRAINED_KNOWN_TIME
-from xtalfill.inpaint.wrapped_sde import noise_std
 from xtalfill.model.hostnet import HostNet
 from xtalfill.model.weights import load_weights
+from xtalfill.proposals.diffusion.settings import TRAINED_KNOWN_TIME
+from xtalfill.proposals.diffusion.wrapped_sde import noise_std
+from xtalfill.proposals.score_models import kind_of
 from xtalfill.training.crystal import (
     CrystalObjective,
     CrystalTasks,

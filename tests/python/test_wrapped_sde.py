@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mattergen_reference import MattergenSteps, mattergen_in_double
-from xtalfill.inpaint.wrapped_sde import (
+from xtalfill.proposals.diffusion.wrapped_sde import (
     Predictor,
     add_noise,
     draw_prior,

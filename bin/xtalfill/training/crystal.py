@@ -1,7 +1,7 @@
 """Training of `td` and `pos`: denoise all sites of a crystal, with GemNet.
 
 One time t is drawn for a crystal and its sites are noised by the wrapped SDE of
-`xtalfill.inpaint.wrapped_sde`. For `td` a part of the sites is said to be known: their time is
+`xtalfill.proposals.diffusion.wrapped_sde`. For `td` a part of the sites is said to be known: their time is
 the smallest one (TD-Paint; arXiv:2601.01959, Methods IV.2). Three things differ from the paper,
 for the sake of less computing: it takes a random fifth of the sites as known, while most of our
 crystals are shown as they are met later, all but one sublattice known; it learns the score of
@@ -18,13 +18,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from xtalfill.inpaint.settings import TRAINED_KNOWN_TIME
-from xtalfill.inpaint.wrapped_sde import SIGMA_MAX, noise_std, wrap
 from xtalfill.model.crystal_graph import CrystalGraph
 from xtalfill.model.crystals import Crystals, join_crystals
 from xtalfill.model.gemnet import GemNetConfig, GemNetScore, gemnet_graph
 from xtalfill.model.tensors import TensorGroup
 from xtalfill.model.weights import ScoreNetwork
+from xtalfill.proposals.diffusion.settings import TRAINED_KNOWN_TIME
+from xtalfill.proposals.diffusion.wrapped_sde import SIGMA_MAX, noise_std, wrap
 from xtalfill.training.assignment import assignment_probabilities, nearest_distances
 from xtalfill.training.data import CrystalSet, Task, TaskSampler
 from xtalfill.training.objective import PartSize, Validation, expect

@@ -8,13 +8,13 @@ from ase import Atoms
 from pymatgen.core import Structure
 
 from xtalfill.core.matching import matcher, to_pymatgen
-from xtalfill.inpaint.methods import Method
-from xtalfill.inpaint.models import ScoreModels, kind_of
-from xtalfill.inpaint.sampler import candidate_generator, encode_hosts
-from xtalfill.inpaint.settings import SamplerSettings
 from xtalfill.model.graphs import Draw, site_graph
 from xtalfill.model.hostnet import HostNet
 from xtalfill.model.weights import ScoreNetwork
+from xtalfill.proposals.diffusion.settings import SamplerSettings
+from xtalfill.proposals.diffusion.site_sampler import candidate_generator, encode_hosts
+from xtalfill.proposals.methods import Method
+from xtalfill.proposals.score_models import ScoreModels, kind_of
 from xtalfill.training.data import HYDROGEN, CrystalSet, Task, remove_sublattice
 from xtalfill.training.objective import Validation
 from xtalfill.training.target import expected_displacement

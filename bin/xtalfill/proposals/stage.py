@@ -10,19 +10,19 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from xtalfill.baseline.sites import Crystal
-from xtalfill.baseline.voids import void_choices
 from xtalfill.core.batch import REFERENCE, Batch, Stage
 from xtalfill.core.checkpoint import Checkpoint
 from xtalfill.core.device import torch_device
 from xtalfill.core.errors import ConfigError
 from xtalfill.core.record import package_versions
-from xtalfill.inpaint.clearance import record_arrays, write_sites
-from xtalfill.inpaint.methods import METHODS, POTENTIAL, VOIDS, Method
-from xtalfill.inpaint.models import ScoreModels
-from xtalfill.inpaint.settings import SamplerSettings
-from xtalfill.inpaint.together import CHUNK, Chunk, loads, on_cpu, on_gpu
 from xtalfill.model.graphs import Host
+from xtalfill.proposals.clearance import record_arrays, write_sites
+from xtalfill.proposals.diffusion.sample_batches import CHUNK, Chunk, loads, on_cpu, on_gpu
+from xtalfill.proposals.diffusion.settings import SamplerSettings
+from xtalfill.proposals.methods import METHODS, POTENTIAL, VOIDS, Method
+from xtalfill.proposals.score_models import ScoreModels
+from xtalfill.proposals.sites import Crystal
+from xtalfill.proposals.voids import void_choices
 
 STAGE = "inpaint"
 VERSIONS = ("numpy", "torch", "numba")

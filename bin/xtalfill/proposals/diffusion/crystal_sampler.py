@@ -7,7 +7,7 @@ model is shown of the known sites:
   Eq. 5). Only missing sites move.
 - `pos`: one time per crystal; at each level the known sites are noised to it anew, from their
   exact coordinates. Within a level all sites move.
-- `repaint`: `pos` with resampling (`xtalfill.inpaint.repaint`).
+- `repaint`: `pos` with resampling (`xtalfill.proposals.diffusion.repaint`).
 - `mattergen`: `pos` with a model that was trained to change cell and species too; both are held.
 
 At each level corrector steps come first, then one step of the predictor. State and noise are
@@ -29,16 +29,16 @@ import torch
 from torch import Tensor
 
 from xtalfill.core.errors import ConfigError
-from xtalfill.inpaint.corrector import expected_step_size, langevin_step, step_size
-from xtalfill.inpaint.repaint import climb_std, repaint_levels
-from xtalfill.inpaint.settings import SamplerSettings
-from xtalfill.inpaint.wrapped_sde import (
+from xtalfill.model.crystals import Crystals, CrystalScore
+from xtalfill.proposals.diffusion.corrector import expected_step_size, langevin_step, step_size
+from xtalfill.proposals.diffusion.repaint import climb_std, repaint_levels
+from xtalfill.proposals.diffusion.settings import SamplerSettings
+from xtalfill.proposals.diffusion.wrapped_sde import (
     add_noise,
     draw_prior,
     level_stds,
     predictor_coefficients,
 )
-from xtalfill.model.crystals import Crystals, CrystalScore
 
 METHODS = ("td", "pos", "repaint", "mattergen")
 

@@ -12,16 +12,16 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from xtalfill.baseline.ewald import pair_energies
-from xtalfill.baseline.peaks import periodic_maxima
-from xtalfill.baseline.pinball import (
+from xtalfill.proposals.dft_potential.ewald import pair_energies
+from xtalfill.proposals.dft_potential.peaks import periodic_maxima
+from xtalfill.proposals.dft_potential.pinball import (
     FORBIDDEN,
     Choice,
     Pinball,
     lowest_choices,
     representative,
 )
-from xtalfill.baseline.sites import (
+from xtalfill.proposals.sites import (
     Crystal,
     Sites,
     distances,

@@ -7,7 +7,7 @@ from typing import Final, Literal
 import torch
 from torch import Tensor
 
-from xtalfill.inpaint.wrapped_sde import add_noise
+from xtalfill.proposals.diffusion.wrapped_sde import add_noise
 
 # What the size of a step follows: the norm of the score, or the noise of the level.
 StepRule = Literal["score", "level"]

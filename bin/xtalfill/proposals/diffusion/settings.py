@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import get_args
 
 from xtalfill.core.errors import ConfigError
-from xtalfill.inpaint.corrector import StepRule
-from xtalfill.inpaint.repaint import RepaintNoise
-from xtalfill.inpaint.wrapped_sde import Predictor
+from xtalfill.proposals.diffusion.corrector import StepRule
+from xtalfill.proposals.diffusion.repaint import RepaintNoise
+from xtalfill.proposals.diffusion.wrapped_sde import Predictor
 
 # The time that conditioning sites had in training. Their noise there, 0.01 n^(-1/3), is small
 # enough for exact coordinates to look alike, while a pair of times (running time, 1 / steps), as
@@ -23,15 +23,15 @@ class SamplerSettings:
 
     Attributes:
         steps: Noise levels.
-        predictor: See `xtalfill.inpaint.wrapped_sde.predictor_coefficients`.
+        predictor: See `xtalfill.proposals.diffusion.wrapped_sde.predictor_coefficients`.
         renoise: Of the predictor `x0_renoise`: share of the next level's noise that it adds.
         corrector_steps: Langevin steps per level.
         corrector_rule: What the size of these steps follows: the norm of the "score", as in the
-            paper, or the noise of the "level" (`xtalfill.inpaint.corrector`).
+            paper, or the noise of the "level" (`xtalfill.proposals.diffusion.corrector`).
         snr: Signal-to-noise ratio of these steps; 0.2 in the paper.
         resampling: Of `repaint`: how often each stretch is denoised.
         jump_length: Of `repaint`: levels per jump.
-        repaint_noise: Of `repaint`: see `xtalfill.inpaint.repaint.climb_std`.
+        repaint_noise: Of `repaint`: see `xtalfill.proposals.diffusion.repaint.climb_std`.
         known_time: Of `td`: the time that known sites are said to have.
 
     Raises:

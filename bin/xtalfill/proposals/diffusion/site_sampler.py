@@ -14,10 +14,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from xtalfill.inpaint.corrector import MAX_STEP_SIZE
-from xtalfill.inpaint.settings import SamplerSettings
 from xtalfill.model.graphs import Draw, Host, host_graph, site_graph
 from xtalfill.model.hostnet import HostEncoding, HostNet
+from xtalfill.proposals.diffusion.corrector import MAX_STEP_SIZE
+from xtalfill.proposals.diffusion.settings import SamplerSettings
 
 SIGMA_MIN = 0.05
 SIGMA_MAX = 3.0
@@ -135,7 +135,7 @@ class _Sampling:
         return self._drawn(lambda generator, host: generator.standard_normal((host.n_sites, 3)))
 
     def _langevin(self, score: np.ndarray, noise: np.ndarray, sigma: float) -> np.ndarray:
-        """Return the moves (n, 3) of one corrector step; see `xtalfill.inpaint.corrector`."""
+        """Return the moves (n, 3) of one corrector step; see `xtalfill.proposals.diffusion.corrector`."""
         moves = []
         for s, z in zip(np.split(score, self.ends), np.split(noise, self.ends), strict=True):
             ratio = self.settings.snr * sigma
@@ -149,7 +149,7 @@ class _Sampling:
 def _predictor(settings: SamplerSettings, sigma: float, sigma_next: float) -> tuple[float, float]:
     """Return the share of the displacement to go, and the noise to add (Angstrom).
 
-    `xtalfill.inpaint.wrapped_sde.predictor_coefficients` has the reasons.
+    `xtalfill.proposals.diffusion.wrapped_sde.predictor_coefficients` has the reasons.
     """
     if settings.predictor == "ancestral":
         share = 1.0 - (sigma_next / sigma) ** 2

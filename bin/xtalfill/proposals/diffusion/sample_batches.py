@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from xtalfill.inpaint.sampler import candidate_generator
 from xtalfill.model.graphs import Host
+from xtalfill.proposals.diffusion.site_sampler import candidate_generator
 
 CHUNK = 5
 

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from ase.data import chemical_symbols
 
-from xtalfill.baseline.restore import Candidate
-from xtalfill.baseline.sites import Crystal
 from xtalfill.core.batch import Batch
 from xtalfill.dft.jobfile import check_crystal, check_key, read_content, refusing, write_content
+from xtalfill.proposals.dft_potential.restore import Candidate
+from xtalfill.proposals.sites import Crystal
 
 METHOD = "potential"
 FORMAT = "xtalfill-potential-job 1"

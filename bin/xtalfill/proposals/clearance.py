@@ -17,8 +17,8 @@ import numpy as np
 from ase.data import covalent_radii
 from ase.geometry import get_distances, minkowski_reduce
 
-from xtalfill.baseline.sites import Crystal
 from xtalfill.core.batch import Batch
+from xtalfill.proposals.sites import Crystal
 
 CLEARANCE = 0.6
 # Distances from the host atom that are tried, in sums of covalent radii, the best first.

@@ -29,7 +29,7 @@ class Pinball:
     Attributes:
         field: (m,) eV.
         pairs: (m, m) eV, symmetric; `FORBIDDEN` for a pair that cannot be.
-        permutations: (n_operations, m), as in `xtalfill.baseline.sites.Sites`.
+        permutations: (n_operations, m), as in `xtalfill.proposals.sites.Sites`.
     """
 
     field: np.ndarray

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from xtalfill.baseline.calculation import Electrons
-from xtalfill.baseline.restore import GiveUpError
-from xtalfill.baseline.sites import Crystal
+from xtalfill.proposals.dft_potential.calculation import Electrons
+from xtalfill.proposals.dft_potential.restore import GiveUpError
+from xtalfill.proposals.sites import Crystal
 from xtalfill.relax.crystal import Crystal as RelaxCrystal
 from xtalfill.relax.crystal import Potential
 from xtalfill.relax.inflight import InFlight, Job

@@ -8,8 +8,8 @@ import numpy as np
 from ase.io.cube import read_cube
 from ase.units import Rydberg
 
-from xtalfill.baseline.restore import GiveUpError
 from xtalfill.dft.inputs import OUTDIR, PREFIX
+from xtalfill.proposals.dft_potential.restore import GiveUpError
 
 PP = "pp.x"
 CUBE = "potential.cube"

@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from xtalfill.baseline.calculation import Recipe
-from xtalfill.baseline.job import HostJob, jobs_of
 from xtalfill.core.batch import Batch
 from xtalfill.dft.estimate import CostModel, needs, summary
 from xtalfill.dft.protocols import Protocol
 from xtalfill.dft.pseudos import Table, check_files
 from xtalfill.dft.refusals import refusal, unknown_elements
 from xtalfill.dft.system import System
+from xtalfill.proposals.dft_potential.calculation import Recipe
+from xtalfill.proposals.dft_potential.job import HostJob, jobs_of
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,6 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
-from xtalfill.baseline.grid import CUBE, PP, pp_input, read_potential
-from xtalfill.baseline.restore import GiveUpError
-from xtalfill.baseline.sites import SYMPREC, Crystal
 from xtalfill.dft.attempts import KEPT, Attempts, Folders, Limits, pack
 from xtalfill.dft.failures import TOP_OCCUPATION, Failure, Run, diagnose, explain
 from xtalfill.dft.launch import Machine, Stopwatch, run_pw
@@ -25,6 +22,9 @@ from xtalfill.dft.protocols import Protocol
 from xtalfill.dft.pseudos import Table, cutoffs
 from xtalfill.dft.symmetry import as_seen, irreducible_kpoints, kpoint_mesh, standard_setting
 from xtalfill.dft.system import Settings, System
+from xtalfill.proposals.dft_potential.grid import CUBE, PP, pp_input, read_potential
+from xtalfill.proposals.dft_potential.restore import GiveUpError
+from xtalfill.proposals.sites import SYMPREC, Crystal
 
 # A relaxation between two placements need not converge.
 _GOOD_ENOUGH = (Failure.IONIC_STEPS, Failure.BFGS)

@@ -9,20 +9,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from xtalfill.inpaint.crystal_sampler import check_method, sample_crystals
-from xtalfill.inpaint.models import KIND_OF_METHOD, ScoreModels
-from xtalfill.inpaint.random_sites import random_sites
-from xtalfill.inpaint.sampler import sample_sites
-from xtalfill.inpaint.settings import SamplerSettings
 from xtalfill.model.crystals import Crystals, join_crystals
 from xtalfill.model.gemnet import MAX_ATOMIC_NUMBER as GEMNET_ELEMENTS
 from xtalfill.model.gemnet import GemNetScore
 from xtalfill.model.graphs import Host
 from xtalfill.model.hostnet import MAX_ATOMIC_NUMBER as HOSTNET_ELEMENTS
 from xtalfill.model.hostnet import HostNet
+from xtalfill.proposals.diffusion.crystal_sampler import check_method, sample_crystals
+from xtalfill.proposals.diffusion.settings import SamplerSettings
+from xtalfill.proposals.diffusion.site_sampler import sample_sites
+from xtalfill.proposals.random_sites import random_sites
+from xtalfill.proposals.score_models import KIND_OF_METHOD, ScoreModels
 
 METHODS = (*KIND_OF_METHOD, "random")
-VOIDS = "voids"  # has no randomness: `xtalfill.baseline.voids`
+VOIDS = "voids"  # has no randomness: `xtalfill.proposals.voids`
 POTENTIAL = "potential"  # filled by BASELINE, which follows INPAINT
 _ANY_ELEMENT = 118
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from xtalfill.baseline.job import METHOD, jobs_of
 from xtalfill.core.batch import Batch
 from xtalfill.core.errors import InputError
 from xtalfill.dft.jobfile import KILLED, check_keys
-from xtalfill.inpaint.clearance import record_arrays, write_sites
+from xtalfill.proposals.clearance import record_arrays, write_sites
+from xtalfill.proposals.dft_potential.job import METHOD, jobs_of
 
 STAGE = "inpaint"
 
@@ -27,7 +27,7 @@ def gather_potential(
         batch: After INPAINT.
         name: Of the batch.
         plan: Content of plan.json.
-        results: As `xtalfill.baseline.job.read_result` returns them.
+        results: As `xtalfill.proposals.dft_potential.job.read_result` returns them.
 
     Raises:
         InputError: A result is of no job of the plan, or of another host; or the batch was not

@@ -1,0 +1,1 @@
+"""The method `potential`: maxima of the DFT electrostatic potential (pw.x, pp.x)."""

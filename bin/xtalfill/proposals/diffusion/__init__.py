@@ -1,0 +1,1 @@
+"""Reverse diffusion: the samplers, their noise and their settings."""
