@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from xtalfill.compat import enable_mattergen
+from xtalfill.model.mattergen_compat import enable_mattergen
 
 
 @contextmanager

@@ -278,7 +278,7 @@ def _wrapped(fractions: Tensor, dtype: torch.dtype) -> Tensor:
 
 def _make_gemnet(config: GemNetConfig, scale_file: Path | None) -> nn.Module:
     """Make the network of mattergen, whose lattice output every checkpoint has, too."""
-    from xtalfill.compat import enable_mattergen
+    from xtalfill.model.mattergen_compat import enable_mattergen
 
     enable_mattergen(scale_file=scale_file)
     from mattergen.common.gemnet.gemnet import GemNetT

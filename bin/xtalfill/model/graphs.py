@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from xtalfill.model.answers import answer_graph
 from xtalfill.model.edges import Edges, periodic_edges
+from xtalfill.model.host_feedback import answer_graph
 from xtalfill.model.hostnet import HostGraph, HostNetConfig, SiteGraph, global_features
 
 

@@ -14,7 +14,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from xtalfill.model.answers import AnswerGraph, HostAnswers, NearHosts
+from xtalfill.model.host_feedback import AnswerGraph, HostAnswers, NearHosts
 from xtalfill.model.messages import sum_messages
 from xtalfill.model.painn import Interaction, UpdateBlock, length_and_direction
 from xtalfill.model.tensors import TensorGroup
