@@ -27,7 +27,7 @@ from ase.calculators.calculator import Calculator
 from ase.constraints import FixAtoms
 from ase.optimize import FIRE
 
-from xtalfill.model.graphs import Host
+from xtalfill.models.graphs import Host
 from xtalfill.proposals.random_sites import random_sites
 from xtalfill.relax.crystal import Crystal
 from xtalfill.relax.inflight import InFlight, Job

@@ -16,7 +16,7 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from xtalfill.core.geometry import nearest_distance
-from xtalfill.model.graphs import Host
+from xtalfill.models.graphs import Host
 from xtalfill.proposals.random_sites import random_sites
 from xtalfill.relax.crystal import Crystal
 from xtalfill.relax.inflight import InFlight, Job

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from xtalfill.core.errors import InputError, run_command
-from xtalfill.model.weights import load_weights
+from xtalfill.models.weights import load_weights
 from xtalfill.training.plot import read_log
 
 _AXES = {

@@ -163,7 +163,7 @@ def _train(args: argparse.Namespace) -> None:
 
 
 def _host_objective(args: argparse.Namespace) -> HostObjective:
-    from xtalfill.model.hostnet import HostNetConfig
+    from xtalfill.models.hostnet import HostNetConfig
     from xtalfill.training.host import HostObjective, HostTasks
     from xtalfill.training.objective import PartSize
 
@@ -186,7 +186,7 @@ def _crystals(args: argparse.Namespace) -> CrystalSet:
 
 
 def _crystal_objective(args: argparse.Namespace) -> CrystalObjective:
-    from xtalfill.model.gemnet import GemNetConfig
+    from xtalfill.models.gemnet import GemNetConfig
     from xtalfill.training.crystal import CrystalObjective, CrystalTasks
     from xtalfill.training.objective import PartSize
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from xtalfill.model.crystals import Crystals
+from xtalfill.models.crystals import Crystals
 from xtalfill.proposals.diffusion.wrapped_sde import noise_std
 
 # Wide enough for the noise of time 1 in a crystal of two sites.

@@ -13,8 +13,8 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from xtalfill.core.errors import ConfigError
-from xtalfill.model.checkpoints import load_gemnet
-from xtalfill.model.gemnet import GemNetConfig, GemNetScore
+from xtalfill.models.checkpoints import load_gemnet
+from xtalfill.models.gemnet import GemNetConfig, GemNetScore
 
 
 def settings(config: GemNetConfig) -> dict[str, Any]:

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from xtalfill.model.crystals import Crystals
-from xtalfill.model.gemnet import GemNetConfig, GemNetScore, _AllInDouble
-from xtalfill.model.mattergen_compat import enable_mattergen
+from xtalfill.models.crystals import Crystals
+from xtalfill.models.gemnet import GemNetConfig, GemNetScore, _AllInDouble
+from xtalfill.models.mattergen_compat import enable_mattergen
 
 SCALE_FILE = Path(__file__).resolve().parents[2] / "assets" / "gemnet-dT.json"
 SMALL = GemNetConfig(

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from xtalfill.model.mattergen_compat import enable_mattergen
+from xtalfill.models.mattergen_compat import enable_mattergen
 
 
 @contextmanager

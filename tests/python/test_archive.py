@@ -13,7 +13,7 @@ from torch import nn
 
 from checkpoint_examples import assert_loaded, edit_state, lightning, refusal, write
 from gemnet_examples import small_score
-from xtalfill.model.checkpoints import load_gemnet
+from xtalfill.models.checkpoints import load_gemnet
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from test_relax_stage import make_batch
 from xtalfill.core.batch import Batch
 from xtalfill.core.checkpoint import FILE, Checkpoint
 from xtalfill.core.errors import TryAgainError
-from xtalfill.model.hostnet import HostNet
+from xtalfill.models.hostnet import HostNet
 from xtalfill.relax.inflight import InFlight, Job, Relaxed, State
 from xtalfill.relax.journal import key_of
 from xtalfill.relax.stage import Settings, relax_batch

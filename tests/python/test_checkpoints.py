@@ -13,8 +13,8 @@ import yaml
 
 from checkpoint_examples import assert_loaded, edit_state, lightning, refusal, write
 from gemnet_examples import SMALL, fill, random_crystals, small_score, upstream_denoiser
-from xtalfill.model.checkpoints import load_gemnet
-from xtalfill.model.gemnet import GemNetConfig, GemNetScore
+from xtalfill.models.checkpoints import load_gemnet
+from xtalfill.models.gemnet import GemNetConfig, GemNetScore
 
 FLAVOURS = {
     "three fields": {"three_fields": True},

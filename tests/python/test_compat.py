@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from xtalfill.core.errors import ConfigError
-from xtalfill.model import mattergen_compat as compat
+from xtalfill.models import mattergen_compat as compat
 
 ROOT = Path(__file__).resolve().parents[2]
 SCALE_FILE = ROOT / "assets" / "gemnet-dT.json"
@@ -252,7 +252,7 @@ def run_python(code: str, *, path: Path | None = None) -> subprocess.CompletedPr
 
 ENABLE = f"""
 from pathlib import Path
-from xtalfill.model.mattergen_compat import enable_mattergen
+from xtalfill.models.mattergen_compat import enable_mattergen
 enable_mattergen(scale_file=Path({str(SCALE_FILE)!r}))
 """
 
@@ -260,7 +260,7 @@ enable_mattergen(scale_file=Path({str(SCALE_FILE)!r}))
 def test_nothing_happens_at_import_and_little_when_enabled() -> None:
     code = f"""
 import os, sys
-import xtalfill.model.mattergen_compat
+import xtalfill.models.mattergen_compat
 assert not {{"torch_scatter", "torch_sparse", "emmet", "mattergen"}} & set(sys.modules)
 {ENABLE}
 import numpy as np
@@ -279,7 +279,7 @@ assert not WITH_TORCH_SCATTER
 
 def test_a_torch_scatter_that_is_installed_is_used(tmp_path: Path) -> None:
     (tmp_path / "torch_scatter.py").write_text(
-        "from xtalfill.model.mattergen_compat import scatter, scatter_add, segment_coo, segment_csr\n"
+        "from xtalfill.models.mattergen_compat import scatter, scatter_add, segment_coo, segment_csr\n"
     )
     code = f"{ENABLE}\nimport torch_scatter; print(torch_scatter.__file__)"
     done = run_python(code, path=tmp_path)

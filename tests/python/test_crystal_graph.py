@@ -9,10 +9,10 @@ from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from gemnet_examples import SCALE_FILE
-from xtalfill.model.crystal_graph import CrystalGraph, crystal_graph
-from xtalfill.model.crystals import Crystals
-from xtalfill.model.gemnet import _AllInDouble
-from xtalfill.model.mattergen_compat import enable_mattergen
+from xtalfill.models.crystal_graph import CrystalGraph, crystal_graph
+from xtalfill.models.crystals import Crystals
+from xtalfill.models.gemnet import _AllInDouble
+from xtalfill.models.mattergen_compat import enable_mattergen
 
 
 def crystals(*sizes: int, seed: int, edge: float, skew: float) -> Crystals:

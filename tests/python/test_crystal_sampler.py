@@ -13,7 +13,7 @@ from torch import Tensor
 from analytic_score import MixtureScore, PairScore, Tape, ZeroScore, make_crystals
 from mattergen_reference import MattergenSteps, mattergen_in_double
 from xtalfill.core.errors import ConfigError
-from xtalfill.model.crystals import CrystalScore
+from xtalfill.models.crystals import CrystalScore
 from xtalfill.proposals.diffusion.corrector import expected_step_size, langevin_step, step_size
 from xtalfill.proposals.diffusion.crystal_sampler import METHODS, SamplerSettings, sample_crystals
 from xtalfill.proposals.diffusion.wrapped_sde import (

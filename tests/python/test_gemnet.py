@@ -21,15 +21,15 @@ from gemnet_examples import (
     upstream_score,
 )
 from xtalfill.core.errors import ConfigError
-from xtalfill.model.crystal_graph import symmetric_cell
-from xtalfill.model.crystals import Crystals, CrystalScore
-from xtalfill.model.gemnet import (
+from xtalfill.models.crystal_graph import symmetric_cell
+from xtalfill.models.crystals import Crystals, CrystalScore
+from xtalfill.models.gemnet import (
     GemNetConfig,
     GemNetScore,
     config_from_shapes,
     gemnet_graph,
 )
-from xtalfill.model.weights import load_weights, save_weights
+from xtalfill.models.weights import load_weights, save_weights
 
 DATA = Path(__file__).parent / "data"
 UNCUT = {"sizes": (4, 6), "seed": 7}

@@ -10,8 +10,8 @@ from ase.data import covalent_radii
 
 from xtalfill.core.batch import REFERENCE, Batch
 from xtalfill.core.errors import ConfigError
-from xtalfill.model.graphs import Host
-from xtalfill.model.hostnet import HostNet, HostNetConfig
+from xtalfill.models.graphs import Host
+from xtalfill.models.hostnet import HostNet, HostNetConfig
 from xtalfill.proposals.diffusion.settings import SamplerSettings
 from xtalfill.proposals.diffusion.site_sampler import (
     candidate_generator,

@@ -10,9 +10,9 @@ from ase import Atoms
 from test_inpaint import CONFIG, make_batch
 from xtalfill.core.errors import ConfigError
 from xtalfill.core.record import file_sha256
-from xtalfill.model.gemnet import GemNetConfig, GemNetScore
-from xtalfill.model.hostnet import HostNet
-from xtalfill.model.weights import ScoreNetwork, save_weights
+from xtalfill.models.gemnet import GemNetConfig, GemNetScore
+from xtalfill.models.hostnet import HostNet
+from xtalfill.models.weights import ScoreNetwork, save_weights
 from xtalfill.proposals.diffusion.settings import SamplerSettings
 from xtalfill.proposals.score_models import ScoreModels, kind_of, load_models
 from xtalfill.proposals.stage import STAGE, inpaint_batch

@@ -14,7 +14,7 @@ from hand_made_batches import Case, Made, brucite, build
 from xtalfill.core.batch import write_batch
 from xtalfill.core.checksums import check_intact
 from xtalfill.core.errors import ConfigError
-from xtalfill.model.weights import load_weights
+from xtalfill.models.weights import load_weights
 
 SHARED = ["--device", "cpu", "--record", "record.json"]
 RELAX = ["--batch", "in.h5", "--sites_fmax", "0.1", "--sites_max_steps", "3", "--fmax", "0.1"]

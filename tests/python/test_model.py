@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from matscipy.neighbours import neighbour_list
 from scipy.spatial.transform import Rotation
 
-from xtalfill.model.edges import periodic_edges
-from xtalfill.model.graphs import Draw, Host, host_graph, site_graph
-from xtalfill.model.hostnet import HostNet, HostNetConfig, global_features
-from xtalfill.model.messages import sum_messages, torch_messages
+from xtalfill.models.edges import periodic_edges
+from xtalfill.models.graphs import Draw, Host, host_graph, site_graph
+from xtalfill.models.hostnet import HostNet, HostNetConfig, global_features
+from xtalfill.models.messages import sum_messages, torch_messages
 
 CONFIG = HostNetConfig(width=16, host_layers=2, site_layers=2, n_radial=8)
 ANSWERING = replace(CONFIG, site_layers=3, answers=2)

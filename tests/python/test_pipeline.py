@@ -23,8 +23,8 @@ from nextflow_project import (
 )
 from xtalfill.core.batch import STATUSES, read_batch
 from xtalfill.core.record import file_sha256
-from xtalfill.model.hostnet import HostNet, HostNetConfig
-from xtalfill.model.weights import save_weights
+from xtalfill.models.hostnet import HostNet, HostNetConfig
+from xtalfill.models.weights import save_weights
 
 GOOD = ("mp-23684", "mp-23795")
 METHODS = ("host", "random")

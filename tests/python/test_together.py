@@ -10,9 +10,9 @@ from ase import Atoms
 
 from test_inpaint import CONFIG, make_batch
 from test_inpaint_models import ASSETS, FAST, small
-from xtalfill.model.gemnet import GemNetScore
-from xtalfill.model.graphs import Host
-from xtalfill.model.hostnet import HostNet
+from xtalfill.models.gemnet import GemNetScore
+from xtalfill.models.graphs import Host
+from xtalfill.models.hostnet import HostNet
 from xtalfill.proposals.diffusion.sample_batches import CHUNK, Chunk, loads, on_cpu, on_gpu
 from xtalfill.proposals.diffusion.settings import SamplerSettings
 from xtalfill.proposals.diffusion.site_sampler import candidate_generator

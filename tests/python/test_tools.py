@@ -13,7 +13,7 @@ from tool_runs import DATA, REPOSITORY, tool, tool_module
 from xtalfill.cli import main
 from xtalfill.core.batch import Stage, write_batch
 from xtalfill.evaluate.match import evaluate_batch
-from xtalfill.model.weights import load_weights
+from xtalfill.models.weights import load_weights
 from xtalfill.training.data import Task
 
 

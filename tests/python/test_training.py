@@ -18,8 +18,8 @@ from torch import Tensor
 
 from xtalfill.core.checkpoint import Checkpoint
 from xtalfill.core.errors import ConfigError, TryAgainError
-from xtalfill.model.hostnet import HostNetConfig
-from xtalfill.model.weights import ScoreNetwork, load_weights
+from xtalfill.models.hostnet import HostNetConfig
+from xtalfill.models.weights import ScoreNetwork, load_weights
 from xtalfill.training.data import CrystalSet, TaskSampler, remove_sublattice
 from xtalfill.training.host import HostObjective, HostTasks, draw_sigma
 from xtalfill.training.loop import Trainer, TrainingConfig, train

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from test_inpaint_models import ASSETS, small
 from test_training import RUN, read_log, write_crystals
-from xtalfill.model.hostnet import HostNet
-from xtalfill.model.weights import load_weights
+from xtalfill.models.hostnet import HostNet
+from xtalfill.models.weights import load_weights
 from xtalfill.proposals.diffusion.settings import TRAINED_KNOWN_TIME
 from xtalfill.proposals.diffusion.wrapped_sde import noise_std
 from xtalfill.proposals.score_models import kind_of

@@ -29,8 +29,8 @@ from test_training import (
     write_crystals,
 )
 from xtalfill.core.errors import ConfigError
-from xtalfill.model.tensors import TensorGroup
-from xtalfill.model.weights import load_weights
+from xtalfill.models.tensors import TensorGroup
+from xtalfill.models.weights import load_weights
 from xtalfill.training.crystal import CrystalObjective, CrystalTasks
 from xtalfill.training.data import CrystalSet
 from xtalfill.training.loop import Trainer, train

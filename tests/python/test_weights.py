@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from xtalfill.core.errors import ConfigError
-from xtalfill.model.hostnet import HostNet, HostNetConfig
-from xtalfill.model.weights import load_weights, save_weights
+from xtalfill.models.hostnet import HostNet, HostNetConfig
+from xtalfill.models.weights import load_weights, save_weights
 
 CONFIG = HostNetConfig(width=8, host_layers=1, site_layers=1, n_radial=4)
 

@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from xtalfill.model.crystals import Crystals, join_crystals
-from xtalfill.model.gemnet import MAX_ATOMIC_NUMBER as GEMNET_ELEMENTS
-from xtalfill.model.gemnet import GemNetScore
-from xtalfill.model.graphs import Host
-from xtalfill.model.hostnet import MAX_ATOMIC_NUMBER as HOSTNET_ELEMENTS
-from xtalfill.model.hostnet import HostNet
+from xtalfill.models.crystals import Crystals, join_crystals
+from xtalfill.models.gemnet import MAX_ATOMIC_NUMBER as GEMNET_ELEMENTS
+from xtalfill.models.gemnet import GemNetScore
+from xtalfill.models.graphs import Host
+from xtalfill.models.hostnet import MAX_ATOMIC_NUMBER as HOSTNET_ELEMENTS
+from xtalfill.models.hostnet import HostNet
 from xtalfill.proposals.diffusion.crystal_sampler import check_method, sample_crystals
 from xtalfill.proposals.diffusion.settings import SamplerSettings
 from xtalfill.proposals.diffusion.site_sampler import sample_sites

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from ase.data import covalent_radii
 
-from xtalfill.model.edges import periodic_edges
-from xtalfill.model.graphs import Host
+from xtalfill.models.edges import periodic_edges
+from xtalfill.models.graphs import Host
 
 _TRIES = 200
 _SHRINK = 0.9

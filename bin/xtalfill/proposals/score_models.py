@@ -10,9 +10,9 @@ import torch
 
 from xtalfill.core.errors import ConfigError
 from xtalfill.core.record import file_sha256
-from xtalfill.model.checkpoints import checkpoint_file, load_gemnet
-from xtalfill.model.hostnet import HostNet
-from xtalfill.model.weights import ScoreNetwork, load_weights
+from xtalfill.models.checkpoints import checkpoint_file, load_gemnet
+from xtalfill.models.hostnet import HostNet
+from xtalfill.models.weights import ScoreNetwork, load_weights
 from xtalfill.proposals.diffusion.wrapped_sde import SIGMA_MAX, SIGMA_MIN
 
 # Method -> the kind of model it samples with; random needs none.

@@ -15,7 +15,7 @@ from xtalfill.core.checkpoint import Checkpoint
 from xtalfill.core.device import torch_device
 from xtalfill.core.errors import ConfigError
 from xtalfill.core.record import package_versions
-from xtalfill.model.graphs import Host
+from xtalfill.models.graphs import Host
 from xtalfill.proposals.clearance import record_arrays, write_sites
 from xtalfill.proposals.diffusion.sample_batches import CHUNK, Chunk, loads, on_cpu, on_gpu
 from xtalfill.proposals.diffusion.settings import SamplerSettings

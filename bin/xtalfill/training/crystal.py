@@ -18,11 +18,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from xtalfill.model.crystal_graph import CrystalGraph
-from xtalfill.model.crystals import Crystals, join_crystals
-from xtalfill.model.gemnet import GemNetConfig, GemNetScore, gemnet_graph
-from xtalfill.model.tensors import TensorGroup
-from xtalfill.model.weights import ScoreNetwork
+from xtalfill.models.crystal_graph import CrystalGraph
+from xtalfill.models.crystals import Crystals, join_crystals
+from xtalfill.models.gemnet import GemNetConfig, GemNetScore, gemnet_graph
+from xtalfill.models.tensors import TensorGroup
+from xtalfill.models.weights import ScoreNetwork
 from xtalfill.proposals.diffusion.settings import TRAINED_KNOWN_TIME
 from xtalfill.proposals.diffusion.wrapped_sde import SIGMA_MAX, noise_std, wrap
 from xtalfill.training.assignment import assignment_probabilities, nearest_distances

@@ -10,8 +10,8 @@ import numpy as np
 from ase.data import chemical_symbols
 
 from xtalfill.core.errors import ConfigError
-from xtalfill.model.edges import periodic_edges
-from xtalfill.model.graphs import Host
+from xtalfill.models.edges import periodic_edges
+from xtalfill.models.graphs import Host
 from xtalfill.training.split import Split
 from xtalfill.training.substitution import substituted
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from xtalfill.model.graphs import Draw, Host, host_graph, site_graph
-from xtalfill.model.hostnet import HostGraph, HostNet, HostNetConfig, SiteGraph
-from xtalfill.model.tensors import TensorGroup
-from xtalfill.model.weights import ScoreNetwork
+from xtalfill.models.graphs import Draw, Host, host_graph, site_graph
+from xtalfill.models.hostnet import HostGraph, HostNet, HostNetConfig, SiteGraph
+from xtalfill.models.tensors import TensorGroup
+from xtalfill.models.weights import ScoreNetwork
 from xtalfill.training.data import CrystalSet, TaskSampler
 from xtalfill.training.objective import PartSize, Validation, expect
 from xtalfill.training.target import expected_displacement

@@ -21,7 +21,7 @@ from torch import Tensor
 from xtalfill.core.checkpoint import Checkpoint
 from xtalfill.core.device import torch_device
 from xtalfill.core.errors import ConfigError
-from xtalfill.model.weights import ScoreNetwork, load_weights, save_weights
+from xtalfill.models.weights import ScoreNetwork, load_weights, save_weights
 from xtalfill.training.objective import Objective, Part, can_start
 from xtalfill.training.stream import PartStream
 

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from xtalfill.core.errors import ConfigError
-from xtalfill.model.gemnet import GemNetScore
-from xtalfill.model.hostnet import HostNet
-from xtalfill.model.weights import ScoreNetwork
+from xtalfill.models.gemnet import GemNetScore
+from xtalfill.models.hostnet import HostNet
+from xtalfill.models.weights import ScoreNetwork
 
 Network = TypeVar("Network", HostNet, GemNetScore)
 

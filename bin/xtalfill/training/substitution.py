@@ -8,7 +8,7 @@ import numpy as np
 from ase.data import covalent_radii
 from pymatgen.core import Element
 
-from xtalfill.model.hostnet import MAX_ATOMIC_NUMBER
+from xtalfill.models.hostnet import MAX_ATOMIC_NUMBER
 
 _SAME_PLACES = 0.12  # how much radii may differ where the places are not relaxed
 

@@ -8,9 +8,9 @@ from ase import Atoms
 from pymatgen.core import Structure
 
 from xtalfill.core.matching import matcher, to_pymatgen
-from xtalfill.model.graphs import Draw, site_graph
-from xtalfill.model.hostnet import HostNet
-from xtalfill.model.weights import ScoreNetwork
+from xtalfill.models.graphs import Draw, site_graph
+from xtalfill.models.hostnet import HostNet
+from xtalfill.models.weights import ScoreNetwork
 from xtalfill.proposals.diffusion.settings import SamplerSettings
 from xtalfill.proposals.diffusion.site_sampler import candidate_generator, encode_hosts
 from xtalfill.proposals.methods import Method

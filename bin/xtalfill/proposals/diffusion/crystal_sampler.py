@@ -29,7 +29,7 @@ import torch
 from torch import Tensor
 
 from xtalfill.core.errors import ConfigError
-from xtalfill.model.crystals import Crystals, CrystalScore
+from xtalfill.models.crystals import Crystals, CrystalScore
 from xtalfill.proposals.diffusion.corrector import expected_step_size, langevin_step, step_size
 from xtalfill.proposals.diffusion.repaint import climb_std, repaint_levels
 from xtalfill.proposals.diffusion.settings import SamplerSettings

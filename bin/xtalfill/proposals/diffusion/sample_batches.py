@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from xtalfill.model.graphs import Host
+from xtalfill.models.graphs import Host
 from xtalfill.proposals.diffusion.site_sampler import candidate_generator
 
 CHUNK = 5

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from xtalfill.model.graphs import Draw, Host, host_graph, site_graph
-from xtalfill.model.hostnet import HostEncoding, HostNet
+from xtalfill.models.graphs import Draw, Host, host_graph, site_graph
+from xtalfill.models.hostnet import HostEncoding, HostNet
 from xtalfill.proposals.diffusion.corrector import MAX_STEP_SIZE
 from xtalfill.proposals.diffusion.settings import SamplerSettings
 

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from xtalfill.model.graphs import Host
-from xtalfill.model.tensors import TensorGroup
+from xtalfill.models.graphs import Host
+from xtalfill.models.tensors import TensorGroup
 
 
 @dataclass(frozen=True)

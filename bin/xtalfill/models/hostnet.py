@@ -14,10 +14,10 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from xtalfill.model.host_feedback import AnswerGraph, HostAnswers, NearHosts
-from xtalfill.model.messages import sum_messages
-from xtalfill.model.painn import Interaction, UpdateBlock, length_and_direction
-from xtalfill.model.tensors import TensorGroup
+from xtalfill.models.host_feedback import AnswerGraph, HostAnswers, NearHosts
+from xtalfill.models.messages import sum_messages
+from xtalfill.models.painn import Interaction, UpdateBlock, length_and_direction
+from xtalfill.models.tensors import TensorGroup
 
 MAX_ATOMIC_NUMBER = 103
 N_GLOBAL = 4

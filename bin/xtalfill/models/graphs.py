@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from xtalfill.model.edges import Edges, periodic_edges
-from xtalfill.model.host_feedback import answer_graph
-from xtalfill.model.hostnet import HostGraph, HostNetConfig, SiteGraph, global_features
+from xtalfill.models.edges import Edges, periodic_edges
+from xtalfill.models.host_feedback import answer_graph
+from xtalfill.models.hostnet import HostGraph, HostNetConfig, SiteGraph, global_features
 
 
 @dataclass(frozen=True)

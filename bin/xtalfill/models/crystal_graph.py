@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from xtalfill.model.tensors import TensorGroup
+from xtalfill.models.tensors import TensorGroup
 
 _OVERLAP = 1e-4  # square Angstrom; mattergen takes nearer sites for the same one
 _TIE = 1e-6  # square Angstrom; distances that differ by less are equal

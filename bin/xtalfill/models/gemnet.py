@@ -26,8 +26,8 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from xtalfill.model.crystal_graph import CrystalGraph, crystal_graph
-from xtalfill.model.crystals import Crystals
+from xtalfill.models.crystal_graph import CrystalGraph, crystal_graph
+from xtalfill.models.crystals import Crystals
 
 MAX_ATOMIC_NUMBER = 100
 _LONGEST_PERIOD = 10_000.0  # of the encoding of a time, in radians
@@ -195,7 +195,7 @@ def gemnet_graph(
 
 
 class GemNetScore(nn.Module):
-    """MatterGen's GemNet as a `xtalfill.model.crystals.CrystalScore`."""
+    """MatterGen's GemNet as a `xtalfill.models.crystals.CrystalScore`."""
 
     def __init__(self, config: GemNetConfig, *, scale_file: Path | None = None) -> None:
         """Make the network; weights come from torch's generator, which the caller seeds.
@@ -278,7 +278,7 @@ def _wrapped(fractions: Tensor, dtype: torch.dtype) -> Tensor:
 
 def _make_gemnet(config: GemNetConfig, scale_file: Path | None) -> nn.Module:
     """Make the network of mattergen, whose lattice output every checkpoint has, too."""
-    from xtalfill.model.mattergen_compat import enable_mattergen
+    from xtalfill.models.mattergen_compat import enable_mattergen
 
     enable_mattergen(scale_file=scale_file)
     from mattergen.common.gemnet.gemnet import GemNetT

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from xtalfill.core.checksums import check_intact
 from xtalfill.core.errors import ConfigError
-from xtalfill.model.gemnet import GemNetConfig, GemNetScore, config_from_shapes
-from xtalfill.model.hostnet import HostNet, HostNetConfig
+from xtalfill.models.gemnet import GemNetConfig, GemNetScore, config_from_shapes
+from xtalfill.models.hostnet import HostNet, HostNetConfig
 
 FORMAT = "xtalfill-hostnet"
 GEMNET_FORMAT = "xtalfill-gemnet"

@@ -1,7 +1,7 @@
 """Reads checkpoints of MatterGen and XtalPaint as their authors and users have them.
 
 A checkpoint is a folder with ``config.yaml`` and a Lightning ``.ckpt``. Nothing of either file
-is run: the tensors are read by `xtalfill.model.archive`, the configuration is plain YAML whose
+is run: the tensors are read by `xtalfill.models.archive`, the configuration is plain YAML whose
 ``${...}`` are never resolved. Sizes come from the shapes of the tensors; only what shapes
 cannot tell is taken from the configuration.
 """
@@ -17,8 +17,8 @@ import yaml
 from torch import Tensor
 
 from xtalfill.core.errors import ConfigError
-from xtalfill.model.archive import StoredTensor, open_archive
-from xtalfill.model.gemnet import GemNetConfig, GemNetScore, config_from_shapes
+from xtalfill.models.archive import StoredTensor, open_archive
+from xtalfill.models.gemnet import GemNetConfig, GemNetScore, config_from_shapes
 
 _PREFIX = "diffusion_module.model."
 _LARGEST_CONFIG = 4 << 20  # bytes

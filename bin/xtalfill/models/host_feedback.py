@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from xtalfill.model.messages import sum_messages
-from xtalfill.model.painn import Interaction, UpdateBlock, length_and_direction
-from xtalfill.model.tensors import TensorGroup
+from xtalfill.models.messages import sum_messages
+from xtalfill.models.painn import Interaction, UpdateBlock, length_and_direction
+from xtalfill.models.tensors import TensorGroup
 
 
 @dataclass(frozen=True)
