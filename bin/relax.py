@@ -48,8 +48,8 @@ def main() -> None:
     from xtalfill.core.batch import read_batch, write_batch
     from xtalfill.core.checkpoint import Checkpoint
     from xtalfill.core.record import count_statuses, write_record
-    from xtalfill.relax.journal import key_of
     from xtalfill.relax.potentials import load_potential
+    from xtalfill.relax.relax_checkpoint import key_of
     from xtalfill.relax.screen import screen_batch
     from xtalfill.relax.stage import Settings, make_driver, relax_batch
 

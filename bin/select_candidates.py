@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def rank(batch: "Batch", _args: argparse.Namespace) -> dict[str, int]:
     """Add the stage select and count the statuses."""
     from xtalfill.core.record import count_statuses
-    from xtalfill.select import select_candidates
+    from xtalfill.relax.select import select_candidates
 
     select_candidates(batch)
     return count_statuses(batch.status)

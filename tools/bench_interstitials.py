@@ -31,8 +31,8 @@ from xtalfill.proposals.diffusion.settings import SamplerSettings
 from xtalfill.proposals.score_models import load_models
 from xtalfill.proposals.stage import inpaint_batch
 from xtalfill.relax.potentials import load_potential
+from xtalfill.relax.select import select_candidates
 from xtalfill.relax.stage import Settings, relax_batch
-from xtalfill.select import select_candidates
 
 ASSETS = Path(__file__).resolve().parents[1] / "assets"
 

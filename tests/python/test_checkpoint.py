@@ -21,7 +21,7 @@ from xtalfill.core.checkpoint import FILE, Checkpoint
 from xtalfill.core.errors import TryAgainError
 from xtalfill.models.hostnet import HostNet
 from xtalfill.relax.inflight import InFlight, Job, Relaxed, State
-from xtalfill.relax.journal import key_of
+from xtalfill.relax.relax_checkpoint import key_of
 from xtalfill.relax.stage import Settings, relax_batch
 
 ARRAYS = {"0": np.arange(3.0), "1": np.array("why")}

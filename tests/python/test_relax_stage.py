@@ -14,8 +14,8 @@ from xtalfill.core.batch import Batch, Stage, content_sha256
 from xtalfill.core.errors import ConfigError, InputError
 from xtalfill.core.geometry import nearest_distance
 from xtalfill.relax.crystal import Crystal, Evaluation, Potential
+from xtalfill.relax.select import select_candidates
 from xtalfill.relax.stage import Settings, relax_batch
-from xtalfill.select import select_candidates
 
 SETTINGS = Settings(
     sites_fmax=0.05, sites_max_steps=300, fmax=0.05, max_steps=400, max_atoms_per_batch=60

@@ -13,9 +13,9 @@ from xtalfill.core.batch import REFERENCE, Batch, content_sha256
 from xtalfill.core.errors import ConfigError
 from xtalfill.evaluate.match import evaluate_batch
 from xtalfill.relax.crystal import Crystal, Evaluation, Potential
+from xtalfill.relax.deduplicate import MERGE_DISTANCE, same_places
+from xtalfill.relax.select import select_candidates
 from xtalfill.relax.stage import Settings, relax_batch
-from xtalfill.relax.thinning import MERGE_DISTANCE, same_places
-from xtalfill.select import select_candidates
 
 CELL = np.diag([4.0, 4.2, 4.4])
 HOST = np.array([[0.1, 0.2, 0.3], [2.1, 2.2, 2.3]])

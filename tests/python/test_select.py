@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from xtalfill.core.batch import Batch, Stage
 from xtalfill.core.errors import InputError
 from xtalfill.core.relaxations import ENERGY_WINDOW
-from xtalfill.select import (
+from xtalfill.relax.select import (
     Candidate,
     Same,
     distinct_minima,

@@ -10,9 +10,9 @@ import numpy as np
 
 from xtalfill.core.batch import Batch, Stage
 from xtalfill.relax.crystal import Potential, crystal_of, is_collapsed
+from xtalfill.relax.deduplicate import going_on
 from xtalfill.relax.inflight import InFlight
 from xtalfill.relax.stage import SITES, job_of, refuse_unusable
-from xtalfill.relax.thinning import going_on
 
 STAGE = "screen"
 

@@ -24,9 +24,9 @@ from xtalfill.core.errors import ConfigError, InputError
 from xtalfill.core.record import package_versions
 from xtalfill.core.relaxations import ENERGY_WINDOW, POSITIONS, RANK, SITES
 from xtalfill.relax.crystal import Crystal, Evaluation, Potential, crystal_of
+from xtalfill.relax.deduplicate import MERGE_DISTANCE, Merged, drop_hopeless, find_merged, going_on
 from xtalfill.relax.inflight import InFlight, Job, Relaxed
-from xtalfill.relax.journal import Journal
-from xtalfill.relax.thinning import MERGE_DISTANCE, Merged, drop_hopeless, find_merged, going_on
+from xtalfill.relax.relax_checkpoint import Journal
 from xtalfill.relax.verdict import host_shift, nonsense, note
 
 
