@@ -17,7 +17,7 @@ def main() -> None:
     parser.add_argument("--outdir", type=Path, required=True, help="where the files go")
     args = parser.parse_args()
 
-    from xtalfill.collect import collect
+    from xtalfill.results.collect import collect
 
     collect(args.check, args.batches, args.outdir)
 

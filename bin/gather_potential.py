@@ -17,7 +17,7 @@ def gather(batch: "Batch", args: argparse.Namespace) -> dict[str, int]:
     from xtalfill.core.record import count_statuses
     from xtalfill.proposals.dft_potential.gather import gather_potential
     from xtalfill.proposals.dft_potential.job import read_result
-    from xtalfill.tables import read_json
+    from xtalfill.results.tables import read_json
 
     results = [read_result(path) for path in sorted(args.results)]
     gather_potential(batch, args.batch.stem, read_json(args.plan), results)

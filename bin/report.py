@@ -22,7 +22,7 @@ def main() -> None:
     parser.add_argument("--outdir", type=Path, required=True, help="where the files go")
     args = parser.parse_args()
 
-    from xtalfill.report.write import write_report
+    from xtalfill.results.report.write import write_report
 
     write_report(
         check=args.check,

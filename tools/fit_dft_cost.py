@@ -15,7 +15,7 @@ import numpy as np
 from xtalfill.core.errors import ConfigError, run_command
 from xtalfill.core.io import write_json
 from xtalfill.dft.xmlfile import DataFile, read_data_file
-from xtalfill.tables import read_json
+from xtalfill.results.tables import read_json
 
 LEAST_RUNS = 5
 

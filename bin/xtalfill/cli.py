@@ -104,7 +104,7 @@ def _main(arguments: list[str] | None) -> None:
 
 def _compare(args: argparse.Namespace) -> None:
     from xtalfill.core.io import write_json
-    from xtalfill.evaluate.compare import compare_runs, markdown
+    from xtalfill.results.compare import compare_runs, markdown
 
     runs: dict[str, Path] = {}
     for text in args.runs:

@@ -13,13 +13,13 @@ from ase import Atoms
 from pymatgen.core import Structure
 
 from hand_made_batches import Case, Made, brucite, build, lithium_hydride, write_check
-from xtalfill import collect as module
-from xtalfill.collect import best_over_methods, collect
 from xtalfill.core.batch import Batch, Stage, write_batch
 from xtalfill.core.errors import InputError
 from xtalfill.core.io import atomic_writer, write_csv
 from xtalfill.evaluate.match import evaluate_batch
-from xtalfill.tables import Failure, read_tables
+from xtalfill.results import collect as module
+from xtalfill.results.collect import best_over_methods, collect
+from xtalfill.results.tables import Failure, read_tables
 
 WRONG = (0, 0, 2.2)
 STOPPED = "relax_positions: not converged in 500 steps, fmax 0.21 eV/Å"

@@ -10,8 +10,8 @@ from hand_made_batches import Case, Made, brucite, build, write_check
 from xtalfill import cli
 from xtalfill.core.batch import write_batch
 from xtalfill.core.errors import InputError
-from xtalfill.evaluate.compare import compare_runs, markdown
 from xtalfill.evaluate.match import evaluate_batch
+from xtalfill.results.compare import compare_runs, markdown
 
 WRONG = (0, 0, 2.2)
 

@@ -24,7 +24,6 @@ from dft_examples import (
     protocol,
 )
 from hand_made_batches import Case, Made, brucite, build, lithium_hydride, write_check
-from xtalfill.collect import collect
 from xtalfill.core.batch import Batch, read_batch, write_batch
 from xtalfill.core.errors import ConfigError, InputError
 from xtalfill.dft.estimate import CostModel, needs, read_cost_model, size_of, summary
@@ -35,9 +34,10 @@ from xtalfill.dft.pseudos import read_table
 from xtalfill.dft.result import Attempt, Result
 from xtalfill.dft.stage import Plan
 from xtalfill.evaluate.dft import judge_dft
-from xtalfill.evaluate.dft_summary import STATUSES, summarise_dft
 from xtalfill.evaluate.match import evaluate_batch
-from xtalfill.tables import read_tables
+from xtalfill.results.collect import collect
+from xtalfill.results.dft_summary import STATUSES, summarise_dft
+from xtalfill.results.tables import read_tables
 
 CHOICE = Choice(window=0.01, candidates=3, max_structures=None, max_electrons=400, seed=42)
 COST = REPOSITORY / "assets" / "dft_cost.json"

@@ -10,10 +10,10 @@ import pytest
 from dft_examples import RECORDED
 from hand_made_batches import Case, Made, add_dft, brucite, build, write_check
 from tool_runs import tool
-from xtalfill.collect import collect
 from xtalfill.core.batch import Batch, write_batch
 from xtalfill.evaluate.dft import judge_dft
 from xtalfill.evaluate.match import evaluate_batch
+from xtalfill.results.collect import collect
 
 CASES = [
     Case("mg", brucite(), 2, [Made(relaxed=(0, 0, 0.002)), Made(relaxed=(0, 0, 2.2), energy=-0.3)]),

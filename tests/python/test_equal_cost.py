@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tool_runs import tool_module
-from xtalfill.evaluate.summary import Judged
+from xtalfill.results.summary import Judged
 
 TRACE = """name\t%cpu\trealtime
 CHECK (x.extxyz)\t90.0%\t1m

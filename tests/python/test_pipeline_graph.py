@@ -348,7 +348,7 @@ def test_code_digest_covers_what_a_command_imports(project: Project) -> None:
     for command in COMMANDS.values():
         python = {name for name in listed[command] if name.endswith(".py")}
         assert python == closure(command, project.root / "bin")
-    assert "xtalfill/report/template.html" in listed["report.py"]
+    assert "xtalfill/results/report/template.html" in listed["report.py"]
     assert not any("report/" in name for name in listed["relax.py"])
 
 

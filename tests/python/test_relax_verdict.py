@@ -9,7 +9,6 @@ import pytest
 from ase import Atoms
 
 from analytic_potential import MorsePotential, proposed_batch
-from xtalfill.collect import collect, write_json
 from xtalfill.core.batch import REFERENCE, Batch, Stage, write_batch
 from xtalfill.evaluate.match import evaluate_batch
 from xtalfill.relax.crystal import Crystal, Evaluation
@@ -17,6 +16,7 @@ from xtalfill.relax.potentials import load_potential
 from xtalfill.relax.select import select_candidates
 from xtalfill.relax.stage import Settings, relax_batch
 from xtalfill.relax.verdict import host_shift, nonsense, note
+from xtalfill.results.collect import collect, write_json
 
 CELL = np.diag([9.0, 9.0, 9.0])
 HOST = np.array([[1.0, 1.0, 1.0], [3.0, 1.0, 1.0]])

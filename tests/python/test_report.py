@@ -24,19 +24,19 @@ from hand_made_batches import (
     lithium_hydride,
     write_check,
 )
-from xtalfill.collect import collect
 from xtalfill.core.batch import read_batch, write_batch
 from xtalfill.core.errors import InputError
 from xtalfill.core.record import write_record
 from xtalfill.evaluate.dft import judge_dft
 from xtalfill.evaluate.match import evaluate_batch
-from xtalfill.report import html as page_module
-from xtalfill.report.figures import energy_strip, split_bars, success_curves
-from xtalfill.report.methods import CITATIONS, cited, methods_paragraph
-from xtalfill.report.provenance import gather_provenance
-from xtalfill.report.views import RESTORED_COLOUR, crystal_view, drawn_atoms
-from xtalfill.report.write import write_report
-from xtalfill.tables import read_tables
+from xtalfill.results.collect import collect
+from xtalfill.results.report import html as page_module
+from xtalfill.results.report.figures import energy_strip, split_bars, success_curves
+from xtalfill.results.report.methods import CITATIONS, cited, methods_paragraph
+from xtalfill.results.report.provenance import gather_provenance
+from xtalfill.results.report.views import RESTORED_COLOUR, crystal_view, drawn_atoms
+from xtalfill.results.report.write import write_report
+from xtalfill.results.tables import read_tables
 
 HOSTILE = '</script><script>alert("x")</script><img src=x onerror=alert(1)>'
 RUN = {

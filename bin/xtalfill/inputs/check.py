@@ -12,7 +12,6 @@ import numpy as np
 from ase.data import chemical_symbols
 from ase.formula import Formula
 
-from xtalfill import tables
 from xtalfill.core.batch import REFERENCE, write_batch
 from xtalfill.core.errors import ConfigError, InputError
 from xtalfill.core.io import write_csv
@@ -21,6 +20,7 @@ from xtalfill.inputs.hosts import Failure, Host, check_structures, parse_element
 from xtalfill.inputs.references import Reference, match_references
 from xtalfill.inputs.structures import read_structures
 from xtalfill.relax.elements import known_elements
+from xtalfill.results import tables
 
 # More notes than these would hide the failures in a log; check.json holds all.
 MAX_NOTES = 20

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from xtalfill.tables import Candidate, Tables, structure_rows
+from xtalfill.results.tables import Candidate, Tables, structure_rows
 
 # eV per atom; energies closer than this do not put two crystals in an order.
 RESOLUTION = 0.001

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from xtalfill.tables import Candidate
+from xtalfill.results.tables import Candidate
 
 Figure = dict[str, Any]
 

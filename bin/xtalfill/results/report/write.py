@@ -6,9 +6,9 @@ from pathlib import Path
 
 from xtalfill.core.errors import InputError
 from xtalfill.core.io import atomic_writer, write_json
-from xtalfill.report.html import render_report
-from xtalfill.report.provenance import gather_provenance
-from xtalfill.tables import read_json, read_tables
+from xtalfill.results.report.html import render_report
+from xtalfill.results.report.provenance import gather_provenance
+from xtalfill.results.tables import read_json, read_tables
 
 
 def write_report(

@@ -30,9 +30,9 @@ from pymatgen.io.cif import CifWriter
 from xtalfill.core.batch import Batch, read_batch
 from xtalfill.core.io import atomic_writer, write_csv, write_json
 from xtalfill.core.relaxations import RELAXATIONS, SITES, final_stage
-from xtalfill.evaluate.dft_summary import summarise_dft
-from xtalfill.evaluate.summary import summarise
-from xtalfill.tables import (
+from xtalfill.results.dft_summary import summarise_dft
+from xtalfill.results.summary import summarise
+from xtalfill.results.tables import (
     Candidate,
     Failure,
     StructureRow,

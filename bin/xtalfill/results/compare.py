@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from xtalfill.core.errors import InputError
-from xtalfill.evaluate.summary import OUTCOMES, Judged, judge, paired_tests, success
-from xtalfill.tables import read_tables
+from xtalfill.results.summary import OUTCOMES, Judged, judge, paired_tests, success
+from xtalfill.results.tables import read_tables
 
 
 def compare_runs(runs: dict[str, Path]) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from xtalfill.evaluate.metrics import (
     bootstrap_interval,
     mcnemar,
 )
-from xtalfill.tables import Candidate, StructureRow, Tables, present, structure_rows
+from xtalfill.results.tables import Candidate, StructureRow, Tables, present, structure_rows
 
 OUTCOMES = ("matched", "les")
 UNKNOWN_CLASS = "not known"

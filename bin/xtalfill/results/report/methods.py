@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from xtalfill.core.relaxations import POSITIONS, RANK, SITES
-from xtalfill.report.citations import CITATIONS, Citation
+from xtalfill.results.report.citations import CITATIONS, Citation
 
 _METHOD_TEXT = {
     "host": (

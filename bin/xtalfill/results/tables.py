@@ -19,7 +19,7 @@ import numpy as np
 from xtalfill.core.batch import REFERENCE, Batch, read_batch
 from xtalfill.core.errors import InputError
 from xtalfill.core.relaxations import POSITIONS, RANK, SITES, final_stage, merged_with
-from xtalfill.dft_columns import candidate_columns, dft_failure, structure_columns
+from xtalfill.results.dft_columns import candidate_columns, dft_failure, structure_columns
 
 _SAFE_ID = re.compile(r"[A-Za-z0-9._-]{1,100}")
 _LOST = "no batch holds it: its task failed; see the pipeline's log, mend it and -resume"

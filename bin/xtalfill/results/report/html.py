@@ -13,10 +13,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from xtalfill.collect import best_over_methods
+from xtalfill.results.collect import best_over_methods
 from xtalfill.core.batch import Batch, read_batch
 from xtalfill.core.relaxations import final_stage
-from xtalfill.report.figures import (
+from xtalfill.results.report.figures import (
     Figure,
     dft_differences,
     energy_strip,
@@ -24,9 +24,9 @@ from xtalfill.report.figures import (
     stage_times,
     success_curves,
 )
-from xtalfill.report.methods import cited, methods_paragraph
-from xtalfill.report.views import Traces, crystal_view
-from xtalfill.tables import Candidate, Tables, structure_rows
+from xtalfill.results.report.methods import cited, methods_paragraph
+from xtalfill.results.report.views import Traces, crystal_view
+from xtalfill.results.tables import Candidate, Tables, structure_rows
 
 MAX_VIEWS = 60
 MAX_FAILURES = 500
