@@ -1,52 +1,24 @@
-"""The command ``xtalfill``: what a user runs besides the pipeline."""
+"""`xtalfill train`: train a score model."""
 
 from __future__ import annotations
 
 import argparse
-import logging
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from xtalfill import __version__
-from xtalfill.core.errors import ConfigError, run_command
-
 if TYPE_CHECKING:
+    from xtalfill.cli.parser import Commands
     from xtalfill.training.crystal import CrystalObjective
     from xtalfill.training.data import CrystalSet
     from xtalfill.training.host import HostObjective
 
-    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
-
 # beside the package in a checkout
-_SCALE_FILE = Path(__file__).resolve().parents[2] / "assets" / "gemnet-dT.json"
+_SCALE_FILE = Path(__file__).resolve().parents[3] / "assets" / "gemnet-dT.json"
 
 
-def parser() -> argparse.ArgumentParser:
-    """Return the command line's parser."""
-    top = argparse.ArgumentParser(
-        prog="xtalfill",
-        description="Fill the missing sites of crystals. The pipeline itself is "
-        "`nextflow run main.nf`; `nextflow run main.nf --help` lists its parameters.",
-    )
-    top.add_argument("--version", action="version", version=f"xtalfill {__version__}")
-    commands = top.add_subparsers(dest="command", required=True)
-    _add_compare(commands)
-    _add_train(commands)
-    return top
-
-
-def _add_compare(commands: Commands) -> None:
-    compare = commands.add_parser(
-        "compare", help="set the success rates of several runs side by side"
-    )
-    compare.add_argument(
-        "runs", nargs="+", metavar="LABEL=OUTDIR", help="a name and the --outdir of a finished run"
-    )
-    compare.add_argument("--output", type=Path, help="JSON file with everything that is printed")
-
-
-def _add_train(commands: Commands) -> None:
+def add_parser(commands: Commands) -> None:
+    """Add the command `train`."""
     train = commands.add_parser(
         "train", help="train a score model", formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
@@ -91,34 +63,8 @@ def _add_train(commands: Commands) -> None:
     crystal.add_argument("--scale_file", type=Path, default=_SCALE_FILE, help="of GemNet")
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Run the command with the given arguments, those of the process by default."""
-    run_command(lambda: _main(arguments))
-
-
-def _main(arguments: list[str] | None) -> None:
-    args = parser().parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    {"compare": _compare, "train": _train}[args.command](args)
-
-
-def _compare(args: argparse.Namespace) -> None:
-    from xtalfill.core.io import write_json
-    from xtalfill.results.compare import compare_runs, markdown
-
-    runs: dict[str, Path] = {}
-    for text in args.runs:
-        label, equals, outdir = text.partition("=")
-        if not (label and equals and outdir) or label in runs:
-            raise ConfigError(f"{text}: give each run as LABEL=OUTDIR, each label once")
-        runs[label] = Path(outdir)
-    comparison = compare_runs(runs)
-    if args.output is not None:
-        write_json(args.output, comparison)
-    print(markdown(comparison), end="")
-
-
-def _train(args: argparse.Namespace) -> None:
+def run(args: argparse.Namespace) -> None:
+    """Train a score model."""
     begin = time.monotonic()
 
     import torch

@@ -1,0 +1,38 @@
+"""The command ``xtalfill``: what a user runs besides the pipeline."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from typing import TypeAlias
+
+from xtalfill import __version__
+from xtalfill.cli import compare, train
+from xtalfill.core.errors import run_command
+
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the command line's parser."""
+    top = argparse.ArgumentParser(
+        prog="xtalfill",
+        description="Fill the missing sites of crystals. The pipeline itself is "
+        "`nextflow run main.nf`; `nextflow run main.nf --help` lists its parameters.",
+    )
+    top.add_argument("--version", action="version", version=f"xtalfill {__version__}")
+    commands = top.add_subparsers(dest="command", required=True)
+    compare.add_parser(commands)
+    train.add_parser(commands)
+    return top
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command with the given arguments, those of the process by default."""
+    run_command(lambda: _main(arguments))
+
+
+def _main(arguments: list[str] | None) -> None:
+    args = parser().parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    {"compare": compare.run, "train": train.run}[args.command](args)
