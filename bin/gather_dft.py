@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 def gather(batch: "Batch", args: argparse.Namespace) -> dict[str, int]:
     """Add the stage dft and count its statuses."""
+    from xtalfill.core.io import read_json
     from xtalfill.dft.gather import STAGE, gather_dft
     from xtalfill.dft.result import read_result
-    from xtalfill.results.tables import read_json
 
     results = [read_result(path) for path in sorted(args.results)]
     gather_dft(batch, args.batch.stem, read_json(args.plan), results)

@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 def gather(batch: "Batch", args: argparse.Namespace) -> dict[str, int]:
     """Fill the candidates of the method potential and count the statuses."""
+    from xtalfill.core.io import read_json
     from xtalfill.core.record import count_statuses
     from xtalfill.proposals.dft_potential.gather import gather_potential
     from xtalfill.proposals.dft_potential.job import read_result
-    from xtalfill.results.tables import read_json
 
     results = [read_result(path) for path in sorted(args.results)]
     gather_potential(batch, args.batch.stem, read_json(args.plan), results)

@@ -16,6 +16,7 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from xtalfill.core.geometry import nearest_distance
+from xtalfill.core.io import replacing
 from xtalfill.models.graphs import Host
 from xtalfill.proposals.random_sites import random_sites
 from xtalfill.relax.crystal import Crystal
@@ -143,9 +144,8 @@ def main() -> None:
         drawn = [source.draw(part * PART + row) for row in range(PART)]
         jobs = [job for job in drawn if elements.issuperset(job.crystal.numbers.tolist())]
         frames = label(jobs, *drivers, seed=args.seed + part)
-        temporary = path.with_suffix(".partial")
-        ase.io.write(temporary, frames, format="extxyz")
-        temporary.replace(path)
+        with replacing(path) as temporary:
+            ase.io.write(temporary, frames, format="extxyz")
         print(f"{path}: {len(frames)} of {PART} structures labelled", flush=True)
 
 

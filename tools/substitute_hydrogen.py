@@ -18,6 +18,7 @@ import numpy as np
 from ase.data import covalent_radii
 
 from xtalfill.core.geometry import nearest_distance
+from xtalfill.core.io import replacing
 from xtalfill.relax.crystal import Crystal
 from xtalfill.relax.inflight import InFlight, Job
 from xtalfill.relax.potentials import load_potential
@@ -94,8 +95,7 @@ def write_part(path: Path, found: list[tuple[Substitution, Crystal]]) -> None:
     n_atoms = np.array([len(crystal.numbers) for _, crystal in found], dtype=np.int64)
     fractions = [crystal.positions @ np.linalg.inv(crystal.cell) for _, crystal in found]
     fixed_point = np.round(np.concatenate([f % 1.0 for f in fractions]) * FRACTION_UNIT)
-    temporary = path.with_suffix(".partial")
-    with h5py.File(temporary, "w") as file:
+    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
         file["atomic_number"] = np.concatenate([crystal.numbers for _, crystal in found])
         file["frac_coords"] = (fixed_point % FRACTION_UNIT).astype(np.uint16)
         file["cell"] = np.stack([crystal.cell for _, crystal in found]).astype(np.float32)
@@ -103,7 +103,6 @@ def write_part(path: Path, found: list[tuple[Substitution, Crystal]]) -> None:
         file["n_atoms"] = n_atoms
         file["is_validation"] = np.zeros(len(found), dtype=bool)
         file["parent"] = np.array([made.parent for made, _ in found])
-    temporary.replace(path)
 
 
 def relaxed(

@@ -213,7 +213,10 @@ def test_seed_id_and_sample_alone_decide(proposing: list[np.ndarray]) -> None:
 
 
 def test_the_image_of_pw_needs_neither_torch_nor_numba_for_it() -> None:
-    code = "import sys, xtalfill.proposals.dft_potential.gather; assert not {'torch', 'numba'} & set(sys.modules)"
+    code = (
+        "import sys, xtalfill.proposals.dft_potential.gather; "
+        "assert not {'torch', 'numba'} & set(sys.modules)"
+    )
     subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY / "bin", check=True)
 
 

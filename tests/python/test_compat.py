@@ -279,7 +279,8 @@ assert not WITH_TORCH_SCATTER
 
 def test_a_torch_scatter_that_is_installed_is_used(tmp_path: Path) -> None:
     (tmp_path / "torch_scatter.py").write_text(
-        "from xtalfill.models.mattergen_compat import scatter, scatter_add, segment_coo, segment_csr\n"
+        "from xtalfill.models.mattergen_compat import "
+        "scatter, scatter_add, segment_coo, segment_csr\n"
     )
     code = f"{ENABLE}\nimport torch_scatter; print(torch_scatter.__file__)"
     done = run_python(code, path=tmp_path)

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
@@ -31,6 +30,7 @@ import numpy as np
 from ase import Atoms
 
 from xtalfill.core.errors import InputError
+from xtalfill.core.io import replacing
 
 FORMAT = "xtalfill-batch"
 VERSION = 1
@@ -299,7 +299,6 @@ def write_batch(batch: Batch, path: str | Path) -> None:
     """
     batch.validate()
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     # In memory first: HDF5 itself may crash the process where the disk is full.
     content = BytesIO()
     with h5py.File(content, "w", libver=("v110", "v110"), userblock_size=_HEADER_SIZE) as file:
@@ -311,12 +310,9 @@ def write_batch(batch: Batch, path: str | Path) -> None:
             group.attrs["parameters"] = _dump(stage.attrs)
             for name in sorted(stage.arrays):
                 _write_array(group, name, stage.arrays[name])
-    try:
+    with replacing(path) as temporary:
         temporary.write_bytes(content.getbuffer())
         seal(temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def seal(path: Path) -> None:

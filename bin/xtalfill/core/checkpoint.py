@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from xtalfill.core.errors import TryAgainError
+from xtalfill.core.io import replacing
 
 FILE = "state.npz"
 _KEY = "key"
@@ -101,11 +102,9 @@ class Checkpoint:
     def write(self, content: Mapping[str, np.ndarray]) -> None:
         """Write a checkpoint now; a kill at any moment leaves a whole one or the one before."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        temporary = self._folder / f"{FILE}.tmp"
-        with temporary.open("wb") as file:
-            own = {_KEY: np.array(self._key), _NAMES: np.array(sorted(content), dtype=np.str_)}
+        own = {_KEY: np.array(self._key), _NAMES: np.array(sorted(content), dtype=np.str_)}
+        with replacing(self._folder / FILE) as temporary, temporary.open("wb") as file:
             np.savez(file, allow_pickle=False, **own, **content)
-        temporary.replace(self._folder / FILE)
 
     def remove(self) -> None:
         """Call when the task is done: nothing goes on from it."""

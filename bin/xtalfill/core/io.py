@@ -1,4 +1,4 @@
-"""Text files that appear under their names only once they are whole."""
+"""Read and write files: a file appears under its name only when it is complete."""
 
 from __future__ import annotations
 
@@ -12,17 +12,42 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, TextIO
 
+from xtalfill.core.errors import InputError
+
 
 @contextmanager
-def atomic_writer(path: Path) -> Iterator[TextIO]:
-    """Open a text file that takes its name only when it was written to the end."""
+def replacing(path: Path) -> Iterator[Path]:
+    """Give the path of a temporary file in the same folder, renamed to `path` at the end.
+
+    A reader sees the old file or the new one, never a part. After an error the old file stays
+    and the temporary one is removed.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("w", encoding="utf-8", newline="") as file:
-            yield file
+        yield temporary
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_writer(path: Path) -> Iterator[TextIO]:
+    """Open a text file that replaces `path` when it is complete."""
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        yield file
+
+
+def read_json(path: str | Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        InputError: It is missing or not JSON.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{path}: not readable JSON ({reason}); run its stage again") from error
 
 
 def write_json(path: Path, content: Any) -> None:

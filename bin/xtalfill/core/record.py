@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
-import json
 import os
 import platform
 import sys
@@ -18,6 +17,7 @@ from typing import Any
 
 from xtalfill.core.batch import STATUSES
 from xtalfill.core.errors import ConfigError
+from xtalfill.core.io import write_json
 
 PACKAGES = (
     "numpy",
@@ -117,13 +117,7 @@ def write_record(
         "weights": dict(weights),
         "counts": dict(counts),
     }
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(json.dumps(record, indent=2, sort_keys=True) + "\n")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_json(Path(path), record)
 
 
 def _cpu_name() -> str:

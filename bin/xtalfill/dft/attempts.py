@@ -22,6 +22,7 @@ import numpy as np
 from ase.units import Bohr, Rydberg
 
 from xtalfill.core.errors import ConfigError, MemoryNeededError, TryAgainError
+from xtalfill.core.io import write_json
 from xtalfill.dft.failures import Failure, Run, diagnose, explain
 from xtalfill.dft.inputs import OUTDIR, PREFIX, PSEUDO_DIR, write_input
 from xtalfill.dft.launch import Machine, Stopwatch, layout, run_pw
@@ -259,9 +260,7 @@ class Attempts:
             "first": _step_as_json(self.first),
             "last": _step_as_json(self.last),
         }
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text(json.dumps(state) + "\n", encoding="utf-8")
-        temporary.replace(path)
+        write_json(path, state)
 
     def _restore(self, folder: Path) -> None:
         """Go on from a checkpoint of an earlier task."""

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from xtalfill.core.errors import InputError
+from xtalfill.core.io import write_json
 
 # Of a job whose task left no result.
 KILLED = "killed in all of its attempts; pipeline_info/trace.txt has their exit codes"
@@ -20,8 +21,7 @@ _KEY = re.compile(r"[A-Za-z0-9_]+\.\d{1,9}")
 
 def write_content(content: Mapping[str, Any], path: Path, form: str) -> None:
     """Write plain values as strict JSON, with their format."""
-    text = json.dumps({"format": form, **content}, indent=1, allow_nan=False)
-    path.write_text(text + "\n", encoding="utf-8")
+    write_json(path, {"format": form, **content})
 
 
 def read_content(path: Path, form: str, names: Iterable[str]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from xtalfill.core.checksums import check_intact
 from xtalfill.core.errors import ConfigError
+from xtalfill.core.io import replacing
 from xtalfill.models.gemnet import GemNetConfig, GemNetScore, config_from_shapes
 from xtalfill.models.hostnet import HostNet, HostNetConfig
 
@@ -41,7 +42,9 @@ def save_weights(
         "training": training,
         "state": _stored_state(model, half=half),
     }
-    torch.save(content, path)
+    # An open file: torch writes the name of a path into the archive.
+    with replacing(Path(path)) as temporary, temporary.open("wb") as file:
+        torch.save(content, file)
 
 
 def _stored_state(model: ScoreNetwork, *, half: bool) -> dict[str, Tensor]:

@@ -6,7 +6,6 @@ into memory; every output (CSV, extxyz, CIF, evaluation, report) is made from th
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Iterable
@@ -18,6 +17,7 @@ import numpy as np
 
 from xtalfill.core.batch import REFERENCE, Batch, read_batch
 from xtalfill.core.errors import InputError
+from xtalfill.core.io import read_json
 from xtalfill.core.relaxations import POSITIONS, RANK, SITES, final_stage, merged_with
 from xtalfill.results.dft_columns import candidate_columns, dft_failure, structure_columns
 
@@ -167,19 +167,6 @@ class Tables:
         for row in self.candidates:
             found.setdefault((row.id, row.method), []).append(row)
         return found
-
-
-def read_json(path: str | Path) -> Any:
-    """Read a JSON file.
-
-    Raises:
-        InputError: It is missing or not JSON.
-    """
-    try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{path}: not readable JSON ({reason}); run its stage again") from error
 
 
 def read_tables(check: str | Path, batches: Iterable[str | Path]) -> Tables:

@@ -1,7 +1,8 @@
 """Training of `td` and `pos`: denoise all sites of a crystal, with GemNet.
 
-One time t is drawn for a crystal and its sites are noised by the wrapped SDE of
-`xtalfill.proposals.diffusion.wrapped_sde`. For `td` a part of the sites is said to be known: their time is
+One time t is drawn for a crystal and its sites are noised by the wrapped SDE
+(`proposals/diffusion/wrapped_sde.py`). For `td` a part of the sites is said to be known: their
+time is
 the smallest one (TD-Paint; arXiv:2601.01959, Methods IV.2). Three things differ from the paper,
 for the sake of less computing: it takes a random fifth of the sites as known, while most of our
 crystals are shown as they are met later, all but one sublattice known; it learns the score of

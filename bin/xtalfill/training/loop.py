@@ -6,7 +6,6 @@ import contextlib
 import csv
 import json
 import logging
-import os
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +20,7 @@ from torch import Tensor
 from xtalfill.core.checkpoint import Checkpoint
 from xtalfill.core.device import torch_device
 from xtalfill.core.errors import ConfigError
+from xtalfill.core.io import atomic_writer
 from xtalfill.models.weights import ScoreNetwork, load_weights, save_weights
 from xtalfill.training.objective import Objective, Part, can_start
 from xtalfill.training.stream import PartStream
@@ -314,12 +314,10 @@ def _forget_rows_after(step: int, path: Path) -> None:
     with path.open(newline="") as file:
         reader = csv.DictReader(file)
         rows, names = [row for row in reader if int(row["step"]) <= step], reader.fieldnames
-    temporary = path.with_suffix(".tmp")
-    with temporary.open("w", newline="") as file:
+    with atomic_writer(path) as file:
         writer = csv.DictWriter(file, fieldnames=names or [])
         writer.writeheader()
         writer.writerows(rows)
-    os.replace(temporary, path)
 
 
 def _report(trainer: Trainer, source: dict[str, Any]) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
+from xtalfill.core.io import replacing
 from xtalfill.dft.attempts import KEPT, Attempts, Folders, Limits, pack
 from xtalfill.dft.failures import TOP_OCCUPATION, Failure, Run, diagnose, explain
 from xtalfill.dft.launch import Machine, Stopwatch, run_pw
@@ -196,8 +197,7 @@ class Electrons:
         """Put a calculation that is done into the checkpoint."""
         folder = self.folders.checkpoint
         shutil.copytree(self.folders.kept / number, folder / KEPT / number, dirs_exist_ok=True)
-        temporary = folder / f"{number}.tmp"
-        with temporary.open("wb") as file:
+        with replacing(folder / f"{number}.npz") as temporary, temporary.open("wb") as file:
             np.savez(
                 file,
                 asked=crystal.positions,
@@ -206,7 +206,6 @@ class Electrons:
                 potential=done[1],
                 run=json.dumps(self.runs[-1]),
             )
-        temporary.replace(folder / f"{number}.npz")
 
     def _done(
         self, number: str, crystal: Crystal, extra: int

@@ -135,7 +135,7 @@ class _Sampling:
         return self._drawn(lambda generator, host: generator.standard_normal((host.n_sites, 3)))
 
     def _langevin(self, score: np.ndarray, noise: np.ndarray, sigma: float) -> np.ndarray:
-        """Return the moves (n, 3) of one corrector step; see `xtalfill.proposals.diffusion.corrector`."""
+        """Return the moves (n, 3) of one corrector step; see `corrector.py`."""
         moves = []
         for s, z in zip(np.split(score, self.ends), np.split(noise, self.ends), strict=True):
             ratio = self.settings.snr * sigma

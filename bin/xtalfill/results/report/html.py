@@ -13,9 +13,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from xtalfill.results.collect import best_over_methods
 from xtalfill.core.batch import Batch, read_batch
 from xtalfill.core.relaxations import final_stage
+from xtalfill.results.collect import best_over_methods
 from xtalfill.results.report.figures import (
     Figure,
     dft_differences,

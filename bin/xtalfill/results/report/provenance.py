@@ -13,8 +13,9 @@ import numpy as np
 import xtalfill
 from xtalfill.core.batch import Batch, content_sha256, read_batch
 from xtalfill.core.errors import InputError
+from xtalfill.core.io import read_json
 from xtalfill.results.summary import count_all
-from xtalfill.results.tables import Tables, read_json
+from xtalfill.results.tables import Tables
 
 # Stages as they run; a record of any other name follows them.
 STAGE_ORDER = (

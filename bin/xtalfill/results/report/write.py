@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from xtalfill.core.errors import InputError
-from xtalfill.core.io import atomic_writer, write_json
+from xtalfill.core.io import atomic_writer, read_json, write_json
 from xtalfill.results.report.html import render_report
 from xtalfill.results.report.provenance import gather_provenance
-from xtalfill.results.tables import read_json, read_tables
+from xtalfill.results.tables import read_tables
 
 
 def write_report(

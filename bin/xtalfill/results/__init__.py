@@ -1,0 +1,1 @@
+"""What a user takes away from a run: tables, structure files, measures, the report."""
