@@ -286,7 +286,7 @@ def headers_of(stub: Stub) -> dict[str, set[str]]:
 
 
 def test_an_edit_of_the_report_makes_nothing_else_run_again(stub: Stub) -> None:
-    template = stub.project.root / "bin" / "xtalfill" / "report" / "template.html"
+    template = stub.project.root / "bin" / "xtalfill" / "results" / "report" / "template.html"
     template.write_text(template.read_text(encoding="utf-8") + "\n", encoding="utf-8")
     assert not_cached(stub.resume()) == {"REPORT"}
 
