@@ -53,7 +53,7 @@ def solver_of(electrons: "Electrons", args: argparse.Namespace) -> "Solver":
     if args.relax == "qe":
         return electrons
     try:
-        from xtalfill.proposals.dft_potential.mlip import WithPotential
+        from xtalfill.proposals.dft_potential.mlip import PotentialSolver
         from xtalfill.relax.potentials import load_potential
 
         potential = load_potential(args.mlip, device="cpu")
@@ -61,7 +61,7 @@ def solver_of(electrons: "Electrons", args: argparse.Namespace) -> "Solver":
         raise ConfigError(
             f"--baseline_relax mlip needs {error.name}, which is not here; use qe"
         ) from error
-    return WithPotential(electrons, potential, fmax=args.fmax, max_steps=args.max_steps)
+    return PotentialSolver(electrons, potential, fmax=args.fmax, max_steps=args.max_steps)
 
 
 def main() -> None:
@@ -75,7 +75,7 @@ def main() -> None:
     from xtalfill.dft.protocols import read_protocol
     from xtalfill.dft.pseudos import check_files, functionals, library_of, read_table
     from xtalfill.proposals.dft_potential.calculation import Electrons, Recipe
-    from xtalfill.proposals.dft_potential.job import Result, read_job, write_result
+    from xtalfill.proposals.dft_potential.job import PlacementResult, read_job, write_result
     from xtalfill.proposals.dft_potential.restore import Rules, restore
 
     job, table = read_job(args.job), read_table(args.table)
@@ -114,7 +114,7 @@ def main() -> None:
         "relax": args.relax,
         "mlip": args.mlip if args.relax == "mlip" else None,
     }
-    write_result(Result(job.key, candidates, electrons.runs, parameters), args.output)
+    write_result(PlacementResult(job.key, candidates, electrons.runs, parameters), args.output)
     core_seconds = sum(one["core_seconds"] for one in electrons.runs)
     filled = sum(one.sites is not None for one in candidates)
     write_record(

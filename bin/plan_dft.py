@@ -37,12 +37,12 @@ def main() -> None:
     from xtalfill.core.record import write_record
     from xtalfill.dft.estimate import read_cost_model
     from xtalfill.dft.job import write_job
-    from xtalfill.dft.plan import Choice
+    from xtalfill.dft.plan import ValidationChoice
     from xtalfill.dft.protocols import read_protocol
     from xtalfill.dft.pseudos import read_table
     from xtalfill.dft.stage import plan_run
 
-    choice = Choice(
+    choice = ValidationChoice(
         args.window, args.candidates, args.max_structures, args.max_electrons, args.seed
     )
     model = read_cost_model(args.cost, "relaxation")

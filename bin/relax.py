@@ -51,10 +51,12 @@ def main() -> None:
     from xtalfill.relax.potentials import load_potential
     from xtalfill.relax.relax_checkpoint import key_of
     from xtalfill.relax.screen import screen_batch
-    from xtalfill.relax.stage import Settings, make_driver, relax_batch
+    from xtalfill.relax.stage import RelaxSettings, make_driver, relax_batch
 
     torch.set_num_threads(1)  # each group of crystals has one of --threads to itself
-    settings = Settings(**{field.name: getattr(args, field.name) for field in fields(Settings)})
+    settings = RelaxSettings(
+        **{field.name: getattr(args, field.name) for field in fields(RelaxSettings)}
+    )
     if args.device == "cuda":
         settings = replace(settings, threads=1)
     batch = read_batch(args.batch)

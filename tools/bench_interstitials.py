@@ -32,7 +32,7 @@ from xtalfill.proposals.score_models import load_models
 from xtalfill.proposals.stage import inpaint_batch
 from xtalfill.relax.potentials import load_potential
 from xtalfill.relax.select import select_candidates
-from xtalfill.relax.stage import Settings, relax_batch
+from xtalfill.relax.stage import RelaxSettings, relax_batch
 
 ASSETS = Path(__file__).resolve().parents[1] / "assets"
 
@@ -129,7 +129,7 @@ def measure(known: Known, name: str, args: argparse.Namespace, potential: Any) -
     )
     inpaint_batch(batch, models, settings)
     proposed = [depth(batch.to_ase(index, stage="inpaint")) for index in range(args.samples)]
-    relaxing = Settings(0.05, 200, 0.05, 500, max_atoms_per_batch=200)
+    relaxing = RelaxSettings(0.05, 200, 0.05, 500, max_atoms_per_batch=200)
     relax_batch(batch, potential, relaxing)
     select_candidates(batch)
     status = batch.status.tolist()

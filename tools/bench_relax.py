@@ -30,7 +30,7 @@ from ase.optimize import FIRE
 from xtalfill.models.graphs import Host
 from xtalfill.proposals.random_sites import random_sites
 from xtalfill.relax.crystal import Crystal
-from xtalfill.relax.inflight import InFlight, Job
+from xtalfill.relax.inflight import InFlight, Relaxation
 from xtalfill.relax.potentials import SEVENNET_NAMES, load_potential
 
 FMAX = 0.05  # eV/Angstrom
@@ -124,12 +124,12 @@ def relax_batched(structures: list[Atoms], options: argparse.Namespace, size: in
     crystals = [Crystal(a.numbers, a.positions, a.cell.array) for a in structures]
     potential.evaluate(crystals[:1])
     begin, steps, energies = time.perf_counter(), 0, []
-    jobs = [Job(crystal, crystal.numbers == HYDROGEN) for crystal in crystals]
+    jobs = [Relaxation(crystal, crystal.numbers == HYDROGEN) for crystal in crystals]
     for last in (False, True):
         results = driver.relax(jobs, fmax=FMAX, max_steps=options.max_steps)
         steps += sum(result.n_steps for result in results)
         jobs = [
-            Job(
+            Relaxation(
                 Crystal(job.crystal.numbers, result.positions, job.crystal.cell),
                 np.ones(len(result.positions), dtype=bool),
                 result.evaluation,

@@ -20,7 +20,7 @@ from xtalfill.core.io import replacing
 from xtalfill.models.graphs import Host
 from xtalfill.proposals.random_sites import random_sites
 from xtalfill.relax.crystal import Crystal
-from xtalfill.relax.inflight import InFlight, Job
+from xtalfill.relax.inflight import InFlight, Relaxation
 from xtalfill.relax.potentials import load_potential
 from xtalfill.training.data import CrystalSet
 
@@ -57,7 +57,7 @@ class StructureSource:
         weights = np.array([1.0 / np.sqrt(counts[z].min()) for z in species])
         return weights / weights.sum()
 
-    def draw(self, index: int) -> Job:
+    def draw(self, index: int) -> Relaxation:
         """Return structure `index`: with free sites where it is to be relaxed some steps."""
         rng = np.random.default_rng([self._seed, index])
         while True:
@@ -70,7 +70,7 @@ class StructureSource:
             free = np.zeros(len(atoms), dtype=bool)
             if rng.random() < 0.4:
                 free[-n_new if n_new and rng.random() < 0.5 else 0 :] = True
-            return Job(crystal, free)
+            return Relaxation(crystal, free)
 
     def _filled(self, rng: np.random.Generator) -> tuple[Atoms, int]:
         """Return a crystal, shaken and filled, and how many sites at its end are new."""
@@ -98,12 +98,14 @@ class StructureSource:
         return (atoms + Atoms(["H"] * n_new, sites) if n_new else atoms), n_new
 
 
-def label(jobs: list[Job], relaxer: InFlight, teacher: InFlight, *, seed: int) -> list[Atoms]:
+def label(
+    jobs: list[Relaxation], relaxer: InFlight, teacher: InFlight, *, seed: int
+) -> list[Atoms]:
     """Return the structures, some steps on where they have free sites, with energy and forces."""
     some_steps = np.random.default_rng(seed).choice([3, 6, 12, 25])
     moved = relaxer.relax(jobs, fmax=0.05, max_steps=int(some_steps))
     still = [
-        Job(Crystal(job.crystal.numbers, new.positions, job.crystal.cell), job.free)
+        Relaxation(Crystal(job.crystal.numbers, new.positions, job.crystal.cell), job.free)
         for job, new in zip(jobs, moved, strict=True)
         if not new.error and nearest_distance(new.positions, job.crystal.cell) >= MIN_LABELLED
     ]

@@ -20,7 +20,7 @@ from ase.data import covalent_radii
 from xtalfill.core.geometry import nearest_distance
 from xtalfill.core.io import replacing
 from xtalfill.relax.crystal import Crystal
-from xtalfill.relax.inflight import InFlight, Job
+from xtalfill.relax.inflight import InFlight, Relaxation
 from xtalfill.relax.potentials import load_potential
 from xtalfill.training.data import FRACTION_UNIT, HYDROGEN, CrystalSet
 from xtalfill.training.substitution import stand_ins
@@ -78,14 +78,14 @@ def shuffled(
     return [made[i] for i in order]
 
 
-def start(made: Substitution, crystals: CrystalSet, rng: np.random.Generator) -> Job:
+def start(made: Substitution, crystals: CrystalSet, rng: np.random.Generator) -> Relaxation:
     """Return the crystal with its element replaced and its cell scaled, ready to relax."""
     old, positions, cell = crystals.crystal(made.parent)
     numbers = np.where(old == made.element, made.stand_in, old)
     volume = (covalent_radii[numbers] ** 3).sum() / (covalent_radii[old] ** 3).sum()
     scale = volume ** (1 / 3)
     shake = SHAKE * rng.normal(size=positions.shape)
-    return Job(
+    return Relaxation(
         Crystal(numbers, positions * scale + shake, cell * scale), np.ones(len(numbers), bool)
     )
 

@@ -17,7 +17,7 @@ from ase.build import bulk
 
 from xtalfill.dft.failures import Run
 from xtalfill.dft.inputs import OUTDIR, PREFIX
-from xtalfill.dft.job import Job
+from xtalfill.dft.job import PwJob
 from xtalfill.dft.output import read_run
 from xtalfill.dft.protocols import Protocol, read_protocol
 from xtalfill.dft.pseudos import Pseudo, read_table
@@ -62,12 +62,12 @@ def lih_system(**changes: Any) -> System:
     return replace(system, **changes)
 
 
-def as_job(system: System) -> Job:
+def as_job(system: System) -> PwJob:
     """Return the job of a crystal that pw.x gets as it is."""
-    return Job(system, rotation=np.eye(3), origin=np.zeros(3), n_symmetry=4)
+    return PwJob(system, rotation=np.eye(3), origin=np.zeros(3), n_symmetry=4)
 
 
-def lih_job(**changes: Any) -> Job:
+def lih_job(**changes: Any) -> PwJob:
     """Return the job of LiH."""
     return as_job(lih_system(**changes))
 

@@ -16,11 +16,11 @@ from xtalfill.dft import attempts
 from xtalfill.dft.attempts import Folders, Limits
 from xtalfill.dft.launch import Machine
 from xtalfill.dft.pseudos import read_table
-from xtalfill.dft.system import Settings
+from xtalfill.dft.system import PwSettings
 from xtalfill.proposals.dft_potential import calculation
 from xtalfill.proposals.dft_potential.calculation import Electrons, Recipe
 from xtalfill.proposals.dft_potential.grid import PP
-from xtalfill.proposals.dft_potential.restore import Candidate, restore
+from xtalfill.proposals.dft_potential.restore import Placement, restore
 
 AGAIN = Limits(seconds=3600.0, last_chance=False)
 
@@ -32,7 +32,7 @@ class Replay:
         self.runs, self.potentials = list(runs), list(potentials)
         self.inputs: list[str] = []
 
-    def __call__(self, machine: Machine, _settings: Settings, folder: Path, *, name: str) -> int:
+    def __call__(self, machine: Machine, _settings: PwSettings, folder: Path, *, name: str) -> int:
         """Leave the next run in the folder."""
         if machine.pw == PP:
             packed = RECORDED / f"{self.potentials.pop(0)}.cube.gz"
@@ -70,7 +70,7 @@ def fill(
     monkeypatch: pytest.MonkeyPatch,
     limits: Limits = Limits(),  # noqa: B008 - frozen
     machine: Machine = Machine(),  # noqa: B008 - frozen
-) -> tuple[Candidate, Electrons]:
+) -> tuple[Placement, Electrons]:
     """Fill a lithium host that lacks two atoms: one is placed first, relaxed, then the other."""
     for module in (attempts, calculation):
         monkeypatch.setattr(module, "run_pw", replay)

@@ -12,7 +12,7 @@ import pytest
 from potential_examples import RULES, Played, recorded
 from xtalfill.proposals.dft_potential.ewald import pair_energies
 from xtalfill.proposals.dft_potential.grid import read_potential
-from xtalfill.proposals.dft_potential.restore import Candidate, GiveUpError, restore
+from xtalfill.proposals.dft_potential.restore import GiveUpError, Placement, restore
 from xtalfill.proposals.sites import Crystal, distances
 
 OCTAHEDRAL = np.array([[0.5, 0.5, 0.5], [0.5, 0, 0], [0, 0.5, 0], [0, 0, 0.5]])
@@ -20,7 +20,7 @@ OCTAHEDRAL = np.array([[0.5, 0.5, 0.5], [0.5, 0, 0], [0, 0.5, 0], [0, 0, 0.5]])
 
 def run(
     host: Crystal, n_sites: int, solver: Played, *, samples: int = 1, **rules: float
-) -> list[Candidate]:
+) -> list[Placement]:
     return restore(
         host,
         1,
@@ -32,7 +32,7 @@ def run(
     )
 
 
-def scaled_sites(candidate: Candidate, host: Crystal) -> np.ndarray:
+def scaled_sites(candidate: Placement, host: Crystal) -> np.ndarray:
     assert candidate.sites is not None, candidate.message
     return np.linalg.solve(host.cell.T, candidate.sites.T).T
 

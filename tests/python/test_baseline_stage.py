@@ -21,20 +21,20 @@ from xtalfill.core.errors import InputError
 from xtalfill.dft.estimate import read_cost_model
 from xtalfill.dft.pseudos import Pseudo
 from xtalfill.inputs.batching import build_batch
-from xtalfill.inputs.hosts import Host
+from xtalfill.inputs.hosts import CheckedHost
 from xtalfill.proposals.dft_potential.calculation import Electrons
 from xtalfill.proposals.dft_potential.gather import gather_potential
 from xtalfill.proposals.dft_potential.job import (
-    Result,
+    PlacementResult,
     jobs_of,
     read_job,
     read_result,
     write_job,
     write_result,
 )
-from xtalfill.proposals.dft_potential.mlip import WithPotential
+from xtalfill.proposals.dft_potential.mlip import PotentialSolver
 from xtalfill.proposals.dft_potential.plan import plan_hosts
-from xtalfill.proposals.dft_potential.restore import Candidate, Round
+from xtalfill.proposals.dft_potential.restore import Placement, Round
 from xtalfill.proposals.diffusion.settings import SamplerSettings
 from xtalfill.proposals.score_models import ScoreModels
 from xtalfill.proposals.sites import Crystal
@@ -49,12 +49,15 @@ DONE = Round(2, 4, 4, 2, exact=True, highest=1.0)
 PLAN = {"hosts": [], "jobs": {"batch_0000.0": {}, "batch_0000.4": {}}}
 
 
-def hosts(brucite_host: Atoms) -> list[Host]:
+def hosts(brucite_host: Atoms) -> list[CheckedHost]:
     palladium = Atoms("Pd", cell=np.array([[0, 1, 1], [1, 0, 1], [1, 1, 0]]) * 1.95, pbc=True)
-    return [Host("brucite", "", brucite_host, 1, 2), Host("palladium", "", palladium, 1, 1)]
+    return [
+        CheckedHost("brucite", "", brucite_host, 1, 2),
+        CheckedHost("palladium", "", palladium, 1, 1),
+    ]
 
 
-def filled(given: list[Host], *, methods: tuple[str, ...], samples: int) -> Batch:
+def filled(given: list[CheckedHost], *, methods: tuple[str, ...], samples: int) -> Batch:
     batch = build_batch(given, {}, methods=methods, samples=samples, seed=42)
     inpaint_batch(batch, ScoreModels(), SamplerSettings())
     return batch
@@ -164,10 +167,12 @@ def test_what_pw_cannot_calculate_is_refused_before_any_job(batch: Batch, tmp_pa
     assert (batch.status[batch.method == "voids"] == "ok").all()
 
 
-def results(batch: Batch, folder: Path, candidates: list[list[Candidate]]) -> list[dict[str, Any]]:
+def results(batch: Batch, folder: Path, candidates: list[list[Placement]]) -> list[dict[str, Any]]:
     found = []
     for job, mine in zip(jobs_of(batch, "batch_0000"), candidates, strict=True):
-        write_result(Result(job.key, mine, [], {"degauss": 0.01}), folder / f"{job.key}.json")
+        write_result(
+            PlacementResult(job.key, mine, [], {"degauss": 0.01}), folder / f"{job.key}.json"
+        )
         found.append(read_result(folder / f"{job.key}.json"))
     return found
 
@@ -176,8 +181,8 @@ def test_results_fill_the_batch_and_reasons_become_statuses(batch: Batch, tmp_pa
     voids = np.flatnonzero((batch.id == "brucite") & (batch.method == "voids"))
     sites = sites_of(batch, int(voids[1]))
     given = [
-        [Candidate(sites, "", [DONE]), Candidate(None, "no more")],
-        [Candidate(None, "pw.x, memory: killed")] * 2,
+        [Placement(sites, "", [DONE]), Placement(None, "no more")],
+        [Placement(None, "pw.x, memory: killed")] * 2,
     ]
     before = [sites_of(batch, i) for i in range(batch.n_systems) if batch.method[i] == "voids"]
     gather_potential(batch, "batch_0000", PLAN, results(batch, tmp_path, given))
@@ -199,7 +204,7 @@ def test_results_fill_the_batch_and_reasons_become_statuses(batch: Batch, tmp_pa
 
 
 def test_results_that_do_not_fit_are_refused(batch: Batch, tmp_path: Path) -> None:
-    wrong = [[Candidate(np.zeros((1, 3)))] * 2] * 2
+    wrong = [[Placement(np.zeros((1, 3)))] * 2] * 2
     found = results(batch, tmp_path, wrong)
     with pytest.raises(InputError, match="brucite: its result is of another crystal"):
         gather_potential(batch, "batch_0000", PLAN, found)
@@ -212,7 +217,7 @@ def test_results_that_do_not_fit_are_refused(batch: Batch, tmp_path: Path) -> No
 
 
 def test_a_job_that_was_killed_is_a_failure_of_its_host(batch: Batch, tmp_path: Path) -> None:
-    found = results(batch, tmp_path, [[Candidate(np.zeros((2, 3)))] * 2, [Candidate(None)] * 2])
+    found = results(batch, tmp_path, [[Placement(np.zeros((2, 3)))] * 2, [Placement(None)] * 2])
     gather_potential(batch, "batch_0000", PLAN, found[:1])
     mine = batch.method == "potential"
     assert (batch.status[mine & (batch.id == "brucite")] == "ok").all()
@@ -247,7 +252,7 @@ def test_a_potential_may_relax_what_was_placed(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(Electrons, "potential", potential)
     electrons = Electrons("lih", None, None, None, None)
-    solver = WithPotential(electrons, Spring(), fmax=0.01, max_steps=100)
+    solver = PotentialSolver(electrons, Spring(), fmax=0.01, max_steps=100)
     start = lithium().with_atoms(1, np.array([[1.5, 2.0, 2.2]]))
     relaxed, _ = solver.relaxed(start, np.array([False, True]), 1)
     assert np.array_equal(relaxed.positions[0], start.positions[0])
@@ -264,7 +269,7 @@ def test_the_commands_fill_lithium_hydride(tmp_path: Path) -> None:
     (tmp_path / "table.json").write_text(json.dumps({k: asdict(v) for k, v in table.items()}))
     host = lithium()
     atoms = Atoms(host.numbers, host.positions, cell=host.cell, pbc=True)
-    batch = filled([Host("lih", "", atoms, 1, 1)], methods=("potential",), samples=1)
+    batch = filled([CheckedHost("lih", "", atoms, 1, 1)], methods=("potential",), samples=1)
     write_batch(batch, tmp_path / "batch_0000.h5")
 
     def call(command: str, *arguments: str) -> None:

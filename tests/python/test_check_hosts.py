@@ -17,8 +17,8 @@ from pymatgen.core import Lattice, Structure
 from xtalfill.core.errors import InputError
 from xtalfill.inputs.hosts import (
     MAX_ID_LENGTH,
-    Failure,
-    Host,
+    CheckedHost,
+    Refusal,
     assign_ids,
     check_geometry,
     check_structures,
@@ -33,7 +33,7 @@ WriteCif = Callable[..., Path]
 
 def checked(
     entries: list[Entry], *, element: str = "H", n_missing: int | None = 2, remove: bool = False
-) -> tuple[list[Host], dict[str, str]]:
+) -> tuple[list[CheckedHost], dict[str, str]]:
     """Return the hosts, and the message of each failure by its id."""
     hosts, failures = check_structures(
         entries, element=element, n_missing=n_missing, remove_existing=remove
@@ -99,7 +99,7 @@ def test_the_entry_s_own_word_goes_before_the_option(brucite_host: Atoms) -> Non
 
 
 def test_an_element_that_a_potential_does_not_know_is_refused(brucite_host: Atoms) -> None:
-    def check(**known: frozenset[int]) -> tuple[list[Host], list[Failure]]:
+    def check(**known: frozenset[int]) -> tuple[list[CheckedHost], list[Refusal]]:
         entry = Entry(source="s", fallback_id="x", atoms=brucite_host)
         return check_structures(
             [entry], element="H", n_missing=2, remove_existing=False, known=known

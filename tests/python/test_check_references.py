@@ -4,16 +4,16 @@ import numpy as np
 import pytest
 from ase import Atoms
 
-from xtalfill.inputs.hosts import Failure, Host
+from xtalfill.inputs.hosts import CheckedHost, Refusal
 from xtalfill.inputs.references import Reference, match_references
 from xtalfill.inputs.structures import Entry
 
 
-def host_of(atoms: Atoms, *, n_missing: int = 2, name: str = "b") -> Host:
-    return Host(id=name, source="h", atoms=atoms, element=1, n_missing=n_missing)
+def host_of(atoms: Atoms, *, n_missing: int = 2, name: str = "b") -> CheckedHost:
+    return CheckedHost(id=name, source="h", atoms=atoms, element=1, n_missing=n_missing)
 
 
-def matched(atoms: Atoms | None, host: Host) -> tuple[Reference | None, str]:
+def matched(atoms: Atoms | None, host: CheckedHost) -> tuple[Reference | None, str]:
     """Return the reference of a host, and the message if it was refused."""
     entry = Entry(source="r", fallback_id=host.id, atoms=atoms)
     entry.error = None if atoms is not None else "cannot be read"
@@ -89,6 +89,6 @@ def test_references_without_a_structure_or_with_a_shared_id(
     references, failures = match_references(entries, hosts)
     assert list(references) == ["b"]
     assert [failure.id for failure in failures] == ["elsewhere", "twice", "twice"]
-    assert isinstance(failures[0], Failure)
+    assert isinstance(failures[0], Refusal)
     assert "no structure of this id" in failures[0].message
     assert "share this id" in failures[1].message

@@ -20,12 +20,12 @@ from xtalfill.core.batch import Batch
 from xtalfill.core.checkpoint import FILE, Checkpoint
 from xtalfill.core.errors import TryAgainError
 from xtalfill.models.hostnet import HostNet
-from xtalfill.relax.inflight import InFlight, Job, Relaxed, State
+from xtalfill.relax.inflight import InFlight, Relaxation, Relaxed, State
 from xtalfill.relax.relax_checkpoint import key_of
-from xtalfill.relax.stage import Settings, relax_batch
+from xtalfill.relax.stage import RelaxSettings, relax_batch
 
 ARRAYS = {"0": np.arange(3.0), "1": np.array("why")}
-SETTINGS = Settings(
+SETTINGS = RelaxSettings(
     sites_fmax=0.05, sites_max_steps=200, fmax=0.05, max_steps=300, max_atoms_per_batch=20
 )
 
@@ -148,7 +148,7 @@ def same(one: Relaxed, other: Relaxed) -> bool:
 
 @pytest.mark.parametrize("rounds", [1, 7, 40])
 def test_relaxations_that_are_broken_off_end_in_the_same_bits(rounds: int) -> None:
-    jobs = [Job(crystal, free) for crystal, free in crystals(8)]
+    jobs = [Relaxation(crystal, free) for crystal, free in crystals(8)]
     whole = InFlight(MorsePotential(), max_atoms=20).relax(jobs, fmax=0.02, max_steps=300)
     kept: dict[int, State] = {}
     left = rounds

@@ -25,7 +25,7 @@ from xtalfill.proposals.score_models import ScoreModels, load_models
 from xtalfill.proposals.sites import Crystal
 from xtalfill.proposals.stage import STAGE, inpaint_batch
 from xtalfill.relax.potentials import load_potential
-from xtalfill.relax.stage import Settings, relax_batch
+from xtalfill.relax.stage import RelaxSettings, relax_batch
 
 MGO = bulk("MgO", "rocksalt", a=4.212, cubic=True)
 
@@ -249,7 +249,7 @@ def test_the_bundled_model_in_magnesium_oxide_relaxes() -> None:
     assert one.stages[STAGE].arrays["sites_moved"].tolist() == [1]
     assert depth(MGO, sites_of(one, 0)) >= CLEARANCE
     potential = load_potential("7net-0", device="cpu")
-    relax_batch(one, potential, Settings(0.05, 200, 0.05, 500, max_atoms_per_batch=50))
+    relax_batch(one, potential, RelaxSettings(0.05, 200, 0.05, 500, max_atoms_per_batch=50))
     assert (one.status[0], one.message[0]) == ("ok", "")
 
 

@@ -19,7 +19,7 @@ from xtalfill.core.io import atomic_writer, write_csv
 from xtalfill.evaluate.match import evaluate_batch
 from xtalfill.results import collect as module
 from xtalfill.results.collect import best_over_methods, collect
-from xtalfill.results.tables import Failure, read_tables
+from xtalfill.results.tables import FailureRow, read_tables
 
 WRONG = (0, 0, 2.2)
 STOPPED = "relax_positions: not converged in 500 steps, fmax 0.21 eV/Å"
@@ -423,8 +423,8 @@ def test_a_file_appears_only_when_it_is_whole(tmp_path: Path) -> None:
 
 
 def test_a_text_that_a_spreadsheet_would_run_is_quoted(tmp_path: Path) -> None:
-    rows = [Failure("-1", "", None, "failed", "=HYPERLINK()", "+cmd|x")]
-    write_csv(tmp_path / "f.csv", Failure, rows)
+    rows = [FailureRow("-1", "", None, "failed", "=HYPERLINK()", "+cmd|x")]
+    write_csv(tmp_path / "f.csv", FailureRow, rows)
     row = read_csv(tmp_path / "f.csv")[0]
     assert (row["message"], row["source"], row["id"]) == ("'=HYPERLINK()", "'+cmd|x", "-1")
 

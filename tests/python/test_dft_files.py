@@ -15,27 +15,27 @@ from qe_tools.parsers import PwInputFile
 from dft_examples import RECORDED, lih_job, lih_system, recorded
 from xtalfill.core.errors import InputError
 from xtalfill.dft import inputs
-from xtalfill.dft.failures import Failure, diagnose, explain
+from xtalfill.dft.failures import PwFailure, diagnose, explain
 from xtalfill.dft.inputs import write_input
 from xtalfill.dft.job import read_job, write_job
 from xtalfill.dft.output import last_geometry, steps_of
 from xtalfill.dft.repair import DIAGONALISERS, Situation, repair
-from xtalfill.dft.system import Settings, System
+from xtalfill.dft.system import PwSettings, System
 from xtalfill.dft.xmlfile import DataFileError, read_data_file
 
 MAX_FORCE = lih_system().protocol.force_threshold * Rydberg / Bohr
 KINDS = {
-    "scf_not_converged": Failure.SCF,
-    "diagonalisation": Failure.DIAGONALISATION,
-    "bfgs_history": Failure.BFGS,
-    "ionic_steps": Failure.IONIC_STEPS,
-    "highest_band_occupied": Failure.BANDS,
-    "walltime": Failure.WALLTIME,
-    "memory": Failure.MEMORY,
-    "memory_killed": Failure.MEMORY,
-    "mpi_abort": Failure.MPI,
-    "corrupt_xml": Failure.CORRUPT_XML,
-    "refused_by_pw": Failure.REFUSED,
+    "scf_not_converged": PwFailure.SCF,
+    "diagonalisation": PwFailure.DIAGONALISATION,
+    "bfgs_history": PwFailure.BFGS,
+    "ionic_steps": PwFailure.IONIC_STEPS,
+    "highest_band_occupied": PwFailure.BANDS,
+    "walltime": PwFailure.WALLTIME,
+    "memory": PwFailure.MEMORY,
+    "memory_killed": PwFailure.MEMORY,
+    "mpi_abort": PwFailure.MPI,
+    "corrupt_xml": PwFailure.CORRUPT_XML,
+    "refused_by_pw": PwFailure.REFUSED,
 }
 
 
@@ -239,11 +239,11 @@ def test_success_is_no_failure(tmp_path: Path) -> None:
 def test_every_recorded_failure_has_its_kind() -> None:
     folders = {path.name for path in RECORDED.iterdir() if path.is_dir()}
     assert folders == {*KINDS, "success", "spin"}
-    assert set(KINDS.values()) == set(Failure)
+    assert set(KINDS.values()) == set(PwFailure)
 
 
 @pytest.mark.parametrize(("name", "kind"), KINDS.items())
-def test_recorded_failures_are_told_apart(tmp_path: Path, name: str, kind: Failure) -> None:
+def test_recorded_failures_are_told_apart(tmp_path: Path, name: str, kind: PwFailure) -> None:
     run = recorded(name, tmp_path)
     assert diagnose(run, max_force=MAX_FORCE) is kind
     said = explain(run, kind)
@@ -277,17 +277,17 @@ def situation(**options: object) -> Situation:
 
 
 def test_self_consistency_mixes_less_then_locally() -> None:
-    first = repair(Failure.SCF, situation())
+    first = repair(PwFailure.SCF, situation())
     assert (first.settings.mixing_beta, first.settings.electron_maxstep) == (0.32, 120)
     assert first.settings.mixing_mode == "plain"
-    second = repair(Failure.SCF, Situation(first.settings, 6, 4.0, 80))
+    second = repair(PwFailure.SCF, Situation(first.settings, 6, 4.0, 80))
     assert second.settings.mixing_beta == pytest.approx(0.256)
     assert second.settings.mixing_mode == "local-TF"
 
 
 def test_diagonalisers_are_tried_in_their_order() -> None:
     names, now = [], situation()
-    while (found := repair(Failure.DIAGONALISATION, now)) is not None:
+    while (found := repair(PwFailure.DIAGONALISATION, now)) is not None:
         names.append(found.settings.diagonalization)
         assert not found.keep_density
         now = Situation(found.settings, 6, 4.0, 80)
@@ -296,7 +296,7 @@ def test_diagonalisers_are_tried_in_their_order() -> None:
 
 def test_bfgs_takes_smaller_steps_then_damps() -> None:
     actions, now = [], situation()
-    while (found := repair(Failure.BFGS, now)) is not None:
+    while (found := repair(PwFailure.BFGS, now)) is not None:
         assert found.keep_density
         actions.append((found.settings.ion_dynamics, found.settings.trust_radius_min))
         now = Situation(found.settings, 6, 4.0, 80)
@@ -305,17 +305,19 @@ def test_bfgs_takes_smaller_steps_then_damps() -> None:
 
 
 def test_other_repairs() -> None:
-    assert repair(Failure.BANDS, situation()).settings.nbnd == 10
+    assert repair(PwFailure.BANDS, situation()).settings.nbnd == 10
     assert (
-        repair(Failure.BANDS, Situation(lih_system().first_settings(), 200, 4.0, 80)).settings.nbnd
+        repair(
+            PwFailure.BANDS, Situation(lih_system().first_settings(), 200, 4.0, 80)
+        ).settings.nbnd
         == 210
     )
-    assert repair(Failure.MEMORY, situation(ranks=4, pools=4)).settings.pools == 1
-    assert repair(Failure.MEMORY, situation()).settings.mixing_ndim == 4
-    assert repair(Failure.MEMORY, situation(mixing_ndim=4)) is None
-    halved = repair(Failure.MPI, situation(ranks=6, pools=6)).settings
+    assert repair(PwFailure.MEMORY, situation(ranks=4, pools=4)).settings.pools == 1
+    assert repair(PwFailure.MEMORY, situation()).settings.mixing_ndim == 4
+    assert repair(PwFailure.MEMORY, situation(mixing_ndim=4)) is None
+    halved = repair(PwFailure.MPI, situation(ranks=6, pools=6)).settings
     assert (halved.ranks, halved.pools) == (3, 3)
-    assert repair(Failure.MPI, situation()).settings == Settings(0.4, 80, 50)
-    assert repair(Failure.CORRUPT_XML, situation()).settings == situation().settings
-    assert repair(Failure.REFUSED, situation()) is None
-    assert repair(Failure.WALLTIME, situation()) is None
+    assert repair(PwFailure.MPI, situation()).settings == PwSettings(0.4, 80, 50)
+    assert repair(PwFailure.CORRUPT_XML, situation()).settings == situation().settings
+    assert repair(PwFailure.REFUSED, situation()) is None
+    assert repair(PwFailure.WALLTIME, situation()) is None

@@ -29,9 +29,9 @@ from xtalfill.core.errors import ConfigError, InputError
 from xtalfill.dft.estimate import CostModel, needs, read_cost_model, size_of, summary
 from xtalfill.dft.gather import gather_dft
 from xtalfill.dft.job import read_job
-from xtalfill.dft.plan import Choice, Level, Sent, chosen_systems, drawn, plan_batch
+from xtalfill.dft.plan import Level, Sent, ValidationChoice, chosen_systems, drawn, plan_batch
 from xtalfill.dft.pseudos import read_table
-from xtalfill.dft.result import Attempt, Result
+from xtalfill.dft.result import Attempt, PwResult
 from xtalfill.dft.stage import Plan
 from xtalfill.evaluate.dft import judge_dft
 from xtalfill.evaluate.match import evaluate_batch
@@ -39,7 +39,9 @@ from xtalfill.results.collect import collect
 from xtalfill.results.dft_summary import STATUSES, summarise_dft
 from xtalfill.results.tables import read_tables
 
-CHOICE = Choice(window=0.01, candidates=3, max_structures=None, max_electrons=400, seed=42)
+CHOICE = ValidationChoice(
+    window=0.01, candidates=3, max_structures=None, max_electrons=400, seed=42
+)
 COST = REPOSITORY / "assets" / "dft_cost.json"
 FAR = (0.0, 0.0, 2.2)
 CASES = [
@@ -84,7 +86,9 @@ def members(batch: Batch, name: str) -> list[int]:
     return batch.groups()[name]
 
 
-def names(batch: Batch, name: str, choice: Choice = CHOICE) -> list[tuple[str, int, bool]]:
+def names(
+    batch: Batch, name: str, choice: ValidationChoice = CHOICE
+) -> list[tuple[str, int, bool]]:
     found = chosen_systems(batch, name, choice)
     return [(batch.method[i], int(batch.sample[i]), i == own) for i, own in found]
 
@@ -200,7 +204,7 @@ def test_cost_grows_with_the_crystal(tmp_path: Path) -> None:
         assert read_cost_model(COST, kind).n_scf > 1
 
 
-def found(batch: Batch, sent: Sent, *, energy: float, status: str = "ok") -> Result:
+def found(batch: Batch, sent: Sent, *, energy: float, status: str = "ok") -> PwResult:
     """Return a result at the relaxed positions."""
     here = batch.atoms_slice(sent.calculation)
     positions = batch.stages["relax_positions"].arrays["positions"][here]
@@ -210,7 +214,7 @@ def found(batch: Batch, sent: Sent, *, energy: float, status: str = "ok") -> Res
         Attempt({}, "", "", "", 4, 30, 5.0, 4.0),
     ]
     failed = status == "failed"
-    return Result(
+    return PwResult(
         key=sent.key,
         status=status,
         message="" if status == "ok" else "dft: refused by pw after 1 attempt(s): no",

@@ -27,13 +27,13 @@ from dft_examples import (
 from xtalfill.core.errors import ConfigError, InputError, MemoryNeededError, TryAgainError
 from xtalfill.dft import attempts as attempts_module
 from xtalfill.dft.attempts import Folders, Limits
-from xtalfill.dft.job import Job
+from xtalfill.dft.job import PwJob
 from xtalfill.dft.launch import Machine, command, environment, layout, scratch_folder
 from xtalfill.dft.pseudos import cutoffs
-from xtalfill.dft.result import Result, read_result, write_result
+from xtalfill.dft.result import PwResult, read_result, write_result
 from xtalfill.dft.run import relax_job
 from xtalfill.dft.symmetry import as_seen
-from xtalfill.dft.system import Settings
+from xtalfill.dft.system import PwSettings
 
 
 class Replay:
@@ -41,9 +41,9 @@ class Replay:
 
     def __init__(self, *names: str) -> None:
         self.names = list(names)
-        self.seen: list[tuple[Settings, str, bool]] = []
+        self.seen: list[tuple[PwSettings, str, bool]] = []
 
-    def __call__(self, machine: Machine, settings: Settings, folder: Path, *, name: str) -> int:
+    def __call__(self, machine: Machine, settings: PwSettings, folder: Path, *, name: str) -> int:
         """Leave the next recorded run in the folder."""
         assert machine.pw == "pw.x"
         density = (folder / "out" / "pwscf.save").is_dir()
@@ -71,7 +71,7 @@ def relax(
     monkeypatch: pytest.MonkeyPatch,
     limits: Limits = Limits(),  # noqa: B008 - frozen
     ranks: int = 1,
-) -> Result:
+) -> PwResult:
     monkeypatch.setattr(attempts_module, "run_pw", replay)
     return relax_job(lih_job(), Machine(ranks=ranks), folders, limits)
 
@@ -96,7 +96,7 @@ def test_forces_come_back_in_the_orientation_of_the_cell(
     rotation = np.array([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
     origin = np.array([0.1, 0.2, 0.3])
     seen = lih_system(atoms=as_seen(lih_system().atoms, rotation, origin))
-    job = Job(seen, rotation, origin, n_symmetry=4)
+    job = PwJob(seen, rotation, origin, n_symmetry=4)
     replay = Replay("success")
     monkeypatch.setattr(attempts_module, "run_pw", replay)
     turned = relax_job(job, Machine(), folders, Limits())
@@ -324,10 +324,10 @@ def test_pools_follow_the_kpoints(cores: int, kpoints: int, expected: int) -> No
 
 
 def test_command_and_environment() -> None:
-    settings = Settings(0.4, 80, 50, ranks=4, pools=2)
+    settings = PwSettings(0.4, 80, 50, ranks=4, pools=2)
     words = command(Machine(launcher="srun --mpi=pmix -n {ranks}"), settings, "pw.1.in")
     assert words == ["srun", "--mpi=pmix", "-n", "4", "pw.x", "-nk", "2", "-in", "pw.1.in"]
-    alone = command(Machine(), Settings(0.4, 80, 50), "pw.1.in")
+    alone = command(Machine(), PwSettings(0.4, 80, 50), "pw.1.in")
     assert alone == ["pw.x", "-nk", "1", "-in", "pw.1.in"]
     assert "OMPI_ALLOW_RUN_AS_ROOT" not in environment({}, root=False)
     assert environment({"A": "b"}, root=True)["OMPI_ALLOW_RUN_AS_ROOT_CONFIRM"] == "1"
@@ -335,7 +335,7 @@ def test_command_and_environment() -> None:
         Machine(launcher="mpirun -np 4")
 
 
-def molecule_job(folder: Path) -> Job:
+def molecule_job(folder: Path) -> PwJob:
     """Return a job of H2 with a pseudopotential of ld1.x."""
     atoms = hydrogen_molecule()
     _, table = made_pseudos(folder)

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from xtalfill.core.errors import InputError
-from xtalfill.inputs.hosts import Failure, Host, check_structures
+from xtalfill.inputs.hosts import CheckedHost, Refusal, check_structures
 from xtalfill.inputs.structures import read_structures
 from xtalfill.inputs.structures.cif import read_cif
 from xtalfill.inputs.structures.formula import parse_formula
@@ -102,7 +102,7 @@ CASES = [
 
 def check(
     path: Path, *, n_missing: int | None = None, remove: bool = False, element: str = "H"
-) -> tuple[list[Host], list[Failure]]:
+) -> tuple[list[CheckedHost], list[Refusal]]:
     return check_structures(
         read_structures(path), element=element, n_missing=n_missing, remove_existing=remove
     )
@@ -110,7 +110,7 @@ def check(
 
 def check_text(
     text: str, *, n_missing: int | None = None, remove: bool = False, element: str = "H"
-) -> Host | str:
+) -> CheckedHost | str:
     """Return the host of a CIF of one block, or why there is none."""
     hosts, failures = check_structures(
         read_cif(text, source="x.cif", stem="x"), element=element, n_missing=n_missing,
@@ -275,7 +275,7 @@ def test_sites_that_are_not_located_count_with_their_occupancy(
     host = check_text(
         cubic(operations, tags="_atom_site_occupancy\n_atom_site_calc_flag\n", rows=rows)
     )
-    assert isinstance(host, Host)
+    assert isinstance(host, CheckedHost)
     assert (formula(host.atoms), host.n_missing) == ({"Mg": 1, "O": 2}, missing)
 
 
@@ -283,14 +283,14 @@ def test_a_name_that_leaves_nothing_open_needs_no_note() -> None:
     head = HEAD.format(a=5.0, b=6.0, c=7.0, gamma=90) + SPACE_GROUPS["name"] + "\n"
     head += "_chemical_formula_sum 'Mg O8 H'\n"
     host = check_text(head + SITES + "Mg1 0 0 0\nO1 0.2 0.3 0.4\n", n_missing=1)
-    assert isinstance(host, Host)
+    assert isinstance(host, CheckedHost)
     assert host.notes == ()
 
 
 def test_a_sum_of_occupancies_is_told() -> None:
     text = cubic(LITHIUM[0], tags=LITHIUM[1], rows=LITHIUM[2].format(first="0.5", second="0.5"))
     host = check_text(text, element="Li", remove=True)
-    assert isinstance(host, Host)
+    assert isinstance(host, CheckedHost)
     assert "n_missing 2 is the sum of the occupancies that were removed" in host.notes
 
 
@@ -302,7 +302,7 @@ def test_a_dummy_without_an_element_is_left_out_and_told(flag: str) -> None:
         rows=f"Mg1 0 0 0 d\nO1 0.5 0.5 0.5 d\nX1 0.1 0.1 0.1 {flag}\n",
     )
     host = check_text(text)
-    assert isinstance(host, Host)
+    assert isinstance(host, CheckedHost)
     assert (formula(host.atoms), host.n_missing) == ({"Mg": 1, "O": 1}, 2)
     assert "dummy site X1 is no atom: left out" in host.notes
 
@@ -324,7 +324,7 @@ def test_every_way_to_tell_a_space_group_gives_the_same_crystal(way: str) -> Non
     head = HEAD.format(a=5.0, b=6.0, c=7.0, gamma=90)
     text = head + SPACE_GROUPS[way] + "\n" + SITES + "Mg1 0 0 0\nO1 0.2 0.3 0.4\n"
     host = check_text(text, n_missing=1)
-    assert isinstance(host, Host)
+    assert isinstance(host, CheckedHost)
     assert formula(host.atoms) == {"Mg": 1, "O": 8}
 
 
@@ -332,12 +332,12 @@ def test_the_origin_that_gives_the_formula_is_taken_where_the_name_leaves_it_ope
     rows = "Mg 0.125 0.125 0.125\nAl 0.5 0.5 0.5\nO 0.2624 0.2624 0.2624\n"
     lines = ("_chemical_formula_sum 'Mg Al2 O4 H'", "_symmetry_space_group_name_H-M 'F d -3 m'")
     host = check_text(cubic(*lines, rows=rows, a=8.08))
-    assert isinstance(host, Host)
+    assert isinstance(host, CheckedHost)
     assert formula(host.atoms) == {"Mg": 8, "Al": 16, "O": 32}
     assert any("F d -3 m:2 taken" in note for note in host.notes)
     shifted = "Mg 0 0 0\nAl 0.625 0.625 0.625\nO 0.3874 0.3874 0.3874\n"
     other = check_text(cubic(*lines, rows=shifted, a=8.08))
-    assert isinstance(other, Host)
+    assert isinstance(other, CheckedHost)
     assert any("F d -3 m:1 taken" in note for note in other.notes)
     distances = [np.sort(h.atoms.get_all_distances(mic=True).ravel()) for h in (host, other)]
     np.testing.assert_allclose(*distances, atol=1e-6)
@@ -399,7 +399,7 @@ def test_sites_listed_times_symmetry_is_what_comes_back(x: float, y: float, digi
 def test_ways_to_write_a_number(text: str, same: str) -> None:
     pair = [check_text(cubic(rows=f"Mg1 {x} 0.5 0.5\nO1 0 0 0\n"), n_missing=1)
             for x in (text, same)]  # fmt: skip
-    assert all(isinstance(host, Host) for host in pair)
+    assert all(isinstance(host, CheckedHost) for host in pair)
     np.testing.assert_array_equal(*[host.atoms.positions for host in pair])  # type: ignore[union-attr]
 
 
@@ -410,7 +410,7 @@ def test_other_characters_in_texts_and_operations_listed_twice_do_no_harm() -> N
         "loop_\n_symmetry_equiv_pos_as_xyz\n'x,y,z'\n' +x,  +y,+z'\n'-x,-y,-z'\n'-x,-y,-z'",
     )
     host = check_text(cubic(*lines, rows="Mg1 0 0 0\nO1 0.3 0.3 0.3\n"), n_missing=1)
-    assert isinstance(host, Host)
+    assert isinstance(host, CheckedHost)
     assert formula(host.atoms) == {"Mg": 1, "O": 2}
 
 
@@ -448,7 +448,7 @@ LITHIUM = (
 def test_partly_occupied_sites_to_fill_are_counted(first: str, second: str, count: int) -> None:
     text = cubic(LITHIUM[0], tags=LITHIUM[1], rows=LITHIUM[2].format(first=first, second=second))
     host = check_text(text, element="Li", remove=True)
-    assert isinstance(host, Host)
+    assert isinstance(host, CheckedHost)
     assert host.n_missing == count
     refused = check_text(text, element="Li")
     assert "partially occupied: 4 sites, Li1 by" in str(refused)
@@ -470,7 +470,7 @@ def test_a_disordered_host_stays_refused_by_the_names_of_its_sites() -> None:
 def test_occupancies_of_one_element_on_one_place_add_up() -> None:
     rows = "O1 0.5 0.5 0.5 0.51\nO2 0.5 0.5 0.5 0.5\nMg1 0 0 0 1\n"
     host = check_text(cubic(tags=LITHIUM[1], rows=rows), n_missing=1)
-    assert isinstance(host, Host)
+    assert isinstance(host, CheckedHost)
     assert formula(host.atoms) == {"Mg": 1, "O": 1}
 
 
@@ -479,12 +479,12 @@ SPLIT = "O1 0.0 0.0 0.0\nO2 0.69 0.0 0.0\nH1 0.25 0.0 0.0\nH2 0.44 0.0 0.0\n"
 
 def test_two_places_of_one_proton_are_one_site_and_molecular_hydrogen_is_two() -> None:
     bridge = check_text(cubic(rows=SPLIT), remove=True)
-    assert isinstance(bridge, Host)
+    assert isinstance(bridge, CheckedHost)
     assert bridge.n_missing == 1
     assert any("are 1 sites, split" in note for note in bridge.notes)
     molecule = "O1 0.0 0.0 0.0\nH1 0.4 0.5 0.5\nH2 0.585 0.5 0.5\n"
     host = check_text(cubic(rows=molecule), remove=True)
-    assert isinstance(host, Host)
+    assert isinstance(host, CheckedHost)
     assert host.n_missing == 2
 
 

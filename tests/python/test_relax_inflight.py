@@ -19,13 +19,13 @@ from xtalfill.relax.crystal import (
     Potential,
 )
 from xtalfill.relax.fire import MAX_STEP, Fire
-from xtalfill.relax.inflight import InFlight, Job, Relaxed
+from xtalfill.relax.inflight import InFlight, Relaxation, Relaxed
 
 FMAX = 0.02
 
 
 def relax(
-    jobs: Sequence[Job],
+    jobs: Sequence[Relaxation],
     potential: Potential | None = None,
     *,
     max_steps: int = 400,
@@ -37,8 +37,8 @@ def relax(
     return driver.relax(jobs, fmax=FMAX, max_steps=max_steps, **more)
 
 
-def jobs(n: int, seed: int = 0) -> list[Job]:
-    return [Job(crystal, free) for crystal, free in crystals(n, seed=seed)]
+def jobs(n: int, seed: int = 0) -> list[Relaxation]:
+    return [Relaxation(crystal, free) for crystal, free in crystals(n, seed=seed)]
 
 
 def same_bits(a: Relaxed, b: Relaxed) -> bool:
@@ -121,7 +121,7 @@ def test_calls_stay_within_the_memory_and_shrink_as_crystals_converge() -> None:
 def test_a_known_start_is_not_evaluated_again() -> None:
     job = jobs(1)[0]
     potential = MorsePotential()
-    known = Job(job.crystal, job.free, morse(job.crystal))
+    known = Relaxation(job.crystal, job.free, morse(job.crystal))
     with_start = relax([known], potential)[0]
     assert same_bits(with_start, relax([job])[0])
     assert len(potential.calls) == with_start.n_steps
@@ -137,7 +137,7 @@ def test_steps_are_counted_for_each_crystal(max_steps: int) -> None:
 
 def test_nothing_to_move_and_nothing_to_do() -> None:
     job = jobs(1)[0]
-    still = relax([Job(job.crystal, np.zeros_like(job.free))])[0]
+    still = relax([Relaxation(job.crystal, np.zeros_like(job.free))])[0]
     assert (still.converged, still.n_steps, still.fmax) == (True, 0, 0.0)
     assert relax([]) == []
 
@@ -213,7 +213,7 @@ def test_out_of_memory_halves_the_batch_and_goes_on() -> None:
 
 def test_a_crystal_too_large_for_the_memory_fails_alone() -> None:
     big = Crystal(np.ones(27, int), np.random.default_rng(0).random((27, 3)) * 9, np.eye(3) * 9)
-    some = [*jobs(3), Job(big, np.ones(27, bool))]
+    some = [*jobs(3), Relaxation(big, np.ones(27, bool))]
     results = relax(some, Small())
     assert [bool(one.error) for one in results] == [False, False, False, True]
     assert "memory" in results[3].error
@@ -226,7 +226,7 @@ def test_clashing_proposals_come_apart(distance: float) -> None:
     positions[-1] = positions[0] + [distance, 0, 0]
     start = Crystal(crystal.numbers, positions, crystal.cell)
     free = np.arange(len(positions)) >= len(positions) - 1
-    relaxed = relax([Job(start, free)])[0]
+    relaxed = relax([Relaxation(start, free)])[0]
     assert relaxed.converged
     assert np.linalg.norm(relaxed.positions[-1] - positions[0]) > 1.0
 

@@ -18,7 +18,7 @@ from nequip_examples import frames, tiny_package
 from xtalfill.core.errors import ConfigError
 from xtalfill.relax.convolution import EDGES_AT_ONCE, EdgeConvolution, fuse_nequip, fused
 from xtalfill.relax.crystal import Crystal
-from xtalfill.relax.inflight import InFlight, Job
+from xtalfill.relax.inflight import InFlight, Relaxation
 from xtalfill.relax.potentials import NequipPotential, SevenNetPotential, load_potential
 
 
@@ -111,8 +111,8 @@ def test_relaxes_as_ase_does_with_the_same_potential(
     start = brucite.copy()
     start.positions[3:] += [[0.15, 0.0, 0.05], [0.0, -0.1, 0.0]]
     free = start.numbers == 1
-    job = Job(crystal_of(start), free)
-    other = Job(crystal_of(bulk("LiH", "rocksalt", a=4.0)), np.array([False, True]))
+    job = Relaxation(crystal_of(start), free)
+    other = Relaxation(crystal_of(bulk("LiH", "rocksalt", a=4.0)), np.array([False, True]))
     driver = InFlight(sevennet, max_atoms=50)
     ours = driver.relax([other, job], fmax=0.05, max_steps=12)[1]
     atoms = start.copy()
@@ -318,6 +318,6 @@ def test_a_packaged_nequip_model_relaxes(tmp_path: Path) -> None:
         atoms.calc = calc
         assert abs(one.energy - atoms.get_potential_energy()) / len(atoms) < 1e-5
         np.testing.assert_allclose(one.forces, atoms.get_forces(), atol=1e-4)
-    job = Job(crystal_of(some[0]), some[0].numbers == 1)
+    job = Relaxation(crystal_of(some[0]), some[0].numbers == 1)
     relaxed = InFlight(potential, max_atoms=50).relax([job], fmax=0.5, max_steps=5)[0]
     assert relaxed.error == ""

@@ -15,9 +15,9 @@ from xtalfill.core.errors import ConfigError, InputError
 from xtalfill.core.geometry import nearest_distance
 from xtalfill.relax.crystal import Crystal, Evaluation, Potential
 from xtalfill.relax.select import select_candidates
-from xtalfill.relax.stage import Settings, relax_batch
+from xtalfill.relax.stage import RelaxSettings, relax_batch
 
-SETTINGS = Settings(
+SETTINGS = RelaxSettings(
     sites_fmax=0.05, sites_max_steps=300, fmax=0.05, max_steps=400, max_atoms_per_batch=60
 )
 
@@ -47,7 +47,10 @@ def make_batch(n: int = 5) -> Batch:
 
 
 def relax(
-    batch: Batch, settings: Settings = SETTINGS, potential: Potential | None = None, **more: Any
+    batch: Batch,
+    settings: RelaxSettings = SETTINGS,
+    potential: Potential | None = None,
+    **more: Any,
 ) -> Batch:
     relax_batch(batch, potential or MorsePotential(), settings, progress=io.StringIO(), **more)
     batch.validate()

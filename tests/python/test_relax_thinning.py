@@ -15,13 +15,13 @@ from xtalfill.evaluate.match import evaluate_batch
 from xtalfill.relax.crystal import Crystal, Evaluation, Potential
 from xtalfill.relax.deduplicate import MERGE_DISTANCE, same_places
 from xtalfill.relax.select import select_candidates
-from xtalfill.relax.stage import Settings, relax_batch
+from xtalfill.relax.stage import RelaxSettings, relax_batch
 
 CELL = np.diag([4.0, 4.2, 4.4])
 HOST = np.array([[0.1, 0.2, 0.3], [2.1, 2.2, 2.3]])
 # Wells of `Wells`: minima in x at 1 and 3, in y at 2.1, in z at 2.2 or, higher, anywhere else.
 LEFT, RIGHT = np.array([1.0, 2.1, 2.2]), np.array([3.0, 2.1, 2.2])
-SETTINGS = Settings(
+SETTINGS = RelaxSettings(
     sites_fmax=1e-3, sites_max_steps=300, fmax=1e-3, max_steps=300, max_atoms_per_batch=60
 )
 MERGING = replace(SETTINGS, merge=True)
@@ -73,7 +73,7 @@ def make_batch(start: list[tuple[str, str, int, list[np.ndarray]]] = START) -> B
 
 
 def relax(
-    batch: Batch, settings: Settings, potential: Potential | None = None, **more: Any
+    batch: Batch, settings: RelaxSettings, potential: Potential | None = None, **more: Any
 ) -> Batch:
     relax_batch(batch, potential or Wells(), settings, progress=io.StringIO(), **more)
     batch.validate()

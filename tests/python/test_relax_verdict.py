@@ -14,7 +14,7 @@ from xtalfill.evaluate.match import evaluate_batch
 from xtalfill.relax.crystal import Crystal, Evaluation
 from xtalfill.relax.potentials import load_potential
 from xtalfill.relax.select import select_candidates
-from xtalfill.relax.stage import Settings, relax_batch
+from xtalfill.relax.stage import RelaxSettings, relax_batch
 from xtalfill.relax.verdict import host_shift, nonsense, note
 from xtalfill.results.collect import collect, write_json
 
@@ -22,7 +22,7 @@ CELL = np.diag([9.0, 9.0, 9.0])
 HOST = np.array([[1.0, 1.0, 1.0], [3.0, 1.0, 1.0]])
 BOUND = np.array([[1.0, 2.9, 1.0], [3.0, 2.9, 1.0]])
 LONELY = np.array([[1.0, 2.9, 1.0], [6.0, 6.0, 6.0]])
-SETTINGS = Settings(0.05, 100, 0.05, 200, max_atoms_per_batch=50)
+SETTINGS = RelaxSettings(0.05, 100, 0.05, 200, max_atoms_per_batch=50)
 
 
 class Tethered:

@@ -12,7 +12,7 @@ from xtalfill.core.batch import Batch, Stage
 from xtalfill.core.errors import InputError
 from xtalfill.core.relaxations import ENERGY_WINDOW
 from xtalfill.relax.select import (
-    Candidate,
+    Ranked,
     Same,
     distinct_minima,
     energy_gap,
@@ -23,11 +23,11 @@ from xtalfill.relax.select import (
 NAN = float("nan")
 
 
-def candidates(*energies: float, status: str | list[str] = "ok") -> list[Candidate]:
+def candidates(*energies: float, status: str | list[str] = "ok") -> list[Ranked]:
     """Return candidates of ten atoms."""
     statuses = [status] * len(energies) if isinstance(status, str) else status
     return [
-        Candidate(energy=energy, status=one, sample=k, n_atoms=10)
+        Ranked(energy=energy, status=one, sample=k, n_atoms=10)
         for k, (energy, one) in enumerate(zip(energies, statuses, strict=True))
     ]
 
@@ -64,7 +64,7 @@ def test_order_holds_each_usable_candidate_once(energies: Sequence[float]) -> No
     assert ordered == sorted(ordered)
 
 
-def minima_of(some: list[Candidate], same: Same) -> tuple[list[int], dict[int, int]]:
+def minima_of(some: list[Ranked], same: Same) -> tuple[list[int], dict[int, int]]:
     order = energy_order(some)
     return order, distinct_minima(some, order, same)
 

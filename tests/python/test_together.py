@@ -13,7 +13,7 @@ from test_inpaint_models import ASSETS, FAST, small
 from xtalfill.models.gemnet import GemNetScore
 from xtalfill.models.graphs import Host
 from xtalfill.models.hostnet import HostNet
-from xtalfill.proposals.diffusion.sample_batches import CHUNK, Chunk, loads, on_cpu, on_gpu
+from xtalfill.proposals.diffusion.sample_batches import CHUNK, SampleBatch, loads, on_cpu, on_gpu
 from xtalfill.proposals.diffusion.settings import SamplerSettings
 from xtalfill.proposals.diffusion.site_sampler import candidate_generator
 from xtalfill.proposals.methods import Method
@@ -48,9 +48,9 @@ class Proposer:
         return [generator.random((host.n_sites, 3)) for host, generator in pairs]
 
 
-def make_chunk(number: int, wanted: dict[int, int]) -> Chunk:
+def make_chunk(number: int, wanted: dict[int, int]) -> SampleBatch:
     host = make_host(number, n_host=3 + number, n_sites=1 + number)
-    return Chunk(f"crystal {number}", 7, host, min(wanted) // CHUNK * CHUNK, wanted)
+    return SampleBatch(f"crystal {number}", 7, host, min(wanted) // CHUNK * CHUNK, wanted)
 
 
 @pytest.fixture(scope="module")

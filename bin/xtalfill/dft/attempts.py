@@ -23,13 +23,13 @@ from ase.units import Bohr, Rydberg
 
 from xtalfill.core.errors import ConfigError, MemoryNeededError, TryAgainError
 from xtalfill.core.io import write_json
-from xtalfill.dft.failures import Failure, Run, diagnose, explain
+from xtalfill.dft.failures import PwFailure, Run, diagnose, explain
 from xtalfill.dft.inputs import OUTDIR, PREFIX, PSEUDO_DIR, write_input
 from xtalfill.dft.launch import Machine, Stopwatch, layout, run_pw
 from xtalfill.dft.output import last_geometry, read_run, steps_of
 from xtalfill.dft.repair import MAX_ATTEMPTS, Repair, Situation, repair
 from xtalfill.dft.result import Attempt
-from xtalfill.dft.system import Settings, System
+from xtalfill.dft.system import PwSettings, System
 from xtalfill.dft.xmlfile import IonicStep
 
 STATE, DENSITY, KEPT = "state.json", "density", "kept"
@@ -37,7 +37,7 @@ SHARE_OF_TIME = 0.95  # of what is left to the task: the rest is for ending in o
 LEAST_SECONDS = 60.0  # less is not worth starting an attempt
 _NO_DENSITY = ("wfc*", "*.UPF", "*.upf")
 
-Judge = Callable[[Run], Failure | None]
+Judge = Callable[[Run], PwFailure | None]
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class Limits:
         return left < min(LEAST_SECONDS, self.seconds / 2)
 
 
-class Attempts:
+class PwRunner:
     """A calculation and how far it is.
 
     Args:
@@ -124,7 +124,7 @@ class Attempts:
         self.last: IonicStep | None = None
         self.last_run: Run | None = None
 
-    def run(self) -> tuple[Failure | None, str]:
+    def run(self) -> tuple[PwFailure | None, str]:
         """Run pw.x until it converges, nothing is left to repair, or the attempts are used up.
 
         Returns:
@@ -151,7 +151,7 @@ class Attempts:
             if step is None:
                 return self._give_up(failure, said)
         self._save()
-        return self._give_up(Failure.WALLTIME, "no time is left for another attempt")
+        return self._give_up(PwFailure.WALLTIME, "no time is left for another attempt")
 
     def _prepare(self) -> None:
         """Make the folders, link the pseudopotentials, go on from a checkpoint if there is one."""
@@ -167,7 +167,7 @@ class Attempts:
         if folders.previous is not None and (folders.previous / STATE).is_file():
             self._restore(folders.previous)
 
-    def _attempt(self) -> tuple[Failure | None, Run]:
+    def _attempt(self) -> tuple[PwFailure | None, Run]:
         """Run pw.x once and judge it."""
         name, scratch = f"pw.{len(self.attempts) + 1}", self.folders.scratch
         text = write_input(
@@ -181,7 +181,7 @@ class Attempts:
         self._keep(name)
         return self._judge(run), run
 
-    def _by_forces(self, run: Run) -> Failure | None:
+    def _by_forces(self, run: Run) -> PwFailure | None:
         return diagnose(run, max_force=self.system.protocol.force_threshold * Rydberg / Bohr)
 
     def _learn(self, run: Run, watch: Stopwatch) -> None:
@@ -200,28 +200,28 @@ class Attempts:
         took = (watch.seconds, watch.cpu_seconds)
         self.attempts.append(Attempt(asdict(self.settings), "", "", "", len(steps), n_scf, *took))
 
-    def _note(self, failure: Failure, said: str, action: str) -> None:
+    def _note(self, failure: PwFailure, said: str, action: str) -> None:
         last = self.attempts[-1]
         self.attempts[-1] = replace(last, failure=failure.value, said=said, action=action)
         print(
             f"{self.system.name}: {failure} ({said}); {action or 'nothing left'}", file=sys.stderr
         )
 
-    def _next(self, failure: Failure, run: Run) -> Repair | None:
+    def _next(self, failure: PwFailure, run: Run) -> Repair | None:
         """Return the corrective action; None where there is none or the attempts are used up."""
-        failed = [one for one in self.attempts if one.failure != Failure.WALLTIME]
-        if failure is Failure.WALLTIME or len(failed) >= MAX_ATTEMPTS:
+        failed = [one for one in self.attempts if one.failure != PwFailure.WALLTIME]
+        if failure is PwFailure.WALLTIME or len(failed) >= MAX_ATTEMPTS:
             return None
         bands = None if run.data is None else run.data.n_bands
         first = self.system.protocol.electron_maxstep
         return repair(failure, Situation(self.settings, bands, self.system.n_electrons, first))
 
-    def _give_up(self, failure: Failure, said: str) -> tuple[Failure, str]:
+    def _give_up(self, failure: PwFailure, said: str) -> tuple[PwFailure, str]:
         """Stop for Nextflow to start the task again, or return what is wrong."""
         name, again = self.system.name, not self.limits.last_chance
-        if failure is Failure.WALLTIME and again:
+        if failure is PwFailure.WALLTIME and again:
             raise TryAgainError(f"{name}: the time is nearly up; goes on from its last geometry")
-        if failure is Failure.MEMORY and again:
+        if failure is PwFailure.MEMORY and again:
             raise MemoryNeededError(f"{name}: pw.x needs more memory than this task has ({said})")
         shutil.rmtree(self.folders.checkpoint, ignore_errors=True)  # nothing goes on from it
         return failure, said
@@ -277,7 +277,7 @@ class Attempts:
             shutil.copytree(folder / DENSITY, saved)
         # Processes are those of this machine; all else is as the last attempt left it.
         ranks, pools = self.settings.ranks, self.settings.pools
-        kept = Settings(**state["settings"])
+        kept = PwSettings(**state["settings"])
         self.settings = replace(kept, ranks=ranks, pools=pools, density_from_file=density)
 
 

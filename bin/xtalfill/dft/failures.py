@@ -20,7 +20,7 @@ _ENDED = (-15, 128 + 15)
 _MARGIN = 1.01  # pw.x symmetrises forces again after it compared them
 
 
-class Failure(StrEnum):
+class PwFailure(StrEnum):
     """The kinds of failure."""
 
     WALLTIME = "walltime"
@@ -55,10 +55,10 @@ class Run:
 
 
 # In the order they are looked for: the cause comes before what follows from it.
-_PATTERNS: tuple[tuple[Failure, re.Pattern[str]], ...] = (
-    (Failure.WALLTIME, re.compile(r"Maximum CPU time exceeded")),
+_PATTERNS: tuple[tuple[PwFailure, re.Pattern[str]], ...] = (
+    (PwFailure.WALLTIME, re.compile(r"Maximum CPU time exceeded")),
     (
-        Failure.MEMORY,
+        PwFailure.MEMORY,
         re.compile(
             r"std::bad_alloc|[Cc]annot allocate memory|[Oo]ut of memory"
             r"|Allocation would exceed memory limit|[Ii]nsufficient virtual memory"
@@ -66,7 +66,7 @@ _PATTERNS: tuple[tuple[Failure, re.Pattern[str]], ...] = (
         ),
     ),
     (
-        Failure.DIAGONALISATION,
+        PwFailure.DIAGONALISATION,
         re.compile(
             r"too many bands are not converged|S matrix not positive definite"
             r"|problems computing cholesky|eigenvectors failed to converge"
@@ -74,15 +74,15 @@ _PATTERNS: tuple[tuple[Failure, re.Pattern[str]], ...] = (
             re.IGNORECASE,
         ),
     ),
-    (Failure.SCF, re.compile(r"convergence NOT achieved after +\d+ iterations")),
-    (Failure.BFGS, re.compile(r"bfgs failed after")),
-    (Failure.IONIC_STEPS, re.compile(r"The maximum number of steps has been reached")),
-    (Failure.REFUSED, re.compile(r"Error in routine +\S+|%%%%\s*task")),
+    (PwFailure.SCF, re.compile(r"convergence NOT achieved after +\d+ iterations")),
+    (PwFailure.BFGS, re.compile(r"bfgs failed after")),
+    (PwFailure.IONIC_STEPS, re.compile(r"The maximum number of steps has been reached")),
+    (PwFailure.REFUSED, re.compile(r"Error in routine +\S+|%%%%\s*task")),
 )
 _ERROR = re.compile(r"Error in routine +(\S+) +\((-?\d+)\):\s*\n\s*(.+)")
 
 
-def diagnose(run: Run, *, max_force: float) -> Failure | None:
+def diagnose(run: Run, *, max_force: float) -> PwFailure | None:
     """Return what went wrong, or None when the relaxation converged and can be trusted.
 
     BFGS says "converged" also when its history gave out ("history already reset at previous
@@ -95,32 +95,32 @@ def diagnose(run: Run, *, max_force: float) -> Failure | None:
     return _told(run) or _found(run, max_force)
 
 
-def _told(run: Run) -> Failure | None:
+def _told(run: Run) -> PwFailure | None:
     """Return the failure that exit code or output tell of."""
     if run.exit_code in _KILLED:
-        return Failure.MEMORY
+        return PwFailure.MEMORY
     if run.exit_code in _ENDED:
-        return Failure.WALLTIME
+        return PwFailure.WALLTIME
     said = run.stdout + run.stderr
     told = next((failure for failure, pattern in _PATTERNS if pattern.search(said)), None)
-    return told or (Failure.MPI if run.exit_code != 0 else None)
+    return told or (PwFailure.MPI if run.exit_code != 0 else None)
 
 
-def _found(run: Run, max_force: float) -> Failure | None:
+def _found(run: Run, max_force: float) -> PwFailure | None:
     """Return the failure that the data file shows, of a run that ended as if all were well."""
     if run.data is None:
-        return Failure.CORRUPT_XML
+        return PwFailure.CORRUPT_XML
     last, found = run.data.steps[-1], None
     if run.data.top_occupation > TOP_OCCUPATION:
-        found = Failure.BANDS
+        found = PwFailure.BANDS
     if last.forces is None or np.abs(last.forces).max() > _MARGIN * max_force:
-        found = Failure.BFGS
+        found = PwFailure.BFGS
     if not run.data.relaxed:
-        found = Failure.IONIC_STEPS
-    return found if last.scf_converged else Failure.SCF
+        found = PwFailure.IONIC_STEPS
+    return found if last.scf_converged else PwFailure.SCF
 
 
-def explain(run: Run, failure: Failure) -> str:
+def explain(run: Run, failure: PwFailure) -> str:
     """Say in one line what pw.x said about a failure."""
     said = run.stdout + run.stderr
     if match := _ERROR.search(said):
@@ -129,9 +129,9 @@ def explain(run: Run, failure: Failure) -> str:
     if pattern is not None and (match := pattern.search(said)):
         return " ".join(match[0].split())
     return {
-        Failure.CORRUPT_XML: run.xml_error or "pw.x wrote no data file",
-        Failure.MEMORY: "killed",
-        Failure.WALLTIME: "ended from outside (SIGTERM)",
-        Failure.BFGS: "BFGS stopped before the forces were small",
-        Failure.BANDS: "the highest band holds electrons",
+        PwFailure.CORRUPT_XML: run.xml_error or "pw.x wrote no data file",
+        PwFailure.MEMORY: "killed",
+        PwFailure.WALLTIME: "ended from outside (SIGTERM)",
+        PwFailure.BFGS: "BFGS stopped before the forces were small",
+        PwFailure.BANDS: "the highest band holds electrons",
     }.get(failure, f"ended with exit code {run.exit_code} without saying why")

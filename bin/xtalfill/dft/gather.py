@@ -11,12 +11,14 @@ from xtalfill.core.batch import Batch, Stage
 from xtalfill.core.errors import InputError
 from xtalfill.dft.job import SHIFTS
 from xtalfill.dft.jobfile import KILLED, check_keys
-from xtalfill.dft.result import Result
+from xtalfill.dft.result import PwResult
 
 STAGE = "dft"
 
 
-def gather_dft(batch: Batch, name: str, plan: Mapping[str, Any], results: Sequence[Result]) -> None:
+def gather_dft(
+    batch: Batch, name: str, plan: Mapping[str, Any], results: Sequence[PwResult]
+) -> None:
     """Add the stage "dft".
 
     Systems that were not sent have the status "" and no numbers; one that shares the calculation
@@ -70,7 +72,7 @@ def _empty(batch: Batch) -> dict[str, np.ndarray]:
     return arrays
 
 
-def _fill(batch: Batch, index: int, arrays: dict[str, np.ndarray], result: Result) -> None:
+def _fill(batch: Batch, index: int, arrays: dict[str, np.ndarray], result: PwResult) -> None:
     here = batch.atoms_slice(index)
     if result.positions.shape != batch.positions[here].shape:
         raise InputError(f"{batch.id[index]}: the result of {result.key} is of another crystal")

@@ -14,7 +14,7 @@ from qe_tools.exceptions import ParsingError
 from qe_tools.parsers import PwInputFile
 
 from xtalfill.core.errors import InputError
-from xtalfill.dft.system import Settings, System
+from xtalfill.dft.system import PwSettings, System
 
 PREFIX = "pwscf"
 OUTDIR = "out"
@@ -24,7 +24,7 @@ _ROUNDING = 2e-10
 
 
 def write_input(
-    system: System, settings: Settings, *, scaled: np.ndarray, max_seconds: float | None
+    system: System, settings: PwSettings, *, scaled: np.ndarray, max_seconds: float | None
 ) -> str:
     """Return the text of an input, after reading it back.
 
@@ -68,7 +68,7 @@ def _start(system: System, symbol: str) -> float:
 
 
 def _namelists(
-    system: System, settings: Settings, *, max_seconds: float | None
+    system: System, settings: PwSettings, *, max_seconds: float | None
 ) -> dict[str, dict[str, Any]]:
     """Return the namelists; thresholds of a cell are those of an atom times its atoms."""
     n_atoms, protocol = len(system.atoms), system.protocol
@@ -102,7 +102,7 @@ def _namelists(
     return namelists
 
 
-def _system(system: System, settings: Settings) -> dict[str, Any]:
+def _system(system: System, settings: PwSettings) -> dict[str, Any]:
     """Return the namelist SYSTEM; smearing lets an odd number of electrons be."""
     found: dict[str, Any] = {
         "ecutwfc": system.ecutwfc,

@@ -20,7 +20,7 @@ _ARRAYS = ("rotation", "origin")
 
 
 @dataclass(frozen=True)
-class Job:
+class PwJob:
     """One crystal to relax, and the way back from what pw.x sees.
 
     Attributes:
@@ -45,7 +45,7 @@ class Job:
         return np.asarray(self.system.atoms.cell.array @ self.rotation)
 
 
-def write_job(job: Job, path: Path) -> None:
+def write_job(job: PwJob, path: Path) -> None:
     """Write a job as JSON."""
     system, atoms = job.system, job.system.atoms
     inner: dict[str, Any] = {item.name: getattr(system, item.name) for item in fields(System)}
@@ -57,24 +57,24 @@ def write_job(job: Job, path: Path) -> None:
     inner["protocol"] = asdict(system.protocol)
     inner["pseudos"] = {symbol: asdict(one) for symbol, one in system.pseudos.items()}
     inner["free"] = system.free.tolist()
-    content: dict[str, Any] = {item.name: getattr(job, item.name) for item in fields(Job)}
+    content: dict[str, Any] = {item.name: getattr(job, item.name) for item in fields(PwJob)}
     content["system"] = inner
     content |= {name: getattr(job, name).tolist() for name in _ARRAYS}
     write_content(content, path, FORMAT)
 
 
-def read_job(path: Path) -> Job:
+def read_job(path: Path) -> PwJob:
     """Read and check a job.
 
     Raises:
         InputError: It is not a job that `write_job` wrote.
     """
     with refusing(path, "a job of PLAN_DFT"):
-        content = read_content(path, FORMAT, [item.name for item in fields(Job)])
+        content = read_content(path, FORMAT, [item.name for item in fields(PwJob)])
         content["system"] = _system(content["system"])
         for name in _ARRAYS:
             content[name] = np.asarray(content[name], dtype=np.float64)
-        job = Job(**content)
+        job = PwJob(**content)
         _check(job)
     return job
 
@@ -93,7 +93,7 @@ def _system(content: dict[str, Any]) -> System:
     return System(**content)
 
 
-def _check(job: Job) -> None:
+def _check(job: PwJob) -> None:
     """Refuse what could lead outside of the job's folder or is no crystal as pw.x sees it."""
     system = job.system
     check_key(system.key)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from xtalfill.core.errors import ConfigError
-from xtalfill.dft.system import Settings
+from xtalfill.dft.system import PwSettings
 
 # Not bound: two tasks on one node would both be put on its first cores.
 LAUNCHER = "mpirun --bind-to none -np {ranks}"
@@ -113,7 +113,7 @@ def layout(cores: int, n_kpoints: int) -> tuple[int, int]:
     return cores, pools
 
 
-def command(machine: Machine, settings: Settings, input_name: str) -> list[str]:
+def command(machine: Machine, settings: PwSettings, input_name: str) -> list[str]:
     """Return the words of the command; one process needs no launcher."""
     words = [machine.pw, "-nk", str(settings.pools), "-in", input_name]
     if settings.ranks == 1:
@@ -137,7 +137,7 @@ def environment(base: Mapping[str, str], *, root: bool) -> dict[str, str]:
     return found
 
 
-def run_pw(machine: Machine, settings: Settings, folder: Path, *, name: str) -> int:
+def run_pw(machine: Machine, settings: PwSettings, folder: Path, *, name: str) -> int:
     """Run pw.x on an input in a folder and return its exit code.
 
     SIGTERM (a job that is cancelled or preempted, a time limit) ends pw.x but not this process, so

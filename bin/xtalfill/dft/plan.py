@@ -19,7 +19,7 @@ from xtalfill.core.batch import Batch
 from xtalfill.core.errors import ConfigError, InputError
 from xtalfill.core.matching import matcher, to_pymatgen
 from xtalfill.core.relaxations import ENERGY_WINDOW, final_stage
-from xtalfill.dft.job import SHIFTS, Job
+from xtalfill.dft.job import SHIFTS, PwJob
 from xtalfill.dft.protocols import Protocol
 from xtalfill.dft.pseudos import Pseudo, cutoffs
 from xtalfill.dft.refusals import refusal, unknown_elements
@@ -35,7 +35,7 @@ from xtalfill.dft.system import System
 
 
 @dataclass(frozen=True)
-class Choice:
+class ValidationChoice:
     """What to send.
 
     Attributes:
@@ -109,7 +109,7 @@ class Sent:
         return f"{self.batch}.{self.calculation}"
 
 
-def drawn(ids: Sequence[str], choice: Choice) -> set[str]:
+def drawn(ids: Sequence[str], choice: ValidationChoice) -> set[str]:
     """Return the structures to validate: all, or a sample that no property of theirs decides.
 
     The order is that of a digest of seed and id, so that a structure's place does not depend on
@@ -127,7 +127,9 @@ def elements_of(batch: Batch, systems: Sequence[int]) -> set[str]:
     return {symbol for index in systems for symbol in batch.to_ase(index).get_chemical_symbols()}
 
 
-def chosen_systems(batch: Batch, structure_id: str, choice: Choice) -> list[tuple[int, int]]:
+def chosen_systems(
+    batch: Batch, structure_id: str, choice: ValidationChoice
+) -> list[tuple[int, int]]:
     """Return the systems of a structure to send, each with the one whose calculation serves it.
 
     Args:
@@ -153,7 +155,9 @@ def chosen_systems(batch: Batch, structure_id: str, choice: Choice) -> list[tupl
     return chosen
 
 
-def _best(batch: Batch, members: Sequence[int], choice: Choice, relaxed: str) -> list[int]:
+def _best(
+    batch: Batch, members: Sequence[int], choice: ValidationChoice, relaxed: str
+) -> list[int]:
     """Return the best candidate of a structure and method and the minima it is not told from."""
     select, energy = batch.stages["select"].arrays, batch.stages[relaxed].arrays["energy"]
     ranked = sorted((i for i in members if select["rank"][i] >= 0), key=lambda i: select["rank"][i])
@@ -186,8 +190,8 @@ def _has_energy(batch: Batch, index: int, relaxed: str) -> bool:
 
 
 def plan_batch(
-    batch: Batch, name: str, structures: set[str], choice: Choice, level: Level
-) -> tuple[list[Sent], list[Job]]:
+    batch: Batch, name: str, structures: set[str], choice: ValidationChoice, level: Level
+) -> tuple[list[Sent], list[PwJob]]:
     """Plan the jobs of a batch.
 
     Args:
@@ -209,16 +213,16 @@ def plan_batch(
             if index == calculation:
                 job = _job(batch, index, name, level)
                 reasons[index] = _refusal(job, choice)
-                if isinstance(job, Job) and not reasons[index]:
+                if isinstance(job, PwJob) and not reasons[index]:
                     jobs.append(job)
             one = (str(batch.method[index]), int(batch.sample[index]), calculation)
             sent.append(Sent(name, index, structure_id, *one, reasons[calculation]))
     return sent, jobs
 
 
-def _refusal(job: Job | str, choice: Choice) -> str:
+def _refusal(job: PwJob | str, choice: ValidationChoice) -> str:
     """Say why a job cannot run; empty when it can."""
-    if isinstance(job, Job):
+    if isinstance(job, PwJob):
         system, most = job.system, choice.max_electrons
         reason = refusal(system.atoms, system.n_electrons, max_electrons=most)
     else:
@@ -226,7 +230,7 @@ def _refusal(job: Job | str, choice: Choice) -> str:
     return f"dft: {reason}" if reason else ""
 
 
-def _job(batch: Batch, index: int, name: str, level: Level) -> Job | str:
+def _job(batch: Batch, index: int, name: str, level: Level) -> PwJob | str:
     """Return the job of a system, or why there can be none."""
     atoms = batch.to_ase(index, stage=final_stage(batch))
     symbols = atoms.get_chemical_symbols()
@@ -263,10 +267,10 @@ def _job(batch: Batch, index: int, name: str, level: Level) -> Job | str:
         spin=level.spin,
     )
     shifts = (symmetric.shift_host, symmetric.shift_filled)
-    return Job(system, rotation, origin, symmetric.n_symmetry, *shifts)
+    return PwJob(system, rotation, origin, symmetric.n_symmetry, *shifts)
 
 
-def describe(sent: Sequence[Sent], jobs: Sequence[Job]) -> list[dict[str, Any]]:
+def describe(sent: Sequence[Sent], jobs: Sequence[PwJob]) -> list[dict[str, Any]]:
     """Return the systems of a plan as plain JSON."""
     by_key = {job.system.key: job for job in jobs}
     return [

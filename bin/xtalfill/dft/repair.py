@@ -6,8 +6,8 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from xtalfill.dft.failures import Failure
-from xtalfill.dft.system import Settings
+from xtalfill.dft.failures import PwFailure
+from xtalfill.dft.system import PwSettings
 
 MAX_ATTEMPTS = 5
 DIAGONALISERS = ("david", "paro", "cg")  # the last is the slowest and the steadiest
@@ -24,7 +24,7 @@ class Repair:
         keep_density: Whether the density of the failed run is worth starting from.
     """
 
-    settings: Settings
+    settings: PwSettings
     action: str
     keep_density: bool = False
 
@@ -40,13 +40,13 @@ class Situation:
         first_maxstep: electron_maxstep of the first attempt.
     """
 
-    settings: Settings
+    settings: PwSettings
     n_bands: int | None
     n_electrons: float
     first_maxstep: int
 
 
-def repair(failure: Failure, situation: Situation) -> Repair | None:
+def repair(failure: PwFailure, situation: Situation) -> Repair | None:
     """Return the corrective action, or None where there is none left.
 
     WALLTIME is not repaired here: the task stops and Nextflow starts it again.
@@ -121,13 +121,13 @@ def _corrupt_xml(now: Situation) -> Repair:
     return Repair(now.settings, "again in an empty folder")
 
 
-_ACTIONS: dict[Failure, Callable[[Situation], Repair | None]] = {
-    Failure.SCF: _scf,
-    Failure.DIAGONALISATION: _diagonalisation,
-    Failure.BFGS: _bfgs,
-    Failure.IONIC_STEPS: _ionic_steps,
-    Failure.BANDS: _bands,
-    Failure.MEMORY: _memory,
-    Failure.MPI: _mpi,
-    Failure.CORRUPT_XML: _corrupt_xml,
+_ACTIONS: dict[PwFailure, Callable[[Situation], Repair | None]] = {
+    PwFailure.SCF: _scf,
+    PwFailure.DIAGONALISATION: _diagonalisation,
+    PwFailure.BFGS: _bfgs,
+    PwFailure.IONIC_STEPS: _ionic_steps,
+    PwFailure.BANDS: _bands,
+    PwFailure.MEMORY: _memory,
+    PwFailure.MPI: _mpi,
+    PwFailure.CORRUPT_XML: _corrupt_xml,
 }

@@ -41,7 +41,7 @@ class Attempt:
 
 
 @dataclass(frozen=True)
-class Result:
+class PwResult:
     """The result of a job; energies in eV a cell, lengths in Angstrom, forces in eV/Angstrom.
 
     Attributes:
@@ -77,7 +77,7 @@ _ARRAYS = ("positions", "forces", "forces_start")
 _NUMBERS = ("energy", "energy_start", "magnetization")
 
 
-def write_result(result: Result, path: Path) -> None:
+def write_result(result: PwResult, path: Path) -> None:
     """Write a result as strict JSON: NaN becomes null."""
     content = asdict(result)
     content |= {name: _plain(getattr(result, name)) for name in (*_ARRAYS, *_NUMBERS)}
@@ -93,14 +93,14 @@ def _nulls(array: np.ndarray) -> Any:
     return None if array.ndim == 0 else [[None] * array.shape[1] for _ in array]
 
 
-def read_result(path: Path) -> Result:
+def read_result(path: Path) -> PwResult:
     """Read and check a result.
 
     Raises:
         InputError: It is not one that `write_result` wrote.
     """
     with refusing(path, "a result of PW_RELAX"):
-        names = [item.name for item in fields(Result)]
+        names = [item.name for item in fields(PwResult)]
         content = read_content(path, FORMAT, names)
         if content["status"] not in STATUSES:
             raise ValueError("lacks a known status")
@@ -109,4 +109,4 @@ def read_result(path: Path) -> Result:
         for name in _NUMBERS:
             content[name] = math.nan if content[name] is None else float(content[name])
         content["attempts"] = [Attempt(**one) for one in content["attempts"]]
-        return Result(**content)
+        return PwResult(**content)

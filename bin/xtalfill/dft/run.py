@@ -6,18 +6,18 @@ from dataclasses import replace
 
 import numpy as np
 
-from xtalfill.dft.attempts import Attempts, Folders, Limits
-from xtalfill.dft.failures import Failure
-from xtalfill.dft.job import Job
+from xtalfill.dft.attempts import Folders, Limits, PwRunner
+from xtalfill.dft.failures import PwFailure
+from xtalfill.dft.job import PwJob
 from xtalfill.dft.launch import Machine
-from xtalfill.dft.result import Result
+from xtalfill.dft.result import PwResult
 from xtalfill.dft.xmlfile import IonicStep
 
 # These leave a geometry and an energy that mean something.
-_UNFINISHED = (Failure.IONIC_STEPS, Failure.BFGS, Failure.WALLTIME)
+_UNFINISHED = (PwFailure.IONIC_STEPS, PwFailure.BFGS, PwFailure.WALLTIME)
 
 
-def relax_job(job: Job, machine: Machine, folders: Folders, limits: Limits) -> Result:
+def relax_job(job: PwJob, machine: Machine, folders: Folders, limits: Limits) -> PwResult:
     """Relax a crystal, its cell fixed.
 
     Args:
@@ -29,7 +29,7 @@ def relax_job(job: Job, machine: Machine, folders: Folders, limits: Limits) -> R
     Raises:
         TryAgainError, MemoryNeededError, ConfigError: As for `Attempts.run`.
     """
-    attempts = Attempts(job.system, machine, folders, limits)
+    attempts = PwRunner(job.system, machine, folders, limits)
     failure, said = attempts.run()
     if failure is None:
         return _result(job, attempts, "ok", "")
@@ -39,13 +39,13 @@ def relax_job(job: Job, machine: Machine, folders: Folders, limits: Limits) -> R
     return _result(job, attempts, "unconverged" if unfinished else "failed", message)
 
 
-def _result(job: Job, attempts: Attempts, status: str, message: str) -> Result:
+def _result(job: PwJob, attempts: PwRunner, status: str, message: str) -> PwResult:
     nothing = np.full((len(job.system.atoms), 3), np.nan)
     first = _turned_back(job, attempts.first)
     last = None if status == "failed" else _turned_back(job, attempts.last)
     data = attempts.last_run.data if attempts.last_run is not None else None
     forces = None if last is None else last.forces
-    return Result(
+    return PwResult(
         key=job.system.key,
         status=status,
         message=message,
@@ -61,7 +61,7 @@ def _result(job: Job, attempts: Attempts, status: str, message: str) -> Result:
     )
 
 
-def _turned_back(job: Job, step: IonicStep | None) -> IonicStep | None:
+def _turned_back(job: PwJob, step: IonicStep | None) -> IonicStep | None:
     """Return a step in the orientation of the job's cell, and with its origin."""
     if step is None:
         return None

@@ -9,11 +9,11 @@ from typing import Any
 
 from xtalfill.core.batch import Batch
 from xtalfill.dft.estimate import CostModel, needs, summary
-from xtalfill.dft.job import Job
+from xtalfill.dft.job import PwJob
 from xtalfill.dft.plan import (
-    Choice,
     Level,
     Sent,
+    ValidationChoice,
     chosen_systems,
     describe,
     drawn,
@@ -35,7 +35,7 @@ class Plan:
     """
 
     sent: list[Sent]
-    jobs: list[Job]
+    jobs: list[PwJob]
     parameters: dict[str, Any]
 
     def content(self, model: CostModel) -> dict[str, Any]:
@@ -56,7 +56,7 @@ class Plan:
 
 def plan_run(
     batches: Mapping[str, Batch],
-    choice: Choice,
+    choice: ValidationChoice,
     *,
     protocol: Protocol,
     table: dict[str, Pseudo],
@@ -87,7 +87,7 @@ def plan_run(
     headers = check_files(table, pseudo_dir, symbols)
     level = Level(protocol, table, {name: one.valence for name, one in headers.items()}, spin)
     sent: list[Sent] = []
-    jobs: list[Job] = []
+    jobs: list[PwJob] = []
     for name in sorted(batches):
         chosen, runnable = plan_batch(batches[name], name, structures, choice, level)
         sent += chosen

@@ -13,7 +13,7 @@ from xtalfill.dft.pseudos import Pseudo
 
 
 @dataclass(frozen=True)
-class Settings:
+class PwSettings:
     """What the corrective actions change between attempts; the rest never changes.
 
     Attributes:
@@ -101,9 +101,9 @@ class System:
         """Whether any atom may move."""
         return bool(self.free.any())
 
-    def first_settings(self) -> Settings:
+    def first_settings(self) -> PwSettings:
         """Return the settings of the first attempt."""
-        return Settings(
+        return PwSettings(
             mixing_beta=self.protocol.mixing_beta,
             electron_maxstep=self.protocol.electron_maxstep,
             nstep=self.protocol.nstep,

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from xtalfill.core.batch import REFERENCE, Batch
-from xtalfill.inputs.hosts import Host
+from xtalfill.inputs.hosts import CheckedHost
 from xtalfill.inputs.references import Reference
 
 # Atoms of a crystal that counts as one structure of a batch; most in the databases are smaller.
@@ -58,7 +58,7 @@ def _bit(digest: str, number: int) -> int:
 
 
 def build_batch(
-    hosts: Sequence[Host],
+    hosts: Sequence[CheckedHost],
     references: dict[str, Reference],
     *,
     methods: Sequence[str],

@@ -16,7 +16,7 @@ from xtalfill.core.batch import REFERENCE, write_batch
 from xtalfill.core.errors import ConfigError, InputError
 from xtalfill.core.io import write_csv
 from xtalfill.inputs.batching import build_batch, plan_batches
-from xtalfill.inputs.hosts import Failure, Host, check_structures, parse_element
+from xtalfill.inputs.hosts import CheckedHost, Refusal, check_structures, parse_element
 from xtalfill.inputs.references import Reference, match_references
 from xtalfill.inputs.structures import read_structures
 from xtalfill.relax.elements import known_elements
@@ -106,7 +106,7 @@ def run_check(
         known=_known(options.potentials),
     )
     found: dict[str, Reference] = {}
-    unmatched: list[Failure] = []
+    unmatched: list[Refusal] = []
     if references is not None:
         found, unmatched = match_references(read_structures(references), hosts)
     _log(hosts, failures, unmatched)
@@ -147,10 +147,10 @@ def _write_refusals(outdir: Path) -> None:
     """Write results.csv and failures.csv where nothing can be used, as COLLECT will not run."""
     found = tables.read_tables(outdir / "check.json", [])
     write_csv(outdir / "results.csv", tables.StructureRow, tables.structure_rows(found))
-    write_csv(outdir / "failures.csv", tables.Failure, found.failures)
+    write_csv(outdir / "failures.csv", tables.FailureRow, found.failures)
 
 
-def _log(hosts: list[Host], failures: list[Failure], unmatched: list[Failure]) -> None:
+def _log(hosts: list[CheckedHost], failures: list[Refusal], unmatched: list[Refusal]) -> None:
     for kind, items in (("SKIPPED", failures), ("REFERENCE", unmatched)):
         for item in items:
             print(f"{kind} {item.id} ({item.source}): {item.message}", file=sys.stderr)
@@ -163,10 +163,10 @@ def _log(hosts: list[Host], failures: list[Failure], unmatched: list[Failure]) -
 
 
 def _report(
-    hosts: list[Host],
-    failures: list[Failure],
+    hosts: list[CheckedHost],
+    failures: list[Refusal],
     found: dict[str, Reference],
-    unmatched: list[Failure],
+    unmatched: list[Refusal],
     plan: dict[str, list[str]],
     options: CheckOptions,
 ) -> dict[str, Any]:

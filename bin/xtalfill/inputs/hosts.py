@@ -37,7 +37,7 @@ MAX_ID_LENGTH = 100
 
 
 @dataclass(frozen=True)
-class Host:
+class CheckedHost:
     """A structure that passed: what is there and what is missing.
 
     Attributes:
@@ -63,7 +63,7 @@ class Host:
 
 
 @dataclass(frozen=True)
-class Failure:
+class Refusal:
     """A structure that cannot be used, and why, in one line."""
 
     id: str
@@ -78,7 +78,7 @@ def check_structures(
     n_missing: int | None,
     remove_existing: bool,
     known: Mapping[str, frozenset[int]] | None = None,
-) -> tuple[list[Host], list[Failure]]:
+) -> tuple[list[CheckedHost], list[Refusal]]:
     """Check every structure; nothing is lost: each entry becomes a host or a failure.
 
     Args:
@@ -107,7 +107,7 @@ def check_structures(
             _check_known(host, known or {})
             hosts.append(host)
         except InputError as error:
-            failures.append(Failure(name, entry.source, one_line(error, limit=400)))
+            failures.append(Refusal(name, entry.source, one_line(error, limit=400)))
     hosts.sort(key=lambda host: host.id)
     failures.sort(key=lambda failure: (failure.id, failure.source))
     return hosts, failures
@@ -178,7 +178,7 @@ def parse_element(symbol: str) -> int:
 
 def _check_entry(
     name: str, entry: Entry, *, element: str, n_missing: int | None, remove_existing: bool
-) -> Host:
+) -> CheckedHost:
     target = parse_element(entry.element or element)
     atoms = entry.atoms
     if atoms is None or len(atoms) == 0:
@@ -206,10 +206,10 @@ def _check_entry(
     count = decide(given, lacking=lacking, notes=notes)
     _check_count(host, count)
     bare = Atoms(host.numbers, host.positions, cell=host.cell, pbc=True)
-    return Host(name, entry.source, bare, target, count, tuple(notes))
+    return CheckedHost(name, entry.source, bare, target, count, tuple(notes))
 
 
-def _check_known(host: Host, known: Mapping[str, frozenset[int]]) -> None:
+def _check_known(host: CheckedHost, known: Mapping[str, frozenset[int]]) -> None:
     for potential, elements in known.items():
         if foreign := sorted(set(host.numbers.tolist()) - elements):
             symbols = ", ".join(chemical_symbols[number] for number in foreign)

@@ -13,7 +13,7 @@ from ase.geometry import get_distances
 from scipy.optimize import linear_sum_assignment
 
 from xtalfill.core.errors import InputError
-from xtalfill.inputs.hosts import Failure, Host, assign_ids, check_geometry
+from xtalfill.inputs.hosts import CheckedHost, Refusal, assign_ids, check_geometry
 from xtalfill.inputs.structures import Entry
 from xtalfill.inputs.structures.entry import one_line
 
@@ -37,8 +37,8 @@ class Reference:
 
 
 def match_references(
-    entries: Iterable[Entry], hosts: Iterable[Host]
-) -> tuple[dict[str, Reference], list[Failure]]:
+    entries: Iterable[Entry], hosts: Iterable[CheckedHost]
+) -> tuple[dict[str, Reference], list[Refusal]]:
     """Give each host its reference.
 
     Args:
@@ -59,11 +59,11 @@ def match_references(
                 raise InputError("no structure of this id is being filled; check both ids")
             references[name] = _check_reference(entry, host_of[name])
         except InputError as error:
-            failures.append(Failure(name, entry.source, one_line(error, limit=400)))
+            failures.append(Refusal(name, entry.source, one_line(error, limit=400)))
     return references, sorted(failures, key=lambda failure: (failure.id, failure.source))
 
 
-def _check_reference(entry: Entry, host: Host) -> Reference:
+def _check_reference(entry: Entry, host: CheckedHost) -> Reference:
     atoms = entry.atoms
     if atoms is None or len(atoms) == 0 or entry.evidence.unlocated:
         raise InputError("holds no atoms or sites without coordinates; give the whole structure")
@@ -82,7 +82,7 @@ def _check_reference(entry: Entry, host: Host) -> Reference:
     return Reference(entry.source, bare, int((~missing).sum()))
 
 
-def _missing_sites(atoms: Atoms, host: Host) -> np.ndarray:
+def _missing_sites(atoms: Atoms, host: CheckedHost) -> np.ndarray:
     """Return (n_atoms,) True at the reference's sites that the host lacks.
 
     Sites of the element that the host kept are assigned to the reference's by the least sum of

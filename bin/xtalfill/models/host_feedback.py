@@ -19,7 +19,7 @@ from xtalfill.models.tensors import TensorGroup
 
 
 @dataclass(frozen=True)
-class AnswerGraph(TensorGroup):
+class FeedbackGraph(TensorGroup):
     """Who answers: a copy of a host site for each draw that has a moving site in its reach.
 
     Attributes:
@@ -38,7 +38,7 @@ class AnswerGraph(TensorGroup):
 
 def answer_graph(
     host_edges: Tensor, vectors: Tensor, draw: Tensor, *, n_host: int, cutoff: float
-) -> AnswerGraph:
+) -> FeedbackGraph:
     """Find the host sites that moving sites see.
 
     On the CPU: how many there are is nothing that a GPU should be asked in the middle of a step.
@@ -52,7 +52,7 @@ def answer_graph(
     """
     receivers, senders = host_edges
     pairs, copy = torch.unique(draw[receivers] * n_host + senders, return_inverse=True)
-    return AnswerGraph(
+    return FeedbackGraph(
         host=pairs % n_host,
         draw=pairs // n_host,
         edges=torch.stack([receivers, copy]),
@@ -68,7 +68,7 @@ class NearHosts:
     vectors: Tensor
 
 
-class HostAnswers(nn.Module):
+class HostFeedback(nn.Module):
     """One answer; it begins by changing nothing, so a trained network can be given it."""
 
     def __init__(self, width: int, cutoff: float, n_radial: int, dropout: float) -> None:
@@ -86,7 +86,7 @@ class HostAnswers(nn.Module):
         hosts: NearHosts,
         sites: tuple[Tensor, Tensor],
         condition: Tensor,
-        graph: AnswerGraph,
+        graph: FeedbackGraph,
         distance: Tensor,
         unit: Tensor,
     ) -> NearHosts:

@@ -14,7 +14,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from xtalfill.models.host_feedback import AnswerGraph, HostAnswers, NearHosts
+from xtalfill.models.host_feedback import FeedbackGraph, HostFeedback, NearHosts
 from xtalfill.models.messages import sum_messages
 from xtalfill.models.painn import Interaction, UpdateBlock, length_and_direction
 from xtalfill.models.tensors import TensorGroup
@@ -101,7 +101,7 @@ class SiteGraph(TensorGroup):
     host_vectors: Tensor
     site_edges: Tensor
     site_vectors: Tensor
-    near: AnswerGraph
+    near: FeedbackGraph
 
 
 @dataclass
@@ -160,7 +160,7 @@ class HostNet(nn.Module):
             UpdateBlock(width, config.dropout) for _ in range(config.site_layers)
         )
         self.answers = nn.ModuleList(
-            HostAnswers(width, config.answer_cutoff, n_radial, config.dropout)
+            HostFeedback(width, config.answer_cutoff, n_radial, config.dropout)
             for _ in range(config.answers)
         )
         self._answered_layers = [

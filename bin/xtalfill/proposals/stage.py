@@ -17,7 +17,7 @@ from xtalfill.core.errors import ConfigError
 from xtalfill.core.record import package_versions
 from xtalfill.models.graphs import Host
 from xtalfill.proposals.clearance import record_arrays, write_sites
-from xtalfill.proposals.diffusion.sample_batches import CHUNK, Chunk, loads, on_cpu, on_gpu
+from xtalfill.proposals.diffusion.sample_batches import CHUNK, SampleBatch, loads, on_cpu, on_gpu
 from xtalfill.proposals.diffusion.settings import SamplerSettings
 from xtalfill.proposals.methods import METHODS, POTENTIAL, VOIDS, Method
 from xtalfill.proposals.score_models import ScoreModels
@@ -120,7 +120,7 @@ def _knows(method: Method, batch: Batch, index: int) -> bool:
     return False
 
 
-def _chunks(batch: Batch, method: Method) -> list[Chunk]:
+def _chunks(batch: Batch, method: Method) -> list[SampleBatch]:
     """Return the candidates that a method has to draw."""
     wanted: dict[tuple[str, int], dict[int, int]] = {}
     for index in np.flatnonzero(batch.method == method.name).tolist():
@@ -129,7 +129,7 @@ def _chunks(batch: Batch, method: Method) -> list[Chunk]:
             first = sample // CHUNK * CHUNK
             wanted.setdefault((batch.id[index], first), {})[sample] = index
     return [
-        Chunk(
+        SampleBatch(
             structure_id=structure_id,
             seed=int(batch.seed[next(iter(members.values()))]),
             host=host_of(batch, next(iter(members.values()))),
@@ -141,7 +141,7 @@ def _chunks(batch: Batch, method: Method) -> list[Chunk]:
 
 
 def _draw(
-    method: Method, chunks: list[Chunk], *, device: str, max_atoms: int
+    method: Method, chunks: list[SampleBatch], *, device: str, max_atoms: int
 ) -> Iterator[dict[int, np.ndarray]]:
     """Draw all candidates of a method, some at a time: system -> its sites."""
     if device == "cuda":

@@ -31,7 +31,7 @@ State = Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True)
-class Job:
+class Relaxation:
     """A crystal to relax.
 
     Attributes:
@@ -88,7 +88,7 @@ class Relaxed:
 class _Run:
     """One crystal on its way down."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Relaxation) -> None:
         self.free = np.flatnonzero(job.free)
         self.crystal = job.crystal
         self.start = job.start
@@ -174,7 +174,7 @@ class InFlight:
 
     def relax(
         self,
-        jobs: Sequence[Job],
+        jobs: Sequence[Relaxation],
         *,
         fmax: float,
         max_steps: int,

@@ -22,7 +22,7 @@ def key_of(batch: Batch, name: str) -> str:
     return f"{name} ({digest[:16]})"
 
 
-class Journal:
+class RelaxCheckpoint:
     """The states of the jobs of all steps, in a checkpoint.
 
     An array is named "<step>/<place of the job>/<name>".

@@ -24,7 +24,7 @@ Same = Callable[[int, int], bool]
 
 
 @dataclass(frozen=True)
-class Candidate:
+class Ranked:
     """What the choice depends on.
 
     Attributes:
@@ -40,7 +40,7 @@ class Candidate:
     n_atoms: int
 
 
-def energy_order(candidates: Sequence[Candidate]) -> list[int]:
+def energy_order(candidates: Sequence[Ranked]) -> list[int]:
     """Return the usable candidates' indices, best first.
 
     Unusable is what failed or has no finite energy. Unconverged candidates follow all
@@ -60,7 +60,7 @@ def energy_order(candidates: Sequence[Candidate]) -> list[int]:
 
 
 def distinct_minima(
-    candidates: Sequence[Candidate], order: Sequence[int], same: Same
+    candidates: Sequence[Ranked], order: Sequence[int], same: Same
 ) -> dict[int, int]:
     """Number the distinct minima among the candidates.
 
@@ -90,7 +90,7 @@ def distinct_minima(
 
 
 def energy_gap(
-    candidates: Sequence[Candidate], order: Sequence[int], minimum: dict[int, int]
+    candidates: Sequence[Ranked], order: Sequence[int], minimum: dict[int, int]
 ) -> float:
     """Return how far the next distinct minimum lies above the best one, in eV.
 
@@ -138,7 +138,7 @@ def _select_one(
 ) -> None:
     energies = batch.stages[relaxed].arrays["energy"]
     candidates = [
-        Candidate(
+        Ranked(
             energy=float(energies[index]),
             status=str(batch.status[index]),
             sample=int(batch.sample[index]),

@@ -25,13 +25,13 @@ from xtalfill.core.record import package_versions
 from xtalfill.core.relaxations import ENERGY_WINDOW, POSITIONS, RANK, SITES
 from xtalfill.relax.crystal import Crystal, Evaluation, Potential, crystal_of
 from xtalfill.relax.deduplicate import MERGE_DISTANCE, Merged, drop_hopeless, find_merged, going_on
-from xtalfill.relax.inflight import InFlight, Job, Relaxed
-from xtalfill.relax.relax_checkpoint import Journal
+from xtalfill.relax.inflight import InFlight, Relaxation, Relaxed
+from xtalfill.relax.relax_checkpoint import RelaxCheckpoint
 from xtalfill.relax.verdict import host_shift, nonsense, note
 
 
 @dataclass(frozen=True)
-class Settings:
+class RelaxSettings:
     """How to relax.
 
     Attributes:
@@ -87,7 +87,7 @@ class _Step:
 def relax_batch(
     batch: Batch,
     potential: Potential,
-    settings: Settings,
+    settings: RelaxSettings,
     *,
     ranking: Potential | None = None,
     device: str = "cpu",
@@ -114,7 +114,7 @@ def relax_batch(
     if ranking is not None:
         refuse_unusable(batch, ranking, stage=RANK)
     steps = _steps(potential, ranking, settings)
-    journal = None if checkpoint is None else Journal(checkpoint)
+    journal = None if checkpoint is None else RelaxCheckpoint(checkpoint)
     for step in steps:
         if step.name == POSITIONS and settings.drop_above is not None:
             drop_hopeless(batch, above=settings.drop_above)
@@ -131,7 +131,7 @@ def relax_batch(
     _judge_convergence(batch, steps[-1])
 
 
-def _steps(potential: Potential, ranking: Potential | None, settings: Settings) -> list[_Step]:
+def _steps(potential: Potential, ranking: Potential | None, settings: RelaxSettings) -> list[_Step]:
     """Return the relaxations in their order."""
     driver = make_driver(potential, settings)
     full = (settings.fmax, settings.max_steps)
@@ -149,7 +149,7 @@ def _relax(
     step: _Step,
     systems: Sequence[int],
     report: Progress,
-    journal: Journal | None,
+    journal: RelaxCheckpoint | None,
 ) -> dict[int, Relaxed]:
     """Relax some systems in a step, each as if it were alone."""
     jobs = [job_of(batch, index, step.name, step.previous) for index in systems]
@@ -174,7 +174,7 @@ def _merged_with(batch: Batch, merged: Mapping[int, Merged]) -> np.ndarray:
     return sample
 
 
-def _provenance(step: _Step, settings: Settings, device: str) -> dict[str, Any]:
+def _provenance(step: _Step, settings: RelaxSettings, device: str) -> dict[str, Any]:
     """Return what a step was run with, as plain JSON."""
     spared: dict[str, Any] = {}
     if settings.drop_above is not None and step.name == POSITIONS:
@@ -194,7 +194,7 @@ def _provenance(step: _Step, settings: Settings, device: str) -> dict[str, Any]:
     }
 
 
-def make_driver(potential: Potential, settings: Settings) -> InFlight:
+def make_driver(potential: Potential, settings: RelaxSettings) -> InFlight:
     """Return what evaluates many crystals at once."""
     return InFlight(potential, max_atoms=settings.max_atoms_per_batch, threads=settings.threads)
 
@@ -223,17 +223,17 @@ def refuse_unusable(batch: Batch, potential: Potential, *, stage: str = SITES) -
             batch.fail(index, f"{stage}: the proposed positions are not finite")
 
 
-def job_of(batch: Batch, index: int, name: str, previous: str) -> Job:
+def job_of(batch: Batch, index: int, name: str, previous: str) -> Relaxation:
     """Return the relaxation of a system in stage `name`, from where `previous` left it."""
     here = batch.atoms_slice(index)
     arrays = batch.stages[previous].arrays
     crystal = crystal_of(batch, index, previous)
     if name == SITES:
-        return Job(crystal, ~batch.is_host[here])
+        return Relaxation(crystal, ~batch.is_host[here])
     # relax_rank has another potential, which has not seen the crystal yet.
     known = Evaluation(float(arrays["energy"][index]), arrays["forces"][here])
     start = known if name == POSITIONS else None
-    return Job(crystal, np.ones(len(crystal.numbers), dtype=bool), start)
+    return Relaxation(crystal, np.ones(len(crystal.numbers), dtype=bool), start)
 
 
 def _add_stage(batch: Batch, name: str, results: dict[int, Relaxed], attrs: dict[str, Any]) -> None:

@@ -33,8 +33,8 @@ from xtalfill.core.relaxations import RELAXATIONS, SITES, final_stage
 from xtalfill.results.dft_summary import summarise_dft
 from xtalfill.results.summary import summarise
 from xtalfill.results.tables import (
-    Candidate,
-    Failure,
+    CandidateRow,
+    FailureRow,
     StructureRow,
     Tables,
     read_tables,
@@ -64,8 +64,8 @@ def collect(check: Path, batches: list[Path], outdir: Path) -> Tables:
     tables = read_tables(check, batches)
     (outdir / "structures").mkdir(parents=True, exist_ok=True)
     write_csv(outdir / "results.csv", StructureRow, structure_rows(tables))
-    write_csv(outdir / "candidates.csv", Candidate, tables.candidates)
-    write_csv(outdir / "failures.csv", Failure, tables.failures)
+    write_csv(outdir / "candidates.csv", CandidateRow, tables.candidates)
+    write_csv(outdir / "failures.csv", FailureRow, tables.failures)
     write_json(outdir / "evaluation.json", {**summarise(tables), "dft": summarise_dft(tables)})
     _write_structures(tables, outdir)
     return tables
@@ -99,7 +99,7 @@ def _write_structures(tables: Tables, outdir: Path) -> None:
                         _write_cif(batch, index, "dft", file.parent / "dft" / file.name)
 
 
-def best_over_methods(tables: Tables) -> dict[str, Candidate]:
+def best_over_methods(tables: Tables) -> dict[str, CandidateRow]:
     """Return each structure's selected candidate of lowest energy, converged ones first."""
     selected = [row for row in tables.candidates if row.selected]
     selected.sort(key=lambda row: (row.status != "ok", row.energy), reverse=True)
@@ -117,7 +117,7 @@ def last_stage(batch: Batch, index: int) -> str | None:
     return None
 
 
-def format_frame(batch: Batch, index: int, row: Candidate) -> str:
+def format_frame(batch: Batch, index: int, row: CandidateRow) -> str:
     """Return a candidate as an extended XYZ frame with all digits of its floats.
 
     ASE reads it back; its own writer keeps 8 decimals only. A candidate that failed keeps the
@@ -170,7 +170,7 @@ def _reads_back(word: str) -> bool:
     return isinstance(found, str) and found == word
 
 
-def lowest_by_dft(tables: Tables) -> dict[str, Candidate]:
+def lowest_by_dft(tables: Tables) -> dict[str, CandidateRow]:
     """Return each structure's candidate of lowest DFT energy, converged ones first."""
     rows = [row for row in tables.candidates if math.isfinite(row.dft_energy)]
     rows.sort(key=lambda row: (row.dft_status != "ok", row.dft_energy), reverse=True)

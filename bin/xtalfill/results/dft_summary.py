@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from xtalfill.results.tables import Candidate, Tables, structure_rows
+from xtalfill.results.tables import CandidateRow, Tables, structure_rows
 
 # eV per atom; energies closer than this do not put two crystals in an order.
 RESOLUTION = 0.001
@@ -52,7 +52,7 @@ def summarise_dft(tables: Tables) -> dict[str, Any] | None:
     }
 
 
-def _pairs(group: list[Candidate]) -> list[bool]:
+def _pairs(group: list[CandidateRow]) -> list[bool]:
     """Say of every two systems of a structure whether potential and DFT order them alike.
 
     The candidates of a method and the reference count, wherever DFT puts them farther apart than

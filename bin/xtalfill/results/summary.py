@@ -24,7 +24,7 @@ from xtalfill.evaluate.metrics import (
     bootstrap_interval,
     mcnemar,
 )
-from xtalfill.results.tables import Candidate, StructureRow, Tables, present, structure_rows
+from xtalfill.results.tables import CandidateRow, StructureRow, Tables, present, structure_rows
 
 OUTCOMES = ("matched", "les")
 UNKNOWN_CLASS = "not known"
@@ -158,7 +158,7 @@ def _all_wrong(entry: dict[str, Any], n_samples: int) -> Judged:
     )
 
 
-def _outcomes(rows: list[Candidate], usable: np.ndarray) -> dict[str, np.ndarray]:
+def _outcomes(rows: list[CandidateRow], usable: np.ndarray) -> dict[str, np.ndarray]:
     found = {name: usable & np.array([getattr(row, name) for row in rows]) for name in OUTCOMES}
     return found | {"matched_inpaint": np.array([row.matched_inpaint for row in rows])}
 

@@ -26,7 +26,7 @@ _LOST = "no batch holds it: its task failed; see the pipeline's log, mend it and
 
 
 @dataclass(frozen=True)
-class Candidate:
+class CandidateRow:
     """One row of candidates.csv; energies in eV, lengths in Angstrom, fmax in eV/Angstrom.
 
     The flags of the evaluation are None where there is no reference to compare with.
@@ -125,7 +125,7 @@ class StructureRow:
 
 
 @dataclass(frozen=True)
-class Failure:
+class FailureRow:
     """One row of failures.csv: a structure, candidate or reference that is not ok."""
 
     id: str
@@ -149,8 +149,8 @@ class Tables:
         batch_of: Structure id -> the batch file that holds it.
     """
 
-    candidates: list[Candidate] = field(default_factory=list)
-    failures: list[Failure] = field(default_factory=list)
+    candidates: list[CandidateRow] = field(default_factory=list)
+    failures: list[FailureRow] = field(default_factory=list)
     structures: dict[str, dict[str, Any]] = field(default_factory=dict)
     methods: list[str] = field(default_factory=list)
     refused: list[dict[str, Any]] = field(default_factory=list)
@@ -161,9 +161,9 @@ class Tables:
         """Ids of the structures that CHECK took and no batch holds."""
         return sorted(set(self.structures) - set(self.batch_of))
 
-    def grouped(self) -> dict[tuple[str, str], list[Candidate]]:
+    def grouped(self) -> dict[tuple[str, str], list[CandidateRow]]:
         """Return the candidates of each (id, method)."""
-        found: dict[tuple[str, str], list[Candidate]] = {}
+        found: dict[tuple[str, str], list[CandidateRow]] = {}
         for row in self.candidates:
             found.setdefault((row.id, row.method), []).append(row)
         return found
@@ -191,14 +191,14 @@ def read_tables(check: str | Path, batches: Iterable[str | Path]) -> Tables:
     tables.methods = sorted({*asked, *(row.method for row in tables.candidates)})
     for name in tables.lost:
         source = str(tables.structures[name]["source"])
-        tables.failures.append(Failure(name, "", None, "failed", _LOST, source))
+        tables.failures.append(FailureRow(name, "", None, "failed", _LOST, source))
     tables.candidates.sort(key=lambda row: (row.id, row.method, row.sample))
     return tables
 
 
-def _refusal(entry: dict[str, Any], method: str) -> Failure:
+def _refusal(entry: dict[str, Any], method: str) -> FailureRow:
     message, source = str(entry["message"]), str(entry["source"])
-    return Failure(str(entry["id"]), method, None, "failed", message, source)
+    return FailureRow(str(entry["id"]), method, None, "failed", message, source)
 
 
 def _add_batch(tables: Tables, batch: Batch, path: Path) -> None:
@@ -228,8 +228,8 @@ def _add_batch(tables: Tables, batch: Batch, path: Path) -> None:
                 tables.failures.append(_failure(batch, index, status=found[0], message=found[1]))
 
 
-def _failure(batch: Batch, index: int, *, status: str = "", message: str = "") -> Failure:
-    return Failure(
+def _failure(batch: Batch, index: int, *, status: str = "", message: str = "") -> FailureRow:
+    return FailureRow(
         batch.id[index],
         batch.method[index],
         int(batch.sample[index]),
@@ -238,7 +238,7 @@ def _failure(batch: Batch, index: int, *, status: str = "", message: str = "") -
     )
 
 
-def _candidate(batch: Batch, index: int, *, formula: str) -> Candidate:
+def _candidate(batch: Batch, index: int, *, formula: str) -> CandidateRow:
     here = batch.atoms_slice(index)
     atoms = batch.to_ase(index)
     symbols = [atoms.symbols[site] for site in np.flatnonzero(~batch.is_host[here])]
@@ -250,7 +250,7 @@ def _candidate(batch: Batch, index: int, *, formula: str) -> Candidate:
         for name in ("matched", "les", "host_matched")
     }
     site_class = judged["site_class"][index]
-    return Candidate(
+    return CandidateRow(
         id=batch.id[index],
         formula=formula or atoms.get_chemical_formula(mode="metal"),
         n_atoms=len(atoms),
@@ -312,12 +312,12 @@ def structure_rows(tables: Tables) -> list[StructureRow]:
     return sorted(rows, key=lambda row: (row.id, row.method))
 
 
-def present(rows: list[Candidate]) -> list[Candidate]:
+def present(rows: list[CandidateRow]) -> list[CandidateRow]:
     """Return the candidates that their method had a proposal for."""
     return [row for row in rows if row.status != "absent"]
 
 
-def _structure_row(members: list[Candidate]) -> StructureRow:
+def _structure_row(members: list[CandidateRow]) -> StructureRow:
     best = next((row for row in members if row.selected), None)
     first = best or members[0]
     judged = first.has_reference
@@ -350,7 +350,7 @@ def _structure_row(members: list[Candidate]) -> StructureRow:
     )
 
 
-def _summary_message(members: list[Candidate], best: Candidate | None) -> str:
+def _summary_message(members: list[CandidateRow], best: CandidateRow | None) -> str:
     """Say in one line what went wrong with a structure's candidates; empty if nothing did."""
     if best:
         return best.message

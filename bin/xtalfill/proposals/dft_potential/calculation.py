@@ -15,20 +15,20 @@ import numpy as np
 from ase import Atoms
 
 from xtalfill.core.io import replacing
-from xtalfill.dft.attempts import KEPT, Attempts, Folders, Limits, pack
-from xtalfill.dft.failures import TOP_OCCUPATION, Failure, Run, diagnose, explain
+from xtalfill.dft.attempts import KEPT, Folders, Limits, PwRunner, pack
+from xtalfill.dft.failures import TOP_OCCUPATION, PwFailure, Run, diagnose, explain
 from xtalfill.dft.launch import Machine, Stopwatch, run_pw
 from xtalfill.dft.output import read_run
 from xtalfill.dft.protocols import Protocol
 from xtalfill.dft.pseudos import Table, cutoffs
 from xtalfill.dft.symmetry import as_seen, irreducible_kpoints, kpoint_mesh, standard_setting
-from xtalfill.dft.system import Settings, System
+from xtalfill.dft.system import PwSettings, System
 from xtalfill.proposals.dft_potential.grid import CUBE, PP, pp_input, read_potential
 from xtalfill.proposals.dft_potential.restore import GiveUpError
 from xtalfill.proposals.sites import SYMPREC, Crystal
 
 # A relaxation between two placements need not converge.
-_GOOD_ENOUGH = (Failure.IONIC_STEPS, Failure.BFGS)
+_GOOD_ENOUGH = (PwFailure.IONIC_STEPS, PwFailure.BFGS)
 SMEARING = "cold"
 SAME_PLACE = 1e-3  # Angstrom; a potential relaxes the same on another machine to that
 
@@ -145,7 +145,7 @@ class Electrons:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return positions (n, 3) in Angstrom and potential of a calculation that pw.x makes."""
         folders, system = self._folders(number), self._system(number, crystal, free, extra)
-        attempts = Attempts(system, self.machine, folders, self.limits, judge=_judge)
+        attempts = PwRunner(system, self.machine, folders, self.limits, judge=_judge)
         failure, said = attempts.run()
         run = {
             "extra_electrons": extra,
@@ -175,7 +175,7 @@ class Electrons:
         )
 
     def _post_process(
-        self, folders: Folders, one_process: Settings, run: dict[str, Any]
+        self, folders: Folders, one_process: PwSettings, run: dict[str, Any]
     ) -> np.ndarray:
         """Run pp.x on what pw.x left and read its grid."""
         watch, machine = Stopwatch(), replace(self.machine, pw=PP)
@@ -188,7 +188,7 @@ class Electrons:
         pack(folders.scratch / "pp.out", folders.kept / "pp.out.gz")
         path = folders.scratch / CUBE
         if left.exit_code != 0 or not path.is_file():
-            raise GiveUpError(f"pp.x, {explain(left, Failure.REFUSED)}")
+            raise GiveUpError(f"pp.x, {explain(left, PwFailure.REFUSED)}")
         return read_potential(path)
 
     def _remember(
@@ -230,9 +230,9 @@ class Electrons:
         return done
 
 
-def _judge(run: Run) -> Failure | None:
+def _judge(run: Run) -> PwFailure | None:
     """Return what went wrong in a self-consistency or relaxation; None when it can be used."""
     failure = diagnose(run, max_force=math.inf)
     if failure not in _GOOD_ENOUGH or run.data is None:
         return failure
-    return Failure.BANDS if run.data.top_occupation > TOP_OCCUPATION else None
+    return PwFailure.BANDS if run.data.top_occupation > TOP_OCCUPATION else None

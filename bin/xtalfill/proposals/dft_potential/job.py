@@ -12,7 +12,7 @@ from ase.data import chemical_symbols
 
 from xtalfill.core.batch import Batch
 from xtalfill.dft.jobfile import check_crystal, check_key, read_content, refusing, write_content
-from xtalfill.proposals.dft_potential.restore import Candidate
+from xtalfill.proposals.dft_potential.restore import Placement
 from xtalfill.proposals.sites import Crystal
 
 METHOD = "potential"
@@ -118,7 +118,7 @@ def read_job(path: Path) -> HostJob:
 
 
 @dataclass(frozen=True)
-class Result:
+class PlacementResult:
     """What was found for a host.
 
     Attributes:
@@ -129,12 +129,12 @@ class Result:
     """
 
     key: str
-    candidates: list[Candidate]
+    candidates: list[Placement]
     runs: list[dict[str, Any]]
     parameters: dict[str, Any]
 
 
-def write_result(result: Result, path: Path) -> None:
+def write_result(result: PlacementResult, path: Path) -> None:
     """Write a result as JSON."""
     content = {
         "key": result.key,
@@ -152,7 +152,7 @@ def read_result(path: Path) -> dict[str, Any]:
         InputError: It is not one that `write_result` wrote.
     """
     with refusing(path, "a result of PLACE_POTENTIAL"):
-        names = [item.name for item in fields(Result)]
+        names = [item.name for item in fields(PlacementResult)]
         content = read_content(path, RESULT_FORMAT, names)
         for one in content["candidates"]:
             if one["sites"] is not None:

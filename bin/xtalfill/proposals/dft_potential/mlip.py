@@ -9,10 +9,10 @@ from xtalfill.proposals.dft_potential.restore import GiveUpError
 from xtalfill.proposals.sites import Crystal
 from xtalfill.relax.crystal import Crystal as RelaxCrystal
 from xtalfill.relax.crystal import Potential
-from xtalfill.relax.inflight import InFlight, Job
+from xtalfill.relax.inflight import InFlight, Relaxation
 
 
-class WithPotential:
+class PotentialSolver:
     """Electrons by pw.x, relaxations by a potential, which knows nothing of extra electrons.
 
     Args:
@@ -37,7 +37,7 @@ class WithPotential:
         unknown = set(crystal.numbers.tolist()) - self._potential.elements
         if unknown:
             raise GiveUpError(f"{self._potential.name} does not know elements {sorted(unknown)}")
-        job = Job(RelaxCrystal(crystal.numbers, crystal.positions, crystal.cell), free)
+        job = Relaxation(RelaxCrystal(crystal.numbers, crystal.positions, crystal.cell), free)
         driver = InFlight(self._potential, max_atoms=len(crystal.numbers))
         found = driver.relax([job], fmax=self._fmax, max_steps=self._max_steps)[0]
         if found.evaluation is None:

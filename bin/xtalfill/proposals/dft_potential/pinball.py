@@ -44,7 +44,7 @@ class Pinball:
 
 
 @dataclass(frozen=True)
-class Choice:
+class SiteChoice:
     """Sites that were chosen.
 
     Attributes:
@@ -60,7 +60,7 @@ class Choice:
 
 def lowest_choices(
     pinball: Pinball, n: int, count: int, *, bound: int, generator: np.random.Generator
-) -> list[Choice]:
+) -> list[SiteChoice]:
     """Return the choices of n sites with the lowest energies, no two equivalent by symmetry.
 
     Args:
@@ -81,7 +81,7 @@ def lowest_choices(
     energies = pinball.energies(found)
     order = np.lexsort((*found.T[::-1], energies.round(9)))
     return [
-        Choice(found[k], float(energies[k]), exact)
+        SiteChoice(found[k], float(energies[k]), exact)
         for k in order[:count]
         if energies[k] < FORBIDDEN / 2
     ]

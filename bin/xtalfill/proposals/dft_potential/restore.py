@@ -16,8 +16,8 @@ from xtalfill.proposals.dft_potential.ewald import pair_energies
 from xtalfill.proposals.dft_potential.peaks import periodic_maxima
 from xtalfill.proposals.dft_potential.pinball import (
     FORBIDDEN,
-    Choice,
     Pinball,
+    SiteChoice,
     lowest_choices,
     representative,
 )
@@ -79,7 +79,7 @@ class Round:
 
 
 @dataclass
-class Candidate:
+class Placement:
     """What came out for one sample.
 
     Attributes:
@@ -128,7 +128,7 @@ def restore(
     rules: Rules,
     solver: Solver,
     generator: np.random.Generator,
-) -> list[Candidate]:
+) -> list[Placement]:
     """Fill the missing sites of a host.
 
     The first candidate is what the method says. The others are the next lowest in energy of all
@@ -147,7 +147,7 @@ def restore(
         potential = solver.potential(host, n_sites)
         sites = _sites(potential, host, element, rules)
     except GiveUpError as error:
-        return [Candidate(None, str(error)) for _ in range(samples)]
+        return [Placement(None, str(error)) for _ in range(samples)]
     first, placed = _follow(host, element, n_sites, sites, rules, solver, generator)
     others = _others(sites, host, n_sites, samples, placed, rules, generator)
     return [first, *others][:samples]
@@ -161,7 +161,7 @@ def _follow(
     rules: Rules,
     solver: Solver,
     generator: np.random.Generator,
-) -> tuple[Candidate, np.ndarray]:
+) -> tuple[Placement, np.ndarray]:
     """Place, relax, repeat; return the candidate and the places (k, 3) of its first round."""
     n_host = len(host.positions)
     crystal, first, rounds = host, np.empty((0, 3)), []
@@ -173,13 +173,13 @@ def _follow(
             first = chosen if len(rounds) == 1 else first
             crystal = crystal.with_atoms(element, chosen @ crystal.cell)
             if done.placed == missing:
-                return Candidate(crystal.positions[n_host:], "", rounds), first
+                return Placement(crystal.positions[n_host:], "", rounds), first
             free = np.arange(len(crystal.numbers)) >= n_host
             crystal, potential = solver.relaxed(crystal, free, missing - done.placed)
             sites = _sites(potential, crystal, element, rules)
         except GiveUpError as error:
             placed = sum(one.placed for one in rounds)
-            return Candidate(None, f"{placed} of {n_sites} placed: {error}", rounds), first
+            return Placement(None, f"{placed} of {n_sites} placed: {error}", rounds), first
 
 
 def _sites(potential: np.ndarray, crystal: Crystal, element: int, rules: Rules) -> Sites:
@@ -237,7 +237,7 @@ def _others(
     placed: np.ndarray,
     rules: Rules,
     generator: np.random.Generator,
-) -> list[Candidate]:
+) -> list[Placement]:
     """Return the candidates after the first."""
     if samples == 1:
         return []
@@ -251,10 +251,10 @@ def _others(
     filled = [_candidate(one, sites, host, n_sites) for one in found[: samples - 1]]
     lacking = samples - 1 - len(filled)
     reason = f"{len(sites)} maxima of the potential give no further choice of {n_sites} sites"
-    return filled + [Candidate(None, reason) for _ in range(lacking)]
+    return filled + [Placement(None, reason) for _ in range(lacking)]
 
 
-def _candidate(choice: Choice, sites: Sites, host: Crystal, n_sites: int) -> Candidate:
+def _candidate(choice: SiteChoice, sites: Sites, host: Crystal, n_sites: int) -> Placement:
     m, highest = len(sites), round(float(sites.values.max()), 4)
     done = Round(n_sites, m, m, n_sites, choice.exact, highest)
-    return Candidate(sites.scaled[choice.sites] @ host.cell, "", [done])
+    return Placement(sites.scaled[choice.sites] @ host.cell, "", [done])

@@ -24,7 +24,7 @@ Propose = Callable[[Sequence[Host], Sequence[np.random.Generator]], list[np.ndar
 
 
 @dataclass(frozen=True)
-class Chunk:
+class SampleBatch:
     """Candidates of one host whose samples follow each other.
 
     Attributes:
@@ -56,7 +56,7 @@ class Chunk:
         return len(self.wanted) * (len(self.host.numbers) + self.host.n_sites)
 
 
-def on_cpu(propose: Propose, chunk: Chunk) -> dict[int, np.ndarray]:
+def on_cpu(propose: Propose, chunk: SampleBatch) -> dict[int, np.ndarray]:
     """Draw a chunk; every bit depends on seed, id and sample alone.
 
     Returns:
@@ -68,7 +68,7 @@ def on_cpu(propose: Propose, chunk: Chunk) -> dict[int, np.ndarray]:
     return {system: found[sample] for sample, system in chunk.wanted.items()}
 
 
-def on_gpu(propose: Propose, chunks: Sequence[Chunk]) -> dict[int, np.ndarray]:
+def on_gpu(propose: Propose, chunks: Sequence[SampleBatch]) -> dict[int, np.ndarray]:
     """Draw the wanted candidates of chunks together, in halves where memory runs out.
 
     Returns:
@@ -91,9 +91,9 @@ def on_gpu(propose: Propose, chunks: Sequence[Chunk]) -> dict[int, np.ndarray]:
     return on_gpu(propose, chunks[:middle]) | on_gpu(propose, chunks[middle:])
 
 
-def loads(chunks: Sequence[Chunk], *, max_atoms: int) -> Iterator[list[Chunk]]:
+def loads(chunks: Sequence[SampleBatch], *, max_atoms: int) -> Iterator[list[SampleBatch]]:
     """Share chunks out over loads of at most `max_atoms` atoms; a larger chunk is a load alone."""
-    load: list[Chunk] = []
+    load: list[SampleBatch] = []
     for chunk in chunks:
         if load and sum(other.n_atoms for other in load) + chunk.n_atoms > max_atoms:
             yield load

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from xtalfill.results.tables import Candidate
+from xtalfill.results.tables import CandidateRow
 
 Figure = dict[str, Any]
 
@@ -111,7 +111,7 @@ def split_bars(methods: dict[str, Any], split: str, outcome: str) -> Figure | No
     return {"data": data, "layout": layout}
 
 
-def energy_strip(rows: Sequence[Candidate]) -> Figure | None:
+def energy_strip(rows: Sequence[CandidateRow]) -> Figure | None:
     """Return the energies of a structure's candidates, a column a method.
 
     Energies are per atom and relative to the reference where there is one, else to the
@@ -128,7 +128,7 @@ def energy_strip(rows: Sequence[Candidate]) -> Figure | None:
         return None
     zero, label = _energy_zero(finite)
     methods = sorted({row.method for row in rows})
-    kinds: dict[str, list[Candidate]] = {}
+    kinds: dict[str, list[CandidateRow]] = {}
     for row in finite:
         kinds.setdefault(_kind(row), []).append(row)
     data = [_strip(kind, kinds[kind], methods, zero) for kind in _OUTCOME_COLOURS if kind in kinds]
@@ -142,7 +142,7 @@ def energy_strip(rows: Sequence[Candidate]) -> Figure | None:
     return {"data": data, "layout": layout}
 
 
-def _energy_zero(rows: Sequence[Candidate]) -> tuple[float, str]:
+def _energy_zero(rows: Sequence[CandidateRow]) -> tuple[float, str]:
     for row in rows:
         if math.isfinite(row.energy_above_reference):
             zero = row.energy / row.n_atoms - row.energy_above_reference
@@ -150,7 +150,7 @@ def _energy_zero(rows: Sequence[Candidate]) -> tuple[float, str]:
     return min(row.energy for row in rows) / rows[0].n_atoms, "E − E(lowest), meV/atom"
 
 
-def _kind(row: Candidate) -> str:
+def _kind(row: CandidateRow) -> str:
     if row.status != "ok":
         return "not converged"
     if not row.has_reference:
@@ -160,7 +160,7 @@ def _kind(row: Candidate) -> str:
     return "lower in energy" if row.les else "other"
 
 
-def _strip(kind: str, rows: list[Candidate], methods: list[str], zero: float) -> dict[str, Any]:
+def _strip(kind: str, rows: list[CandidateRow], methods: list[str], zero: float) -> dict[str, Any]:
     symbols = ["star" if row.selected else "circle" for row in rows]
     return {
         "mode": "markers",
@@ -179,7 +179,7 @@ def _strip(kind: str, rows: list[Candidate], methods: list[str], zero: float) ->
     }
 
 
-def dft_differences(rows: Sequence[Candidate]) -> Figure | None:
+def dft_differences(rows: Sequence[CandidateRow]) -> Figure | None:
     """Return energies above the reference by DFT against those by the potential, meV/atom.
 
     Args:
@@ -196,7 +196,7 @@ def dft_differences(rows: Sequence[Candidate]) -> Figure | None:
     ]
     if not compared:
         return None
-    kinds: dict[str, list[Candidate]] = {}
+    kinds: dict[str, list[CandidateRow]] = {}
     for row in compared:
         kind = "match" if row.dft_matched else "lower in energy" if row.dft_les else "other"
         kinds.setdefault(kind, []).append(row)
@@ -217,7 +217,7 @@ def dft_differences(rows: Sequence[Candidate]) -> Figure | None:
     return {"data": data, "layout": layout}
 
 
-def _differences(kind: str, rows: list[Candidate]) -> dict[str, Any]:
+def _differences(kind: str, rows: list[CandidateRow]) -> dict[str, Any]:
     return {
         "mode": "markers",
         "name": kind,

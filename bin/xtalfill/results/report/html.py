@@ -26,7 +26,7 @@ from xtalfill.results.report.figures import (
 )
 from xtalfill.results.report.methods import cited, methods_paragraph
 from xtalfill.results.report.views import Traces, crystal_view
-from xtalfill.results.tables import Candidate, Tables, structure_rows
+from xtalfill.results.tables import CandidateRow, Tables, structure_rows
 
 MAX_VIEWS = 60
 MAX_FAILURES = 500
@@ -97,7 +97,7 @@ def _overview_figures(
     return figures | {f"split-{name}": split_bars(methods, name, "matched") for name in _SPLITS}
 
 
-def _views(tables: Tables, best: dict[str, Candidate], shown: list[str]) -> dict[str, Traces]:
+def _views(tables: Tables, best: dict[str, CandidateRow], shown: list[str]) -> dict[str, Traces]:
     """Return the 3-D view of the best candidate of each shown structure; reads each batch once."""
     views = {}
     for path in sorted({tables.batch_of[name] for name in shown}):
