@@ -70,10 +70,10 @@ def main() -> None:
     begin = time.monotonic()
 
     from xtalfill.core.record import write_record
-    from xtalfill.dft.attempts import Folders, Limits
     from xtalfill.dft.launch import Machine, scratch_folder
     from xtalfill.dft.protocols import read_protocol
     from xtalfill.dft.pseudos import check_files, functionals, library_of, read_table
+    from xtalfill.dft.pw_runner import Folders, Limits
     from xtalfill.proposals.dft_potential.calculation import Electrons, Recipe
     from xtalfill.proposals.dft_potential.job import PlacementResult, read_job, write_result
     from xtalfill.proposals.dft_potential.restore import Rules, restore

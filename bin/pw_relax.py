@@ -33,9 +33,9 @@ def main() -> None:
     begin = time.monotonic()
 
     from xtalfill.core.record import write_record
-    from xtalfill.dft.attempts import Folders, Limits
     from xtalfill.dft.job import read_job
     from xtalfill.dft.launch import Machine, scratch_folder
+    from xtalfill.dft.pw_runner import Folders, Limits
     from xtalfill.dft.result import STATUSES, write_result
     from xtalfill.dft.run import relax_job
 

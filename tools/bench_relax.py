@@ -27,9 +27,9 @@ from ase.calculators.calculator import Calculator
 from ase.constraints import FixAtoms
 from ase.optimize import FIRE
 
+from xtalfill.core.crystal import Crystal
 from xtalfill.models.graphs import Host
 from xtalfill.proposals.random_sites import random_sites
-from xtalfill.relax.crystal import Crystal
 from xtalfill.relax.inflight import InFlight, Relaxation
 from xtalfill.relax.potentials import SEVENNET_NAMES, load_potential
 

@@ -16,10 +16,10 @@ import numpy as np
 from ase import Atoms
 
 from xtalfill.core.batch import REFERENCE, Batch, read_batch
+from xtalfill.core.crystal import Crystal
 from xtalfill.core.matching import matcher, to_pymatgen
 from xtalfill.core.relaxations import ENERGY_WINDOW, final_stage
 from xtalfill.evaluate.match import site_class
-from xtalfill.relax.crystal import Crystal
 from xtalfill.relax.potentials import load_potential
 
 HYDROGEN = 1

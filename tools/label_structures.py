@@ -15,11 +15,11 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 
+from xtalfill.core.crystal import Crystal
 from xtalfill.core.geometry import nearest_distance
 from xtalfill.core.io import replacing
 from xtalfill.models.graphs import Host
 from xtalfill.proposals.random_sites import random_sites
-from xtalfill.relax.crystal import Crystal
 from xtalfill.relax.inflight import InFlight, Relaxation
 from xtalfill.relax.potentials import load_potential
 from xtalfill.training.data import CrystalSet

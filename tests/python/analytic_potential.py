@@ -9,7 +9,8 @@ from ase.calculators.calculator import Calculator, all_changes
 from matscipy.neighbours import neighbour_list
 
 from xtalfill.core.batch import REFERENCE, Batch, Stage
-from xtalfill.relax.crystal import Crystal, Evaluation
+from xtalfill.core.crystal import Crystal
+from xtalfill.relax.interface import Evaluation
 
 CUTOFF = 5.0
 WELL, DISTANCE = 0.3, 1.9  # eV, Angstrom

@@ -12,8 +12,8 @@ from ase.build import bulk
 from ase.io.cube import read_cube
 from ase.units import Rydberg
 
+from xtalfill.core.crystal import Crystal
 from xtalfill.proposals.dft_potential.restore import GiveUpError, Rules
-from xtalfill.proposals.sites import Crystal
 
 RECORDED = Path(__file__).resolve().parents[1] / "fixtures" / "potential"
 RULES = Rules(degenerate=0.995, bond=0.6, apart=1.3, charge=0.5, bound=1000)

@@ -12,10 +12,9 @@ import pytest
 from dft_examples import TABLE, VALENCE, protocol, unpack
 from potential_examples import RECORDED, RULES, recorded
 from xtalfill.core.errors import MemoryNeededError, TryAgainError
-from xtalfill.dft import attempts
-from xtalfill.dft.attempts import Folders, Limits
 from xtalfill.dft.launch import Machine
 from xtalfill.dft.pseudos import read_table
+from xtalfill.dft.pw_runner import Folders, Limits
 from xtalfill.dft.system import PwSettings
 from xtalfill.proposals.dft_potential import calculation
 from xtalfill.proposals.dft_potential.calculation import Electrons, Recipe

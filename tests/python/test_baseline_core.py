@@ -14,6 +14,7 @@ from pymatgen.analysis.ewald import EwaldSummation
 from pymatgen.core import Lattice, Structure
 from scipy.spatial import KDTree
 
+from xtalfill.core.crystal import Crystal
 from xtalfill.proposals.dft_potential.ewald import COULOMB, pair_energies
 from xtalfill.proposals.dft_potential.peaks import periodic_maxima
 from xtalfill.proposals.dft_potential.pinball import (
@@ -24,7 +25,7 @@ from xtalfill.proposals.dft_potential.pinball import (
     lowest_choices,
     representative,
 )
-from xtalfill.proposals.sites import Crystal, distances, far_from_atoms, symmetric_sites
+from xtalfill.proposals.sites import distances, far_from_atoms, symmetric_sites
 from xtalfill.proposals.voids import void_choices
 
 TRICLINIC = np.array([[4.1, 0.0, 0.0], [-1.7, 3.9, 0.0], [0.6, 1.1, 5.2]])

@@ -11,12 +11,12 @@ import pytest
 
 from dft_examples import find_pw, made_pseudos, protocol
 from potential_examples import RULES, lithium
-from xtalfill.dft.attempts import Folders, Limits
+from xtalfill.core.crystal import Crystal
 from xtalfill.dft.launch import Machine
+from xtalfill.dft.pw_runner import Folders, Limits
 from xtalfill.proposals.dft_potential.calculation import Electrons, Recipe
 from xtalfill.proposals.dft_potential.grid import PP
 from xtalfill.proposals.dft_potential.restore import GiveUpError, restore
-from xtalfill.proposals.sites import Crystal
 
 
 @pytest.fixture

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from potential_examples import RULES, Played, recorded
+from xtalfill.core.crystal import Crystal
 from xtalfill.proposals.dft_potential.ewald import pair_energies
 from xtalfill.proposals.dft_potential.grid import read_potential
 from xtalfill.proposals.dft_potential.restore import GiveUpError, Placement, restore
-from xtalfill.proposals.sites import Crystal, distances
+from xtalfill.proposals.sites import distances
 
 OCTAHEDRAL = np.array([[0.5, 0.5, 0.5], [0.5, 0, 0], [0, 0.5, 0], [0, 0, 0.5]])
 

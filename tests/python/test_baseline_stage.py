@@ -17,6 +17,7 @@ from ase import Atoms
 from dft_examples import find_pw, made_pseudos, protocol
 from potential_examples import RULES, lithium
 from xtalfill.core.batch import Batch, read_batch, write_batch
+from xtalfill.core.crystal import Crystal
 from xtalfill.core.errors import InputError
 from xtalfill.dft.estimate import read_cost_model
 from xtalfill.dft.pseudos import Pseudo
@@ -37,9 +38,8 @@ from xtalfill.proposals.dft_potential.plan import plan_hosts
 from xtalfill.proposals.dft_potential.restore import Placement, Round
 from xtalfill.proposals.diffusion.settings import SamplerSettings
 from xtalfill.proposals.score_models import ScoreModels
-from xtalfill.proposals.sites import Crystal
 from xtalfill.proposals.stage import inpaint_batch
-from xtalfill.relax.crystal import Evaluation
+from xtalfill.relax.interface import Evaluation
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 COST = REPOSITORY / "assets" / "dft_cost.json"

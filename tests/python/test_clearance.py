@@ -16,13 +16,13 @@ from hypothesis import strategies as st
 import xtalfill.proposals.stage as inpaint_stage
 from tool_runs import REPOSITORY, tool_module
 from xtalfill.core.batch import Batch, Stage, content_sha256
+from xtalfill.core.crystal import Crystal
 from xtalfill.proposals.clearance import CLEARANCE, Cleared, clear_sites, record_arrays
 from xtalfill.proposals.dft_potential.gather import gather_potential
 from xtalfill.proposals.dft_potential.job import jobs_of
 from xtalfill.proposals.diffusion.settings import SamplerSettings
 from xtalfill.proposals.methods import METHODS, Method
 from xtalfill.proposals.score_models import ScoreModels, load_models
-from xtalfill.proposals.sites import Crystal
 from xtalfill.proposals.stage import STAGE, inpaint_batch
 from xtalfill.relax.potentials import load_potential
 from xtalfill.relax.stage import RelaxSettings, relax_batch

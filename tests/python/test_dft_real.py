@@ -11,10 +11,10 @@ from ase.spacegroup import crystal
 
 from dft_examples import TABLE, find_pw, protocol, sssp_folder
 from hand_made_batches import Case, Made, build
-from xtalfill.dft.attempts import Folders, Limits
 from xtalfill.dft.launch import Machine
 from xtalfill.dft.plan import Level, ValidationChoice, plan_batch
 from xtalfill.dft.pseudos import check_files, read_table
+from xtalfill.dft.pw_runner import Folders, Limits
 from xtalfill.dft.run import relax_job
 
 CHOICE = ValidationChoice(window=0.0, candidates=1, max_structures=None, max_electrons=400, seed=42)

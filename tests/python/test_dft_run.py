@@ -25,11 +25,11 @@ from dft_examples import (
     unpack,
 )
 from xtalfill.core.errors import ConfigError, InputError, MemoryNeededError, TryAgainError
-from xtalfill.dft import attempts as attempts_module
-from xtalfill.dft.attempts import Folders, Limits
+from xtalfill.dft import pw_runner as attempts_module
 from xtalfill.dft.job import PwJob
 from xtalfill.dft.launch import Machine, command, environment, layout, scratch_folder
 from xtalfill.dft.pseudos import cutoffs
+from xtalfill.dft.pw_runner import Folders, Limits
 from xtalfill.dft.result import PwResult, read_result, write_result
 from xtalfill.dft.run import relax_job
 from xtalfill.dft.symmetry import as_seen

@@ -12,7 +12,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from hand_made_batches import Case, Made, build, lithium_hydride
 from tool_runs import DATA, tool
 from xtalfill.core.batch import write_batch
-from xtalfill.relax.crystal import Crystal
+from xtalfill.core.crystal import Crystal
 from xtalfill.relax.potentials import load_potential
 from xtalfill.training.data import CrystalSet
 

@@ -15,10 +15,11 @@ import pytest
 
 from analytic_potential import MorsePotential, WiderMorse
 from nequip_examples import tiny_package
+from xtalfill.core.crystal import Crystal
 from xtalfill.core.errors import ConfigError
 from xtalfill.relax import compiled as module
 from xtalfill.relax.compiled import compile_model, disagreement
-from xtalfill.relax.crystal import Crystal, Evaluation, EvaluationError, Potential
+from xtalfill.relax.interface import Evaluation, EvaluationError, Potential
 from xtalfill.relax.potentials import load_potential
 from xtalfill.relax.published import fetch_model
 

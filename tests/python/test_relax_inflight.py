@@ -11,15 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analytic_potential import MorseCalculator, MorsePotential, as_atoms, crystals, morse
-from xtalfill.relax.crystal import (
-    Crystal,
-    Evaluation,
-    EvaluationError,
-    MemoryShortageError,
-    Potential,
-)
+from xtalfill.core.crystal import Crystal
 from xtalfill.relax.fire import MAX_STEP, Fire
 from xtalfill.relax.inflight import InFlight, Relaxation, Relaxed
+from xtalfill.relax.interface import Evaluation, EvaluationError, MemoryShortageError, Potential
 
 FMAX = 0.02
 

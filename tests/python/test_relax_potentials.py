@@ -15,9 +15,9 @@ from ase.optimize import FIRE
 from e3nn import o3
 
 from nequip_examples import frames, tiny_package
+from xtalfill.core.crystal import Crystal
 from xtalfill.core.errors import ConfigError
 from xtalfill.relax.convolution import EDGES_AT_ONCE, EdgeConvolution, fuse_nequip, fused
-from xtalfill.relax.crystal import Crystal
 from xtalfill.relax.inflight import InFlight, Relaxation
 from xtalfill.relax.potentials import NequipPotential, SevenNetPotential, load_potential
 

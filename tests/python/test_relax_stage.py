@@ -11,9 +11,10 @@ import pytest
 
 from analytic_potential import MorsePotential, WiderMorse, crystals, morse
 from xtalfill.core.batch import Batch, Stage, content_sha256
+from xtalfill.core.crystal import Crystal
 from xtalfill.core.errors import ConfigError, InputError
 from xtalfill.core.geometry import nearest_distance
-from xtalfill.relax.crystal import Crystal, Evaluation, Potential
+from xtalfill.relax.interface import Evaluation, Potential
 from xtalfill.relax.select import select_candidates
 from xtalfill.relax.stage import RelaxSettings, relax_batch
 

@@ -10,10 +10,11 @@ import pytest
 
 from analytic_potential import MorsePotential, WiderMorse, crystals, proposed_batch
 from xtalfill.core.batch import REFERENCE, Batch, content_sha256
+from xtalfill.core.crystal import Crystal
 from xtalfill.core.errors import ConfigError
 from xtalfill.evaluate.match import evaluate_batch
-from xtalfill.relax.crystal import Crystal, Evaluation, Potential
 from xtalfill.relax.deduplicate import MERGE_DISTANCE, same_places
+from xtalfill.relax.interface import Evaluation, Potential
 from xtalfill.relax.select import select_candidates
 from xtalfill.relax.stage import RelaxSettings, relax_batch
 

@@ -10,8 +10,9 @@ from ase import Atoms
 
 from analytic_potential import MorsePotential, proposed_batch
 from xtalfill.core.batch import REFERENCE, Batch, Stage, write_batch
+from xtalfill.core.crystal import Crystal
 from xtalfill.evaluate.match import evaluate_batch
-from xtalfill.relax.crystal import Crystal, Evaluation
+from xtalfill.relax.interface import Evaluation
 from xtalfill.relax.potentials import load_potential
 from xtalfill.relax.select import select_candidates
 from xtalfill.relax.stage import RelaxSettings, relax_batch

@@ -9,7 +9,7 @@ import pytest
 from ase import Atoms
 
 from tool_runs import DATA, REPOSITORY, tool
-from xtalfill.relax.crystal import Crystal
+from xtalfill.core.crystal import Crystal
 from xtalfill.relax.potentials import load_potential
 from xtalfill.training.data import HYDROGEN, CrystalSet
 

@@ -20,7 +20,7 @@ class Attempt:
     """One run of pw.x.
 
     Attributes:
-        settings: What it was run with (`xtalfill.dft.job.Settings`).
+        settings: What it was run with (`xtalfill.dft.system.PwSettings`).
         failure: Kind of failure; empty when it succeeded.
         said: What pw.x said about it.
         action: What was changed for the next attempt; empty when nothing was.

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from xtalfill.dft.attempts import Folders, Limits, PwRunner
 from xtalfill.dft.failures import PwFailure
 from xtalfill.dft.job import PwJob
 from xtalfill.dft.launch import Machine
+from xtalfill.dft.pw_runner import Folders, Limits, PwRunner
 from xtalfill.dft.result import PwResult
 from xtalfill.dft.xmlfile import IonicStep
 

@@ -18,7 +18,7 @@ from ase.data import covalent_radii
 from ase.geometry import get_distances, minkowski_reduce
 
 from xtalfill.core.batch import Batch
-from xtalfill.proposals.sites import Crystal
+from xtalfill.core.crystal import Crystal
 
 CLEARANCE = 0.6
 # Distances from the host atom that are tried, in sums of covalent radii, the best first.

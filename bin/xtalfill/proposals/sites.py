@@ -11,29 +11,11 @@ from ase.data import covalent_radii
 from ase.data.vdw_alvarez import vdw_radii
 from ase.geometry import get_distances
 
+from xtalfill.core.crystal import Crystal
+
 SYMPREC = 0.01  # Angstrom
 _SAME = 0.05  # Angstrom; images of one site by operations that hold to SYMPREC
 _ROUNDS = 5
-
-
-@dataclass(frozen=True)
-class Crystal:
-    """The atoms that are there.
-
-    Attributes:
-        numbers: (n,) atomic numbers.
-        positions: (n, 3) Angstrom.
-        cell: (3, 3) Angstrom; rows are a, b, c.
-    """
-
-    numbers: np.ndarray
-    positions: np.ndarray
-    cell: np.ndarray
-
-    def with_atoms(self, element: int, positions: np.ndarray) -> Crystal:
-        """Return the crystal with more atoms of an element, positions (m, 3) Angstrom."""
-        numbers = np.concatenate([self.numbers, np.full(len(positions), element)])
-        return Crystal(numbers, np.concatenate([self.positions, positions]), self.cell)
 
 
 @dataclass(frozen=True)

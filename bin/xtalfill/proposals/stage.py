@@ -12,6 +12,7 @@ import numpy as np
 
 from xtalfill.core.batch import REFERENCE, Batch, Stage
 from xtalfill.core.checkpoint import Checkpoint
+from xtalfill.core.crystal import Crystal
 from xtalfill.core.device import torch_device
 from xtalfill.core.errors import ConfigError
 from xtalfill.core.record import package_versions
@@ -21,7 +22,6 @@ from xtalfill.proposals.diffusion.sample_batches import CHUNK, SampleBatch, load
 from xtalfill.proposals.diffusion.settings import SamplerSettings
 from xtalfill.proposals.methods import METHODS, POTENTIAL, VOIDS, Method
 from xtalfill.proposals.score_models import ScoreModels
-from xtalfill.proposals.sites import Crystal
 from xtalfill.proposals.voids import void_choices
 
 STAGE = "inpaint"

@@ -14,7 +14,8 @@ from ase.geometry import minkowski_reduce
 from scipy.optimize import nnls
 from scipy.spatial import KDTree, Voronoi
 
-from xtalfill.proposals.sites import Crystal, Sites, symmetric_sites
+from xtalfill.core.crystal import Crystal
+from xtalfill.proposals.sites import Sites, symmetric_sites
 
 _MERGE = 0.3  # Angstrom; voids nearer than this are one
 _SAME_DISTANCE = 1e-3  # Angstrom

@@ -14,14 +14,9 @@ from pathlib import Path
 import numpy as np
 from ase.data import covalent_radii
 
+from xtalfill.core.crystal import Crystal
 from xtalfill.core.errors import ConfigError
-from xtalfill.relax.crystal import (
-    Crystal,
-    Evaluation,
-    EvaluationError,
-    MemoryShortageError,
-    Potential,
-)
+from xtalfill.relax.interface import Evaluation, EvaluationError, MemoryShortageError, Potential
 from xtalfill.relax.potentials import load_potential
 
 # Compiled and eager sum in another order; this is far above what float32 makes of that.

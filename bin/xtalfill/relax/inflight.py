@@ -13,14 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from xtalfill.relax.crystal import (
-    Crystal,
-    Evaluation,
-    EvaluationError,
-    MemoryShortageError,
-    Potential,
-)
+from xtalfill.core.crystal import Crystal
 from xtalfill.relax.fire import Fire
+from xtalfill.relax.interface import Evaluation, EvaluationError, MemoryShortageError, Potential
 
 EXPLOSIVE_FORCE = 1e3  # eV/Angstrom
 EXPLOSIVE_STEPS = 20  # steps in a row; a clash of the raw proposal is gone after a few

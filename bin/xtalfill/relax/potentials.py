@@ -21,17 +21,12 @@ from ase.data import atomic_numbers as NUMBER_OF
 from matscipy.neighbours import neighbour_list
 
 from xtalfill.core.checksums import check_intact
+from xtalfill.core.crystal import Crystal
 from xtalfill.core.device import torch_device
 from xtalfill.core.errors import ConfigError
 from xtalfill.core.record import file_sha256
 from xtalfill.relax.convolution import fuse_nequip, fuse_sevennet
-from xtalfill.relax.crystal import (
-    Crystal,
-    Evaluation,
-    EvaluationError,
-    MemoryShortageError,
-    Potential,
-)
+from xtalfill.relax.interface import Evaluation, EvaluationError, MemoryShortageError, Potential
 
 SEVENNET_NAMES = ("7net-0", "7net-l3i5")
 NEQUIP_SUFFIXES = (".nequip.zip", ".nequip.pt2")

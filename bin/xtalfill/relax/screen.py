@@ -9,9 +9,10 @@ from __future__ import annotations
 import numpy as np
 
 from xtalfill.core.batch import Batch, Stage
-from xtalfill.relax.crystal import Potential, crystal_of, is_collapsed
+from xtalfill.core.crystal import crystal_of, is_collapsed
 from xtalfill.relax.deduplicate import going_on
 from xtalfill.relax.inflight import InFlight
+from xtalfill.relax.interface import Potential
 from xtalfill.relax.stage import SITES, job_of, refuse_unusable
 
 STAGE = "screen"

@@ -11,8 +11,8 @@ import numpy as np
 from ase.data import chemical_symbols, covalent_radii
 from ase.geometry import get_distances
 
+from xtalfill.core.crystal import Crystal
 from xtalfill.core.geometry import MIN_DISTANCE, nearest_distance
-from xtalfill.relax.crystal import Crystal
 
 # A neighbour is an atom nearer than the larger of the two. CsI has 3.96 Angstrom (1.03 radii).
 NEIGHBOUR = 3.5  # Angstrom

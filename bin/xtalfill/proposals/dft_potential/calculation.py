@@ -14,18 +14,19 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
+from xtalfill.core.crystal import Crystal
 from xtalfill.core.io import replacing
-from xtalfill.dft.attempts import KEPT, Folders, Limits, PwRunner, pack
 from xtalfill.dft.failures import TOP_OCCUPATION, PwFailure, Run, diagnose, explain
 from xtalfill.dft.launch import Machine, Stopwatch, run_pw
 from xtalfill.dft.output import read_run
 from xtalfill.dft.protocols import Protocol
 from xtalfill.dft.pseudos import Table, cutoffs
+from xtalfill.dft.pw_runner import KEPT, Folders, Limits, PwRunner, pack
 from xtalfill.dft.symmetry import as_seen, irreducible_kpoints, kpoint_mesh, standard_setting
 from xtalfill.dft.system import PwSettings, System
 from xtalfill.proposals.dft_potential.grid import CUBE, PP, pp_input, read_potential
 from xtalfill.proposals.dft_potential.restore import GiveUpError
-from xtalfill.proposals.sites import SYMPREC, Crystal
+from xtalfill.proposals.sites import SYMPREC
 
 # A relaxation between two placements need not converge.
 _GOOD_ENOUGH = (PwFailure.IONIC_STEPS, PwFailure.BFGS)

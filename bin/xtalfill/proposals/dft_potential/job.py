@@ -11,9 +11,9 @@ import numpy as np
 from ase.data import chemical_symbols
 
 from xtalfill.core.batch import Batch
+from xtalfill.core.crystal import Crystal
 from xtalfill.dft.jobfile import check_crystal, check_key, read_content, refusing, write_content
 from xtalfill.proposals.dft_potential.restore import Placement
-from xtalfill.proposals.sites import Crystal
 
 METHOD = "potential"
 FORMAT = "xtalfill-potential-job 1"

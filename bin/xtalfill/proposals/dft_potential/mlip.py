@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from xtalfill.core.crystal import Crystal
 from xtalfill.proposals.dft_potential.calculation import Electrons
 from xtalfill.proposals.dft_potential.restore import GiveUpError
-from xtalfill.proposals.sites import Crystal
-from xtalfill.relax.crystal import Crystal as RelaxCrystal
-from xtalfill.relax.crystal import Potential
 from xtalfill.relax.inflight import InFlight, Relaxation
+from xtalfill.relax.interface import Potential
 
 
 class PotentialSolver:
@@ -37,7 +36,7 @@ class PotentialSolver:
         unknown = set(crystal.numbers.tolist()) - self._potential.elements
         if unknown:
             raise GiveUpError(f"{self._potential.name} does not know elements {sorted(unknown)}")
-        job = Relaxation(RelaxCrystal(crystal.numbers, crystal.positions, crystal.cell), free)
+        job = Relaxation(crystal, free)
         driver = InFlight(self._potential, max_atoms=len(crystal.numbers))
         found = driver.relax([job], fmax=self._fmax, max_steps=self._max_steps)[0]
         if found.evaluation is None:

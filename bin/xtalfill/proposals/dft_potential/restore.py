@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from xtalfill.core.crystal import Crystal
 from xtalfill.proposals.dft_potential.ewald import pair_energies
 from xtalfill.proposals.dft_potential.peaks import periodic_maxima
 from xtalfill.proposals.dft_potential.pinball import (
@@ -21,14 +22,7 @@ from xtalfill.proposals.dft_potential.pinball import (
     lowest_choices,
     representative,
 )
-from xtalfill.proposals.sites import (
-    Crystal,
-    Sites,
-    distances,
-    far_from_atoms,
-    symmetric_sites,
-    within_reach,
-)
+from xtalfill.proposals.sites import Sites, distances, far_from_atoms, symmetric_sites, within_reach
 
 
 class GiveUpError(Exception):

@@ -1,4 +1,4 @@
-"""What the relaxation passes around: a crystal in, its energy and forces out."""
+"""The interface of an interatomic potential: crystals in, energies and forces out."""
 
 from __future__ import annotations
 
@@ -8,23 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
-from xtalfill.core.batch import Batch
-from xtalfill.core.geometry import MIN_DISTANCE, nearest_distance
-
-
-@dataclass(frozen=True)
-class Crystal:
-    """One crystal, periodic in all directions.
-
-    Attributes:
-        numbers: (n_atoms,) nuclear charges.
-        positions: (n_atoms, 3) Angstrom; they need not lie inside the cell.
-        cell: (3, 3) Angstrom; rows are a, b, c.
-    """
-
-    numbers: np.ndarray
-    positions: np.ndarray
-    cell: np.ndarray
+from xtalfill.core.crystal import Crystal
 
 
 @dataclass(frozen=True)
@@ -69,15 +53,3 @@ class Potential(Protocol):
         Thread-safe. Raises `MemoryShortageError` or `EvaluationError`.
         """
         ...
-
-
-def crystal_of(batch: Batch, index: int, stage: str) -> Crystal:
-    """Return system `index` as a stage left it."""
-    here = batch.atoms_slice(index)
-    positions = batch.stages[stage].arrays["positions"][here]
-    return Crystal(batch.atomic_numbers[here], positions, batch.cell[index])
-
-
-def is_collapsed(crystal: Crystal) -> bool:
-    """Whether two atoms came nearer than `MIN_DISTANCE`: the energy then means nothing."""
-    return nearest_distance(crystal.positions, crystal.cell) < MIN_DISTANCE
