@@ -71,7 +71,7 @@ def fill(
     machine: Machine = Machine(),  # noqa: B008 - frozen
 ) -> tuple[Placement, Electrons]:
     """Fill a lithium host that lacks two atoms: one is placed first, relaxed, then the other."""
-    for module in (attempts, calculation):
+    for module in (pw_runner, calculation):
         monkeypatch.setattr(module, "run_pw", replay)
     recipe = Recipe(protocol("fast"), read_table(TABLE), dict(VALENCE), 0.01)
     electrons = Electrons("li", recipe, machine, folders, limits)
@@ -112,7 +112,7 @@ class Watch:
 
 def test_time_is_counted_on_all_cores(folders: Folders, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two runs of pw.x on two cores, one of pp.x on one; then one of each."""
-    for module in (attempts, calculation):
+    for module in (pw_runner, calculation):
         monkeypatch.setattr(module, "Stopwatch", Watch)
     replay = Replay(["scf_not_converged", "success", "success"], ["lithium_2", "lithium_2_placed"])
     _, electrons = fill(folders, replay, monkeypatch, machine=Machine(ranks=2))

@@ -25,7 +25,7 @@ from dft_examples import (
     unpack,
 )
 from xtalfill.core.errors import ConfigError, InputError, MemoryNeededError, TryAgainError
-from xtalfill.dft import pw_runner as attempts_module
+from xtalfill.dft import pw_runner
 from xtalfill.dft.job import PwJob
 from xtalfill.dft.launch import Machine, command, environment, layout, scratch_folder
 from xtalfill.dft.pseudos import cutoffs
@@ -72,7 +72,7 @@ def relax(
     limits: Limits = Limits(),  # noqa: B008 - frozen
     ranks: int = 1,
 ) -> PwResult:
-    monkeypatch.setattr(attempts_module, "run_pw", replay)
+    monkeypatch.setattr(pw_runner, "run_pw", replay)
     return relax_job(lih_job(), Machine(ranks=ranks), folders, limits)
 
 
@@ -98,7 +98,7 @@ def test_forces_come_back_in_the_orientation_of_the_cell(
     seen = lih_system(atoms=as_seen(lih_system().atoms, rotation, origin))
     job = PwJob(seen, rotation, origin, n_symmetry=4)
     replay = Replay("success")
-    monkeypatch.setattr(attempts_module, "run_pw", replay)
+    monkeypatch.setattr(pw_runner, "run_pw", replay)
     turned = relax_job(job, Machine(), folders, Limits())
     # pw.x saw x as y: what it calls the force along y is one along x.
     assert turned.forces_start == pytest.approx(straight.forces_start @ job.rotation)
