@@ -12,6 +12,7 @@ import pytest
 from dft_examples import TABLE, VALENCE, protocol, unpack
 from potential_examples import RECORDED, RULES, recorded
 from xtalfill.core.errors import MemoryNeededError, TryAgainError
+from xtalfill.dft import pw_runner
 from xtalfill.dft.launch import Machine
 from xtalfill.dft.pseudos import read_table
 from xtalfill.dft.pw_runner import Folders, Limits
