@@ -19,9 +19,10 @@ from ase.geometry import minkowski_reduce
 from ase.neighborlist import neighbor_list
 
 from xtalfill.core.errors import InputError
+from xtalfill.core.text import one_line, shortened
 from xtalfill.inputs.missing import Lacking, decide
 from xtalfill.inputs.structures import Entry
-from xtalfill.inputs.structures.entry import ISOTOPES, MAX_SECONDS, one_line, shortened, time_limit
+from xtalfill.inputs.structures.entry import ISOTOPES, MAX_SECONDS, time_limit
 from xtalfill.inputs.structures.expand import MAX_ATOMS
 
 # No solid holds an atom in less than about 2 Å³ (metal superhydrides at megabars), and an

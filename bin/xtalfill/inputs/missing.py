@@ -19,7 +19,7 @@ from ase.data import chemical_symbols, covalent_radii
 from ase.neighborlist import neighbor_list
 
 from xtalfill.core.errors import InputError
-from xtalfill.inputs.structures.entry import one_line, shortened
+from xtalfill.core.text import one_line, shortened
 from xtalfill.inputs.structures.evidence import Carried, Evidence
 from xtalfill.inputs.structures.formula import formula_units, in_ratio
 from xtalfill.inputs.structures.pairs import joined

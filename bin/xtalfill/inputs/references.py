@@ -13,9 +13,9 @@ from ase.geometry import get_distances
 from scipy.optimize import linear_sum_assignment
 
 from xtalfill.core.errors import InputError
+from xtalfill.core.text import one_line
 from xtalfill.inputs.hosts import CheckedHost, Refusal, assign_ids, check_geometry
 from xtalfill.inputs.structures import Entry
-from xtalfill.inputs.structures.entry import one_line
 
 # A kept site that lies farther from every site of the reference is not the same site.
 MAX_KEPT_DISTANCE = 1.0

@@ -8,9 +8,10 @@ from ase.data import chemical_symbols
 from ase.geometry import cellpar_to_cell
 
 from xtalfill.core.errors import InputError
+from xtalfill.core.text import one_line, shortened
 from xtalfill.inputs.structures.cifblock import CifBlock, parse_document, unit_cell
 from xtalfill.inputs.structures.cifsites import X_TAG, SiteRow, read_rows
-from xtalfill.inputs.structures.entry import Entry, attempt, note_isotopes, one_line, shortened
+from xtalfill.inputs.structures.entry import Entry, attempt, note_isotopes
 from xtalfill.inputs.structures.evidence import Carried, Evidence
 from xtalfill.inputs.structures.expand import Expanded, ListedSite, expand
 from xtalfill.inputs.structures.formula import formula_units, in_ratio, parse_formula

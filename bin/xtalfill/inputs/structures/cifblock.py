@@ -11,7 +11,7 @@ import gemmi
 from gemmi import cif
 
 from xtalfill.core.errors import InputError
-from xtalfill.inputs.structures.entry import one_line
+from xtalfill.core.text import one_line
 
 NO_VALUE = {"", "?", "."}
 _LOOKALIKES = str.maketrans({"\u00a0": " ", "\u2010": "-", "\u2013": "-", "\u2212": "-"})

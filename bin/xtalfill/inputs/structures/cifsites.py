@@ -8,8 +8,8 @@ import numpy as np
 from ase.data import chemical_symbols
 
 from xtalfill.core.errors import InputError
+from xtalfill.core.text import listed, one_line
 from xtalfill.inputs.structures.cifblock import NO_VALUE, CifBlock, parse_number
-from xtalfill.inputs.structures.entry import listed, one_line
 from xtalfill.inputs.structures.expand import FULL_TOLERANCE, MAX_ATOMS
 from xtalfill.inputs.structures.formula import parse_formula
 from xtalfill.inputs.structures.labels import LabelReading, read_label, read_type

@@ -9,7 +9,7 @@ import signal
 import threading
 import warnings
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from ase import Atoms
 from pymatgen.core import DummySpecies, Structure
 
 from xtalfill.core.errors import InputError
+from xtalfill.core.text import one_line
 from xtalfill.inputs.structures.evidence import Evidence
 
 # A text longer than this is no list of crystals (or a gzip bomb).
@@ -58,24 +59,6 @@ class Entry:
     evidence: Evidence = field(default_factory=Evidence)
     notes: list[str] = field(default_factory=list)
     error: str | None = None
-
-
-def one_line(value: object, *, limit: int = 200) -> str:
-    """Return `value` as one printable line of at most `limit` characters."""
-    text = "".join(char if char.isprintable() else " " for char in str(value))
-    text = " ".join(text.split())
-    return text if len(text) <= limit else text[: limit - 3] + "..."
-
-
-def listed(names: Sequence[str], *, most: int = 6) -> str:
-    """Return names for the user: "a, b" or, with more than `most`, "a, b and 3 more"."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
-
-
-def shortened(names: Sequence[str], *, most: int = 4) -> str:
-    """Return names for the user: "a, b" or, with more than `most`, "a, b, ..."."""
-    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
 
 
 def explain(error: Exception, *, kind: str) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from xtalfill.core.errors import InputError
-from xtalfill.inputs.structures.entry import listed
+from xtalfill.core.text import listed
 from xtalfill.inputs.structures.pairs import close_pairs, joined
 from xtalfill.inputs.structures.symmetry import Symmetry
 

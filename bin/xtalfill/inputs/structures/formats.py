@@ -23,6 +23,7 @@ from ase.io.vasp import read_vasp
 from pymatgen.io.vasp import Poscar
 
 from xtalfill.core.errors import InputError
+from xtalfill.core.text import one_line
 from xtalfill.inputs.structures.cif import read_cif
 from xtalfill.inputs.structures.entry import (
     ID_KEYS,
@@ -33,7 +34,6 @@ from xtalfill.inputs.structures.entry import (
     fill_from_pymatgen,
     fill_keys,
     note_isotopes,
-    one_line,
     read_text,
 )
 from xtalfill.inputs.structures.jsonrecords import is_ase_database, parse_json, read_json

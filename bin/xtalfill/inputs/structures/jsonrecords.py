@@ -14,13 +14,13 @@ from ase import Atoms
 from pymatgen.core import Structure
 
 from xtalfill.core.errors import InputError
+from xtalfill.core.text import one_line
 from xtalfill.inputs.structures.entry import (
     Entry,
     attempt,
     drop_shared_names,
     fill_from_pymatgen,
     fill_keys,
-    one_line,
 )
 from xtalfill.inputs.structures.evidence import Carried
 

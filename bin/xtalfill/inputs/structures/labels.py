@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from ase.data import atomic_numbers
 
 from xtalfill.core.errors import InputError
-from xtalfill.inputs.structures.entry import ISOTOPES, one_line
+from xtalfill.core.text import one_line
+from xtalfill.inputs.structures.entry import ISOTOPES
 
 # The oxygen of a water molecule: Wat1; Ow2 and O-w, which may also stand beside tungsten.
 _WATER = re.compile(r"wat", flags=re.IGNORECASE)

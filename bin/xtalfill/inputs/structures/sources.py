@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import difflib
-import io
-import re
-from collections.abc import Iterator
 from pathlib import Path
 
 from xtalfill.core.errors import InputError
-from xtalfill.inputs.structures.entry import Entry, one_line
+from xtalfill.core.text import one_line
+from xtalfill.inputs.sheet import Sheet, is_sheet, parse_sheet
+from xtalfill.inputs.structures.entry import Entry
 from xtalfill.inputs.structures.formats import check_is_file, file_format, file_stem, read_file
-
-SHEET_COLUMNS = ("id", "structure", "element", "n_missing")
-_SHEET_SUFFIXES = {".csv", ".tsv"}
 
 
 def read_structures(path: str | Path) -> list[Entry]:
@@ -39,7 +33,7 @@ def read_structures(path: str | Path) -> list[Entry]:
         check_is_file(path)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
-    if path.suffix.lower() in _SHEET_SUFFIXES:
+    if is_sheet(path):
         return read_sheet(path)
     if file_format(path) is None:
         raise InputError(
@@ -66,10 +60,6 @@ def _read_folder(path: Path) -> list[Entry]:
 def read_sheet(path: Path) -> list[Entry]:
     """Read a sample sheet: a row a structure, paths relative to the sheet.
 
-    The column `structure` is needed, `id`, `element` and `n_missing` are not; other columns
-    are passed over, with a note. Comma, semicolon or tab separate, as the line `sep=` or the
-    header shows. Lines that begin with # are comments.
-
     Args:
         path: The sheet. A link to it (as Nextflow makes) is followed, so that the paths in
             it keep their meaning.
@@ -80,74 +70,29 @@ def read_sheet(path: Path) -> list[Entry]:
     Raises:
         InputError: It is no sheet: not text, no column `structure`, or no row.
     """
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8 text; save it as 'CSV UTF-8'") from error
-    text, delimiter = _without_comments(text)
-    rows = _rows(text, delimiter)
-    columns = [cell.strip().lower() for cell in next((row for _, row, _ in rows), [])]
-    unknown = [name for name in columns if name and name not in SHEET_COLUMNS]
-    for name in unknown:
-        nearest = difflib.get_close_matches(name, set(SHEET_COLUMNS) - set(columns), 1, 0.7)
-        if nearest:
-            raise InputError(
-                f"{path}: unknown column {one_line(name, limit=40)!r}; if it is "
-                f"{nearest[0]!r}, call it so"
-            )
-    if "structure" not in columns:
-        raise InputError(
-            f"{path}: the header has no column 'structure'; it reads {','.join(SHEET_COLUMNS)}"
-        )
-    if doubled := sorted({name for name in SHEET_COLUMNS if columns.count(name) > 1}):
-        raise InputError(f"{path}: the header names {doubled[0]!r} twice; keep one")
+    sheet = parse_sheet(path)
     folder = path.resolve().parent
-    entries = [_read_row(path, folder, columns, line, row, error) for line, row, error in rows]
+    entries = [_read_row(path, folder, sheet, row) for row in sheet.rows]
     if not entries:
         raise InputError(f"{path}: has a header but no row; add a row a structure")
-    if unknown:
-        names = one_line(", ".join(unknown), limit=80)
+    if sheet.ignored:
+        names = one_line(", ".join(sheet.ignored), limit=80)
         entries[0].notes.append(f"columns of {path.name} that are not used: {names}")
     return entries
 
 
-def _without_comments(text: str) -> tuple[str, str]:
-    """Return the sheet with comments and `sep=` as blank lines, and what separates its cells."""
-    lines = ["" if line.startswith("#") else line for line in text.split("\n")]
-    first = next((index for index, line in enumerate(lines) if line.strip()), 0)
-    if stated := re.fullmatch(r"\"?sep=(.)\"?[,;\s]*", lines[first].strip("\r"), re.IGNORECASE):
-        lines[first] = ""
-        return "\n".join(lines), stated[1]
-    return "\n".join(lines), max(",;\t", key=lines[first].count)
-
-
-def _rows(text: str, delimiter: str) -> Iterator[tuple[int, list[str], str | None]]:
-    """Yield (line, cells, error) for every row that is not blank."""
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-    while True:
-        try:
-            row = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            yield reader.line_num, [], one_line(error)
-            continue
-        if any(cell.strip() for cell in row):
-            yield reader.line_num, row, None
-
-
 def _read_row(
-    sheet: Path, folder: Path, columns: list[str], line: int, row: list[str], error: str | None
+    path: Path, folder: Path, sheet: Sheet, row: tuple[int, list[str], str | None]
 ) -> Entry:
-    cells = dict.fromkeys(SHEET_COLUMNS, "")
-    cells |= {name: cell.strip() for name, cell in zip(columns, row, strict=False)}
-    where = f"{sheet.name} line {line}"
-    entry = Entry(source=where, fallback_id=f"{sheet.stem}_line{line}")
+    line, values, error = row
+    cells = sheet.cells(values)
+    where = f"{path.name} line {line}"
+    entry = Entry(source=where, fallback_id=f"{path.stem}_line{line}")
     if error is not None:
         entry.error = f"the row cannot be read ({error}); check its quotes"
-    elif len(row) > len(columns):
+    elif len(values) > len(sheet.columns):
         entry.error = (
-            f"the row has {len(row)} cells, the header {len(columns)}; "
+            f"the row has {len(values)} cells, the header {len(sheet.columns)}; "
             "quote a cell that holds the separator"
         )
     elif not cells["structure"]:

@@ -10,8 +10,8 @@ import gemmi
 import numpy as np
 
 from xtalfill.core.errors import InputError
+from xtalfill.core.text import one_line
 from xtalfill.inputs.structures.cifblock import CifBlock
-from xtalfill.inputs.structures.entry import one_line
 
 # A rotation changes no length of the lattice by more than this share.
 METRIC_TOLERANCE = 0.01
