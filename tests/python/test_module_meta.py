@@ -13,14 +13,14 @@ DECLARED = re.compile(r"\b(?:val|path)\s*\(?\s*('[^']*'|\"[^\"]*\"|\w+)")
 
 def block(text: str, begin: str, end: str) -> list[str]:
     """Return the declarations between two labels of a process, one a line, without comments."""
-    between = text.split(f"    {begin}:\n")[1].split(f"    {end}:\n")[0]
+    between = text.split(f"    {begin}:\n")[1].split(f"    {end}:\n", maxsplit=1)[0]
     lines = (line.split("//")[0].strip() for line in between.splitlines())
     return [line for line in lines if line]
 
 
 def declared(line: str) -> list[str]:
     """Return the names that a declaration gives to its values and files."""
-    return [name.strip("'\"") for name in DECLARED.findall(line.split(", emit:")[0])]
+    return [name.strip("'\"") for name in DECLARED.findall(line.split(", emit:", maxsplit=1)[0])]
 
 
 def described(entry: dict[str, Any] | list[dict[str, Any]]) -> list[str]:
