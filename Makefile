@@ -3,7 +3,7 @@ SHELL := /bin/bash
 export PATH := $(CURDIR)/.venv/bin:$(CURDIR)/.tools/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-full lint bench images clean
+.PHONY: help setup demo test test-full lint bench images tables clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1\t\2/p' Makefile | expand -t 14
@@ -30,6 +30,9 @@ bench: setup ## time RELAX against a serial loop with ASE; half an hour on a qui
 
 images: ## build the Apptainer images; MIRROR=URL of a Debian mirror, OUTPUT=folder, IMAGES=names are options
 	@containers/build.sh $(if $(MIRROR),--mirror $(MIRROR)) $(if $(OUTPUT),--output $(OUTPUT)) $(IMAGES)
+
+tables: ## write the tables of the documentation from docs/benchmarks/data
+	.venv/bin/python tools/make_tables.py
 
 clean: ## remove what runs and tests leave behind; keeps .venv, .tools and results
 	rm -rf work .nextflow .nextflow.log* .nf-test .nf-test.log build bin/*.egg-info
