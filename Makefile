@@ -32,7 +32,7 @@ images: ## build the Apptainer images; MIRROR=URL of a Debian mirror, OUTPUT=fol
 	@containers/build.sh $(if $(MIRROR),--mirror $(MIRROR)) $(if $(OUTPUT),--output $(OUTPUT)) $(IMAGES)
 
 tables: ## write the tables of the documentation from docs/benchmarks/data
-	.venv/bin/python tools/make_tables.py
+	tools/make_tables.py
 
 clean: ## remove what runs and tests leave behind; keeps .venv, .tools and results
 	rm -rf work .nextflow .nextflow.log* .nf-test .nf-test.log build bin/*.egg-info
