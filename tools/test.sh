@@ -38,7 +38,7 @@ suite "formatting" ruff format --check .
 suite "lint" ruff check .
 suite "types" mypy
 if [[ ${1:-} != lint ]]; then
-    suite "pytest" pytest -rs --numprocesses logical --maxprocesses 4 --dist loadscope
+    suite "pytest" pytest -rs --durations 20 --numprocesses logical --maxprocesses 4 --dist loadscope
     if [[ ${1:-} == full ]]; then
         suite "slow pytest suites" pytest -rs -m slow
     else

@@ -60,7 +60,8 @@ class Project:
         for name in _FILES:
             shutil.copy2(REPOSITORY / name, root / name)
         for name in _FOLDERS:
-            ignore = shutil.ignore_patterns("__pycache__", "tests", "*.egg-info")
+            # The kernels that numba compiled are copied: each copy would compile them again.
+            ignore = shutil.ignore_patterns("*.pyc*", "*.tmp.*", "tests", "*.egg-info")
             shutil.copytree(REPOSITORY / name, root / name, ignore=ignore)
         # conf/base.config puts it on PATH: the commands are to run with this very Python.
         (root / ".venv").symlink_to(sys.prefix)
