@@ -30,7 +30,7 @@ from ase.optimize import FIRE
 from xtalfill.core.crystal import Crystal
 from xtalfill.models.graphs import Host
 from xtalfill.proposals.random_sites import random_sites
-from xtalfill.relax.inflight import InFlight, Relaxation
+from xtalfill.relax.batched import InFlight, Relaxation
 from xtalfill.relax.potentials import SEVENNET_NAMES, load_potential
 
 FMAX = 0.05  # eV/Angstrom

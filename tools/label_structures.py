@@ -20,7 +20,7 @@ from xtalfill.core.geometry import nearest_distance
 from xtalfill.core.io import replacing
 from xtalfill.models.graphs import Host
 from xtalfill.proposals.random_sites import random_sites
-from xtalfill.relax.inflight import InFlight, Relaxation
+from xtalfill.relax.batched import InFlight, Relaxation
 from xtalfill.relax.potentials import load_potential
 from xtalfill.training.data import CrystalSet
 

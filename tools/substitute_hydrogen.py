@@ -20,7 +20,7 @@ from ase.data import covalent_radii
 from xtalfill.core.crystal import Crystal
 from xtalfill.core.geometry import nearest_distance
 from xtalfill.core.io import replacing
-from xtalfill.relax.inflight import InFlight, Relaxation
+from xtalfill.relax.batched import InFlight, Relaxation
 from xtalfill.relax.potentials import load_potential
 from xtalfill.training.data import FRACTION_UNIT, HYDROGEN, CrystalSet
 from xtalfill.training.substitution import stand_ins

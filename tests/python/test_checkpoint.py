@@ -20,7 +20,7 @@ from xtalfill.core.batch import Batch
 from xtalfill.core.checkpoint import FILE, Checkpoint
 from xtalfill.core.errors import TryAgainError
 from xtalfill.models.hostnet import HostNet
-from xtalfill.relax.inflight import InFlight, Relaxation, Relaxed, State
+from xtalfill.relax.batched import InFlight, Relaxation, Relaxed, State
 from xtalfill.relax.relax_checkpoint import key_of
 from xtalfill.relax.stage import RelaxSettings, relax_batch
 

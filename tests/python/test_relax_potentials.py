@@ -17,8 +17,8 @@ from e3nn import o3
 from nequip_examples import frames, tiny_package
 from xtalfill.core.crystal import Crystal
 from xtalfill.core.errors import ConfigError
+from xtalfill.relax.batched import InFlight, Relaxation
 from xtalfill.relax.convolution import EDGES_AT_ONCE, EdgeConvolution, fuse_nequip, fused
-from xtalfill.relax.inflight import InFlight, Relaxation
 from xtalfill.relax.potentials import NequipPotential, SevenNetPotential, load_potential
 
 

@@ -9,7 +9,7 @@ from analytic_potential import MorsePotential, morse, proposed_batch
 from xtalfill.core.batch import REFERENCE, Batch, content_sha256
 from xtalfill.core.crystal import Crystal, is_collapsed
 from xtalfill.core.errors import InputError
-from xtalfill.relax.inflight import InFlight
+from xtalfill.relax.batched import InFlight
 from xtalfill.relax.interface import Evaluation
 from xtalfill.relax.screen import STAGE, screen_batch
 

@@ -17,7 +17,7 @@ from scipy.optimize import linear_sum_assignment
 from xtalfill.core.batch import Batch
 from xtalfill.core.crystal import Crystal, crystal_of, is_collapsed
 from xtalfill.core.relaxations import ENERGY_WINDOW, SITES
-from xtalfill.relax.inflight import Relaxed
+from xtalfill.relax.batched import Relaxed
 from xtalfill.relax.interface import Evaluation
 
 # Angstrom; below half of `MIN_DISTANCE`, so that no atom has two partners within reach.

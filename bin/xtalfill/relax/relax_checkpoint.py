@@ -9,7 +9,7 @@ import numpy as np
 
 from xtalfill.core.batch import Batch
 from xtalfill.core.checkpoint import Checkpoint
-from xtalfill.relax.inflight import Relaxed, State
+from xtalfill.relax.batched import Relaxed, State
 
 
 def key_of(batch: Batch, name: str) -> str:

@@ -10,8 +10,8 @@ import numpy as np
 
 from xtalfill.core.batch import Batch, Stage
 from xtalfill.core.crystal import crystal_of, is_collapsed
+from xtalfill.relax.batched import InFlight
 from xtalfill.relax.deduplicate import going_on
-from xtalfill.relax.inflight import InFlight
 from xtalfill.relax.interface import Potential
 from xtalfill.relax.stage import SITES, job_of, refuse_unusable
 

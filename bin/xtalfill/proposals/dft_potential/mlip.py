@@ -7,7 +7,7 @@ import numpy as np
 from xtalfill.core.crystal import Crystal
 from xtalfill.proposals.dft_potential.calculation import Electrons
 from xtalfill.proposals.dft_potential.restore import GiveUpError
-from xtalfill.relax.inflight import InFlight, Relaxation
+from xtalfill.relax.batched import InFlight, Relaxation
 from xtalfill.relax.interface import Potential
 
 

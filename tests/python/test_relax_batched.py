@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from analytic_potential import MorseCalculator, MorsePotential, as_atoms, crystals, morse
 from xtalfill.core.crystal import Crystal
+from xtalfill.relax.batched import InFlight, Relaxation, Relaxed
 from xtalfill.relax.fire import MAX_STEP, Fire
-from xtalfill.relax.inflight import InFlight, Relaxation, Relaxed
 from xtalfill.relax.interface import Evaluation, EvaluationError, MemoryShortageError, Potential
 
 FMAX = 0.02
