@@ -18,7 +18,7 @@ def main() -> None:
     begin = time.monotonic()
 
     from xtalfill.core.record import file_sha256, write_record
-    from xtalfill.relax.published import fetch_model
+    from xtalfill.relax.download import fetch_model
 
     fetch_model(args.name, args.output)
     write_record(

@@ -19,9 +19,9 @@ from xtalfill.core.crystal import Crystal
 from xtalfill.core.errors import ConfigError
 from xtalfill.relax import compiled as module
 from xtalfill.relax.compiled import compile_model, disagreement
+from xtalfill.relax.download import fetch_model
 from xtalfill.relax.interface import Evaluation, EvaluationError, Potential
 from xtalfill.relax.potentials import load_potential
-from xtalfill.relax.published import fetch_model
 
 NAME = "nequip.net:some-group/some-model:0.1"
 CONTENT = b"a packaged model"
