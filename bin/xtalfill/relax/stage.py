@@ -27,8 +27,8 @@ from xtalfill.core.relaxations import ENERGY_WINDOW, POSITIONS, RANK, SITES
 from xtalfill.relax.batched import InFlight, Relaxation, Relaxed
 from xtalfill.relax.deduplicate import MERGE_DISTANCE, Merged, drop_hopeless, find_merged, going_on
 from xtalfill.relax.interface import Evaluation, Potential
+from xtalfill.relax.plausibility import host_shift, nonsense, note
 from xtalfill.relax.relax_checkpoint import RelaxCheckpoint
-from xtalfill.relax.verdict import host_shift, nonsense, note
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,10 @@ from xtalfill.core.batch import REFERENCE, Batch, Stage, write_batch
 from xtalfill.core.crystal import Crystal
 from xtalfill.evaluate.match import evaluate_batch
 from xtalfill.relax.interface import Evaluation
+from xtalfill.relax.plausibility import host_shift, nonsense, note
 from xtalfill.relax.potentials import load_potential
 from xtalfill.relax.select import select_candidates
 from xtalfill.relax.stage import RelaxSettings, relax_batch
-from xtalfill.relax.verdict import host_shift, nonsense, note
 from xtalfill.results.collect import collect, write_json
 
 CELL = np.diag([9.0, 9.0, 9.0])
