@@ -23,7 +23,7 @@ from xtalfill.core.errors import ConfigError
 from xtalfill.core.io import atomic_writer
 from xtalfill.models.weights import ScoreNetwork, load_weights, save_weights
 from xtalfill.training.objective import Objective, Part, can_start
-from xtalfill.training.stream import PartStream
+from xtalfill.training.prefetch import PartStream
 
 log = logging.getLogger(__name__)
 

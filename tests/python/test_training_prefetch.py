@@ -35,7 +35,7 @@ from xtalfill.training.crystal import CrystalObjective, CrystalTasks
 from xtalfill.training.data import CrystalSet
 from xtalfill.training.loop import Trainer, train
 from xtalfill.training.objective import PartSize
-from xtalfill.training.stream import PartStream
+from xtalfill.training.prefetch import PartStream
 
 ROOT = Path(__file__).parents[2]
 META = torch.device("meta")  # has no numbers: whoever asks for one gets an error
