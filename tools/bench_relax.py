@@ -30,7 +30,7 @@ from ase.optimize import FIRE
 from xtalfill.core.crystal import Crystal
 from xtalfill.models.graphs import Host
 from xtalfill.proposals.random_sites import random_sites
-from xtalfill.relax.batched import InFlight, Relaxation
+from xtalfill.relax.batched import BatchedRelaxer, Relaxation
 from xtalfill.relax.potentials import SEVENNET_NAMES, load_potential
 
 FMAX = 0.05  # eV/Angstrom
@@ -120,7 +120,9 @@ def relax_batched(structures: list[Atoms], options: argparse.Namespace, size: in
     potential = load_potential(options.mlip, device=options.device)
     mean = sum(len(atoms) for atoms in structures) / len(structures)
     threads = 1 if options.device == "cuda" else min(options.threads, size)
-    driver = InFlight(potential, max_atoms=max(1, round(size * mean / threads)), threads=threads)
+    driver = BatchedRelaxer(
+        potential, max_atoms=max(1, round(size * mean / threads)), threads=threads
+    )
     crystals = [Crystal(a.numbers, a.positions, a.cell.array) for a in structures]
     potential.evaluate(crystals[:1])
     begin, steps, energies = time.perf_counter(), 0, []

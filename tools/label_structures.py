@@ -20,7 +20,7 @@ from xtalfill.core.geometry import nearest_distance
 from xtalfill.core.io import replacing
 from xtalfill.models.graphs import Host
 from xtalfill.proposals.random_sites import random_sites
-from xtalfill.relax.batched import InFlight, Relaxation
+from xtalfill.relax.batched import BatchedRelaxer, Relaxation
 from xtalfill.relax.potentials import load_potential
 from xtalfill.training.data import CrystalSet
 
@@ -99,7 +99,7 @@ class StructureSource:
 
 
 def label(
-    jobs: list[Relaxation], relaxer: InFlight, teacher: InFlight, *, seed: int
+    jobs: list[Relaxation], relaxer: BatchedRelaxer, teacher: BatchedRelaxer, *, seed: int
 ) -> list[Atoms]:
     """Return the structures, some steps on where they have free sites, with energy and forces."""
     some_steps = np.random.default_rng(seed).choice([3, 6, 12, 25])
@@ -136,7 +136,7 @@ def main() -> None:
     args = parser.parse_args()
     source = StructureSource(args.data, args.exclude, held_out=args.held_out, seed=args.seed)
     potentials = [load_potential(name, device="cpu") for name in (args.relaxer, args.teacher)]
-    drivers = [InFlight(potential, max_atoms=400, threads=1) for potential in potentials]
+    drivers = [BatchedRelaxer(potential, max_atoms=400, threads=1) for potential in potentials]
     elements = potentials[0].elements & potentials[1].elements
     args.output.mkdir(parents=True, exist_ok=True)
     for part in range(*args.parts):

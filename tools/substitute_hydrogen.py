@@ -20,7 +20,7 @@ from ase.data import covalent_radii
 from xtalfill.core.crystal import Crystal
 from xtalfill.core.geometry import nearest_distance
 from xtalfill.core.io import replacing
-from xtalfill.relax.batched import InFlight, Relaxation
+from xtalfill.relax.batched import BatchedRelaxer, Relaxation
 from xtalfill.relax.potentials import load_potential
 from xtalfill.training.data import FRACTION_UNIT, HYDROGEN, CrystalSet
 from xtalfill.training.substitution import stand_ins
@@ -106,7 +106,10 @@ def write_part(path: Path, found: list[tuple[Substitution, Crystal]]) -> None:
 
 
 def relaxed(
-    part: list[Substitution], crystals: CrystalSet, relaxer: InFlight, rng: np.random.Generator
+    part: list[Substitution],
+    crystals: CrystalSet,
+    relaxer: BatchedRelaxer,
+    rng: np.random.Generator,
 ) -> list[tuple[Substitution, Crystal]]:
     """Return those that come to rest as crystals."""
     jobs = [start(made, crystals, rng) for made in part]
@@ -132,7 +135,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True, help="folder")
     args = parser.parse_args()
     potential = load_potential(args.potential, device="cpu")
-    relaxer = InFlight(potential, max_atoms=400, threads=1)
+    relaxer = BatchedRelaxer(potential, max_atoms=400, threads=1)
     crystals = CrystalSet(args.data)
     held_out = np.flatnonzero(crystals.is_validation)
     excluded = {frozenset(crystals.crystal(index)[0].tolist()) for index in held_out}

@@ -20,7 +20,7 @@ from xtalfill.core.batch import Batch
 from xtalfill.core.checkpoint import FILE, Checkpoint
 from xtalfill.core.errors import TryAgainError
 from xtalfill.models.hostnet import HostNet
-from xtalfill.relax.batched import InFlight, Relaxation, Relaxed, State
+from xtalfill.relax.batched import BatchedRelaxer, Relaxation, RelaxationResult, State
 from xtalfill.relax.relax_checkpoint import key_of
 from xtalfill.relax.stage import RelaxSettings, relax_batch
 
@@ -136,7 +136,7 @@ def test_a_checkpoint_of_objects_is_not_unpickled(tmp_path: Path) -> None:
     assert Checkpoint(tmp_path, key="a", previous=tmp_path).found == {}
 
 
-def same(one: Relaxed, other: Relaxed) -> bool:
+def same(one: RelaxationResult, other: RelaxationResult) -> bool:
     states = (one.state(), other.state())
     return states[0].keys() == states[1].keys() and all(
         np.array_equal(states[0][key], states[1][key], equal_nan=key != "error")
@@ -149,7 +149,7 @@ def same(one: Relaxed, other: Relaxed) -> bool:
 @pytest.mark.parametrize("rounds", [1, 7, 40])
 def test_relaxations_that_are_broken_off_end_in_the_same_bits(rounds: int) -> None:
     jobs = [Relaxation(crystal, free) for crystal, free in crystals(8)]
-    whole = InFlight(MorsePotential(), max_atoms=20).relax(jobs, fmax=0.02, max_steps=300)
+    whole = BatchedRelaxer(MorsePotential(), max_atoms=20).relax(jobs, fmax=0.02, max_steps=300)
     kept: dict[int, State] = {}
     left = rounds
 
@@ -159,10 +159,10 @@ def test_relaxations_that_are_broken_off_end_in_the_same_bits(rounds: int) -> No
         if not left:
             raise StoppedError
 
-    driver = InFlight(MorsePotential(), max_atoms=20)
+    driver = BatchedRelaxer(MorsePotential(), max_atoms=20)
     with pytest.raises(StoppedError):
         driver.relax(jobs, fmax=0.02, max_steps=300, on_round=on_round)
-    counted: list[Relaxed] = []
+    counted: list[RelaxationResult] = []
     after = driver.relax(jobs, fmax=0.02, max_steps=300, states=kept, on_done=counted.append)
     assert len(counted) == len(jobs)
     assert all(same(one, other) for one, other in zip(whole, after, strict=True))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from analytic_potential import MorseCalculator, MorsePotential, as_atoms, crystals, morse
 from xtalfill.core.crystal import Crystal
-from xtalfill.relax.batched import InFlight, Relaxation, Relaxed
+from xtalfill.relax.batched import BatchedRelaxer, Relaxation, RelaxationResult
 from xtalfill.relax.fire import MAX_STEP, Fire
 from xtalfill.relax.interface import Evaluation, EvaluationError, MemoryShortageError, Potential
 
@@ -27,8 +27,8 @@ def relax(
     max_atoms: int = 40,
     threads: int = 1,
     **more: Any,
-) -> list[Relaxed]:
-    driver = InFlight(potential or MorsePotential(), max_atoms=max_atoms, threads=threads)
+) -> list[RelaxationResult]:
+    driver = BatchedRelaxer(potential or MorsePotential(), max_atoms=max_atoms, threads=threads)
     return driver.relax(jobs, fmax=FMAX, max_steps=max_steps, **more)
 
 
@@ -36,7 +36,7 @@ def jobs(n: int, seed: int = 0) -> list[Relaxation]:
     return [Relaxation(crystal, free) for crystal, free in crystals(n, seed=seed)]
 
 
-def same_bits(a: Relaxed, b: Relaxed) -> bool:
+def same_bits(a: RelaxationResult, b: RelaxationResult) -> bool:
     return (
         a.positions.tobytes() == b.positions.tobytes()
         and (a.n_steps, a.converged, a.error) == (b.n_steps, b.converged, b.error)
@@ -241,6 +241,6 @@ def test_no_step_exceeds_the_cap(forces: list[float], n_steps: int) -> None:
 
 
 def test_every_result_is_reported_once() -> None:
-    seen: list[Relaxed] = []
+    seen: list[RelaxationResult] = []
     results = relax(jobs(7), on_done=seen.append)
     assert sorted(map(id, seen)) == sorted(map(id, results))

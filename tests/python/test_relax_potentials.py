@@ -17,7 +17,7 @@ from e3nn import o3
 from nequip_examples import frames, tiny_package
 from xtalfill.core.crystal import Crystal
 from xtalfill.core.errors import ConfigError
-from xtalfill.relax.batched import InFlight, Relaxation
+from xtalfill.relax.batched import BatchedRelaxer, Relaxation
 from xtalfill.relax.convolution import EDGES_AT_ONCE, EdgeConvolution, fuse_nequip, fused
 from xtalfill.relax.potentials import NequipPotential, SevenNetPotential, load_potential
 
@@ -113,7 +113,7 @@ def test_relaxes_as_ase_does_with_the_same_potential(
     free = start.numbers == 1
     job = Relaxation(crystal_of(start), free)
     other = Relaxation(crystal_of(bulk("LiH", "rocksalt", a=4.0)), np.array([False, True]))
-    driver = InFlight(sevennet, max_atoms=50)
+    driver = BatchedRelaxer(sevennet, max_atoms=50)
     ours = driver.relax([other, job], fmax=0.05, max_steps=12)[1]
     atoms = start.copy()
     atoms.calc = calculator
@@ -319,5 +319,5 @@ def test_a_packaged_nequip_model_relaxes(tmp_path: Path) -> None:
         assert abs(one.energy - atoms.get_potential_energy()) / len(atoms) < 1e-5
         np.testing.assert_allclose(one.forces, atoms.get_forces(), atol=1e-4)
     job = Relaxation(crystal_of(some[0]), some[0].numbers == 1)
-    relaxed = InFlight(potential, max_atoms=50).relax([job], fmax=0.5, max_steps=5)[0]
+    relaxed = BatchedRelaxer(potential, max_atoms=50).relax([job], fmax=0.5, max_steps=5)[0]
     assert relaxed.error == ""

@@ -9,7 +9,7 @@ from analytic_potential import MorsePotential, morse, proposed_batch
 from xtalfill.core.batch import REFERENCE, Batch, content_sha256
 from xtalfill.core.crystal import Crystal, is_collapsed
 from xtalfill.core.errors import InputError
-from xtalfill.relax.batched import InFlight
+from xtalfill.relax.batched import BatchedRelaxer
 from xtalfill.relax.interface import Evaluation
 from xtalfill.relax.screen import STAGE, screen_batch
 
@@ -31,7 +31,7 @@ def make_batch() -> Batch:
 
 def screen(batch: Batch, keep: int, potential: MorsePotential | None = None) -> Batch:
     chosen = potential or MorsePotential()
-    found = screen_batch(batch, chosen, InFlight(chosen, max_atoms=20), keep=keep)
+    found = screen_batch(batch, chosen, BatchedRelaxer(chosen, max_atoms=20), keep=keep)
     found.validate()
     return found
 

@@ -17,9 +17,9 @@ from xtalfill.core.crystal import Crystal
 from xtalfill.relax.fire import Fire
 from xtalfill.relax.interface import Evaluation, EvaluationError, MemoryShortageError, Potential
 
-EXPLOSIVE_FORCE = 1e3  # eV/Angstrom
-EXPLOSIVE_STEPS = 20  # steps in a row; a clash of the raw proposal is gone after a few
-MAX_TRAVEL = 20.0  # Angstrom from where it started: the site left its crystal
+DIVERGED_FORCE = 1e3  # eV/Angstrom
+DIVERGED_STEPS = 20  # steps in a row; a clash of the raw proposal is gone after a few
+MAX_DISPLACEMENT = 20.0  # Angstrom from where it started: the site left its crystal
 
 # How far a relaxation is, as arrays: what a checkpoint holds of it.
 State = Mapping[str, np.ndarray]
@@ -41,7 +41,7 @@ class Relaxation:
 
 
 @dataclass(frozen=True)
-class Relaxed:
+class RelaxationResult:
     """Where a relaxation ended.
 
     Attributes:
@@ -70,7 +70,7 @@ class Relaxed:
         return state
 
     @classmethod
-    def from_state(cls, state: State) -> Relaxed:
+    def from_state(cls, state: State) -> RelaxationResult:
         """Return what `state` was made of."""
         fmax, n_steps, converged = state["ended"].tolist()
         evaluation = None
@@ -87,7 +87,7 @@ class _Run:
         self.free = np.flatnonzero(job.free)
         self.crystal = job.crystal
         self.start = job.start
-        self.result: Relaxed | None = None
+        self.result: RelaxationResult | None = None
         self._origin = job.crystal.positions
         self._fire = Fire(len(self.free))
         self._n_steps = 0
@@ -109,7 +109,7 @@ class _Run:
 
     def restore(self, state: State) -> None:
         if "ended" in state:
-            self.result = Relaxed.from_state(state)
+            self.result = RelaxationResult.from_state(state)
             return
         self.start = None  # of the positions it began with
         self.crystal = Crystal(self.crystal.numbers, state["positions"], self.crystal.cell)
@@ -117,7 +117,7 @@ class _Run:
         self._fire.restore(state)
 
     def fail(self, reason: str) -> None:
-        self.result = Relaxed(
+        self.result = RelaxationResult(
             self.crystal.positions, None, float("nan"), self._n_steps, False, reason
         )
 
@@ -128,15 +128,15 @@ class _Run:
             self.fail(f"energy or forces are not finite after {self._n_steps} steps")
             return
         largest = float(np.linalg.norm(forces, axis=1).max(initial=0.0))
-        self._n_explosive = self._n_explosive + 1 if largest > EXPLOSIVE_FORCE else 0
-        if self._n_explosive > EXPLOSIVE_STEPS:
+        self._n_explosive = self._n_explosive + 1 if largest > DIVERGED_FORCE else 0
+        if self._n_explosive > DIVERGED_STEPS:
             self.fail(
                 f"exploded: forces above {EXPLOSIVE_FORCE:g} eV/Å for {EXPLOSIVE_STEPS} steps"
             )
             return
         converged = largest < fmax
         if converged or self._n_steps >= max_steps:
-            self.result = Relaxed(
+            self.result = RelaxationResult(
                 self.crystal.positions, evaluation, largest, self._n_steps, converged
             )
             return
@@ -148,11 +148,11 @@ class _Run:
         self.crystal = Crystal(self.crystal.numbers, positions, self.crystal.cell)
         self._n_steps += 1
         travel = np.linalg.norm(positions - self._origin, axis=1).max()
-        if travel > MAX_TRAVEL:
+        if travel > MAX_DISPLACEMENT:
             self.fail(f"a site flew {travel:.0f} Å away in {self._n_steps} steps")
 
 
-class InFlight:
+class BatchedRelaxer:
     """Relaxes jobs with a potential, as many at a time as memory takes.
 
     Args:
@@ -173,10 +173,10 @@ class InFlight:
         *,
         fmax: float,
         max_steps: int,
-        on_done: Callable[[Relaxed], None] | None = None,
+        on_done: Callable[[RelaxationResult], None] | None = None,
         states: Mapping[int, State] | None = None,
         on_round: Callable[[Callable[[], dict[int, State]]], None] | None = None,
-    ) -> list[Relaxed]:
+    ) -> list[RelaxationResult]:
         """Relax every job until no force on a free site reaches `fmax`.
 
         Args:

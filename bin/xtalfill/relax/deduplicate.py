@@ -17,7 +17,7 @@ from scipy.optimize import linear_sum_assignment
 from xtalfill.core.batch import Batch
 from xtalfill.core.crystal import Crystal, crystal_of, is_collapsed
 from xtalfill.core.relaxations import ENERGY_WINDOW, SITES
-from xtalfill.relax.batched import Relaxed
+from xtalfill.relax.batched import RelaxationResult
 from xtalfill.relax.interface import Evaluation
 
 # Angstrom; below half of `MIN_DISTANCE`, so that no atom has two partners within reach.
@@ -49,15 +49,15 @@ class Merged:
     into: int
     places: Places
 
-    def take_over(self, found: Relaxed, *, sample: int) -> Relaxed:
+    def take_over(self, found: RelaxationResult, *, sample: int) -> RelaxationResult:
         """Return the candidate's result from that of `into`, which has number `sample`."""
         positions = found.positions[self.places.atoms] + self.places.shift
         if found.evaluation is None:
             error = f"merged with sample {sample}: {found.error}"
-            return Relaxed(positions, None, found.fmax, 0, False, error)
+            return RelaxationResult(positions, None, found.fmax, 0, False, error)
         forces = found.evaluation.forces[self.places.atoms]
         evaluation = Evaluation(found.evaluation.energy, forces)
-        return Relaxed(positions, evaluation, found.fmax, 0, found.converged)
+        return RelaxationResult(positions, evaluation, found.fmax, 0, found.converged)
 
 
 def same_places(one: Crystal, other: Crystal) -> Places | None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from xtalfill.core.batch import Batch
 from xtalfill.core.checkpoint import Checkpoint
-from xtalfill.relax.batched import Relaxed, State
+from xtalfill.relax.batched import RelaxationResult, State
 
 
 def key_of(batch: Batch, name: str) -> str:
@@ -52,7 +52,7 @@ class RelaxCheckpoint:
         """
         self._checkpoint.step(lambda: self._with(step, states()))
 
-    def end(self, step: str, results: Sequence[Relaxed]) -> None:
+    def end(self, step: str, results: Sequence[RelaxationResult]) -> None:
         """Call at the end of a step: a later checkpoint then has all of its results."""
         self._with(step, {place: result.state() for place, result in enumerate(results)})
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from xtalfill.core.batch import Batch, Stage
 from xtalfill.core.crystal import crystal_of, is_collapsed
-from xtalfill.relax.batched import InFlight
+from xtalfill.relax.batched import BatchedRelaxer
 from xtalfill.relax.deduplicate import going_on
 from xtalfill.relax.interface import Potential
 from xtalfill.relax.stage import SITES, job_of, refuse_unusable
@@ -18,7 +18,7 @@ from xtalfill.relax.stage import SITES, job_of, refuse_unusable
 STAGE = "screen"
 
 
-def screen_batch(batch: Batch, potential: Potential, driver: InFlight, *, keep: int) -> Batch:
+def screen_batch(batch: Batch, potential: Potential, driver: BatchedRelaxer, *, keep: int) -> Batch:
     """Return the batch with at most `keep` proposals of each structure and method.
 
     Those of lowest energy stay, as they were proposed. A collapsed proposal may score far below
@@ -63,7 +63,7 @@ def screen_batch(batch: Batch, potential: Potential, driver: InFlight, *, keep: 
     return batch.subset([index for index in range(batch.n_systems) if index not in dropped])
 
 
-def _energies(batch: Batch, driver: InFlight, systems: list[int]) -> np.ndarray:
+def _energies(batch: Batch, driver: BatchedRelaxer, systems: list[int]) -> np.ndarray:
     """Return the energies (n_systems,) of proposals; NaN where there is none."""
     energy = np.full(batch.n_systems, np.nan)
     usable = going_on(batch, systems)

@@ -24,7 +24,7 @@ from xtalfill.core.crystal import Crystal, crystal_of
 from xtalfill.core.errors import ConfigError, InputError
 from xtalfill.core.record import package_versions
 from xtalfill.core.relaxations import ENERGY_WINDOW, POSITIONS, RANK, SITES
-from xtalfill.relax.batched import InFlight, Relaxation, Relaxed
+from xtalfill.relax.batched import BatchedRelaxer, Relaxation, RelaxationResult
 from xtalfill.relax.deduplicate import MERGE_DISTANCE, Merged, drop_hopeless, find_merged, going_on
 from xtalfill.relax.interface import Evaluation, Potential
 from xtalfill.relax.plausibility import host_shift, nonsense, note
@@ -80,7 +80,7 @@ class _Step:
     name: str
     previous: str
     potential: Potential
-    driver: InFlight
+    driver: BatchedRelaxer
     fmax: float
     max_steps: int
 
@@ -151,7 +151,7 @@ def _relax(
     systems: Sequence[int],
     report: Progress,
     journal: RelaxCheckpoint | None,
-) -> dict[int, Relaxed]:
+) -> dict[int, RelaxationResult]:
     """Relax some systems in a step, each as if it were alone."""
     jobs = [job_of(batch, index, step.name, step.previous) for index in systems]
     results = step.driver.relax(
@@ -195,9 +195,11 @@ def _provenance(step: _Step, settings: RelaxSettings, device: str) -> dict[str, 
     }
 
 
-def make_driver(potential: Potential, settings: RelaxSettings) -> InFlight:
+def make_driver(potential: Potential, settings: RelaxSettings) -> BatchedRelaxer:
     """Return what evaluates many crystals at once."""
-    return InFlight(potential, max_atoms=settings.max_atoms_per_batch, threads=settings.threads)
+    return BatchedRelaxer(
+        potential, max_atoms=settings.max_atoms_per_batch, threads=settings.threads
+    )
 
 
 def refuse_unusable(batch: Batch, potential: Potential, *, stage: str = SITES) -> None:
@@ -237,7 +239,9 @@ def job_of(batch: Batch, index: int, name: str, previous: str) -> Relaxation:
     return Relaxation(crystal, np.ones(len(crystal.numbers), dtype=bool), start)
 
 
-def _add_stage(batch: Batch, name: str, results: dict[int, Relaxed], attrs: dict[str, Any]) -> None:
+def _add_stage(
+    batch: Batch, name: str, results: dict[int, RelaxationResult], attrs: dict[str, Any]
+) -> None:
     """Write what a step found into the batch; positions of systems it skipped are NaN."""
     n_atoms, n_systems = batch.n_atoms, batch.n_systems
     arrays = {
@@ -268,7 +272,7 @@ def _add_stage(batch: Batch, name: str, results: dict[int, Relaxed], attrs: dict
 
 
 def _judge_crystal(
-    batch: Batch, index: int, name: str, result: Relaxed, arrays: dict[str, np.ndarray]
+    batch: Batch, index: int, name: str, result: RelaxationResult, arrays: dict[str, np.ndarray]
 ) -> None:
     """Fail a system whose crystal means nothing; note what is unusual in another."""
     if result.evaluation is None:
@@ -310,7 +314,7 @@ class Progress:
         self._begin = self._last = time.monotonic()
         self._done = self._failed = 0
 
-    def count(self, relaxed: Relaxed) -> None:
+    def count(self, relaxed: RelaxationResult) -> None:
         """Count one more system as done; maybe print a line."""
         self._done += 1
         self._failed += relaxed.evaluation is None

@@ -7,7 +7,7 @@ import numpy as np
 from xtalfill.core.crystal import Crystal
 from xtalfill.proposals.dft_potential.calculation import Electrons
 from xtalfill.proposals.dft_potential.restore import GiveUpError
-from xtalfill.relax.batched import InFlight, Relaxation
+from xtalfill.relax.batched import BatchedRelaxer, Relaxation
 from xtalfill.relax.interface import Potential
 
 
@@ -37,7 +37,7 @@ class PotentialSolver:
         if unknown:
             raise GiveUpError(f"{self._potential.name} does not know elements {sorted(unknown)}")
         job = Relaxation(crystal, free)
-        driver = InFlight(self._potential, max_atoms=len(crystal.numbers))
+        driver = BatchedRelaxer(self._potential, max_atoms=len(crystal.numbers))
         found = driver.relax([job], fmax=self._fmax, max_steps=self._max_steps)[0]
         if found.evaluation is None:
             raise GiveUpError(f"{self._potential.name}: {found.error}")
