@@ -13,7 +13,7 @@ from xtalfill.core.batch import REFERENCE, Batch, content_sha256
 from xtalfill.core.crystal import Crystal
 from xtalfill.core.errors import ConfigError
 from xtalfill.evaluate.match import evaluate_batch
-from xtalfill.relax.deduplicate import MERGE_DISTANCE, same_places
+from xtalfill.relax.deduplicate import MERGE_DISTANCE, map_atoms
 from xtalfill.relax.interface import Evaluation, Potential
 from xtalfill.relax.select import select_candidates
 from xtalfill.relax.stage import RelaxSettings, relax_batch
@@ -92,7 +92,7 @@ def test_places_are_found_whatever_atom_lies_in_whatever_image(seed: int) -> Non
     jitter *= 0.9 * MERGE_DISTANCE / np.linalg.norm(jitter, axis=1, keepdims=True)
     images = rng.integers(-2, 3, (n, 3)) @ crystal.cell
     one = Crystal(other.numbers[order], other.positions[order] + images + jitter, crystal.cell)
-    places = same_places(one, other)
+    places = map_atoms(one, other)
     assert places is not None
     assert (other.numbers[places.atoms] == one.numbers).all()
     assert sorted(places.atoms) == list(range(n))
@@ -105,17 +105,17 @@ def test_one_atom_elsewhere_or_of_another_element_is_another_crystal() -> None:
     crystal, _ = crystals(1, seed=3)[0]
     moved = crystal.positions.copy()
     moved[2] += [0.0, 1.1 * MERGE_DISTANCE, 0.0]
-    assert same_places(replace(crystal, positions=moved), crystal) is None
+    assert map_atoms(replace(crystal, positions=moved), crystal) is None
     numbers = np.arange(1, len(crystal.numbers) + 1)
     one = replace(crystal, numbers=numbers)
     swapped = replace(one, positions=one.positions[[1, 0, *range(2, len(numbers))]])
-    assert same_places(one, one) is not None
-    assert same_places(swapped, one) is None
+    assert map_atoms(one, one) is not None
+    assert map_atoms(swapped, one) is None
 
 
 def test_two_atoms_cannot_share_a_place() -> None:
     one = Crystal(np.array([1, 1]), np.array([[0.0, 0, 0], [0.05, 0, 0]]), CELL)
-    assert same_places(one, replace(one, positions=np.array([[0.0, 0, 0], [1.0, 0, 0]]))) is None
+    assert map_atoms(one, replace(one, positions=np.array([[0.0, 0, 0], [1.0, 0, 0]]))) is None
 
 
 @pytest.mark.parametrize("ranking", [None, "again"])

@@ -25,7 +25,7 @@ MERGE_DISTANCE = 0.1
 
 
 @dataclass(frozen=True)
-class Places:
+class AtomMapping:
     """How the atoms of one crystal lie on those of another.
 
     Attributes:
@@ -38,7 +38,7 @@ class Places:
 
 
 @dataclass(frozen=True)
-class Merged:
+class Duplicate:
     """A candidate in a minimum that another one has reached.
 
     Attributes:
@@ -47,9 +47,9 @@ class Merged:
     """
 
     into: int
-    places: Places
+    places: AtomMapping
 
-    def take_over(self, found: RelaxationResult, *, sample: int) -> RelaxationResult:
+    def copy_result(self, found: RelaxationResult, *, sample: int) -> RelaxationResult:
         """Return the candidate's result from that of `into`, which has number `sample`."""
         positions = found.positions[self.places.atoms] + self.places.shift
         if found.evaluation is None:
@@ -60,7 +60,7 @@ class Merged:
         return RelaxationResult(positions, evaluation, found.fmax, 0, found.converged)
 
 
-def same_places(one: Crystal, other: Crystal) -> Places | None:
+def map_atoms(one: Crystal, other: Crystal) -> AtomMapping | None:
     """Compare two crystals of the same atoms in the same cell.
 
     The nearest image is told by rounding fractional coordinates, which is exact up to
@@ -86,10 +86,10 @@ def same_places(one: Crystal, other: Crystal) -> Places | None:
             return None
         atoms[here] = there[columns]
         images[here] = image[rows, columns]
-    return Places(atoms, images @ one.cell)
+    return AtomMapping(atoms, images @ one.cell)
 
 
-def find_merged(batch: Batch, stage: str) -> dict[int, Merged]:
+def find_duplicates(batch: Batch, stage: str) -> dict[int, Duplicate]:
     """Find the candidates in a minimum that another one of their structure and method reached.
 
     Only what converged in `stage` is in a minimum. Of those in one, the lowest sample goes on.
@@ -102,10 +102,10 @@ def find_merged(batch: Batch, stage: str) -> dict[int, Merged]:
         System -> where it is merged into.
     """
     arrays = batch.stages[stage].arrays
-    merged: dict[int, Merged] = {}
+    merged: dict[int, Duplicate] = {}
     for members in batch.groups_by_method():
         firsts: dict[int, Crystal] = {}
-        for index in going_on(batch, members):
+        for index in active_systems(batch, members):
             if not arrays["converged"][index]:
                 continue
             crystal = crystal_of(batch, index, stage)
@@ -120,16 +120,16 @@ def find_merged(batch: Batch, stage: str) -> dict[int, Merged]:
     return merged
 
 
-def _merge(crystal: Crystal, others: Mapping[int, Crystal]) -> Merged | None:
+def _merge(crystal: Crystal, others: Mapping[int, Crystal]) -> Duplicate | None:
     """Return how a crystal is merged into the first of others that it equals, if any."""
     for into, other in others.items():
-        places = same_places(crystal, other)
+        places = map_atoms(crystal, other)
         if places is not None:
-            return Merged(into, places)
+            return Duplicate(into, places)
     return None
 
 
-def drop_hopeless(batch: Batch, *, above: float) -> None:
+def drop_high_energy(batch: Batch, *, above: float) -> None:
     """Mark the candidates as dropped that lie too far above the best of structure and method.
 
     What did not converge may still fall and stays. A crystal in a hole of the potential, two
@@ -141,7 +141,9 @@ def drop_hopeless(batch: Batch, *, above: float) -> None:
     """
     arrays = batch.stages[SITES].arrays
     for members in batch.groups_by_method():
-        crystals = {index: crystal_of(batch, index, SITES) for index in going_on(batch, members)}
+        crystals = {
+            index: crystal_of(batch, index, SITES) for index in active_systems(batch, members)
+        }
         sound = [index for index, crystal in crystals.items() if not is_collapsed(crystal)]
         best = min((arrays["energy"][index] for index in sound), default=np.nan)
         for index in sound:
@@ -153,7 +155,7 @@ def drop_hopeless(batch: Batch, *, above: float) -> None:
                 )
 
 
-def going_on(batch: Batch, systems: Iterable[int]) -> list[int]:
+def active_systems(batch: Batch, systems: Iterable[int]) -> list[int]:
     """Return those of some systems that are neither failed nor dropped nor absent."""
     gone = ("failed", "dropped", "absent")
     return [index for index in systems if batch.status[index] not in gone]

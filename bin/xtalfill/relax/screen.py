@@ -11,7 +11,7 @@ import numpy as np
 from xtalfill.core.batch import Batch, Stage
 from xtalfill.core.crystal import crystal_of, is_collapsed
 from xtalfill.relax.batched import BatchedRelaxer
-from xtalfill.relax.deduplicate import going_on
+from xtalfill.relax.deduplicate import active_systems
 from xtalfill.relax.interface import Potential
 from xtalfill.relax.stage import SITES, job_of, refuse_unusable
 
@@ -66,7 +66,7 @@ def screen_batch(batch: Batch, potential: Potential, driver: BatchedRelaxer, *, 
 def _energies(batch: Batch, driver: BatchedRelaxer, systems: list[int]) -> np.ndarray:
     """Return the energies (n_systems,) of proposals; NaN where there is none."""
     energy = np.full(batch.n_systems, np.nan)
-    usable = going_on(batch, systems)
+    usable = active_systems(batch, systems)
     jobs = [job_of(batch, index, SITES, "inpaint") for index in usable]
     results = driver.relax(jobs, fmax=np.inf, max_steps=0)
     for index, result in zip(usable, results, strict=True):

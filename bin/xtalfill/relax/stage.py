@@ -25,7 +25,13 @@ from xtalfill.core.errors import ConfigError, InputError
 from xtalfill.core.record import package_versions
 from xtalfill.core.relaxations import ENERGY_WINDOW, POSITIONS, RANK, SITES
 from xtalfill.relax.batched import BatchedRelaxer, Relaxation, RelaxationResult
-from xtalfill.relax.deduplicate import MERGE_DISTANCE, Merged, drop_hopeless, find_merged, going_on
+from xtalfill.relax.deduplicate import (
+    MERGE_DISTANCE,
+    Duplicate,
+    active_systems,
+    drop_high_energy,
+    find_duplicates,
+)
 from xtalfill.relax.interface import Evaluation, Potential
 from xtalfill.relax.plausibility import host_shift, nonsense, note
 from xtalfill.relax.relax_checkpoint import RelaxCheckpoint
@@ -118,10 +124,10 @@ def relax_batch(
     journal = None if checkpoint is None else RelaxCheckpoint(checkpoint)
     for step in steps:
         if step.name == POSITIONS and settings.drop_above is not None:
-            drop_hopeless(batch, above=settings.drop_above)
+            drop_high_energy(batch, above=settings.drop_above)
         merging = settings.merge and step.name != SITES
-        merged = find_merged(batch, step.previous) if merging else {}
-        systems = [i for i in going_on(batch, range(batch.n_systems)) if i not in merged]
+        merged = find_duplicates(batch, step.previous) if merging else {}
+        systems = [i for i in active_systems(batch, range(batch.n_systems)) if i not in merged]
         report = Progress(step.name, len(systems), file=progress, seconds=progress_seconds)
         found = _relax(batch, step, systems, report, journal)
         for index, one in merged.items():
@@ -167,7 +173,7 @@ def _relax(
     return dict(zip(systems, results, strict=True))
 
 
-def _merged_with(batch: Batch, merged: Mapping[int, Merged]) -> np.ndarray:
+def _merged_with(batch: Batch, merged: Mapping[int, Duplicate]) -> np.ndarray:
     """Return the sample whose result each system took over, (n_systems,); -1 for none."""
     sample = np.full(batch.n_systems, -1, dtype=np.int32)
     for index, one in merged.items():
@@ -216,7 +222,7 @@ def refuse_unusable(batch: Batch, potential: Potential, *, stage: str = SITES) -
     if "inpaint" not in batch.stages:
         raise InputError("the batch has no stage 'inpaint'; run INPAINT on it first")
     positions = batch.stages["inpaint"].arrays["positions"]
-    for index in going_on(batch, range(batch.n_systems)):
+    for index in active_systems(batch, range(batch.n_systems)):
         here = batch.atoms_slice(index)
         unknown = sorted(set(batch.atomic_numbers[here].tolist()) - potential.elements)
         if unknown:
@@ -291,7 +297,7 @@ def _judge_crystal(
 def _judge_convergence(batch: Batch, step: _Step) -> None:
     """Set the status of the systems that the last step did not bring to a minimum."""
     arrays = batch.stages[step.name].arrays
-    for index in going_on(batch, np.flatnonzero(~arrays["converged"]).tolist()):
+    for index in active_systems(batch, np.flatnonzero(~arrays["converged"]).tolist()):
         batch.status[index] = "unconverged"
         batch.message[index] = (
             f"{step.name}: not converged in {step.max_steps} steps, "
