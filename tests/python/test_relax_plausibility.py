@@ -13,7 +13,7 @@ from xtalfill.core.batch import REFERENCE, Batch, Stage, write_batch
 from xtalfill.core.crystal import Crystal
 from xtalfill.evaluate.match import evaluate_batch
 from xtalfill.relax.interface import Evaluation
-from xtalfill.relax.plausibility import host_shift, nonsense, note
+from xtalfill.relax.plausibility import host_shift, implausibility, note
 from xtalfill.relax.potentials import load_potential
 from xtalfill.relax.select import select_candidates
 from xtalfill.relax.stage import RelaxSettings, relax_batch
@@ -53,7 +53,7 @@ def relaxed(sites: Sequence[np.ndarray], potential: object, **options: object) -
 
 def one(atoms: Atoms, energy: float = -10.0) -> str:
     filled = np.arange(len(atoms)) == len(atoms) - 1
-    return nonsense(Crystal(atoms.numbers, atoms.positions, atoms.cell.array), filled, energy)
+    return implausibility(Crystal(atoms.numbers, atoms.positions, atoms.cell.array), filled, energy)
 
 
 def test_a_site_out_of_reach_fails() -> None:

@@ -15,15 +15,15 @@ from xtalfill.core.crystal import Crystal
 from xtalfill.core.geometry import MIN_DISTANCE, nearest_distance
 
 # A neighbour is an atom nearer than the larger of the two. CsI has 3.96 Angstrom (1.03 radii).
-NEIGHBOUR = 3.5  # Angstrom
+NEIGHBOUR_DISTANCE = 3.5  # Angstrom
 NEIGHBOUR_IN_RADII = 1.5  # sums of covalent radii
 # eV per atom. The zero of potentials trained on VASP's energies is that of free atoms; solid neon
 # lies at -0.02, and a potential is wrong by some tenths where it saw little.
-UNBOUND = 1.0
+MAX_ENERGY = 1.0
 HOST_SHIFT = 1.0  # Angstrom; about the way to another site
 
 
-def nonsense(crystal: Crystal, filled: np.ndarray, energy: float) -> str:
+def implausibility(crystal: Crystal, filled: np.ndarray, energy: float) -> str:
     """Say in one line why a relaxed crystal means nothing; empty if it may mean something.
 
     Args:
@@ -35,11 +35,11 @@ def nonsense(crystal: Crystal, filled: np.ndarray, energy: float) -> str:
     if distance < MIN_DISTANCE:
         return f"two atoms collapsed to {distance:.2f} Å, the energy means nothing"
     for site in np.flatnonzero(filled):
-        if (away := _loneliness(crystal, int(site))) is not None:
+        if (away := _isolation(crystal, int(site))) is not None:
             symbol = chemical_symbols[crystal.numbers[site]]
             return f"{symbol} is {away:.1f} Å from every atom, so no force holds it anywhere"
     per_atom = energy / len(crystal.numbers)
-    if per_atom > UNBOUND:
+    if per_atom > MAX_ENERGY:
         return f"the energy is {per_atom:+.1f} eV/atom, above that of free atoms: nothing is bound"
     return ""
 
@@ -73,7 +73,7 @@ def host_shift(before: np.ndarray, after: np.ndarray) -> float:
     return float(np.linalg.norm(moves - moves.mean(axis=0), axis=1).max(initial=0.0))
 
 
-def _loneliness(crystal: Crystal, site: int) -> float | None:
+def _isolation(crystal: Crystal, site: int) -> float | None:
     """Return how far a site is from the nearest atom, Angstrom; None if that is a neighbour.
 
     Its own images are no neighbours: their forces on it cancel.
@@ -82,5 +82,5 @@ def _loneliness(crystal: Crystal, site: int) -> float | None:
     here = crystal.positions[site][None]
     apart = get_distances(here, crystal.positions[others], cell=crystal.cell, pbc=True)[1][0]
     radii = covalent_radii[crystal.numbers[others]] + covalent_radii[crystal.numbers[site]]
-    near = apart < np.maximum(NEIGHBOUR, NEIGHBOUR_IN_RADII * radii)
+    near = apart < np.maximum(NEIGHBOUR_DISTANCE, NEIGHBOUR_IN_RADII * radii)
     return None if near.any() else float(apart.min(initial=np.inf))

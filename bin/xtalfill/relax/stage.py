@@ -33,7 +33,7 @@ from xtalfill.relax.deduplicate import (
     find_duplicates,
 )
 from xtalfill.relax.interface import Evaluation, Potential
-from xtalfill.relax.plausibility import host_shift, nonsense, note
+from xtalfill.relax.plausibility import host_shift, implausibility, note
 from xtalfill.relax.relax_checkpoint import RelaxCheckpoint
 
 
@@ -288,7 +288,7 @@ def _judge_crystal(
     crystal = Crystal(batch.atomic_numbers[here], result.positions, batch.cell[index])
     shift = host_shift(batch.positions[here][is_host], result.positions[is_host])
     arrays["host_shift"][index] = shift
-    if reason := nonsense(crystal, ~is_host, energy):
+    if reason := implausibility(crystal, ~is_host, energy):
         batch.fail(index, f"{name}: {reason}")
     else:
         arrays["note"][index] = note(len(crystal.numbers), energy, shift)
