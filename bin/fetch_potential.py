@@ -18,9 +18,9 @@ def main() -> None:
     begin = time.monotonic()
 
     from xtalfill.core.record import file_sha256, write_record
-    from xtalfill.relax.download import fetch_model
+    from xtalfill.relax.download import download_model
 
-    fetch_model(args.name, args.output)
+    download_model(args.name, args.output)
     write_record(
         args.record,
         stage="fetch_potential",

@@ -19,7 +19,7 @@ from xtalfill.core.crystal import Crystal
 from xtalfill.core.errors import ConfigError
 from xtalfill.relax import compiled as module
 from xtalfill.relax.compiled import compile_model, disagreement
-from xtalfill.relax.download import fetch_model
+from xtalfill.relax.download import download_model
 from xtalfill.relax.interface import Evaluation, EvaluationError, Potential
 from xtalfill.relax.potentials import load_potential
 
@@ -76,7 +76,7 @@ def nequip_net(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[list
 
 def test_a_published_model_is_downloaded_once(tmp_path: Path, nequip_net: list[str]) -> None:
     for name in ("one.nequip.zip", "two.nequip.zip"):
-        fetch_model(NAME, tmp_path / name)
+        download_model(NAME, tmp_path / name)
         assert (tmp_path / name).read_bytes() == CONTENT
     assert nequip_net.count("/file") == 1
 
@@ -93,7 +93,7 @@ def test_a_wrong_name_is_one_line(
     tmp_path: Path, nequip_net: list[str], name: str, says: str
 ) -> None:
     with pytest.raises(ConfigError) as caught:
-        fetch_model(name, tmp_path / "m.nequip.zip")
+        download_model(name, tmp_path / "m.nequip.zip")
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "m.nequip.zip").exists()

@@ -14,7 +14,7 @@ from xtalfill.core.errors import ConfigError
 NEQUIP_NET = "nequip.net:"
 
 
-def fetch_model(name: str, path: Path) -> None:
+def download_model(name: str, path: Path) -> None:
     """Download a published model, or take it from nequip's cache.
 
     Args:
