@@ -13,7 +13,7 @@ from xtalfill.core.crystal import crystal_of, is_collapsed
 from xtalfill.relax.batched import BatchedRelaxer
 from xtalfill.relax.deduplicate import active_systems
 from xtalfill.relax.interface import Potential
-from xtalfill.relax.stage import SITES, job_of, refuse_unusable
+from xtalfill.relax.stage import SITES, fail_unsupported, relaxation_of
 
 STAGE = "screen"
 
@@ -39,7 +39,7 @@ def screen_batch(batch: Batch, potential: Potential, driver: BatchedRelaxer, *, 
     Raises:
         InputError: The batch has no stage "inpaint".
     """
-    refuse_unusable(batch, potential)
+    fail_unsupported(batch, potential)
     groups = batch.groups_by_method()
     crowded = [index for members in groups if len(members) > keep for index in members]
     if not crowded:
@@ -67,7 +67,7 @@ def _energies(batch: Batch, driver: BatchedRelaxer, systems: list[int]) -> np.nd
     """Return the energies (n_systems,) of proposals; NaN where there is none."""
     energy = np.full(batch.n_systems, np.nan)
     usable = active_systems(batch, systems)
-    jobs = [job_of(batch, index, SITES, "inpaint") for index in usable]
+    jobs = [relaxation_of(batch, index, SITES, "inpaint") for index in usable]
     results = driver.relax(jobs, fmax=np.inf, max_steps=0)
     for index, result in zip(usable, results, strict=True):
         if result.evaluation is not None:

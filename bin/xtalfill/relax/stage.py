@@ -117,9 +117,9 @@ def relax_batch(
     Raises:
         InputError: The batch has no stage "inpaint".
     """
-    refuse_unusable(batch, potential)
+    fail_unsupported(batch, potential)
     if ranking is not None:
-        refuse_unusable(batch, ranking, stage=RANK)
+        fail_unsupported(batch, ranking, stage=RANK)
     steps = _steps(potential, ranking, settings)
     journal = None if checkpoint is None else RelaxCheckpoint(checkpoint)
     for step in steps:
@@ -159,7 +159,7 @@ def _relax(
     journal: RelaxCheckpoint | None,
 ) -> dict[int, RelaxationResult]:
     """Relax some systems in a step, each as if it were alone."""
-    jobs = [job_of(batch, index, step.name, step.previous) for index in systems]
+    jobs = [relaxation_of(batch, index, step.name, step.previous) for index in systems]
     results = step.driver.relax(
         jobs,
         fmax=step.fmax,
@@ -208,7 +208,7 @@ def make_driver(potential: Potential, settings: RelaxSettings) -> BatchedRelaxer
     )
 
 
-def refuse_unusable(batch: Batch, potential: Potential, *, stage: str = SITES) -> None:
+def fail_unsupported(batch: Batch, potential: Potential, *, stage: str = SITES) -> None:
     """Fail the systems that the potential cannot evaluate as they were proposed.
 
     Args:
@@ -232,7 +232,7 @@ def refuse_unusable(batch: Batch, potential: Potential, *, stage: str = SITES) -
             batch.fail(index, f"{stage}: the proposed positions are not finite")
 
 
-def job_of(batch: Batch, index: int, name: str, previous: str) -> Relaxation:
+def relaxation_of(batch: Batch, index: int, name: str, previous: str) -> Relaxation:
     """Return the relaxation of a system in stage `name`, from where `previous` left it."""
     here = batch.atoms_slice(index)
     arrays = batch.stages[previous].arrays
