@@ -23,7 +23,7 @@ from xtalfill.core.io import replacing
 from xtalfill.relax.batched import BatchedRelaxer, Relaxation
 from xtalfill.relax.potentials import load_potential
 from xtalfill.training.data import FRACTION_UNIT, HYDROGEN, CrystalSet
-from xtalfill.training.substitution import stand_ins
+from xtalfill.training.substitution import similar_elements
 
 PART = 100
 LARGEST_DIFFERENCE = 0.3  # of the radii; wider than where nothing relaxes
@@ -59,7 +59,7 @@ def substitutions(
         if len(numbers) > max_atoms or not species <= known:
             continue
         for element in sorted(species - {HYDROGEN}):
-            for stand_in in stand_ins(LARGEST_DIFFERENCE)[element]:
+            for stand_in in similar_elements(LARGEST_DIFFERENCE)[element]:
                 system = species - {element} | {stand_in}
                 if stand_in in known and len(system) == len(species) and system not in excluded:
                     found.append(Substitution(int(parent), element, stand_in))

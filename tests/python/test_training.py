@@ -26,7 +26,7 @@ from xtalfill.training.loop import Trainer, TrainingConfig, train
 from xtalfill.training.objective import Part, PartSize
 from xtalfill.training.plot import plot_log
 from xtalfill.training.split import read_split
-from xtalfill.training.substitution import substituted
+from xtalfill.training.substitution import substitute_element
 from xtalfill.training.target import expected_displacement
 from xtalfill.training.validate import is_match, validate, validation_tasks
 
@@ -230,7 +230,7 @@ def test_no_task_comes_from_a_held_out_system(data: Path) -> None:
 def test_only_elements_much_alike_stand_in_for_each_other() -> None:
     rng = np.random.default_rng(0)
     seen = {
-        z: {int(substituted(np.array([z]), rng)[0]) for _ in range(60)}
+        z: {int(substitute_element(np.array([z]), rng)[0]) for _ in range(60)}
         for z in (1, 8, 40, 57, 37, 92)
     }
     assert seen[1] == {1}
@@ -241,7 +241,7 @@ def test_only_elements_much_alike_stand_in_for_each_other() -> None:
     assert {58, 64} <= seen[57]
     assert seen[57] <= {39, *range(57, 72)}
     host = np.array([40, 8, 40, 8])
-    changed = [substituted(host, rng) for _ in range(20)]
+    changed = [substitute_element(host, rng) for _ in range(20)]
     assert all((c == host)[[1, 3]].all() and c[0] == c[2] for c in changed)
 
 

@@ -13,7 +13,7 @@ from xtalfill.core.errors import ConfigError
 from xtalfill.models.edges import periodic_edges
 from xtalfill.models.graphs import Host
 from xtalfill.training.split import Split
-from xtalfill.training.substitution import substituted
+from xtalfill.training.substitution import substitute_element
 
 HYDROGEN = 1
 FRACTION_UNIT = 65536.0
@@ -211,7 +211,7 @@ class TaskSampler:
         shake = amplitude * rng.normal(size=task.host.positions.shape)
         replace = rng.random() < self._substituted_fraction
         host = Host(
-            numbers=substituted(task.host.numbers, rng) if replace else task.host.numbers,
+            numbers=substitute_element(task.host.numbers, rng) if replace else task.host.numbers,
             positions=task.host.positions @ strain + shake,
             cell=task.host.cell @ strain,
             element=task.host.element,

@@ -13,7 +13,7 @@ from xtalfill.models.hostnet import MAX_ATOMIC_NUMBER
 _SAME_PLACES = 0.12  # how much radii may differ where the places are not relaxed
 
 
-def substituted(numbers: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def substitute_element(numbers: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Return atomic numbers (n,) with one species replaced by one much like it, if there is one.
 
     Places stay as they are, so the radii of the two may differ by at most 12 %.
@@ -23,14 +23,14 @@ def substituted(numbers: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         rng: Which species, and by what.
     """
     replaced = int(rng.choice(np.unique(numbers)))
-    others = stand_ins(_SAME_PLACES)[replaced]
+    others = similar_elements(_SAME_PLACES)[replaced]
     if not others:
         return numbers
     return np.where(numbers == replaced, rng.choice(others), numbers)
 
 
 @cache
-def stand_ins(largest_difference: float) -> tuple[tuple[int, ...], ...]:
+def similar_elements(largest_difference: float) -> tuple[tuple[int, ...], ...]:
     """Return for each atomic number those that can stand in for it.
 
     They stand in the same group (lanthanoids in that of yttrium; actinoids in none, their
