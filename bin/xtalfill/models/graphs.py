@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from xtalfill.models.edges import Edges, periodic_edges
-from xtalfill.models.host_feedback import answer_graph
+from xtalfill.models.host_feedback import feedback_graph
 from xtalfill.models.hostnet import HostGraph, HostNetConfig, SiteGraph, global_features
 
 
@@ -104,7 +104,7 @@ def site_graph(hosts: list[Host], draws: list[Draw], config: HostNetConfig) -> S
         host_vectors=host_vectors,
         site_edges=site_edges,
         site_vectors=site_vectors,
-        near=answer_graph(
+        near=feedback_graph(
             host_edges, host_vectors, draw_of,
             n_host=sum(len(host.numbers) for host in hosts), cutoff=config.answer_cutoff,
         ),

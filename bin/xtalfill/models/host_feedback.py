@@ -36,7 +36,7 @@ class FeedbackGraph(TensorGroup):
     short: Tensor
 
 
-def answer_graph(
+def feedback_graph(
     host_edges: Tensor, vectors: Tensor, draw: Tensor, *, n_host: int, cutoff: float
 ) -> FeedbackGraph:
     """Find the host sites that moving sites see.
@@ -61,7 +61,7 @@ def answer_graph(
 
 
 @dataclass(frozen=True)
-class NearHosts:
+class HostCopies:
     """Features of the copies: scalars (n_copies, F) and vectors (n_copies, 3, F)."""
 
     scalars: Tensor
@@ -83,13 +83,13 @@ class HostFeedback(nn.Module):
 
     def forward(
         self,
-        hosts: NearHosts,
+        hosts: HostCopies,
         sites: tuple[Tensor, Tensor],
         condition: Tensor,
         graph: FeedbackGraph,
         distance: Tensor,
         unit: Tensor,
-    ) -> NearHosts:
+    ) -> HostCopies:
         """Return what the copies have become.
 
         Args:
@@ -108,4 +108,4 @@ class HostFeedback(nn.Module):
         )  # fmt: skip
         shift = self.condition(condition)[graph.draw]
         scalars, vectors = self.update(hosts.scalars + shift + 0.15 * s, hosts.vectors + 0.15 * v)
-        return NearHosts(scalars, vectors)
+        return HostCopies(scalars, vectors)

@@ -14,7 +14,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from xtalfill.models.host_feedback import FeedbackGraph, HostFeedback, NearHosts
+from xtalfill.models.host_feedback import FeedbackGraph, HostCopies, HostFeedback
 from xtalfill.models.messages import sum_messages
 from xtalfill.models.painn import Interaction, UpdateBlock, length_and_direction
 from xtalfill.models.tensors import TensorGroup
@@ -223,11 +223,11 @@ class HostNet(nn.Module):
         from_hosts, from_sites = _interactions(self.from_host), _interactions(self.from_site)
         host_expanded = from_hosts[0].filter.expand(host_distance)
         site_expanded = from_sites[0].filter.expand(site_distance)
-        hosts: NearHosts | None = None
+        hosts: HostCopies | None = None
         for layer, update in enumerate(self.site_updates):
             from_host, from_site = from_hosts[layer], from_sites[layer]
             if layer in self._answered_layers:
-                hosts = hosts or NearHosts(
+                hosts = hosts or HostCopies(
                     encoding.scalars[graph.near.host], encoding.vectors[graph.near.host]
                 )
                 answer = self.answers[self._answered_layers.index(layer)]
