@@ -130,9 +130,7 @@ class _Run:
         largest = float(np.linalg.norm(forces, axis=1).max(initial=0.0))
         self._n_explosive = self._n_explosive + 1 if largest > DIVERGED_FORCE else 0
         if self._n_explosive > DIVERGED_STEPS:
-            self.fail(
-                f"exploded: forces above {EXPLOSIVE_FORCE:g} eV/Å for {EXPLOSIVE_STEPS} steps"
-            )
+            self.fail(f"exploded: forces above {DIVERGED_FORCE:g} eV/Å for {DIVERGED_STEPS} steps")
             return
         converged = largest < fmax
         if converged or self._n_steps >= max_steps:

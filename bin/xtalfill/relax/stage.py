@@ -131,7 +131,7 @@ def relax_batch(
         report = Progress(step.name, len(systems), file=progress, seconds=progress_seconds)
         found = _relax(batch, step, systems, report, journal)
         for index, one in merged.items():
-            found[index] = one.take_over(found[one.into], sample=batch.sample[one.into])
+            found[index] = one.copy_result(found[one.into], sample=batch.sample[one.into])
         _add_stage(batch, step.name, found, _provenance(step, settings, device))
         if merging:
             batch.stages[step.name].arrays["merged_with"] = _merged_with(batch, merged)
