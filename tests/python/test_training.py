@@ -23,7 +23,7 @@ from xtalfill.models.weights import ScoreNetwork, load_weights
 from xtalfill.training.data import CrystalSet, TaskSampler, remove_sublattice
 from xtalfill.training.host import HostObjective, HostTasks, draw_sigma
 from xtalfill.training.loop import Trainer, TrainingConfig, train
-from xtalfill.training.objective import Part, PartSize
+from xtalfill.training.objective import MicroBatch, MicroBatchSize
 from xtalfill.training.plot import plot_log
 from xtalfill.training.split import read_split
 from xtalfill.training.substitution import substitute_element
@@ -32,7 +32,7 @@ from xtalfill.training.validate import is_match, validate, validation_tasks
 
 NETWORK = HostNetConfig(width=8, host_layers=1, site_layers=1, n_radial=4, host_cutoff=4.0)
 RUN = TrainingConfig(steps=6, warmup=2, validate_every=3, seed=7)
-TASKS = HostTasks(PartSize(crystals=2), sites=4, validation_count=2)
+TASKS = HostTasks(MicroBatchSize(crystals=2), sites=4, validation_count=2)
 
 
 def host_objective(
@@ -407,7 +407,7 @@ def test_no_thread_is_left_behind(data: Path, tmp_path: Path, fails: bool) -> No
     before, objective = set(threading.enumerate()), host_objective(data)
     learn, during = objective.loss, set()
 
-    def loss(network: ScoreNetwork, part: Part) -> Tensor:
+    def loss(network: ScoreNetwork, part: MicroBatch) -> Tensor:
         during.update(threading.enumerate())
         return learn(network, part) * (np.nan if fails else 1.0)
 
@@ -441,7 +441,7 @@ def test_a_gpu_that_is_not_there_is_an_error(data: Path, tmp_path: Path) -> None
 def test_learning_lowers_the_loss(tmp_path: Path) -> None:
     torch.set_num_threads(1)
     data = write_crystals(tmp_path / "data.h5", kinds=2)
-    tasks = replace(TASKS, size=PartSize(crystals=3), hydrogen_fraction=1.0)
+    tasks = replace(TASKS, size=MicroBatchSize(crystals=3), hydrogen_fraction=1.0)
     run = replace(RUN, steps=120, validate_every=40, learning_rate=1e-2)
     train(host_objective(data, tasks=tasks), run, tmp_path, source={})
     losses = [float(row["loss"]) for row in read_log(tmp_path)]

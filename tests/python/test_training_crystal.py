@@ -24,14 +24,14 @@ from xtalfill.training.crystal import (
     draw_time,
     exchanged_score,
     joined,
-    noised_part,
+    noised_micro_batch,
     scaled_wrapped_score,
 )
 from xtalfill.training.data import CrystalSet, remove_sublattice
 from xtalfill.training.loop import train
-from xtalfill.training.objective import PartSize
+from xtalfill.training.objective import MicroBatchSize
 
-TASKS = CrystalTasks(PartSize(crystals=3), max_sites=4, validation_count=2)
+TASKS = CrystalTasks(MicroBatchSize(crystals=3), max_sites=4, validation_count=2)
 
 
 @pytest.fixture
@@ -122,7 +122,9 @@ def test_the_target_of_a_part_is_that_of_its_sites(data: Path) -> None:
     numbers, positions, cell = CrystalSet([data]).crystal(1)
     task = remove_sublattice(numbers, positions, cell, numbers == 1)
     times = np.array([0.001, 0.001, 0.001, 0.6, 0.6])
-    part = noised_part([task, task], [times, times], np.random.default_rng(0), small("td").config)
+    part = noised_micro_batch(
+        [task, task], [times, times], np.random.default_rng(0), small("td").config
+    )
     true = joined([task]).fractions.double().numpy()
     noised = part.crystals.fractions.double().numpy()
     std = noise_std(torch.from_numpy(times), torch.full((5,), 5)).numpy()
@@ -138,7 +140,9 @@ def test_sites_are_noised_to_their_times(data: Path) -> None:
     numbers, positions, cell = CrystalSet([data]).crystal(1)
     task = remove_sublattice(numbers, positions, cell, numbers == 1)
     times = np.array([0.001, 0.001, 0.001, 0.6, 0.6])
-    part = noised_part([task] * 400, [times] * 400, np.random.default_rng(0), small("td").config)
+    part = noised_micro_batch(
+        [task] * 400, [times] * 400, np.random.default_rng(0), small("td").config
+    )
     move = part.crystals.fractions - joined([task] * 400).fractions
     moves = (move - move.round()).numpy().reshape(400, 5, 3)
     spread = moves.std((0, 2))

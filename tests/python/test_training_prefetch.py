@@ -34,8 +34,8 @@ from xtalfill.models.weights import load_weights
 from xtalfill.training.crystal import CrystalObjective, CrystalTasks
 from xtalfill.training.data import CrystalSet
 from xtalfill.training.loop import Trainer, train
-from xtalfill.training.objective import PartSize
-from xtalfill.training.prefetch import PartStream
+from xtalfill.training.objective import MicroBatchSize
+from xtalfill.training.prefetch import MicroBatchLoader
 
 ROOT = Path(__file__).parents[2]
 META = torch.device("meta")  # has no numbers: whoever asks for one gets an error
@@ -46,8 +46,10 @@ def data(tmp_path: Path) -> Path:
     return write_crystals(tmp_path / "data.h5", kinds=8)
 
 
-def crystal_objective(path: Path, method: str, size: PartSize | None = None) -> CrystalObjective:
-    tasks = CrystalTasks(size or PartSize(crystals=3), max_sites=4, validation_count=2)
+def crystal_objective(
+    path: Path, method: str, size: MicroBatchSize | None = None
+) -> CrystalObjective:
+    tasks = CrystalTasks(size or MicroBatchSize(crystals=3), max_sites=4, validation_count=2)
     return CrystalObjective(
         CrystalSet([path]), tasks, small(method).config, method=method,
         scale_file=ASSETS / "gemnet-dT.json", seed=5,
@@ -72,7 +74,7 @@ def assert_same_part(part: TensorGroup, other: TensorGroup) -> None:
 
 @pytest.mark.parametrize("atoms", [12, 1])
 def test_a_part_by_atoms_ends_with_the_crystal_that_fills_it(data: Path, atoms: int) -> None:
-    size = PartSize(atoms=atoms)
+    size = MicroBatchSize(atoms=atoms)
     made = host_objective(data, tasks=replace(TASKS, size=size))
     for number in range(10):
         part = crystal_objective(data, "td", size).draw(np.random.default_rng(number))
@@ -90,7 +92,7 @@ def test_a_part_by_atoms_ends_with_the_crystal_that_fills_it(data: Path, atoms: 
 @pytest.mark.parametrize("size", [{"crystals": 0}, {"atoms": 0}, {"atoms": -5}])
 def test_a_part_of_nothing_is_refused(size: dict[str, int]) -> None:
     with pytest.raises(ConfigError, match=f"--{next(iter(size))} .* at least 1"):
-        PartSize(**size)
+        MicroBatchSize(**size)
 
 
 def test_a_negative_number_of_processes_is_refused() -> None:
@@ -102,7 +104,7 @@ def test_weights_do_not_depend_on_who_draws(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch.set_num_threads(1)
-    tasks = replace(TASKS, size=PartSize(atoms=20))
+    tasks = replace(TASKS, size=MicroBatchSize(atoms=20))
     train(host_objective(data, tasks=tasks), RUN, tmp_path / "thread", source={})
     learn, folder = Trainer.learn, tmp_path / "processes"
 
@@ -130,7 +132,7 @@ def test_weights_do_not_depend_on_who_draws(
 def test_processes_hand_out_what_a_thread_does(data: Path) -> None:
     made = crystal_objective(data, "td")
     streams = [
-        PartStream(made, seed=3, steps=range(first, 4), parts=2, processes=processes)
+        MicroBatchLoader(made, seed=3, steps=range(first, 4), parts=2, processes=processes)
         for first, processes in ((0, 0), (2, 2))
     ]
     try:
@@ -164,7 +166,9 @@ class Failing:
 @pytest.mark.parametrize("processes", [0, 1])
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_part_that_cannot_be_drawn_ends_the_run_with_its_reason(processes: int) -> None:
-    stream = PartStream(Failing(exits=False), seed=0, steps=range(9), parts=1, processes=processes)
+    stream = MicroBatchLoader(
+        Failing(exits=False), seed=0, steps=range(9), parts=1, processes=processes
+    )
     stream.next()
     stream.next()
     with pytest.raises(RuntimeError, match=r"(?s)drawing a part .* failed: .*no such crystal"):
@@ -173,7 +177,7 @@ def test_a_part_that_cannot_be_drawn_ends_the_run_with_its_reason(processes: int
 
 
 def test_a_process_that_dies_ends_the_run_and_no_other_stays(data: Path) -> None:
-    stream = PartStream(Failing(exits=True), seed=0, steps=range(9), parts=1, processes=2)
+    stream = MicroBatchLoader(Failing(exits=True), seed=0, steps=range(9), parts=1, processes=2)
     with pytest.raises((ConfigError, RuntimeError), match=r"(process|worker).* (died|exit)"):
         list(iter(stream.next, None))
     stream.close()

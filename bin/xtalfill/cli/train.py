@@ -111,7 +111,7 @@ def run(args: argparse.Namespace) -> None:
 def _host_objective(args: argparse.Namespace) -> HostObjective:
     from xtalfill.models.hostnet import HostNetConfig
     from xtalfill.training.host import HostObjective, HostTasks
-    from xtalfill.training.objective import PartSize
+    from xtalfill.training.objective import MicroBatchSize
 
     model = HostNetConfig(
         width=args.width,
@@ -120,7 +120,7 @@ def _host_objective(args: argparse.Namespace) -> HostObjective:
         dropout=args.dropout,
         answers=args.answers,
     )
-    size = PartSize(crystals=args.crystals, atoms=args.atoms)
+    size = MicroBatchSize(crystals=args.crystals, atoms=args.atoms)
     return HostObjective(_crystals(args), HostTasks(size=size), model, seed=args.seed)
 
 
@@ -134,7 +134,7 @@ def _crystals(args: argparse.Namespace) -> CrystalSet:
 def _crystal_objective(args: argparse.Namespace) -> CrystalObjective:
     from xtalfill.models.gemnet import GemNetConfig
     from xtalfill.training.crystal import CrystalObjective, CrystalTasks
-    from xtalfill.training.objective import PartSize
+    from xtalfill.training.objective import MicroBatchSize
 
     model = GemNetConfig(
         hidden_dim=args.width,
@@ -149,7 +149,7 @@ def _crystal_objective(args: argparse.Namespace) -> CrystalObjective:
     )
     return CrystalObjective(
         _crystals(args),
-        CrystalTasks(size=PartSize(crystals=args.crystals, atoms=args.atoms)),
+        CrystalTasks(size=MicroBatchSize(crystals=args.crystals, atoms=args.atoms)),
         model,
         method=args.method,
         scale_file=args.scale_file,

@@ -28,7 +28,7 @@ from xtalfill.proposals.diffusion.settings import TRAINED_KNOWN_TIME
 from xtalfill.proposals.diffusion.wrapped_sde import SIGMA_MAX, noise_std, wrap
 from xtalfill.training.assignment import assignment_probabilities, nearest_distances
 from xtalfill.training.data import CrystalSet, Task, TaskSampler
-from xtalfill.training.objective import PartSize, Validation, expect
+from xtalfill.training.objective import MicroBatchSize, Validation, expect
 from xtalfill.training.validate import match_rate, validation_tasks
 
 TIMES = (0.1, 0.3, 0.5, 0.7, 0.9)
@@ -54,7 +54,7 @@ class CrystalTasks:
         validation_count: Held-out crystals in a validation.
     """
 
-    size: PartSize = field(default_factory=PartSize)
+    size: MicroBatchSize = field(default_factory=MicroBatchSize)
     hydrogen_fraction: float = 0.6
     max_sites: int = 16
     substituted_fraction: float = 0.4
@@ -64,7 +64,7 @@ class CrystalTasks:
 
 
 @dataclass(frozen=True)
-class CrystalPart(TensorGroup):
+class CrystalMicroBatch(TensorGroup):
     """Input and target of one part of a step.
 
     Attributes:
@@ -127,7 +127,7 @@ class CrystalObjective:
         """Return the network with random weights from torch's generator."""
         return GemNetScore(self._model, scale_file=self._scale_file)
 
-    def draw(self, rng: np.random.Generator) -> CrystalPart:
+    def draw(self, rng: np.random.Generator) -> CrystalMicroBatch:
         """Draw crystals, times, noise and targets of one part."""
         tasks: list[Task] = []
         atoms = 0
@@ -135,7 +135,7 @@ class CrystalObjective:
             tasks.append(self._sampler.draw(rng))
             atoms += len(tasks[-1].host.numbers) + tasks[-1].host.n_sites
         times = [self._times(task, rng) for task in tasks]
-        return noised_part(tasks, times, rng, self._model)
+        return noised_micro_batch(tasks, times, rng, self._model)
 
     def _times(self, task: Task, rng: np.random.Generator) -> np.ndarray:
         """Return the time (n,) of each site, host first."""
@@ -149,7 +149,7 @@ class CrystalObjective:
             times[known] = TRAINED_KNOWN_TIME
         return times
 
-    def loss(self, network: ScoreNetwork, part: CrystalPart) -> Tensor:
+    def loss(self, network: ScoreNetwork, part: CrystalMicroBatch) -> Tensor:
         """Return the squared error, summed over a crystal's moving sites (mean over x, y, z)."""
         model = expect(network, GemNetScore)
         predicted = model.scaled_score(part.crystals, part.times, part.graph)
@@ -175,7 +175,7 @@ class CrystalObjective:
             times = np.full(n_host + task.host.n_sites, time)
             if self._method == "td":
                 times[:n_host] = TRAINED_KNOWN_TIME
-            part = noised_part([task], [times], rng, self._model).to(network.device)
+            part = noised_micro_batch([task], [times], rng, self._model).to(network.device)
             with torch.inference_mode():
                 predicted = network.scaled_score(part.crystals, part.times, part.graph)
             errors.append(float(((predicted - part.target)[n_host:] ** 2).mean()))
@@ -198,9 +198,9 @@ def joined(tasks: list[Task]) -> Crystals:
     return replace(crystals, fractions=crystals.fractions.float(), cell=crystals.cell.float())
 
 
-def noised_part(
+def noised_micro_batch(
     tasks: list[Task], times: list[np.ndarray], rng: np.random.Generator, model: GemNetConfig
-) -> CrystalPart:
+) -> CrystalMicroBatch:
     """Noise each site to its time.
 
     Args:
@@ -228,7 +228,7 @@ def noised_part(
     noised = replace(
         clean, fractions=wrap(clean.fractions + torch.from_numpy(displacement)).float()
     )
-    return CrystalPart(
+    return CrystalMicroBatch(
         crystals=noised,
         times=flat.float(),
         target=torch.from_numpy(target.astype(np.float32)),

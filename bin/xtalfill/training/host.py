@@ -12,7 +12,7 @@ from xtalfill.models.hostnet import HostGraph, HostNet, HostNetConfig, SiteGraph
 from xtalfill.models.tensors import TensorGroup
 from xtalfill.models.weights import ScoreNetwork
 from xtalfill.training.data import CrystalSet, TaskSampler
-from xtalfill.training.objective import PartSize, Validation, expect
+from xtalfill.training.objective import MicroBatchSize, Validation, expect
 from xtalfill.training.target import expected_displacement
 from xtalfill.training.validate import validate, validation_tasks
 
@@ -30,7 +30,7 @@ class HostTasks:
         validation_count: Held-out crystals in a validation.
     """
 
-    size: PartSize = field(default_factory=PartSize)
+    size: MicroBatchSize = field(default_factory=MicroBatchSize)
     sites: int = 48
     hydrogen_fraction: float = 0.6
     max_sites: int = 16
@@ -39,7 +39,7 @@ class HostTasks:
 
 
 @dataclass(frozen=True)
-class HostPart(TensorGroup):
+class HostMicroBatch(TensorGroup):
     """Input and target (n_sites, 3) of one part of a step."""
 
     hosts: HostGraph
@@ -79,7 +79,7 @@ class HostObjective:
         """Return the network with random weights from torch's generator."""
         return HostNet(self._model)
 
-    def draw(self, rng: np.random.Generator) -> HostPart:
+    def draw(self, rng: np.random.Generator) -> HostMicroBatch:
         """Draw the hosts, noise and targets of one part."""
         hosts: list[Host] = []
         draws: list[Draw] = []
@@ -96,11 +96,11 @@ class HostObjective:
             hosts.append(task.host)
             atoms += len(task.host.numbers) + n_draws * task.host.n_sites
         target = torch.from_numpy(np.concatenate(targets).astype(np.float32))
-        return HostPart(
+        return HostMicroBatch(
             host_graph(hosts, self._model), site_graph(hosts, draws, self._model), target
         )
 
-    def loss(self, network: ScoreNetwork, part: HostPart) -> torch.Tensor:
+    def loss(self, network: ScoreNetwork, part: HostMicroBatch) -> torch.Tensor:
         """Return the mean squared error in units of the displacement's expected size."""
         model = expect(network, HostNet)
         predicted = model.denoise(model.encode(part.hosts), part.sites)

@@ -22,8 +22,8 @@ from xtalfill.core.device import torch_device
 from xtalfill.core.errors import ConfigError
 from xtalfill.core.io import atomic_writer
 from xtalfill.models.weights import ScoreNetwork, load_weights, save_weights
-from xtalfill.training.objective import Objective, Part, can_start
-from xtalfill.training.prefetch import PartStream
+from xtalfill.training.objective import MicroBatch, Objective, can_start
+from xtalfill.training.prefetch import MicroBatchLoader
 
 log = logging.getLogger(__name__)
 
@@ -161,7 +161,7 @@ class Trainer:
             # parts that the weights lack begin as if they were not there
             network.load_state_dict({**network.state_dict(), **model.state_dict()})
 
-    def gradients(self, part: Part) -> tuple[Tensor, list[Tensor]]:
+    def gradients(self, part: MicroBatch) -> tuple[Tensor, list[Tensor]]:
         """Return the loss of a part and its gradients; safe to call from several threads."""
         with torch.autocast(
             self.device.type, dtype=torch.bfloat16, enabled=self.config.mixed_precision
@@ -172,7 +172,7 @@ class Trainer:
         )
         return loss.detach(), list(gradients)
 
-    def learn(self, parts: list[Part], pool: ThreadPoolExecutor) -> None:
+    def learn(self, parts: list[MicroBatch], pool: ThreadPoolExecutor) -> None:
         """Take one optimiser step on the mean of several parts, one thread each.
 
         Args:
@@ -253,7 +253,7 @@ def train(
         _forget_rows_after(trainer.step, folder / "log.csv")
     elif start is not None:
         trainer.start_from(start)
-    stream = PartStream(
+    stream = MicroBatchLoader(
         objective,
         seed=config.seed,
         steps=range(trainer.step, config.steps),
@@ -269,7 +269,7 @@ def train(
 
 def _learn_all(
     trainer: Trainer,
-    stream: PartStream,
+    stream: MicroBatchLoader,
     pool: ThreadPoolExecutor,
     source: dict[str, Any],
     checkpoint: Checkpoint | None,
@@ -293,7 +293,9 @@ def _learn_all(
             checkpoint.step(trainer.state)
 
 
-def _draw(stream: PartStream, trainer: Trainer, checkpoint: Checkpoint | None) -> list[Part]:
+def _draw(
+    stream: MicroBatchLoader, trainer: Trainer, checkpoint: Checkpoint | None
+) -> list[MicroBatch]:
     """Return the parts of the next step.
 
     Raises:

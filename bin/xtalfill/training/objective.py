@@ -17,7 +17,7 @@ from xtalfill.models.weights import ScoreNetwork
 Network = TypeVar("Network", HostNet, GemNetScore)
 
 
-class Part(Protocol):
+class MicroBatch(Protocol):
     """What one device learns from at once; a step has one or more of them."""
 
     @property
@@ -31,11 +31,11 @@ class Part(Protocol):
         """Return the part in memory that a GPU can copy from by itself."""
 
 
-PartType = TypeVar("PartType", bound=Part)
+MicroBatchType = TypeVar("MicroBatchType", bound=MicroBatch)
 
 
 @dataclass(frozen=True)
-class PartSize:
+class MicroBatchSize:
     """How much a part of a step holds.
 
     Attributes:
@@ -77,7 +77,7 @@ class Validation:
     match: float
 
 
-class Objective(Protocol[PartType]):
+class Objective(Protocol[MicroBatchType]):
     """One way of training; the loop knows nothing else of it.
 
     It is pickled for the processes that draw.
@@ -86,10 +86,10 @@ class Objective(Protocol[PartType]):
     def new_network(self) -> ScoreNetwork:
         """Return the network with random weights from torch's generator."""
 
-    def draw(self, rng: np.random.Generator) -> PartType:
+    def draw(self, rng: np.random.Generator) -> MicroBatchType:
         """Draw one part of an optimiser step; `rng` alone decides it."""
 
-    def loss(self, network: ScoreNetwork, part: PartType) -> Tensor:
+    def loss(self, network: ScoreNetwork, part: MicroBatchType) -> Tensor:
         """Return the loss (a scalar) of one part, which waits for no device where it can."""
 
     def validate(self, network: ScoreNetwork) -> Validation:

@@ -15,25 +15,25 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from xtalfill.core.errors import ConfigError
-from xtalfill.training.objective import Objective, Part
+from xtalfill.training.objective import MicroBatch, Objective
 
-_AHEAD = 2  # steps drawn by the thread, and parts drawn by each process, before they are needed
+_PREFETCH = 2  # steps drawn by the thread, and parts drawn by each process, before they are needed
 
 
-class _Parts(Dataset[Part]):
+class _MicroBatches(Dataset[MicroBatch]):
     """All parts of a run, numbered through."""
 
     def __init__(self, objective: Objective[Any], *, seed: int, parts: int) -> None:
         self._objective, self._seed, self._parts = objective, seed, parts
 
-    def __getitem__(self, number: int) -> Part:
+    def __getitem__(self, number: int) -> MicroBatch:
         """Draw a part: the seed, the number of its step and its own number decide it."""
         rng = np.random.default_rng([self._seed, *divmod(number, self._parts)])
-        part: Part = self._objective.draw(rng)
+        part: MicroBatch = self._objective.draw(rng)
         return part
 
 
-class PartStream:
+class MicroBatchLoader:
     """Draws the parts of a run's steps ahead, in a thread or in processes of their own.
 
     A part is decided by the seed, the number of its step and its own number, so a run sees the
@@ -60,21 +60,21 @@ class PartStream:
             processes: How many draw; 0 for a thread of this process.
             pin: Hand the parts out in memory that a GPU can copy from by itself.
         """
-        loader: DataLoader[Part] = DataLoader(
-            _Parts(objective, seed=seed, parts=parts),
+        loader: DataLoader[MicroBatch] = DataLoader(
+            _MicroBatches(objective, seed=seed, parts=parts),
             batch_size=None,  # a part is a batch already
-            collate_fn=_as_it_is,
+            collate_fn=_identity,
             sampler=range(steps.start * parts, steps.stop * parts),
             num_workers=processes,
-            prefetch_factor=_AHEAD if processes else None,
+            prefetch_factor=_PREFETCH if processes else None,
             multiprocessing_context=_forkserver() if processes else None,
             pin_memory=pin,
             generator=torch.Generator(),  # or it would draw from that of the network's dropout
         )
         self._n_parts = parts
-        self._parts = iter(loader) if processes else _ahead(loader, n=_AHEAD * parts)
+        self._parts = iter(loader) if processes else _prefetch(loader, n=_PREFETCH * parts)
 
-    def next(self) -> list[Part]:
+    def next(self) -> list[MicroBatch]:
         """Return the parts of the next step.
 
         Raises:
@@ -98,7 +98,7 @@ class PartStream:
             parts.close()
 
 
-def _as_it_is(part: Any) -> Any:
+def _identity(part: Any) -> Any:
     """Stand for the joining of samples, of which a part needs none."""
     return part
 
@@ -113,12 +113,12 @@ def _forkserver() -> BaseContext:
     return context
 
 
-def _ahead(loader: DataLoader[Part], *, n: int) -> Iterator[Part]:
+def _prefetch(loader: DataLoader[MicroBatch], *, n: int) -> Iterator[MicroBatch]:
     """Yield what a loader gives, up to `n` of it loaded in a thread beforehand.
 
     The thread ends with the generator.
     """
-    loaded: queue.Queue[Part | BaseException] = queue.Queue(maxsize=n)
+    loaded: queue.Queue[MicroBatch | BaseException] = queue.Queue(maxsize=n)
     ended = threading.Event()
 
     def load() -> None:
