@@ -20,10 +20,10 @@ from xtalfill.proposals.score_models import kind_of
 from xtalfill.training.crystal import (
     CrystalObjective,
     CrystalTasks,
-    alike,
     draw_time,
-    exchanged_score,
-    joined,
+    indistinguishable_groups,
+    join_tasks,
+    mixture_score,
     noised_micro_batch,
     scaled_wrapped_score,
 )
@@ -109,12 +109,14 @@ def test_target_of_sites_alike_is_the_gradient_of_their_common_density(std: floa
         move[site, axis] = step
         noised = true + displacement
         slope[site, axis] = (log_density(noised + move) - log_density(noised - move)) / (2 * step)
-    found = exchanged_score(true, displacement, std, 5.0 * np.eye(3))
+    found = mixture_score(true, displacement, std, 5.0 * np.eye(3))
     np.testing.assert_allclose(found, std * slope, atol=1e-4)
 
 
 def test_only_sites_of_one_species_and_one_noise_exchange() -> None:
-    groups = alike(np.array([1, 8, 1, 1, 8, 3]), np.array([0.5, 0.5, 0.5, 0.001, 0.5, 0.5]))
+    groups = indistinguishable_groups(
+        np.array([1, 8, 1, 1, 8, 3]), np.array([0.5, 0.5, 0.5, 0.001, 0.5, 0.5])
+    )
     assert [group.tolist() for group in groups] == [[0, 2], [1, 4]]
 
 
@@ -125,12 +127,12 @@ def test_the_target_of_a_part_is_that_of_its_sites(data: Path) -> None:
     part = noised_micro_batch(
         [task, task], [times, times], np.random.default_rng(0), small("td").config
     )
-    true = joined([task]).fractions.double().numpy()
+    true = join_tasks([task]).fractions.double().numpy()
     noised = part.crystals.fractions.double().numpy()
     std = noise_std(torch.from_numpy(times), torch.full((5,), 5)).numpy()
     for first in (0, 5):
         moved = noised[first + 3 : first + 5] - true[3:]
-        expected = exchanged_score(true[3:], moved, float(std[3]), cell)
+        expected = mixture_score(true[3:], moved, float(std[3]), cell)
         np.testing.assert_allclose(part.target[first + 3 : first + 5], expected, atol=1e-4)
         known = scaled_wrapped_score(noised[first : first + 3] - true[:3], std[:3])[0]
         np.testing.assert_allclose(part.target[first : first + 3], known, atol=1e-2)
@@ -143,7 +145,7 @@ def test_sites_are_noised_to_their_times(data: Path) -> None:
     part = noised_micro_batch(
         [task] * 400, [times] * 400, np.random.default_rng(0), small("td").config
     )
-    move = part.crystals.fractions - joined([task] * 400).fractions
+    move = part.crystals.fractions - join_tasks([task] * 400).fractions
     moves = (move - move.round()).numpy().reshape(400, 5, 3)
     spread = moves.std((0, 2))
     expected = noise_std(torch.from_numpy(times), torch.full((5,), 5)).numpy()

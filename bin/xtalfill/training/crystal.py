@@ -28,7 +28,7 @@ from xtalfill.proposals.diffusion.settings import TRAINED_KNOWN_TIME
 from xtalfill.proposals.diffusion.wrapped_sde import SIGMA_MAX, noise_std, wrap
 from xtalfill.training.assignment import assignment_probabilities, nearest_distances
 from xtalfill.training.data import CrystalSet, Task, TaskSampler
-from xtalfill.training.objective import MicroBatchSize, Validation, expect
+from xtalfill.training.objective import MicroBatchSize, Validation, require_type
 from xtalfill.training.validate import match_rate, validation_tasks
 
 TIMES = (0.1, 0.3, 0.5, 0.7, 0.9)
@@ -151,7 +151,7 @@ class CrystalObjective:
 
     def loss(self, network: ScoreNetwork, part: CrystalMicroBatch) -> Tensor:
         """Return the squared error, summed over a crystal's moving sites (mean over x, y, z)."""
-        model = expect(network, GemNetScore)
+        model = require_type(network, GemNetScore)
         predicted = model.scaled_score(part.crystals, part.times, part.graph)
         errors = ((predicted - part.target) ** 2).mean(1)
         # picking the moving sites would wait for a GPU to tell how many there are
@@ -159,7 +159,7 @@ class CrystalObjective:
 
     def validate(self, network: ScoreNetwork) -> Validation:
         """Measure the loss at fixed times and the match rate of single candidates."""
-        model = expect(network, GemNetScore)
+        model = require_type(network, GemNetScore)
         losses = {time: self._loss_at(model, time) for time in TIMES}
         match = match_rate(
             model, self._validation, method=self._method, steps=_VALIDATION_STEPS, seed=self._seed
@@ -192,7 +192,7 @@ def draw_time(rng: np.random.Generator) -> float:
     return float(rng.uniform(_INFORMATIVE_TIME, 1.0))
 
 
-def joined(tasks: list[Task]) -> Crystals:
+def join_tasks(tasks: list[Task]) -> Crystals:
     """Join tasks into crystals, the host's sites first in each."""
     crystals = join_crystals([task.host for task in tasks], [task.sites for task in tasks])
     return replace(crystals, fractions=crystals.fractions.float(), cell=crystals.cell.float())
@@ -209,7 +209,7 @@ def noised_micro_batch(
         rng: Source of the noise.
         model: The network that will read the part.
     """
-    clean = joined(tasks)
+    clean = join_tasks(tasks)
     flat = torch.from_numpy(np.concatenate(times))
     n_atoms = torch.bincount(clean.structure)[clean.structure]
     std = noise_std(flat, n_atoms).numpy()
@@ -217,9 +217,9 @@ def noised_micro_batch(
     target = scaled_wrapped_score(displacement, std)[0]
     for task, rows in zip(tasks, np.split(np.arange(len(std)), _ends(times)), strict=True):
         moving = rows[flat[rows].numpy() > TRAINED_KNOWN_TIME]  # no one asks for the others
-        for group in alike(clean.numbers[moving].numpy(), flat[moving].numpy()):
+        for group in indistinguishable_groups(clean.numbers[moving].numpy(), flat[moving].numpy()):
             sites = moving[group]
-            target[sites] = exchanged_score(
+            target[sites] = mixture_score(
                 clean.fractions[sites].double().numpy(),
                 displacement[sites],
                 float(std[sites[0]]),
@@ -241,7 +241,7 @@ def _ends(parts: list[np.ndarray]) -> np.ndarray:
     return np.cumsum([len(part) for part in parts])[:-1]
 
 
-def alike(numbers: np.ndarray, times: np.ndarray) -> list[np.ndarray]:
+def indistinguishable_groups(numbers: np.ndarray, times: np.ndarray) -> list[np.ndarray]:
     """Return the groups of several sites that nothing tells apart: one species, one noise."""
     pairs = np.stack([numbers, times], axis=1)
     kinds = np.unique(pairs, axis=0, return_inverse=True)[1].ravel()
@@ -249,7 +249,7 @@ def alike(numbers: np.ndarray, times: np.ndarray) -> list[np.ndarray]:
     return [group for group in groups if len(group) > 1]
 
 
-def exchanged_score(
+def mixture_score(
     true: np.ndarray, displacement: np.ndarray, std: float, cell: np.ndarray
 ) -> np.ndarray:
     """Return the mean of `scaled_wrapped_score` over what the noised sites may have come from.

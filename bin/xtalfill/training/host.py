@@ -12,7 +12,7 @@ from xtalfill.models.hostnet import HostGraph, HostNet, HostNetConfig, SiteGraph
 from xtalfill.models.tensors import TensorGroup
 from xtalfill.models.weights import ScoreNetwork
 from xtalfill.training.data import CrystalSet, TaskSampler
-from xtalfill.training.objective import MicroBatchSize, Validation, expect
+from xtalfill.training.objective import MicroBatchSize, Validation, require_type
 from xtalfill.training.target import expected_displacement
 from xtalfill.training.validate import validate, validation_tasks
 
@@ -102,14 +102,14 @@ class HostObjective:
 
     def loss(self, network: ScoreNetwork, part: HostMicroBatch) -> torch.Tensor:
         """Return the mean squared error in units of the displacement's expected size."""
-        model = expect(network, HostNet)
+        model = require_type(network, HostNet)
         predicted = model.denoise(model.encode(part.hosts), part.sites)
         scale = model.output_scale(part.sites.sigma)[part.sites.draw, None]
         return (((predicted - part.target) / scale) ** 2).mean()
 
     def validate(self, network: ScoreNetwork) -> Validation:
         """Measure loss and match rate on the validation tasks."""
-        return validate(expect(network, HostNet), self._validation, steps=40, seed=self._seed)
+        return validate(require_type(network, HostNet), self._validation, steps=40, seed=self._seed)
 
 
 def draw_sigma(rng: np.random.Generator) -> float:

@@ -22,7 +22,7 @@ from xtalfill.core.device import torch_device
 from xtalfill.core.errors import ConfigError
 from xtalfill.core.io import atomic_writer
 from xtalfill.models.weights import ScoreNetwork, load_weights, save_weights
-from xtalfill.training.objective import MicroBatch, Objective, can_start
+from xtalfill.training.objective import MicroBatch, Objective, is_compatible
 from xtalfill.training.prefetch import MicroBatchLoader
 
 log = logging.getLogger(__name__)
@@ -155,7 +155,7 @@ class Trainer:
             ConfigError: They belong to another network.
         """
         model = load_weights(weights)
-        if not can_start(model.config.to_dict(), self.network.config.to_dict()):
+        if not is_compatible(model.config.to_dict(), self.network.config.to_dict()):
             raise ConfigError(f"{weights}: of another network; give the options it was made with")
         for network in (self.network, self.averaged):
             # parts that the weights lack begin as if they were not there

@@ -96,7 +96,7 @@ class Objective(Protocol[MicroBatchType]):
         """Measure the network on held-out chemical systems; the same network, the same result."""
 
 
-def expect(network: ScoreNetwork, kind: type[Network]) -> Network:
+def require_type(network: ScoreNetwork, kind: type[Network]) -> Network:
     """Return a network by its type.
 
     Raises:
@@ -107,7 +107,7 @@ def expect(network: ScoreNetwork, kind: type[Network]) -> Network:
     return network
 
 
-def can_start(weights: dict[str, Any], network: dict[str, Any]) -> bool:
+def is_compatible(weights: dict[str, Any], network: dict[str, Any]) -> bool:
     """Tell by their configurations whether a network can begin with weights of another.
 
     Dropout has no weights, nor has the way times are given (`td` and `pos`), and answers that
