@@ -25,7 +25,7 @@ from torch import Tensor
 from xtalfill.core.checksums import check_recorded, zip_damage
 from xtalfill.core.errors import ConfigError
 
-_LARGEST_PICKLE = 64 << 20  # bytes, without the tensors
+_MAX_PICKLE_SIZE = 64 << 20  # bytes, without the tensors
 _LFS_POINTER = b"version https://git-lfs"
 _STORAGES = {
     "DoubleStorage": torch.float64,
@@ -40,10 +40,10 @@ _STORAGES = {
     "BoolStorage": torch.bool,
 }
 # No network needs these. They would not run either way; a file that names them is an attack.
-_ATTACKS = frozenset(
+_FORBIDDEN_MODULES = frozenset(
     {"ctypes", "importlib", "nt", "os", "posix", "pty", "runpy", "shutil", "socket", "subprocess"}
 )
-_BUILTIN_ATTACKS = frozenset({"__import__", "compile", "eval", "exec", "execfile", "open"})
+_FORBIDDEN_BUILTINS = frozenset({"__import__", "compile", "eval", "exec", "execfile", "open"})
 
 
 @dataclass(frozen=True)
@@ -65,15 +65,15 @@ class StoredTensor:
     stride: tuple[int, ...]
 
 
-class _Inert:
+class _Placeholder:
     """Stands in for every object that is no tensor; takes any treatment and does nothing."""
 
     __slots__ = ()
 
-    def __new__(cls, *_args: Any, **_kwargs: Any) -> _Inert:
+    def __new__(cls, *_args: Any, **_kwargs: Any) -> _Placeholder:
         return object.__new__(cls)
 
-    def __call__(self, *_args: Any, **_kwargs: Any) -> _Inert:
+    def __call__(self, *_args: Any, **_kwargs: Any) -> _Placeholder:
         return self
 
     def __setstate__(self, *_state: Any) -> None:
@@ -88,7 +88,7 @@ class _Inert:
     extend = add = append
 
 
-class _Builder:
+class _SafeCallable:
     """A function the pickle may call; no attribute of it can be set."""
 
     __slots__ = ("_function",)
@@ -106,7 +106,7 @@ class _Builder:
 def _stored_tensor(storage: Any, offset: Any, size: Any, stride: Any, *_flags: Any) -> Any:
     """Note where a tensor lies; as `torch._utils._rebuild_tensor_v2` is called."""
     if not isinstance(storage, tuple):
-        return _Inert()
+        return _Placeholder()
     return StoredTensor(storage[0], storage[1], offset, tuple(size), tuple(stride))
 
 
@@ -116,12 +116,14 @@ def _parameter(data: Any, *_flags: Any) -> Any:
 
 
 class _Unpickler(pickle.Unpickler):
-    """Makes plain values, `StoredTensor` and `_Inert`; imports and calls nothing of the file."""
+    """Makes plain values, `StoredTensor` and `_Placeholder`; imports and calls nothing of the file."""
 
     def find_class(self, module: str, name: str) -> Any:
         """Return what a name in the file stands for; never what it really names."""
         root = module.partition(".")[0]
-        if root in _ATTACKS or (root in ("builtins", "__builtin__") and name in _BUILTIN_ATTACKS):
+        if root in _FORBIDDEN_MODULES or (
+            root in ("builtins", "__builtin__") and name in _FORBIDDEN_BUILTINS
+        ):
             raise pickle.UnpicklingError(
                 f"it names {module}.{name}, which no checkpoint needs; nothing of it was run, "
                 "do not trust the file"
@@ -129,17 +131,17 @@ class _Unpickler(pickle.Unpickler):
         if (module, name) == ("collections", "OrderedDict"):
             return OrderedDict
         if module == "torch._utils" and name.startswith("_rebuild_tensor_v2"):
-            return _Builder(_stored_tensor)
+            return _SafeCallable(_stored_tensor)
         if (module, name) == ("torch._utils", "_rebuild_parameter"):
-            return _Builder(_parameter)
+            return _SafeCallable(_parameter)
         if module == "torch" and name in _STORAGES:
             return _STORAGES[name]
-        return _Inert
+        return _Placeholder
 
     def persistent_load(self, pid: Any) -> Any:
         """Return name and type of a storage, or a stand-in for a type that is not known."""
         _, dtype, key, *_ = pid
-        return (str(key), dtype) if isinstance(dtype, torch.dtype) else _Inert()
+        return (str(key), dtype) if isinstance(dtype, torch.dtype) else _Placeholder()
 
 
 class Archive:
@@ -159,7 +161,7 @@ class Archive:
         order = f"{self._folder}byteorder"
         if order in file.namelist() and file.read(order) != b"little":
             raise ValueError("its numbers are big-endian")
-        if file.getinfo(pickles[0]).file_size > _LARGEST_PICKLE:
+        if file.getinfo(pickles[0]).file_size > _MAX_PICKLE_SIZE:
             raise ValueError("it holds too much beside tensors")
         self.content: Any = _Unpickler(BytesIO(file.read(pickles[0]))).load()
 
