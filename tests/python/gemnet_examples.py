@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from xtalfill.models.crystals import Crystals
-from xtalfill.models.gemnet import GemNetConfig, GemNetScore, _AllInDouble
+from xtalfill.models.gemnet import GemNetConfig, GemNetScore, _DoublePrecision
 from xtalfill.models.mattergen_compat import enable_mattergen
 
 SCALE_FILE = Path(__file__).resolve().parents[2] / "assets" / "gemnet-dT.json"
@@ -108,7 +108,7 @@ def upstream_score(denoiser: nn.Module, crystals: Crystals, times: Tensor) -> Te
     # mattergen's encoding of the times has the default type
     torch.set_default_dtype(torch.float64)
     try:
-        with _AllInDouble(), torch.no_grad():
+        with _DoublePrecision(), torch.no_grad():
             return denoiser.double().eval()(collate(graphs), times).pos
     finally:
         torch.set_default_dtype(default)

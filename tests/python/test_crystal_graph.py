@@ -11,7 +11,7 @@ from torch import Tensor
 from gemnet_examples import SCALE_FILE
 from xtalfill.models.crystal_graph import CrystalGraph, crystal_graph
 from xtalfill.models.crystals import Crystals
-from xtalfill.models.gemnet import _AllInDouble
+from xtalfill.models.gemnet import _DoublePrecision
 from xtalfill.models.mattergen_compat import enable_mattergen
 
 
@@ -40,7 +40,7 @@ def of_mattergen(
     enable_mattergen(scale_file=SCALE_FILE)
     from mattergen.common.utils.data_utils import radius_graph_pbc
 
-    with _AllInDouble():
+    with _DoublePrecision():
         return radius_graph_pbc(
             cart_coords=(given.fractions[:, None] @ given.cell[given.structure])[:, 0],
             lattice=given.cell,

@@ -130,7 +130,7 @@ class TimeEncoding(nn.Module):
         return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)
 
 
-class _SiteLatents:
+class _PerSiteLatents:
     """The latent of each site where GemNetT expects one for each crystal.
 
     GemNetT touches its latents once, as ``z[batch]``, to spread them over the sites. Giving it
@@ -144,7 +144,7 @@ class _SiteLatents:
         return self._latents
 
 
-class _AllInDouble(TorchFunctionMode):
+class _DoublePrecision(TorchFunctionMode):
     """Lets mattergen's graph, which asks for single precision in places, run in double."""
 
     def __torch_function__(
@@ -255,7 +255,7 @@ class GemNetScore(nn.Module):
             return torch.zeros_like(crystals.fractions)
         with _precision(dtype):
             output = self.gemnet(
-                z=_SiteLatents(self.noise_level_encoding(times.to(dtype))),
+                z=_PerSiteLatents(self.noise_level_encoding(times.to(dtype))),
                 frac_coords=_wrapped(crystals.fractions, dtype),
                 atom_types=crystals.numbers,
                 num_atoms=graph.n_sites,
@@ -304,15 +304,15 @@ def _make_gemnet(config: GemNetConfig, scale_file: Path | None) -> nn.Module:
         regress_stress=True,
     )
     for part in (network.mlp_rbf_lattice, *network.lattice_out_blocks):
-        part.forward = _nothing
+        part.forward = _zero
     return cast("nn.Module", network)
 
 
-def _nothing(*_arguments: Any, **_named: Any) -> float:
+def _zero(*_arguments: Any, **_named: Any) -> float:
     """Stand for the parts of GemNet that predict a change of the cell."""
     return 0.0
 
 
 def _precision(dtype: torch.dtype) -> AbstractContextManager[object]:
     """Return the context in which mattergen's code computes in `dtype`."""
-    return _AllInDouble() if dtype == torch.float64 else nullcontext()
+    return _DoublePrecision() if dtype == torch.float64 else nullcontext()

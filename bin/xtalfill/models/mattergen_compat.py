@@ -195,7 +195,7 @@ class _TorchWithSingleFull(ModuleType):
         return torch.full(size, value, device=device, dtype=torch.float32)
 
 
-_STAND_INS: dict[str, dict[str, Any]] = {
+_STUBS: dict[str, dict[str, Any]] = {
     "torch_scatter": {
         "scatter": scatter,
         "scatter_add": scatter_add,
@@ -207,7 +207,7 @@ _STAND_INS: dict[str, dict[str, Any]] = {
 }
 
 
-def _provide(name: str, attributes: dict[str, Any]) -> None:
+def _install_stub(name: str, attributes: dict[str, Any]) -> None:
     """Puts a stand-in module in place unless a real one of that name can be imported."""
     try:
         importlib.import_module(name)
@@ -219,7 +219,7 @@ def _provide(name: str, attributes: dict[str, Any]) -> None:
         return
     parent, _, leaf = name.rpartition(".")
     if parent:
-        _provide(parent, {})
+        _install_stub(parent, {})
     module = ModuleType(name, "Stand-in of xtalfill for a package that is not installed.")
     module.__spec__ = ModuleSpec(name, loader=None, is_package=not attributes)
     module.__dict__.update(attributes)
@@ -279,8 +279,8 @@ def enable_mattergen(*, scale_file: Path | None) -> None:
             f"mattergen {version} is installed, xtalfill is made for {MATTERGEN_VERSION}: "
             "run 'make setup'"
         )
-    for name, attributes in _STAND_INS.items():
-        _provide(name, attributes)
+    for name, attributes in _STUBS.items():
+        _install_stub(name, attributes)
     _import_globals()
     basis = importlib.import_module("mattergen.common.gemnet.layers.basis_utils")
     basis.__dict__["np"] = _NumpyWithMath("numpy")
