@@ -12,7 +12,7 @@ import pytest
 
 from hand_made_batches import Case, Made, brucite, build
 from xtalfill.core.batch import write_batch
-from xtalfill.core.checksums import check_intact
+from xtalfill.core.checksums import check_file
 from xtalfill.core.errors import ConfigError
 from xtalfill.models.weights import load_weights
 
@@ -62,10 +62,10 @@ def test_a_wrong_bit_in_weights_is_seen(repository: Path, tmp_path: Path) -> Non
 
 def test_a_wrong_bit_in_a_potential_is_seen(repository: Path, tmp_path: Path) -> None:
     bundled = repository / "assets" / "potential" / "nequip-small.nequip.zip"
-    check_intact(bundled)
+    check_file(bundled)
     for where in places(bundled, 10):
         with pytest.raises(ConfigError, match="damaged"):
-            check_intact(flipped(bundled, tmp_path / "mine.nequip.zip", where))
+            check_file(flipped(bundled, tmp_path / "mine.nequip.zip", where))
 
 
 @pytest.mark.parametrize("command", ["compile_potential.py", "relax.py"])

@@ -72,7 +72,7 @@ _DTYPES: dict[str, Any] = {
 _STAGE_ATOM_ARRAYS = ("positions", "forces", "forces_start")
 _HEADER_SIZE = 512
 # What h5py raises on a forged file: a lost object has no dtype, a size may be absurd.
-_DAMAGE: tuple[type[Exception], ...] = (
+_HDF5_ERRORS: tuple[type[Exception], ...] = (
     ArithmeticError,
     AttributeError,
     LookupError,
@@ -383,7 +383,7 @@ def read_batch(path: str | Path) -> Batch:
                 )
                 for name in json.loads(file.attrs["stages"])
             }
-    except _DAMAGE as error:
+    except _HDF5_ERRORS as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{path}: not a readable batch ({reason}); {_remedy(path)}") from error
     try:

@@ -29,7 +29,7 @@ FILE = "state.npz"
 _KEY = "key"
 _NAMES = "names"  # of the arrays: a damaged index of the archive may hide some
 SECONDS = 60.0  # between two checkpoints
-SHARE_OF_TIME = 0.95  # the rest is for ending in order
+TIME_FRACTION = 0.95  # the rest is for ending in order
 
 
 class Checkpoint:
@@ -61,7 +61,7 @@ class Checkpoint:
         self._last = self._last_step = time.monotonic()
         self._begin = self._last if begin is None else begin
         self._longest = 0.0
-        self._told_to_stop = False
+        self._terminated = False
         self.found: dict[str, np.ndarray] = {}
         if previous is not None and (previous / FILE).is_file():
             self.found = _read(previous / FILE, key)
@@ -70,7 +70,7 @@ class Checkpoint:
         """From now on SIGTERM ends the task at its next step; for the main thread alone."""
 
         def note(_number: int, _frame: object) -> None:
-            self._told_to_stop = True
+            self._terminated = True
 
         signal.signal(signal.SIGTERM, note)
 
@@ -88,9 +88,9 @@ class Checkpoint:
         self._longest = max(self._longest, now - self._last_step)
         self._last_step = now
         late = self._seconds is not None and (
-            now - self._begin + self._longest > SHARE_OF_TIME * self._seconds
+            now - self._begin + self._longest > TIME_FRACTION * self._seconds
         )
-        stop = late or self._told_to_stop
+        stop = late or self._terminated
         if not stop and now - self._last < self._every:
             return
         self.write(content())

@@ -12,7 +12,7 @@ from xtalfill.core.record import file_sha256
 SUMS = "SHA256SUMS"
 
 
-def check_intact(path: str | Path) -> None:
+def check_file(path: str | Path) -> None:
     """Check a file by the SHA-256 that is recorded beside it, and by the CRCs of its members.
 
     Args:

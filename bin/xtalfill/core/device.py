@@ -9,7 +9,7 @@ import torch
 
 from xtalfill.core.errors import ConfigError, TryAgainError
 
-LEAST_FREE = 0.5  # of a GPU's memory; where less is free another process computes on it
+MIN_FREE_FRACTION = 0.5  # of a GPU's memory; where less is free another process computes on it
 _GB = 1e9
 
 
@@ -50,7 +50,7 @@ def _check_gpu() -> None:
         raise TryAgainError(f"the GPU cannot be used now ({reason}); try another node") from error
     free += torch.cuda.memory_reserved(0)  # by this process
     state = f"{model}, {free / _GB:.1f} of {total / _GB:.1f} GB free"
-    if free < LEAST_FREE * total:
+    if free < MIN_FREE_FRACTION * total:
         raise TryAgainError(
             f"the GPU is not free ({state}, CUDA_VISIBLE_DEVICES {given}): another process "
             "computes on it; let Slurm give each task one of its own (--slurm_gpu_options)"

@@ -55,7 +55,7 @@ def run_command(main: Callable[[], None]) -> None:
         print(f"ERROR: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
     except Exception as error:
-        if (reason := _full_disk(error)) is None:
+        if (reason := _disk_full_reason(error)) is None:
             raise
         # of a copy, where it goes
         names = (getattr(error, name, None) for name in ("filename2", "filename"))
@@ -64,7 +64,7 @@ def run_command(main: Callable[[], None]) -> None:
         sys.exit(os.EX_IOERR)
 
 
-def _full_disk(error: BaseException) -> str | None:
+def _disk_full_reason(error: BaseException) -> str | None:
     """Return the system's words for a full disk or quota, if that is what an error comes from.
 
     HDF5 and PyTorch say it in a text of their own, without the number, or only in an error that

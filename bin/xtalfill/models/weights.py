@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from xtalfill.core.checksums import check_intact
+from xtalfill.core.checksums import check_file
 from xtalfill.core.errors import ConfigError
 from xtalfill.core.io import replacing
 from xtalfill.models.gemnet import GemNetConfig, GemNetScore, config_from_shapes
@@ -70,7 +70,7 @@ def load_weights(path: str | Path) -> ScoreNetwork:
     Raises:
         ConfigError: The file is missing, damaged, foreign or does not fit the network.
     """
-    check_intact(path)
+    check_file(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile,

@@ -20,7 +20,7 @@ import torch
 from ase.data import atomic_numbers as NUMBER_OF
 from matscipy.neighbours import neighbour_list
 
-from xtalfill.core.checksums import check_intact
+from xtalfill.core.checksums import check_file
 from xtalfill.core.crystal import Crystal
 from xtalfill.core.device import torch_device
 from xtalfill.core.errors import ConfigError
@@ -59,7 +59,7 @@ def load_potential(mlip: str, *, device: str) -> Potential:
     if mlip.endswith(NEQUIP_SUFFIXES):
         if not Path(mlip).is_file():
             raise ConfigError(f"mlip: there is no file '{mlip}'; {_possible()}")
-        check_intact(mlip)
+        check_file(mlip)
         return NequipPotential(mlip, device=device)
     raise ConfigError(f"mlip '{mlip}' is unknown; {_possible()}")
 
