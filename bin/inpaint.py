@@ -64,7 +64,7 @@ def main() -> None:
         seconds=args.max_seconds,
         begin=begin,
     )
-    checkpoint.heed_sigterm()
+    checkpoint.handle_sigterm()
     inpaint_batch(
         batch,
         models,

@@ -70,7 +70,7 @@ def main() -> None:
         seconds=args.max_seconds,
         begin=begin,
     )
-    checkpoint.heed_sigterm()
+    checkpoint.handle_sigterm()
     relax_batch(
         batch, potential, settings, ranking=ranking, device=args.device, checkpoint=checkpoint
     )

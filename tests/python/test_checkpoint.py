@@ -106,7 +106,7 @@ def test_sigterm_ends_a_task_at_its_next_step(tmp_path: Path) -> None:
     before = signal.getsignal(signal.SIGTERM)
     checkpoint = Checkpoint(tmp_path, key="a", every=1e9)
     try:
-        checkpoint.heed_sigterm()
+        checkpoint.handle_sigterm()
         checkpoint.step(lambda: pytest.fail("asked for too early"))
         signal.raise_signal(signal.SIGTERM)
         with pytest.raises(TryAgainError, match="a: told to stop"):

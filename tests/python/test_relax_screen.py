@@ -91,7 +91,7 @@ def test_absent_proposals_go_last_and_are_not_counted() -> None:
     batch = make_batch()
     for index in (1, 3):
         batch.stages["inpaint"].arrays["positions"][batch.atoms_slice(index)][2:] = np.nan
-        batch.leave_out(index, "inpaint: no more")
+        batch.mark_absent(index, "inpaint: no more")
     found = screen(batch, 5)
     assert kept(found)[:5] == [("a", "host", k) for k in (0, 1, 2, 4, 5)]
     assert found.status[1] == "absent"

@@ -61,7 +61,7 @@ def relax(
 def test_an_absent_candidate_stays_absent() -> None:
     batch = make_batch()
     batch.stages["inpaint"].arrays["positions"][batch.atoms_slice(0)][2:] = np.nan
-    batch.leave_out(0, "inpaint: no more")
+    batch.mark_absent(0, "inpaint: no more")
     relax(batch)
     assert (batch.status[0], batch.message[0]) == ("absent", "inpaint: no more")
     assert np.isnan(batch.stages["relax_positions"].arrays["energy"][0])

@@ -96,7 +96,7 @@ def run(args: argparse.Namespace) -> None:
     checkpoint = Checkpoint(
         args.folder, key="training", previous=args.folder, seconds=args.max_seconds, begin=begin
     )
-    checkpoint.heed_sigterm()
+    checkpoint.handle_sigterm()
     train(
         objective,
         config,

@@ -202,7 +202,7 @@ class Batch:
         self.status[index] = "failed"
         self.message[index] = " ".join(message.split())
 
-    def leave_out(self, index: int, message: str) -> None:
+    def mark_absent(self, index: int, message: str) -> None:
         """Mark system `index` as one that its method cannot propose, for the reason `message`."""
         self.status[index] = "absent"
         self.message[index] = message

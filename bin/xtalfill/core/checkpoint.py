@@ -66,7 +66,7 @@ class Checkpoint:
         if previous is not None and (previous / FILE).is_file():
             self.found = _read(previous / FILE, key)
 
-    def heed_sigterm(self) -> None:
+    def handle_sigterm(self) -> None:
         """From now on SIGTERM ends the task at its next step; for the main thread alone."""
 
         def note(_number: int, _frame: object) -> None:

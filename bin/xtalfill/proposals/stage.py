@@ -170,7 +170,7 @@ def _fill_voids(batch: Batch, arrays: dict[str, np.ndarray]) -> None:
                 _fill(batch, index, ways[batch.sample[index]], arrays)
             elif ways:
                 reason = f"the host has {len(ways)} distinct way(s) to fill voids"
-                batch.leave_out(index, f"{STAGE}: {reason}")
+                batch.mark_absent(index, f"{STAGE}: {reason}")
             else:
                 batch.fail(index, f"{STAGE}: the host has no void to fill")
 
