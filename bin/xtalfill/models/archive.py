@@ -116,7 +116,7 @@ def _parameter(data: Any, *_flags: Any) -> Any:
 
 
 class _Unpickler(pickle.Unpickler):
-    """Makes plain values, `StoredTensor` and `_Placeholder`; imports and calls nothing of the file."""
+    """Makes plain values, `StoredTensor`, `_Placeholder`; imports and calls nothing else."""
 
     def find_class(self, module: str, name: str) -> Any:
         """Return what a name in the file stands for; never what it really names."""
