@@ -140,7 +140,7 @@ def measure(known: Known, name: str, args: argparse.Namespace, potential: Any) -
         "samples": args.samples,
         "inside": sum(one < CLEARANCE for one in proposed),
         "moved": int((batch.stages["inpaint"].arrays["sites_moved"] > 0).sum()),
-        "exploded": sum("exploded" in message for message in batch.message),
+        "exploded": sum("diverged" in message for message in batch.message),
         **{kind: status.count(kind) for kind in ("ok", "unconverged", "failed")},
         "lowest": lowest,
         "messages": sorted(set(batch.message.tolist()) - {""}),

@@ -86,7 +86,7 @@ def test_a_published_model_is_downloaded_once(tmp_path: Path, nequip_net: list[s
     [
         ("nequip.net:some-group/none-such:0.1", "is unknown at nequip.net"),
         ("nequip.net:no version", "cannot be downloaded (Invalid model_id format"),
-        ("some-group/some-model:0.1", "is no nequip.net:group/model:version"),
+        ("some-group/some-model:0.1", "is not of the form nequip.net:group/model:version"),
     ],
 )
 def test_a_wrong_name_is_one_line(

@@ -168,8 +168,8 @@ class Sick(MorsePotential):
     [
         ("nan energy", "not finite"),
         ("nan forces", "not finite"),
-        ("explodes", "exploded"),
-        ("flies", "flew"),
+        ("explodes", "diverged"),
+        ("flies", "moved by"),
         ("raises", "no such atom"),
     ],
 )

@@ -175,7 +175,7 @@ def test_a_failure_is_taken_over_and_says_so() -> None:
 
     batch = relax(make_batch(), MERGING, Frail())
     assert (batch.status == "failed").all()
-    why = "energy or forces are not finite after 1 steps"
+    why = "the potential returned NaN or infinity after 1 steps"
     assert batch.message[0] == f"relax_positions: {why}"
     assert batch.message[1] == f"relax_positions: merged with sample 0: {why}"
     assert np.isnan(batch.stages["relax_positions"].arrays["energy"]).all()

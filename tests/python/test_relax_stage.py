@@ -266,7 +266,7 @@ def test_a_collapsed_crystal_is_no_result() -> None:
     positions[here.stop - 1] = positions[here.start] + [0.2, 0.0, 0.0]
     relax(batch, potential=Hole())
     assert batch.status[0] == "failed"
-    assert batch.message[0].startswith("relax_positions: two atoms collapsed to 0.20 Å")
+    assert batch.message[0].startswith("relax_positions: two atoms are 0.20 Å apart")
     assert np.isfinite(batch.stages["relax_positions"].arrays["energy"][0])
 
 

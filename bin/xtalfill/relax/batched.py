@@ -1,7 +1,7 @@
-"""Relax many crystals at once, each as if it were alone.
+"""Batched relaxation: many crystals at once, each independent of the others.
 
-Crystals share the evaluations of the potential and nothing else: each has its own FIRE, step
-count and verdict. One that is done leaves the batch and the next one waiting takes its place.
+Crystals share only the evaluations of the potential. Each has its own FIRE state, step count and
+convergence test. A finished crystal leaves the batch and the next one in the queue replaces it.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from xtalfill.relax.fire import Fire
 from xtalfill.relax.interface import Evaluation, EvaluationError, MemoryShortageError, Potential
 
 DIVERGED_FORCE = 1e3  # eV/Angstrom
-DIVERGED_STEPS = 20  # steps in a row; a clash of the raw proposal is gone after a few
-MAX_DISPLACEMENT = 20.0  # Angstrom from where it started: the site left its crystal
+DIVERGED_STEPS = 20  # consecutive steps; clashes in a proposal disappear after a few steps
+MAX_DISPLACEMENT = 20.0  # Angstrom from the starting position
 
-# How far a relaxation is, as arrays: what a checkpoint holds of it.
+# State of one relaxation as arrays, as stored in a checkpoint.
 State = Mapping[str, np.ndarray]
 
 
@@ -30,9 +30,9 @@ class Relaxation:
     """A crystal to relax.
 
     Attributes:
-        crystal: Where it starts.
-        free: (n_atoms,) bool; the other sites keep their positions to the last bit.
-        start: What the potential says about `crystal`, if that is known already.
+        crystal: Starting structure.
+        free: (n_atoms,) bool; positions of the other sites stay bit-identical.
+        start: Energy and forces of `crystal`, if already known.
     """
 
     crystal: Crystal
@@ -42,15 +42,15 @@ class Relaxation:
 
 @dataclass(frozen=True)
 class RelaxationResult:
-    """Where a relaxation ended.
+    """Result of one relaxation.
 
     Attributes:
-        positions: (n_atoms, 3) Angstrom.
-        evaluation: Energy and forces there; None when `error` says why there is none.
-        fmax: Largest force on a free site, eV/Angstrom; NaN with an error.
-        n_steps: Steps taken.
-        converged: Whether `fmax` came under the threshold.
-        error: Why the relaxation was given up; empty when it was not.
+        positions: (n_atoms, 3) Angstrom; final positions.
+        evaluation: Energy and forces at these positions; None if the relaxation failed.
+        fmax: Largest force on a free site, eV/Angstrom; NaN if the relaxation failed.
+        n_steps: Number of steps.
+        converged: Whether `fmax` is below the threshold.
+        error: Why the relaxation failed; empty otherwise.
     """
 
     positions: np.ndarray
@@ -61,7 +61,7 @@ class RelaxationResult:
     error: str = ""
 
     def state(self) -> State:
-        """Return it as arrays, for `from_state`."""
+        """Return the result as arrays, for `from_state`."""
         numbers = np.array([self.fmax, float(self.n_steps), float(self.converged)])
         state = {"positions": self.positions, "ended": numbers, "error": np.array(self.error)}
         if self.evaluation is not None:
@@ -71,7 +71,7 @@ class RelaxationResult:
 
     @classmethod
     def from_state(cls, state: State) -> RelaxationResult:
-        """Return what `state` was made of."""
+        """Return the result stored in `state`."""
         fmax, n_steps, converged = state["ended"].tolist()
         evaluation = None
         if "energy" in state:
@@ -81,7 +81,7 @@ class RelaxationResult:
 
 
 class _Run:
-    """One crystal on its way down."""
+    """State of one relaxation in progress."""
 
     def __init__(self, job: Relaxation) -> None:
         self.free = np.flatnonzero(job.free)
@@ -111,7 +111,7 @@ class _Run:
         if "ended" in state:
             self.result = RelaxationResult.from_state(state)
             return
-        self.start = None  # of the positions it began with
+        self.start = None  # belongs to the starting positions
         self.crystal = Crystal(self.crystal.numbers, state["positions"], self.crystal.cell)
         self._n_steps, self._n_explosive = state["counts"].tolist()
         self._fire.restore(state)
@@ -122,15 +122,15 @@ class _Run:
         )
 
     def take(self, evaluation: Evaluation, *, fmax: float, max_steps: int) -> None:
-        """Stop here, or make the next step, as `evaluation` of the present positions says."""
+        """Finish, or make the next step, given `evaluation` at the current positions."""
         forces = evaluation.forces[self.free]
         if not (np.isfinite(evaluation.energy) and np.isfinite(evaluation.forces).all()):
-            self.fail(f"energy or forces are not finite after {self._n_steps} steps")
+            self.fail(f"the potential returned NaN or infinity after {self._n_steps} steps")
             return
         largest = float(np.linalg.norm(forces, axis=1).max(initial=0.0))
         self._n_explosive = self._n_explosive + 1 if largest > DIVERGED_FORCE else 0
         if self._n_explosive > DIVERGED_STEPS:
-            self.fail(f"exploded: forces above {DIVERGED_FORCE:g} eV/Å for {DIVERGED_STEPS} steps")
+            self.fail(f"diverged: forces above {DIVERGED_FORCE:g} eV/Å for {DIVERGED_STEPS} steps")
             return
         converged = largest < fmax
         if converged or self._n_steps >= max_steps:
@@ -145,19 +145,22 @@ class _Run:
         positions[self.free] += step
         self.crystal = Crystal(self.crystal.numbers, positions, self.crystal.cell)
         self._n_steps += 1
-        travel = np.linalg.norm(positions - self._origin, axis=1).max()
-        if travel > MAX_DISPLACEMENT:
-            self.fail(f"a site flew {travel:.0f} Å away in {self._n_steps} steps")
+        moved = np.linalg.norm(positions - self._origin, axis=1).max()
+        if moved > MAX_DISPLACEMENT:
+            self.fail(
+                f"an atom moved by {moved:.0f} Å in {self._n_steps} steps "
+                f"(limit {MAX_DISPLACEMENT:g} Å)"
+            )
 
 
 class BatchedRelaxer:
-    """Relaxes jobs with a potential, as many at a time as memory takes.
+    """Relaxes crystals with a potential, as many at a time as fit in memory.
 
     Args:
-        potential: Evaluates the crystals.
-        max_atoms: Atoms that are evaluated together. Halved whenever memory runs out; a single
-            crystal with more atoms is evaluated alone.
-        threads: Groups evaluated at the same time, each by one thread.
+        potential: Interatomic potential.
+        max_atoms: Atoms evaluated together. Halved when memory runs out. A single crystal with
+            more atoms is evaluated alone.
+        threads: Number of groups evaluated in parallel, one thread each.
     """
 
     def __init__(self, potential: Potential, *, max_atoms: int, threads: int = 1) -> None:
@@ -175,19 +178,19 @@ class BatchedRelaxer:
         states: Mapping[int, State] | None = None,
         on_round: Callable[[Callable[[], dict[int, State]]], None] | None = None,
     ) -> list[RelaxationResult]:
-        """Relax every job until no force on a free site reaches `fmax`.
+        """Relax every crystal until all forces on free sites are below `fmax`.
 
         Args:
-            jobs: They are independent of each other; large crystals are taken first.
-            fmax: eV/Angstrom.
-            max_steps: Steps a job may take; not converged by then, it is returned as it is.
-            on_done: Called with each result as it comes.
-            states: How far some jobs are, by their place in `jobs`.
-            on_round: Called after each round of steps with what returns the states of all jobs
-                that have begun; what it raises ends the relaxations.
+            jobs: Independent relaxations; large crystals start first.
+            fmax: Force threshold, eV/Angstrom.
+            max_steps: Maximum number of steps of each relaxation.
+            on_done: Called with each result when it is available.
+            states: States to resume from, by index into `jobs`.
+            on_round: Called after each round of steps with a function that returns the states of
+                all started relaxations. An exception it raises ends the relaxations.
 
         Returns:
-            One result a job, in the order of `jobs`.
+            One result for each of `jobs`, in their order.
         """
         runs = [_Run(job) for job in jobs]
         for index, state in (states or {}).items():
@@ -235,9 +238,9 @@ class BatchedRelaxer:
         return [found[index] for index in range(len(active))]
 
     def _pack(self, sizes: Mapping[int, int]) -> list[list[int]]:
-        """Deal crystals, by index, into groups of at most `max_atoms`, about equally large.
+        """Distribute crystals, by index, over groups of similar size of at most `max_atoms`.
 
-        There is at least one group a thread, as far as there are crystals.
+        Each thread gets at least one group if there are enough crystals.
         """
         n_groups = min(len(sizes), self._threads)
         while n_groups:
@@ -254,7 +257,7 @@ class BatchedRelaxer:
         return []
 
     def _evaluate(self, crystals: list[Crystal]) -> list[Evaluation | str]:
-        """Evaluate a group; when that fails, halve it until the culprit stands alone."""
+        """Evaluate a group; after a failure, bisect it until the failing crystal is alone."""
         try:
             return list(self._potential.evaluate(crystals))
         except (MemoryShortageError, EvaluationError) as error:

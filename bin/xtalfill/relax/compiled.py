@@ -1,7 +1,7 @@
-"""Compile a packaged model of nequip for this machine, and see that it gives the same numbers.
+"""Compile a packaged nequip model for this machine and check the result.
 
-A compiled model belongs to the kind of machine and the torch it was compiled with, and not every
-machine can compile one. So a failure is an answer here and no error: the eager model serves then.
+A compiled model depends on the type of machine and the torch version, and not every machine can
+compile one. A failure is therefore not an error: RELAX then uses the eager model.
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ from xtalfill.core.errors import ConfigError
 from xtalfill.relax.interface import Evaluation, EvaluationError, MemoryShortageError, Potential
 from xtalfill.relax.potentials import load_potential
 
-# Compiled and eager sum in another order; this is far above what float32 makes of that.
+# Compiled and eager models sum in different order; far above the float32 rounding error.
 ENERGY_TOLERANCE = 1e-4  # eV per atom
-FORCE_TOLERANCE = 1e-3  # of the largest force
+FORCE_TOLERANCE = 1e-3  # relative to the largest force
 _SEED = 0
 
 
 def compile_model(package: Path, compiled: Path, *, device: str) -> str:
-    """Compile a packaged model for this machine and see that it gives the same numbers.
+    """Compile a packaged model for this machine and compare it with the eager model.
 
     Args:
-        package: The ``.nequip.zip``.
-        compiled: The ``.nequip.pt2`` to write; not there afterwards if it could not be compiled.
+        package: Packaged model, ``.nequip.zip``.
+        compiled: Output file, ``.nequip.pt2``; not written if the compilation fails.
         device: "cpu" or "cuda".
 
     Returns:
-        Why it could not be compiled, in one line; empty when it was.
+        Why the compilation failed, in one line; empty on success.
 
     Raises:
-        ConfigError: The package cannot be loaded: without that the eager model does not run either.
+        ConfigError: The package cannot be loaded.
     """
     eager = load_potential(str(package), device=device)
     problem = _nequip_compile(package, compiled, device=device)
@@ -52,7 +52,7 @@ def compile_model(package: Path, compiled: Path, *, device: str) -> str:
 
 
 def _nequip_compile(package: Path, compiled: Path, *, device: str) -> str:
-    """Run nequip-compile; return why it failed, or nothing. What it says goes to stderr."""
+    """Run nequip-compile, forward its output to stderr, return why it failed or ""."""
     command: list[str | Path] = [sys.executable, "-m", "nequip.scripts.compile", package, compiled]
     command += ["--mode", "aotinductor", "--target", "batch", "--device", device]
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
@@ -60,9 +60,9 @@ def _nequip_compile(package: Path, compiled: Path, *, device: str) -> str:
     if done.returncode == 0 and compiled.is_file():
         return ""
     lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
-    # The exception of a traceback stands at its end and starts a line.
+    # The last line of a traceback starts with the name of the exception.
     errors = [line for line in done.stderr.splitlines() if _is_exception(line)]
-    return (errors or lines or ["it said nothing"])[-1][:300] + f" (exit {done.returncode})"
+    return (errors or lines or ["no output"])[-1][:300] + f" (exit {done.returncode})"
 
 
 def _is_exception(line: str) -> bool:
@@ -71,9 +71,9 @@ def _is_exception(line: str) -> bool:
 
 
 def disagreement(eager: Potential, compiled: Potential) -> str:
-    """Return in one line how two potentials differ on one crystal and on several; empty if not.
+    """Return in one line how two potentials differ; empty if they agree.
 
-    A model compiled for any number of crystals has been traced with a certain one: both are tried.
+    The compiled model was traced with a fixed batch size, so one crystal and several are tested.
     """
     some = _trial_crystals(eager.elements)
     for crystals in (some[:1], some):
@@ -92,14 +92,14 @@ def disagreement(eager: Potential, compiled: Potential) -> str:
 
 
 def _apart(one: Evaluation, other: Evaluation) -> tuple[float, float]:
-    """Return the difference in energy, eV per atom, and in forces, of the largest one."""
+    """Return the energy difference, eV per atom, and the relative force difference."""
     energy = abs(one.energy - other.energy) / len(one.forces)
     largest = max(float(np.abs(one.forces).max()), 1.0)
     return energy, float(np.abs(one.forces - other.forces).max()) / largest
 
 
 def _trial_crystals(elements: Iterable[int]) -> list[Crystal]:
-    """Return three disordered crystals of elements that a potential knows, of other sizes each."""
+    """Return three disordered crystals of different sizes made of supported elements."""
     generator = np.random.default_rng(_SEED)
     known = sorted(elements)
     crystals = []

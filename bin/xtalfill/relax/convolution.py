@@ -1,9 +1,9 @@
-"""The convolution of NequIP-type potentials on a CPU: gather, tensor product, scatter in one.
+"""Fused convolution of NequIP-type potentials on the CPU: gather, tensor product, scatter.
 
-e3nn computes the tensor product of all edges path by path, in tensors of n_edges x thousands,
-so on a CPU it waits for memory. The kernels here keep an edge in the cache: the same sums, so
-energies and forces agree to float rounding, in a fraction of the time. `fuse_sevennet` and
-`fuse_nequip` put them where these packages put their own fused GPU kernels.
+e3nn computes the tensor product path by path for all edges, with intermediate tensors of
+n_edges x thousands, and is limited by memory bandwidth on a CPU. The kernels here process one
+edge at a time in the cache. Energies and forces agree to float rounding. `fuse_sevennet` and
+`fuse_nequip` install them where these packages install their fused GPU kernels.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from e3nn import o3
 
 from xtalfill.relax.kernels import MAX_L, convolve, pull_back
 
-EDGES_AT_ONCE = 256  # their radial weights, about a thousand each, stay in the second-level cache
+EDGES_AT_ONCE = 256  # the radial weights (about 1000 for each edge) fit in the L2 cache
 
 Tables = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def fuse_sevennet(model: Any) -> int:
-    """Replace the convolutions of a SevenNet model in place; return how many were."""
+    """Replace the convolutions of a SevenNet model in place; return the number replaced."""
     from sevenn.nn.convolution import IrrepsConvolution, IrrepsScatterGatterFusedConvolution
 
     found = [
@@ -47,11 +47,11 @@ def fuse_sevennet(model: Any) -> int:
 
 
 def fuse_nequip(model: torch.nn.Module) -> int:
-    """Replace the convolutions of an eager nequip model in place; return how many were."""
+    """Replace the convolutions of an eager nequip model in place; return the number replaced."""
     replaced = 0
     for parent in list(model.modules()):
         for name, module in list(parent.named_children()):
-            # By name: a packaged model brings its own copies of nequip's and e3nn's classes.
+            # By name: a packaged model contains its own copies of the nequip and e3nn classes.
             if type(module).__name__ != "TensorProductScatter":
                 continue
             convolution = fused(module.tp)
@@ -62,12 +62,12 @@ def fuse_nequip(model: torch.nn.Module) -> int:
 
 
 def fused(product: o3.TensorProduct, radial: torch.Tensor | None = None) -> EdgeConvolution | None:
-    """Return a convolution that stands for this tensor product, or None where none can.
+    """Return a fused convolution equivalent to a tensor product; None if not supported.
 
     Args:
-        product: It must have "uvu" instructions with weights from outside, a second operand
-            of multiplicity 1 and no irrep above `MAX_L`.
-        radial: Layer that makes the weights, as `EdgeConvolution` takes it.
+        product: Tensor product. Supported are "uvu" instructions with external weights, a second
+            operand of multiplicity 1 and irreps up to `MAX_L`.
+        radial: Layer that computes the weights; see `EdgeConvolution`.
     """
     irreps = (product.irreps_in1, product.irreps_in2, product.irreps_out)
     suitable = all(
@@ -83,7 +83,7 @@ def fused(product: o3.TensorProduct, radial: torch.Tensor | None = None) -> Edge
 
 
 class _NequipConvolution(torch.nn.Module):
-    """`EdgeConvolution` with the order of arguments that nequip calls it with."""
+    """`EdgeConvolution` with nequip's order of arguments."""
 
     def __init__(self, convolution: EdgeConvolution) -> None:
         super().__init__()
@@ -106,11 +106,11 @@ class EdgeConvolution(torch.nn.Module):
     """out[dst] += tensor_product(x[src], edge attributes, edge weights), on the CPU.
 
     Args:
-        product: e3nn's tensor product, with "uvu" instructions, weights from outside and a
-            second operand of multiplicity 1, as in NequIP.
-        radial: (n_hidden, n_weights) last linear layer of the radial network, if the
-            convolution is to apply it: a few edges at a time, the weights of all edges (the
-            largest tensor of the model by far) then never have to leave the cache.
+        product: e3nn tensor product with "uvu" instructions, external weights and a second
+            operand of multiplicity 1, as in NequIP.
+        radial: (n_hidden, n_weights) last linear layer of the radial network. If given, the
+            convolution applies it to a few edges at a time, so that the weights of all edges,
+            by far the largest tensor of the model, are never stored.
     """
 
     def __init__(self, product: o3.TensorProduct, radial: torch.Tensor | None = None) -> None:
@@ -135,8 +135,8 @@ class EdgeConvolution(torch.nn.Module):
             x: (n_atoms, dim_x) features.
             edge_attr: (n_edges, dim_y) spherical harmonics.
             weight: (n_edges, n_weights), or (n_edges, n_hidden) with a radial layer.
-            edge_src: (n_edges,) the atom a message comes from.
-            edge_dst: (n_edges,) the atom it goes to.
+            edge_src: (n_edges,) sending atom.
+            edge_dst: (n_edges,) receiving atom.
 
         Returns:
             (n_atoms, dim_out) sums over the edges of each atom.
@@ -152,7 +152,7 @@ class EdgeConvolution(torch.nn.Module):
         src: torch.Tensor,
         dst: torch.Tensor,
     ) -> torch.Tensor:
-        """Compute `forward`, outside of autograd."""
+        """Compute `forward` outside autograd."""
         out = x.new_zeros((len(x), self._dim_out))
         xc = x[:, self._order_x].numpy()
         tables = self._tables_as(xc.dtype)
@@ -166,7 +166,7 @@ class EdgeConvolution(torch.nn.Module):
         inputs: tuple[torch.Tensor, ...],
         grad_out: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Return the gradients with regard to x, y and w, the first three of `inputs`."""
+        """Return the gradients with respect to x, y and w, the first three of `inputs`."""
         x, y, w, src, dst = inputs
         xc = x[:, self._order_x].numpy()
         tables = self._tables_as(xc.dtype)
@@ -219,7 +219,7 @@ class _Convolve(torch.autograd.Function):
 def _can_stand_for(
     convolution: EdgeConvolution, product: o3.TensorProduct, radial: torch.Tensor | None
 ) -> bool:
-    """Compare with e3nn's own arithmetic on a few edges: a package may hold another e3nn."""
+    """Compare with e3nn on a few edges: a packaged model may contain another e3nn version."""
     reference = next(product.buffers(), torch.zeros(0))
     dtype = reference.dtype if reference.is_floating_point() else torch.float32
     generator = torch.Generator().manual_seed(0)
@@ -235,9 +235,9 @@ def _can_stand_for(
 
 
 def _component_first(irreps: o3.Irreps) -> torch.Tensor:
-    """Return the columns that bring e3nn's (multiplicity, component) to (component, multiplicity).
+    """Return the column order from (multiplicity, component) to (component, multiplicity).
 
-    The kernels run over the multiplicity, which has to be contiguous for that.
+    e3nn uses the former; the kernels need the multiplicity contiguous in memory.
     """
     columns = [
         torch.arange(where.start, where.stop).reshape(mul, ir.dim).T.reshape(-1)
@@ -247,7 +247,7 @@ def _component_first(irreps: o3.Irreps) -> torch.Tensor:
 
 
 def _tables(product: o3.TensorProduct) -> Tables:
-    """Return `paths`, `terms` and `coefficients` as the kernels want them."""
+    """Return `paths`, `terms` and `coefficients` in the layout of the kernels."""
     starts = [_starts(irreps) for irreps in (product.irreps_in1, product.irreps_in2)]
     starts_out = _starts(product.irreps_out)
     paths: list[tuple[int, ...]] = []

@@ -1,9 +1,9 @@
-"""Before a later relaxation: which candidates need not go through it.
+"""Deduplicate candidates between two relaxations.
 
-Candidates of one structure and method share host and cell, so two of them are in the same minimum
-when their atoms lie in the same places, whichever of like atoms lies where and in whichever
-image of the cell. One of them is relaxed on and the others take over what it finds. Candidates
-far above the best one may be dropped.
+Candidates of one structure and method share host and cell. Two of them are in the same minimum if
+their atoms coincide, up to permutations of atoms of one element and up to periodic images. Only
+one of them is relaxed further; the others copy its result. Candidates with an energy far above
+the best one may be dropped.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from xtalfill.core.relaxations import ENERGY_WINDOW, SITES
 from xtalfill.relax.batched import RelaxationResult
 from xtalfill.relax.interface import Evaluation
 
-# Angstrom; below half of `MIN_DISTANCE`, so that no atom has two partners within reach.
+# Angstrom; less than half of `MIN_DISTANCE`, so that each atom has at most one partner.
 MERGE_DISTANCE = 0.1
 
 
 @dataclass(frozen=True)
 class AtomMapping:
-    """How the atoms of one crystal lie on those of another.
+    """Mapping of the atoms of one crystal onto those of another.
 
     Attributes:
-        atoms: (n_atoms,) the other's atom at the place of each atom.
-        shift: (n_atoms, 3) Angstrom; the lattice vector from the other's atom to the place.
+        atoms: (n_atoms,) index of the matching atom in the other crystal.
+        shift: (n_atoms, 3) Angstrom; lattice vector from the matching atom to the atom's image.
     """
 
     atoms: np.ndarray
@@ -39,39 +39,39 @@ class AtomMapping:
 
 @dataclass(frozen=True)
 class Duplicate:
-    """A candidate in a minimum that another one has reached.
+    """A candidate in the same minimum as another one.
 
     Attributes:
-        into: System that is relaxed on.
-        places: How the candidate's atoms lie on those of `into`.
+        into: System that is relaxed further.
+        mapping: Maps the candidate's atoms onto those of `into`.
     """
 
     into: int
-    places: AtomMapping
+    mapping: AtomMapping
 
     def copy_result(self, found: RelaxationResult, *, sample: int) -> RelaxationResult:
-        """Return the candidate's result from that of `into`, which has number `sample`."""
-        positions = found.positions[self.places.atoms] + self.places.shift
+        """Return the candidate's result, given that of `into` (sample number `sample`)."""
+        positions = found.positions[self.mapping.atoms] + self.mapping.shift
         if found.evaluation is None:
             error = f"merged with sample {sample}: {found.error}"
             return RelaxationResult(positions, None, found.fmax, 0, False, error)
-        forces = found.evaluation.forces[self.places.atoms]
+        forces = found.evaluation.forces[self.mapping.atoms]
         evaluation = Evaluation(found.evaluation.energy, forces)
         return RelaxationResult(positions, evaluation, found.fmax, 0, found.converged)
 
 
 def map_atoms(one: Crystal, other: Crystal) -> AtomMapping | None:
-    """Compare two crystals of the same atoms in the same cell.
+    """Map the atoms of one crystal onto those of another with the same composition and cell.
 
-    The nearest image is told by rounding fractional coordinates, which is exact up to
-    `MERGE_DISTANCE` in any cell whose faces are more than twice that apart.
+    The nearest image is found by rounding fractional coordinates. This is exact up to
+    `MERGE_DISTANCE` if opposite cell faces are more than twice that apart.
 
     Args:
-        one: A crystal.
-        other: Another one; its atoms may be exchanged with like ones and lie in other images.
+        one: First crystal.
+        other: Second crystal; the order of its atoms and their periodic images may differ.
 
     Returns:
-        How `one` lies on `other`, if each atom is within `MERGE_DISTANCE` of a like one of its own.
+        The mapping if each atom is within `MERGE_DISTANCE` of its own partner, else None.
     """
     mine, theirs = (np.linalg.solve(c.cell.T, c.positions.T).T for c in (one, other))
     atoms = np.empty(len(one.numbers), dtype=np.int64)
@@ -90,16 +90,16 @@ def map_atoms(one: Crystal, other: Crystal) -> AtomMapping | None:
 
 
 def find_duplicates(batch: Batch, stage: str) -> dict[int, Duplicate]:
-    """Find the candidates in a minimum that another one of their structure and method reached.
+    """Find candidates in the same minimum as another one of their structure and method.
 
-    Only what converged in `stage` is in a minimum. Of those in one, the lowest sample goes on.
+    Only converged candidates are compared. The lowest sample number of each minimum is kept.
 
     Args:
-        batch: Relaxed up to `stage`.
-        stage: Its last relaxation.
+        batch: Batch with the results of `stage`.
+        stage: Last relaxation.
 
     Returns:
-        System -> where it is merged into.
+        System -> the system it duplicates, and how.
     """
     arrays = batch.stages[stage].arrays
     merged: dict[int, Duplicate] = {}
@@ -121,23 +121,23 @@ def find_duplicates(batch: Batch, stage: str) -> dict[int, Duplicate]:
 
 
 def _merge(crystal: Crystal, others: Mapping[int, Crystal]) -> Duplicate | None:
-    """Return how a crystal is merged into the first of others that it equals, if any."""
+    """Return which of the others, the first one, a crystal duplicates; None if it is new."""
     for into, other in others.items():
-        places = map_atoms(crystal, other)
-        if places is not None:
-            return Duplicate(into, places)
+        mapping = map_atoms(crystal, other)
+        if mapping is not None:
+            return Duplicate(into, mapping)
     return None
 
 
 def drop_high_energy(batch: Batch, *, above: float) -> None:
-    """Mark the candidates as dropped that lie too far above the best of structure and method.
+    """Mark candidates as dropped whose energy is too far above the best of structure and method.
 
-    What did not converge may still fall and stays. A crystal in a hole of the potential, two
-    atoms in one place, is not taken for the best.
+    Unconverged candidates are kept: their energy may still decrease. Collapsed crystals are
+    ignored in the search for the best candidate.
 
     Args:
-        batch: With stage relax_sites.
-        above: eV per atom.
+        batch: Batch with the stage relax_sites.
+        above: Energy window, eV per atom.
     """
     arrays = batch.stages[SITES].arrays
     for members in batch.groups_by_method():
@@ -156,6 +156,6 @@ def drop_high_energy(batch: Batch, *, above: float) -> None:
 
 
 def active_systems(batch: Batch, systems: Iterable[int]) -> list[int]:
-    """Return those of some systems that are neither failed nor dropped nor absent."""
-    gone = ("failed", "dropped", "absent")
-    return [index for index in systems if batch.status[index] not in gone]
+    """Return the given systems that are neither failed nor dropped nor absent."""
+    inactive = ("failed", "dropped", "absent")
+    return [index for index in systems if batch.status[index] not in inactive]

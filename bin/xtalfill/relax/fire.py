@@ -1,8 +1,8 @@
-"""FIRE for one crystal in a fixed cell, on the sites that are free to move.
+"""FIRE optimizer for one crystal in a fixed cell, restricted to the free sites.
 
-Every crystal of a batch has its own instance, so time step, mixing and step cap never depend
-on its neighbours in the batch. The rules and parameters are those of ``ase.optimize.FIRE``
-(Bitzek et al., Phys. Rev. Lett. 97, 170201 (2006)), whose trajectory it follows.
+Each crystal of a batch has its own instance, so time step, mixing and step limit do not depend
+on the other crystals. Algorithm and parameters are those of ``ase.optimize.FIRE`` (Bitzek et al.,
+Phys. Rev. Lett. 97, 170201 (2006)); the trajectories agree.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ F_INC = 1.1
 F_DEC = 0.5
 ALPHA_START = 0.1
 F_ALPHA = 0.99
-MAX_STEP = 0.2  # Angstrom: norm of the whole step, so no site ever moves further
+MAX_STEP = 0.2  # Angstrom; norm of the step vector of all sites
 
 
 class Fire:
-    """The state of one minimisation: velocity, time step, mixing.
+    """State of one minimisation: velocity, time step, mixing.
 
     Args:
-        n_free: Number of sites that move.
+        n_free: Number of free sites.
     """
 
     def __init__(self, n_free: int) -> None:
@@ -41,7 +41,7 @@ class Fire:
         return {"velocity": self._velocity.copy(), "fire": np.array(numbers)}
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
-        """Go on from a state, as if there had been no break."""
+        """Resume from a state returned by `state`."""
         self._velocity = state["velocity"].copy()
         self._dt, self._alpha, n_downhill, started = state["fire"].tolist()
         self._n_downhill, self._started = int(n_downhill), bool(started)
@@ -50,10 +50,10 @@ class Fire:
         """Return the next displacement.
 
         Args:
-            forces: (n_free, 3) eV/Angstrom on the free sites, at the present positions.
+            forces: (n_free, 3) eV/Angstrom on the free sites at the current positions.
 
         Returns:
-            (n_free, 3) Angstrom, its norm at most `MAX_STEP`.
+            (n_free, 3) Angstrom; the norm is at most `MAX_STEP`.
         """
         if self._started:
             self._mix(forces)

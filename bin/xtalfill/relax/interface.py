@@ -13,7 +13,7 @@ from xtalfill.core.crystal import Crystal
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a potential says about a crystal.
+    """Energy and forces of a crystal.
 
     Attributes:
         energy: eV.
@@ -25,21 +25,21 @@ class Evaluation:
 
 
 class MemoryShortageError(Exception):
-    """The crystals given together do not fit in memory; fewer of them may."""
+    """The crystals of one evaluation do not fit in memory; a smaller group may."""
 
 
 class EvaluationError(Exception):
-    """The potential cannot evaluate one of the crystals it was given."""
+    """The potential cannot evaluate one of the given crystals."""
 
 
 class Potential(Protocol):
-    """Energies and forces of several crystals at once.
+    """Interatomic potential that evaluates several crystals at once.
 
     Attributes:
-        name: What the user called it.
-        elements: Nuclear charges it knows.
+        name: Name given by the user.
+        elements: Atomic numbers of the supported elements.
         weights: Model name -> sha256 of its weights file.
-        packages: Distributions whose version can change its energies.
+        packages: Distributions whose version can change the energies.
     """
 
     name: str
@@ -48,7 +48,7 @@ class Potential(Protocol):
     packages: tuple[str, ...]
 
     def evaluate(self, crystals: Sequence[Crystal]) -> list[Evaluation]:
-        """Return energy and forces of each crystal; none influences another.
+        """Return energy and forces of each crystal, independent of the others.
 
         Thread-safe. Raises `MemoryShortageError` or `EvaluationError`.
         """

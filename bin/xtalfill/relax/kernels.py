@@ -1,12 +1,12 @@
-"""Numba kernels of the edge convolution: one pass over the edges, each kept in the cache.
+"""Numba kernels of the edge convolution: one pass over the edges.
 
 For every edge e and path p of the tensor product (x, y spherical harmonics, w radial weights)
 
     out[dst[e], m_out, u] += w[e, p, u] * sum_m A[e, p, m_out, m] * x[src[e], m, u]
     A[e, p, m_out, m] = sum_n C[p, m, n, m_out] * y[e, n]
 
-with C the Wigner 3j symbols times the path's weight and u the multiplicity. `convolve`
-computes it, `pull_back` the gradients with regard to x, y and w.
+with C the Wigner 3j symbols times the path weight and u the multiplicity index. `convolve`
+computes the sum, `pull_back` the gradients with respect to x, y and w.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-MAX_L = 3  # the loops below are written out for irreps of up to 7 components
+MAX_L = 3  # the loops below are unrolled for irreps of up to 7 components
 
 
 def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile with numba, and keep the machine code where a folder can be written."""
-    # Sums may be reordered; NaN and infinity must stay what they are.
+    """Compile with numba; cache the machine code if a writable folder exists."""
+    # Sums may be reordered; NaN and infinity must be preserved.
     fastmath = {"contract", "reassoc", "nsz", "arcp"}
     options: dict[str, Any] = {"nogil": True, "fastmath": fastmath, "error_model": "numpy"}
     try:
         compiled: Callable[..., Any] = njit(cache=True, **options)(function)
-    except RuntimeError:  # numba found no writable place for its cache
+    except RuntimeError:  # numba found no writable cache folder
         compiled = njit(**options)(function)
     return compiled
 
@@ -35,12 +35,11 @@ def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
 _inlined = njit(inline="always")
 ONE, TWO, THREE, FOUR, FIVE, SIX = (np.uint64(k) for k in range(1, 7))
 
-# A row of `paths`: first column of x, of w and of out; multiplicity; dimensions of the irreps
-# of x and out; first and last+1 row of `terms`. A row of `terms`: m_out * dim_x + m_x and
-# the column of y; `coefficients` holds the number. Features run as (component, multiplicity).
-# Indices are unsigned: numba then drops the check for negative ones and the loops vectorise.
-# The loops over the multiplicity are written out for each dimension, and the matrices of all
-# paths are made before any is used: so LLVM turns the loops into vector instructions.
+# Row of `paths`: first column of x, of w and of out; multiplicity; dimensions of the irreps of x
+# and out; first row and last row + 1 of `terms`. Row of `terms`: m_out * dim_x + m_x and the
+# column of y; `coefficients` holds the value. Features are ordered (component, multiplicity).
+# Three choices let LLVM vectorise the loops: unsigned indices (no test for negative ones), loops
+# over the multiplicity unrolled for each dimension, and all matrices computed before use.
 
 
 @_inlined
@@ -143,7 +142,7 @@ def convolve(
     coefficients: np.ndarray,
     out: np.ndarray,
 ) -> None:
-    """Add to `out` what every edge carries from its `src` to its `dst`."""
+    """Add the message of every edge from `src` to `dst` to `out`."""
     matrices = np.zeros((len(paths), (paths[:, 4] * paths[:, 5]).max()), x.dtype)
     for e in range(len(src)):
         i, k = src[e], dst[e]
@@ -165,7 +164,7 @@ def _pull_x(
     paths: np.ndarray,
     transposed: np.ndarray,
 ) -> None:
-    """Gradient of an edge with regard to x."""
+    """Add the gradient of an edge with respect to x."""
     for p in range(len(paths)):
         x0, w0, o, mul, dim = paths[p, 0], paths[p, 1], paths[p, 2], paths[p, 3], paths[p, 4]
         n = paths[p, 5]
@@ -184,7 +183,7 @@ def _pull_w(
     paths: np.ndarray,
     matrices: np.ndarray,
 ) -> None:
-    """Gradient of an edge with regard to w."""
+    """Add the gradient of an edge with respect to w."""
     for p in range(len(paths)):
         x0, w0, o, mul, dim = paths[p, 0], paths[p, 1], paths[p, 2], paths[p, 3], paths[p, 4]
         n = paths[p, 5]
@@ -203,7 +202,7 @@ def _pull_matrices(
     paths: np.ndarray,
     g_matrices: np.ndarray,
 ) -> None:
-    """Gradient of an edge with regard to its matrices."""
+    """Compute the gradient of an edge with respect to its matrices."""
     for p in range(len(paths)):
         x0, w0, o, mul, dim = paths[p, 0], paths[p, 1], paths[p, 2], paths[p, 3], paths[p, 4]
         n = paths[p, 5]
@@ -239,7 +238,7 @@ def pull_back(
     g_y: np.ndarray,
     g_w: np.ndarray,
 ) -> None:
-    """Add to `g_x`, `g_y`, `g_w` the gradients that follow from `g_out`, that of `out`."""
+    """Add the gradients to `g_x`, `g_y` and `g_w`, given the gradient `g_out` of `out`."""
     matrices = np.zeros((len(paths), (paths[:, 4] * paths[:, 5]).max()), x.dtype)
     transposed, g_matrices = np.zeros_like(matrices), np.zeros_like(matrices)
     for e in range(len(src)):

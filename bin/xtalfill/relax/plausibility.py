@@ -1,8 +1,8 @@
-"""What a relaxed crystal is worth: nonsense that must not win, and what deserves a second look.
+"""Plausibility checks of relaxed crystals.
 
-A converged relaxation says that forces are small, no more. They are small, too, where a site is out
-of every atom's reach, or in a crystal that no potential was made for. Such a candidate fails. What
-may be true, a host that rebuilds itself say, gets a note.
+Small forces do not make a crystal physical: they are also small for an isolated atom, or far from
+the training data of the potential. Such candidates fail. Unusual but possible results, such as a
+reconstructed host, get a note.
 """
 
 from __future__ import annotations
@@ -14,69 +14,69 @@ from ase.geometry import get_distances
 from xtalfill.core.crystal import Crystal
 from xtalfill.core.geometry import MIN_DISTANCE, nearest_distance
 
-# A neighbour is an atom nearer than the larger of the two. CsI has 3.96 Angstrom (1.03 radii).
+# Neighbours are closer than the larger of these two limits. CsI: 3.96 Angstrom, 1.03 radii.
 NEIGHBOUR_DISTANCE = 3.5  # Angstrom
 NEIGHBOUR_IN_RADII = 1.5  # sums of covalent radii
-# eV per atom. The zero of potentials trained on VASP's energies is that of free atoms; solid neon
-# lies at -0.02, and a potential is wrong by some tenths where it saw little.
+# eV per atom. Zero is the energy of free atoms for potentials trained on VASP energies. Solid neon
+# has -0.02; errors outside the training data are some tenths of an eV per atom.
 MAX_ENERGY = 1.0
-HOST_SHIFT = 1.0  # Angstrom; about the way to another site
+HOST_SHIFT = 1.0  # Angstrom; about the distance to another site
 
 
 def implausibility(crystal: Crystal, filled: np.ndarray, energy: float) -> str:
-    """Say in one line why a relaxed crystal means nothing; empty if it may mean something.
+    """Return in one line why a relaxed crystal is not physical; empty if it is plausible.
 
     Args:
-        crystal: After a relaxation of all atoms.
-        filled: (n_atoms,) bool; the sites that were filled.
+        crystal: Crystal after a relaxation of all atoms.
+        filled: (n_atoms,) bool; the filled sites.
         energy: eV.
     """
     distance = nearest_distance(crystal.positions, crystal.cell)
     if distance < MIN_DISTANCE:
-        return f"two atoms collapsed to {distance:.2f} Å, the energy means nothing"
+        return f"two atoms are {distance:.2f} Å apart; the energy is not physical"
     for site in np.flatnonzero(filled):
         if (away := _isolation(crystal, int(site))) is not None:
             symbol = chemical_symbols[crystal.numbers[site]]
-            return f"{symbol} is {away:.1f} Å from every atom, so no force holds it anywhere"
+            return f"{symbol} is {away:.1f} Å from the nearest atom and is not bound"
     per_atom = energy / len(crystal.numbers)
     if per_atom > MAX_ENERGY:
-        return f"the energy is {per_atom:+.1f} eV/atom, above that of free atoms: nothing is bound"
+        return f"the energy is {per_atom:+.1f} eV/atom, above that of free atoms: not bound"
     return ""
 
 
 def note(n_atoms: int, energy: float, shift: float) -> str:
-    """Say in one line what to look at in a relaxed crystal; empty if nothing is unusual.
+    """Return in one line what is unusual about a relaxed crystal; empty if nothing is.
 
     Args:
-        n_atoms: Atoms of the crystal.
+        n_atoms: Number of atoms.
         energy: eV.
-        shift: Angstrom; of `host_shift`.
+        shift: Angstrom; result of `host_shift`.
     """
     notes = []
     if shift > HOST_SHIFT:
-        notes.append(f"the host changed: an atom of it moved by {shift:.1f} Å")
+        notes.append(f"the host changed: an atom moved by {shift:.1f} Å")
     if energy > 0.0:
         notes.append(f"the energy is {energy / n_atoms:+.2f} eV/atom, above that of free atoms")
     return "; ".join(notes)
 
 
 def host_shift(before: np.ndarray, after: np.ndarray) -> float:
-    """Return how far the atom of the host moved that moved most, Angstrom.
+    """Return the largest displacement of a host atom, Angstrom.
 
-    The mean displacement is taken off: nothing fixes where a crystal as a whole lies.
+    The mean displacement is subtracted because the position of the whole crystal is arbitrary.
 
     Args:
-        before: (n_host, 3) Angstrom, as given.
-        after: (n_host, 3) Angstrom, relaxed, the same images.
+        before: (n_host, 3) Angstrom; input positions.
+        after: (n_host, 3) Angstrom; relaxed positions of the same images.
     """
     moves = after - before
     return float(np.linalg.norm(moves - moves.mean(axis=0), axis=1).max(initial=0.0))
 
 
 def _isolation(crystal: Crystal, site: int) -> float | None:
-    """Return how far a site is from the nearest atom, Angstrom; None if that is a neighbour.
+    """Return the distance to the nearest atom, Angstrom; None if the site has a neighbour.
 
-    Its own images are no neighbours: their forces on it cancel.
+    Periodic images of the site do not count: their forces cancel.
     """
     others = np.arange(len(crystal.numbers)) != site
     here = crystal.positions[site][None]

@@ -1,4 +1,4 @@
-"""What RELAX writes into its checkpoint: how far every job of every step is."""
+"""Checkpoint of RELAX: the state of every relaxation of every step."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from xtalfill.relax.batched import RelaxationResult, State
 
 
 def key_of(batch: Batch, name: str) -> str:
-    """Return the key of a batch's checkpoint: its name, and a digest of the systems in it.
+    """Return the key of a batch's checkpoint: its name and a digest of its systems.
 
-    A GPU may round energies differently in another attempt, and another proposal may then go on.
+    Rounding on a GPU may differ between attempts, and with it the proposals that are kept.
     """
     rows = zip(batch.id.tolist(), batch.method.tolist(), batch.sample.tolist(), strict=True)
     digest = hashlib.sha256("\n".join(f"{row}" for row in rows).encode()).hexdigest()
@@ -23,12 +23,12 @@ def key_of(batch: Batch, name: str) -> str:
 
 
 class RelaxCheckpoint:
-    """The states of the jobs of all steps, in a checkpoint.
+    """States of the relaxations of all steps, stored in a checkpoint.
 
-    An array is named "<step>/<place of the job>/<name>".
+    Arrays are named "<step>/<index of the relaxation>/<name>".
 
     Args:
-        checkpoint: Of this task; what the attempt before left is taken over.
+        checkpoint: Checkpoint of this task, with the arrays of the previous attempt if any.
     """
 
     def __init__(self, checkpoint: Checkpoint) -> None:
@@ -36,7 +36,7 @@ class RelaxCheckpoint:
         self._arrays = dict(checkpoint.found)
 
     def states(self, step: str) -> dict[int, State]:
-        """Return how far the jobs of a step are, by their place."""
+        """Return the states of the relaxations of a step, by index."""
         found: dict[int, dict[str, np.ndarray]] = {}
         for name, array in self._arrays.items():
             of_step, place, key = name.split("/")
@@ -45,15 +45,15 @@ class RelaxCheckpoint:
         return dict(found)
 
     def note(self, step: str, states: Callable[[], Mapping[int, State]]) -> None:
-        """Call after each round of a step.
+        """Record the states after a round of steps.
 
         Raises:
-            TryAgainError: The time is up.
+            TryAgainError: The time limit is reached.
         """
         self._checkpoint.step(lambda: self._with(step, states()))
 
     def end(self, step: str, results: Sequence[RelaxationResult]) -> None:
-        """Call at the end of a step: a later checkpoint then has all of its results."""
+        """Record the results of a completed step, for later checkpoints."""
         self._with(step, {place: result.state() for place, result in enumerate(results)})
 
     def _with(self, step: str, states: Mapping[int, State]) -> dict[str, np.ndarray]:

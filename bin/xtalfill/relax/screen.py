@@ -1,7 +1,7 @@
-"""Before any relaxation: which of many proposals are worth one.
+"""Screen proposals by energy before the relaxation.
 
-A proposal costs a hundredth of its relaxation and one energy of the potential tells most bad ones
-from good ones, so of several proposals a candidate only those of lowest energy go on.
+A proposal costs about 1 % of its relaxation, and a single-point energy identifies most bad
+proposals. With several proposals for each candidate, only those of lowest energy are relaxed.
 """
 
 from __future__ import annotations
@@ -21,20 +21,19 @@ STAGE = "screen"
 def screen_batch(batch: Batch, potential: Potential, driver: BatchedRelaxer, *, keep: int) -> Batch:
     """Return the batch with at most `keep` proposals of each structure and method.
 
-    Those of lowest energy stay, as they were proposed. A collapsed proposal may score far below
-    all others, in a hole of the potential: it follows those that are sound. Of these, of failed
-    and of absent ones only as many stay as are missing.
-    A batch that has no more than `keep` anywhere is returned as it is.
+    The proposals of lowest energy are kept unchanged. The energy of a collapsed crystal may be
+    far too low, so collapsed proposals rank after all others; failed and absent ones come last.
+    A batch with at most `keep` proposals everywhere is returned unchanged.
 
     Args:
-        batch: With a stage "inpaint".
-        potential: Gives the energies.
-        driver: Evaluates many crystals with it.
-        keep: At least 1.
+        batch: Batch with the stage "inpaint".
+        potential: Interatomic potential.
+        driver: Batched evaluation with `potential`.
+        keep: Number of proposals to keep, at least 1.
 
     Returns:
-        A batch with the stage "screen": `energy` (n_systems,) in eV as proposed, NaN where none was
-        needed or possible, and `n_proposals` (n_systems,) that the system was chosen from.
+        A batch with the stage "screen": `energy` (n_systems,) of the proposal in eV, NaN where it
+        was not computed, and `n_proposals` (n_systems,), the number of proposals compared.
 
     Raises:
         InputError: The batch has no stage "inpaint".
@@ -64,7 +63,7 @@ def screen_batch(batch: Batch, potential: Potential, driver: BatchedRelaxer, *, 
 
 
 def _energies(batch: Batch, driver: BatchedRelaxer, systems: list[int]) -> np.ndarray:
-    """Return the energies (n_systems,) of proposals; NaN where there is none."""
+    """Return the energies (n_systems,) of proposals, eV; NaN where not computed."""
     energy = np.full(batch.n_systems, np.nan)
     usable = active_systems(batch, systems)
     jobs = [relaxation_of(batch, index, SITES, "inpaint") for index in usable]

@@ -1,9 +1,9 @@
-"""SELECT: order the candidates of a structure by energy and tell distinct minima apart.
+"""SELECT: rank the candidates of a structure by energy and identify distinct minima.
 
-Candidates of one structure and method are compared; converged ones come before unconverged
-ones, then the energy after the last relaxation decides, then the sample's number. Two candidates
-are the same minimum when their energies lie within `ENERGY_WINDOW` and pymatgen's
-StructureMatcher finds the crystals equal.
+Candidates of one structure and method are compared. Converged candidates rank before unconverged
+ones, then by energy after the last relaxation, then by sample number. Two candidates are the same
+minimum if their energies differ by at most `ENERGY_WINDOW` and pymatgen's StructureMatcher matches
+the crystals.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ Same = Callable[[int, int], bool]
 
 @dataclass(frozen=True)
 class Ranked:
-    """What the choice depends on.
+    """Properties of a candidate that determine its rank.
 
     Attributes:
-        energy: eV; NaN when there is none.
+        energy: eV; NaN if not available.
         status: One of `xtalfill.core.batch.STATUSES`.
-        sample: Number of the candidate.
-        n_atoms: Atoms in its cell.
+        sample: Sample number.
+        n_atoms: Number of atoms in the cell.
     """
 
     energy: float
@@ -41,10 +41,10 @@ class Ranked:
 
 
 def energy_order(candidates: Sequence[Ranked]) -> list[int]:
-    """Return the usable candidates' indices, best first.
+    """Return the indices of the usable candidates, best first.
 
-    Unusable is what failed or has no finite energy. Unconverged candidates follow all
-    converged ones, whatever their energy; equal energies go by sample.
+    Failed candidates and those without a finite energy are not usable. Unconverged candidates
+    follow all converged ones. Equal energies are ordered by sample number.
     """
     usable = [
         index
@@ -65,14 +65,14 @@ def distinct_minima(
     """Number the distinct minima among the candidates.
 
     Args:
-        candidates: All of one structure and method.
+        candidates: All candidates of one structure and method.
         order: Indices of the usable ones, best first.
-        same: Whether two candidates, by index, are the same crystal; asked only when their
+        same: Whether two candidates, by index, are the same crystal; called only if their
             energies agree.
 
     Returns:
-        Index -> number of its minimum, 0 for that of the best. A candidate joins the first
-        minimum whose best member it equals.
+        Index -> number of its minimum, 0 for the best. A candidate is compared with the best
+        member of each minimum and joins the first match.
     """
     best_members: list[int] = []
     minimum: dict[int, int] = {}
@@ -92,12 +92,12 @@ def distinct_minima(
 def energy_gap(
     candidates: Sequence[Ranked], order: Sequence[int], minimum: dict[int, int]
 ) -> float:
-    """Return how far the next distinct minimum lies above the best one, in eV.
+    """Return the energy of the second distinct minimum above the best one, eV.
 
-    Only candidates as well converged as the best one count.
+    Only candidates with the status of the best one count.
 
     Returns:
-        NaN when there is no second minimum.
+        NaN if there is no second minimum.
     """
     if not order:
         return float("nan")
