@@ -87,7 +87,7 @@ def test_a_task_goes_on_where_the_one_before_was_stopped(
     folders: Folders, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun = Replay(["success", "scf_not_converged", "walltime"], ["lithium_2"])
-    with pytest.raises(TryAgainError, match="li: the time is nearly up"):
+    with pytest.raises(TryAgainError, match="li: time limit nearly reached"):
         fill(folders, begun, monkeypatch, AGAIN)
     later = after(folders, "two")
     replay = Replay(["success"], ["lithium_2_placed"])

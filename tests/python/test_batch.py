@@ -307,13 +307,13 @@ def test_every_byte_of_the_data_is_guarded(written: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "value", "reason"),
     [
-        ("positions", np.zeros((6, 3)), "positions is not of shape"),
+        ("positions", np.zeros((6, 3)), "positions does not have shape"),
         ("cell", np.full((2, 3, 3), np.inf), "a cell is not finite"),
         ("positions", np.full((7, 3), np.nan), "a host position is not finite"),
         ("system_idx", np.array([0, 0, 1, 1, 1, 1, 0]), "not ascending"),
         ("system_idx", np.array([0, 0, 0, 1, 1, 1, 2]), "not ascending"),
         ("status", np.array(["ok", "lost"], dtype=object), "a status is not one of"),
-        ("method", np.array(["host"], dtype=object), "method is not of shape"),
+        ("method", np.array(["host"], dtype=object), "method does not have shape"),
     ],
 )
 def test_inconsistent_batch_is_never_written(
@@ -406,11 +406,11 @@ def test_the_message_names_the_folder_of_the_task_that_wrote_it(tmp_path: Path) 
     staged = tmp_path / "input" / path.name
     staged.parent.mkdir()
     staged.symlink_to(path)
-    assert f"damaged; remove the folder of the task that wrote it, rm -r '{task}'" in refusal(
+    assert f"damaged; remove the folder of the task that wrote it (rm -r '{task}')" in refusal(
         staged
     )
     (task / ".command.run").unlink()
-    assert refusal(path).endswith("damaged; run the stage that writes it again")
+    assert refusal(path).endswith("damaged; rerun the stage that wrote it")
 
 
 @pytest.mark.parametrize("wrapped", [False, True])
@@ -434,6 +434,6 @@ def test_a_full_disk_is_one_line(small_disk: Path, repository: Path, wrapped: bo
         check=False,
     )
     assert result.returncode == 74, result.stderr
-    line = f"ERROR: {small_disk}: No space left on device; free some, then run with -resume\n"
+    line = f"ERROR: {small_disk}: No space left on device; free space, then run with -resume\n"
     assert result.stderr == line
     assert list(small_disk.iterdir()) == []

@@ -83,7 +83,7 @@ def test_a_checkpoint_is_written_when_it_is_due(tmp_path: Path) -> None:
 
 def test_a_task_stops_itself_before_its_time_is_up(tmp_path: Path) -> None:
     checkpoint = Checkpoint(tmp_path, key="a", seconds=0.0)
-    with pytest.raises(TryAgainError, match="a: the time is nearly up"):
+    with pytest.raises(TryAgainError, match="a: time limit nearly reached"):
         checkpoint.step(lambda: ARRAYS)
     assert Checkpoint(tmp_path, key="a", previous=tmp_path).found.keys() == ARRAYS.keys()
 
@@ -109,7 +109,7 @@ def test_sigterm_ends_a_task_at_its_next_step(tmp_path: Path) -> None:
         checkpoint.handle_sigterm()
         checkpoint.step(lambda: pytest.fail("asked for too early"))
         signal.raise_signal(signal.SIGTERM)
-        with pytest.raises(TryAgainError, match="a: told to stop"):
+        with pytest.raises(TryAgainError, match="a: stopped by SIGTERM"):
             checkpoint.step(lambda: ARRAYS)
     finally:
         signal.signal(signal.SIGTERM, before)
@@ -127,7 +127,7 @@ def test_a_checkpoint_of_no_use_is_told_and_left(
         file.write_bytes(content[damage])
     key = "b" if damage == "another task" else "a"
     assert Checkpoint(tmp_path, key=key, previous=tmp_path).found == {}
-    assert "begins anew" in capsys.readouterr().err
+    assert "starting from the beginning" in capsys.readouterr().err
 
 
 def test_a_checkpoint_of_objects_is_not_unpickled(tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ def test_a_wrong_bit_in_weights_is_seen(repository: Path, tmp_path: Path) -> Non
     sums = (bundled.parent / "SHA256SUMS").read_text(encoding="utf-8")
     (tmp_path / "SHA256SUMS").write_text(sums, encoding="utf-8")
     path = flipped(bundled, tmp_path / "td.pt", 45)
-    with pytest.raises(ConfigError, match="sha256 is not the one"):
+    with pytest.raises(ConfigError, match="sha256 differs from"):
         load_weights(path)
 
 

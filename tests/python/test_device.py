@@ -111,5 +111,5 @@ def test_a_task_without_a_gpu_fails_at_once_with_one_line(repository: Path) -> N
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == os.EX_CONFIG
-    assert done.stderr.startswith("ERROR: device 'cuda' was asked for but torch sees no GPU")
+    assert done.stderr.startswith("ERROR: device 'cuda' was requested but torch sees no GPU")
     assert len(done.stderr.splitlines()) == 1

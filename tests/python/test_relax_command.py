@@ -122,11 +122,13 @@ def test_a_task_whose_time_is_up_exits_75_and_goes_on(repository: Path, proposal
     stopped = run(repository, "relax.py", proposals, **short)
     assert stopped.returncode == os.EX_TEMPFAIL, stopped.stderr
     assert "ERROR: in.h5 (" in stopped.stderr
-    assert "the time is nearly up; goes on from its checkpoint" in stopped.stderr
+    assert (
+        "time limit nearly reached; the next attempt resumes from the checkpoint" in stopped.stderr
+    )
     assert not (proposals / "out.h5").exists()
     again = {**OPTIONS, **files_of, "--previous": "checkpoint", "--checkpoint": "another"}
     done = run(repository, "relax.py", proposals, **again)
     assert done.returncode == 0, done.stderr
-    assert "goes on from checkpoint/state.npz" in done.stderr
+    assert "resuming from checkpoint/state.npz" in done.stderr
     assert (proposals / "out.h5").is_file()
     assert not list((proposals / "another").glob("*"))

@@ -137,7 +137,7 @@ def test_a_preempted_run_goes_on_and_resume_runs_nothing_again(cluster: Cluster)
     tries = attempts(project.launch / "results", "RELAX")
     assert set(tries) == {"1", "2"}
     assert (Path(tries["1"]["workdir"]) / "checkpoint" / "state.npz").is_file()
-    assert "goes on from" in log_at(tries["2"])
+    assert "resuming from" in log_at(tries["2"])
     assert "relax_positions: 6/6 done, 0 failed" in log_at(tries["2"])
     results = read_csv(project.launch / "results" / "results.csv")
     assert len(results) == 2
@@ -200,7 +200,7 @@ def test_a_job_stops_itself_before_its_time_is_up(cluster: Cluster, warned: bool
         wait_for(goes_on)
         first, _second = logs()
     if not warned:
-        says = "training: the time is nearly up; goes on from its checkpoint"
+        says = "training: time limit nearly reached; the next attempt resumes from the checkpoint"
         assert says in first.read_text(encoding="utf-8")
         assert first.with_name(".exitcode").read_text(encoding="utf-8") == "75"
     jobs = (cluster.conf.parent / "jobs.log").read_text(encoding="utf-8")

@@ -354,7 +354,7 @@ def test_a_run_that_stops_itself_ends_as_one_that_had_the_time(data: Path, tmp_p
     train(objective, RUN, whole, source={})
     for _ in range(RUN.steps):
         checkpoint = kept(stopped, every=1e9, seconds=0.0)
-        with pytest.raises(TryAgainError, match="training: the time is nearly up"):
+        with pytest.raises(TryAgainError, match="training: time limit nearly reached"):
             train(objective, RUN, stopped, source={}, checkpoint=checkpoint)
     train(objective, RUN, stopped, source={}, checkpoint=kept(stopped, seconds=0.0))
     assert_same_end(whole, stopped)

@@ -269,5 +269,8 @@ def test_a_script_that_is_told_to_stop_does_so_after_a_step(data: Path, tmp_path
         os.killpg(run.pid, signal.SIGTERM)  # as Slurm does: the processes that draw, too
         errors = run.communicate(timeout=60)[1]
     assert run.returncode == os.EX_TEMPFAIL, errors
-    assert errors.splitlines()[-1] == "ERROR: training: told to stop; goes on from its checkpoint"
+    assert (
+        errors.splitlines()[-1]
+        == "ERROR: training: stopped by SIGTERM; the next attempt resumes from the checkpoint"
+    )
     assert int(kept(tmp_path / "run").found["step"]) >= 1

@@ -1,1 +1,1 @@
-"""What every stage shares: the batch, errors, files, records, checkpoints, geometry."""
+"""Shared by all stages: batch format, errors, file I/O, records, checkpoints, geometry."""

@@ -1,18 +1,18 @@
-"""The batch: what the stages pass to each other, one HDF5 file each.
+"""Batch format: the HDF5 file that the stages exchange.
 
-A batch holds systems (a candidate, or a reference, each a whole crystal) in flat arrays.
-CHECK writes it with the missing sites as NaN; every later stage copies it and adds a group,
-so the last file is the whole history of its systems:
+A batch holds systems in flat arrays; a system is a candidate or a reference, each a complete
+crystal. CHECK writes the missing sites as NaN. Every later stage copies the batch and adds a
+group, so the last file contains the full history of its systems:
 
     batch = read_batch("batch_0000.h5")
     batch.stages["inpaint"] = Stage({"positions": positions}, {"method": "host"})
     write_batch(batch, "batch_0000.inpaint.h5")
 
-Within a system the host's sites come first, in the order of the input. Cells hold the lattice
-vectors a, b, c as rows. No time stamp enters the file: equal content gives equal bytes.
+Within a system the host sites come first, in input order. Rows of a cell are the lattice vectors
+a, b, c. The file contains no time stamps: equal content gives equal bytes.
 
-A line in the file's user block (the 512 bytes that HDF5 leaves to its user) names format, version
-and the sha256 of all that follows, so damage is found before any library parses it.
+The HDF5 user block (512 bytes) holds format, version and the sha256 of the rest of the file, so
+damage is detected before HDF5 parses the file.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from xtalfill.core.io import replacing
 FORMAT = "xtalfill-batch"
 VERSION = 1
 REFERENCE = "reference"
-# "absent": asked for, but the method has no further proposal; no failure.
+# "absent": the method has no further proposal; not a failure.
 STATUSES = ("ok", "unconverged", "failed", "dropped", "absent")
 
 UNITS = {
@@ -71,7 +71,7 @@ _DTYPES: dict[str, Any] = {
 }
 _STAGE_ATOM_ARRAYS = ("positions", "forces", "forces_start")
 _HEADER_SIZE = 512
-# What h5py raises on a forged file: a lost object has no dtype, a size may be absurd.
+# Exceptions that h5py raises for a damaged or forged file.
 _HDF5_ERRORS: tuple[type[Exception], ...] = (
     ArithmeticError,
     AttributeError,
@@ -86,12 +86,12 @@ _HDF5_ERRORS: tuple[type[Exception], ...] = (
 
 @dataclass
 class Stage:
-    """What one stage adds to a batch.
+    """Results of one stage.
 
     Attributes:
         arrays: Name -> array whose first axis is n_atoms or n_systems. Text arrays are
             numpy object arrays of str.
-        attrs: What the stage was run with: plain JSON values only.
+        attrs: Parameters of the stage; plain JSON values only.
     """
 
     arrays: dict[str, np.ndarray]
@@ -100,21 +100,21 @@ class Stage:
 
 @dataclass
 class Batch:
-    """B structures x k candidates (and their references) in flat arrays.
+    """Candidates of several structures, and their references, in flat arrays.
 
     Attributes:
-        positions: (n_atoms, 3) Angstrom; NaN at the sites to be filled.
-        atomic_numbers: (n_atoms,) nuclear charges.
-        system_idx: (n_atoms,) index of the atom's system, ascending.
+        positions: (n_atoms, 3) Angstrom; NaN at the sites to fill.
+        atomic_numbers: (n_atoms,) atomic numbers.
+        system_idx: (n_atoms,) index of the system, ascending.
         is_host: (n_atoms,) True for a host site, False for a site to fill.
         cell: (n_systems, 3, 3) Angstrom; rows are a, b, c.
-        id: (n_systems,) the structure's name, shared by its candidates.
-        method: (n_systems,) proposal method, or "reference" for a true structure.
-        sample: (n_systems,) number of the candidate, from 0.
-        seed: (n_systems,) the run's seed; with id and sample it fixes the candidate.
+        id: (n_systems,) name of the structure, shared by its candidates.
+        method: (n_systems,) proposal method, or "reference" for a reference structure.
+        sample: (n_systems,) sample number, from 0.
+        seed: (n_systems,) seed of the run; id, seed and sample determine the candidate.
         status: (n_systems,) one of `STATUSES`.
-        message: (n_systems,) why, in one line; empty when ok.
-        stages: Group name -> what that stage added, in the order the stages ran.
+        message: (n_systems,) reason for the status in one line; empty if ok.
+        stages: Group name -> results of the stage, in the order of execution.
     """
 
     positions: np.ndarray
@@ -131,7 +131,7 @@ class Batch:
     stages: dict[str, Stage] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Bring every field to its type and check that the shapes agree."""
+        """Convert every field to its type and validate the batch."""
         for name in _ATOM_FIELDS + _SYSTEM_FIELDS:
             dtype = _DTYPES.get(name, object)
             setattr(self, name, np.asarray(getattr(self, name), dtype=dtype))
@@ -144,18 +144,18 @@ class Batch:
 
     @property
     def n_atoms(self) -> int:
-        """Number of atoms of all systems together."""
+        """Total number of atoms."""
         return len(self.atomic_numbers)
 
     def atoms_slice(self, index: int) -> slice:
-        """Return where the atoms of system `index` lie in the flat arrays."""
+        """Return the slice of the atoms of system `index` in the flat arrays."""
         start, stop = np.searchsorted(self.system_idx, [index, index + 1])
         return slice(int(start), int(stop))
 
     def groups(self) -> dict[str, list[int]]:
         """Return the candidates of each structure, ordered by method and sample.
 
-        References are left out; `reference_of` finds them.
+        References are not included; see `reference_of`.
         """
         found: dict[str, list[int]] = {}
         for index in range(self.n_systems):
@@ -175,7 +175,7 @@ class Batch:
         return list(found.values())
 
     def reference_of(self, structure_id: str) -> int | None:
-        """Return the system that is the reference of `structure_id`, if there is one."""
+        """Return the reference system of `structure_id`, or None."""
         hits = np.flatnonzero((self.id == structure_id) & (self.method == REFERENCE))
         return int(hits[0]) if len(hits) else None
 
@@ -183,9 +183,9 @@ class Batch:
         """Return system `index` as ASE atoms, periodic in all directions.
 
         Args:
-            index: The system.
-            stage: Take the positions of this stage; None takes those of the input.
-            host_only: Leave out the sites to fill.
+            index: System.
+            stage: Stage whose positions are used; None for the input positions.
+            host_only: Omit the sites to fill.
         """
         here = self.atoms_slice(index)
         positions = self.positions if stage is None else self.stages[stage].arrays["positions"]
@@ -198,20 +198,20 @@ class Batch:
         return atoms[self.is_host[here]] if host_only else atoms
 
     def fail(self, index: int, message: str) -> None:
-        """Mark system `index` as failed, for the reason `message` (made one line)."""
+        """Mark system `index` as failed; `message` gives the reason, joined to one line."""
         self.status[index] = "failed"
         self.message[index] = " ".join(message.split())
 
     def mark_absent(self, index: int, message: str) -> None:
-        """Mark system `index` as one that its method cannot propose, for the reason `message`."""
+        """Mark system `index` as absent: its method has no further proposal."""
         self.status[index] = "absent"
         self.message[index] = message
 
     def subset(self, systems: Sequence[int]) -> Batch:
-        """Return a batch of some systems, with all that its stages found about them.
+        """Return a batch of some systems, including their stage results.
 
         Args:
-            systems: Which, ascending.
+            systems: Indices, ascending.
         """
         chosen = np.asarray(systems, dtype=np.int64)
         atoms = np.isin(self.system_idx, chosen)
@@ -234,15 +234,15 @@ class Batch:
         """Check shapes, order and values.
 
         Raises:
-            InputError: What is wrong, in one line.
+            InputError: The batch is inconsistent.
         """
         n_atoms, n_systems = self.n_atoms, self.n_systems
         for name in _ATOM_FIELDS:
             shape: tuple[int, ...] = (n_atoms, 3) if name == "positions" else (n_atoms,)
-            _require(getattr(self, name).shape == shape, f"{name} is not of shape {shape}")
+            _require(getattr(self, name).shape == shape, f"{name} does not have shape {shape}")
         for name in _SYSTEM_FIELDS:
             shape = (n_systems, 3, 3) if name == "cell" else (n_systems,)
-            _require(getattr(self, name).shape == shape, f"{name} is not of shape {shape}")
+            _require(getattr(self, name).shape == shape, f"{name} does not have shape {shape}")
         idx = self.system_idx
         ordered = n_atoms == 0 or (
             idx[0] >= 0 and idx[-1] < n_systems and (np.diff(idx) >= 0).all()
@@ -266,7 +266,7 @@ def _require(condition: bool, message: str) -> None:
 
 
 def content_sha256(batch: Batch) -> str:
-    """Return a checksum of all that a batch holds, independent of how HDF5 lays it out."""
+    """Return a checksum of the content of a batch, independent of the HDF5 layout."""
     digest = hashlib.sha256()
 
     def add(name: str, array: np.ndarray) -> None:
@@ -291,15 +291,15 @@ def _dump(attrs: dict[str, Any]) -> str:
 
 
 def write_batch(batch: Batch, path: str | Path) -> None:
-    """Write a batch; the file appears under its name only once it is whole.
+    """Write a batch atomically.
 
     Args:
-        batch: What to write; it is validated first.
-        path: The HDF5 file; an older one is replaced.
+        batch: Batch to validate and write.
+        path: HDF5 file; an existing file is replaced.
     """
     batch.validate()
     path = Path(path)
-    # In memory first: HDF5 itself may crash the process where the disk is full.
+    # Build the file in memory: HDF5 may crash the process when the disk is full.
     content = BytesIO()
     with h5py.File(content, "w", libver=("v110", "v110"), userblock_size=_HEADER_SIZE) as file:
         file.attrs["stages"] = json.dumps(list(batch.stages))
@@ -324,30 +324,34 @@ def seal(path: Path) -> None:
 
 
 def _check_seal(path: Path) -> None:
-    """Refuse a file that is foreign, of another version or damaged, without parsing it."""
+    """Check format, version and checksum of a file without parsing it.
+
+    Raises:
+        InputError: The file is not a batch, has another version or is damaged.
+    """
     content = path.read_bytes()
     name, version, digest = [*content[:_HEADER_SIZE].rstrip(b"\0").split(), b"", b"", b""][:3]
     if name != FORMAT.encode():
-        raise InputError(f"{path}: not an {FORMAT} file; give the HDF5 that CHECK wrote")
+        raise InputError(f"{path}: not an {FORMAT} file; give an HDF5 file written by CHECK")
     if version != str(VERSION).encode():
         raise InputError(
-            f"{path}: batch version {version.decode(errors='replace')}, this xtalfill reads "
-            f"{VERSION}; use the release that wrote it or start again from the structures"
+            f"{path}: batch version {version.decode(errors='replace')} is not supported (this "
+            f"release reads version {VERSION}); use the release that wrote it, or rerun CHECK"
         )
     if digest != hashlib.sha256(content[_HEADER_SIZE:]).hexdigest().encode():
-        raise InputError(f"{path}: checksum does not agree, the file is damaged; {_remedy(path)}")
+        raise InputError(f"{path}: checksum mismatch, the file is damaged; {_remedy(path)}")
 
 
 def _remedy(path: Path) -> str:
-    """Say how a batch is made anew; Nextflow trusts what lies in a task's folder."""
+    """Return how to write a batch again; Nextflow reuses files in a task folder unchecked."""
     file = path.resolve()
     for folder in file.parents:
         if (folder / ".command.run").is_file() and folder != Path.cwd():
             return (
-                f"remove the folder of the task that wrote it, rm -r '{folder}', and run the same "
+                f"remove the folder of the task that wrote it (rm -r '{folder}') and repeat the "
                 "command with -resume"
             )
-    return "run the stage that writes it again"
+    return "rerun the stage that wrote it"
 
 
 def _write_array(group: h5py.Group, name: str, array: np.ndarray) -> None:
@@ -363,13 +367,13 @@ def _write_array(group: h5py.Group, name: str, array: np.ndarray) -> None:
 
 
 def read_batch(path: str | Path) -> Batch:
-    """Read and check a batch.
+    """Read and validate a batch.
 
     Args:
-        path: An HDF5 file that `write_batch` wrote.
+        path: HDF5 file written by `write_batch`.
 
     Raises:
-        InputError: The file is missing, damaged, foreign or of another version.
+        InputError: The file is missing, damaged, not a batch, or of another version.
     """
     path = Path(path)
     try:

@@ -1,4 +1,4 @@
-"""The frame of a command that adds to one batch: read it, change it, write it and the record."""
+"""Common frame of the commands that process one batch: read, process, write, record."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ def change_batch(
     *,
     parameters: Parameters | None = None,
 ) -> None:
-    """Run a command with --batch, --output and --record, and what its parser knows beside.
+    """Run a command with the options --batch, --output and --record and its own options.
 
     Args:
-        stage: Its name in the record.
-        parser: Of the command.
-        work: Changes the batch and returns counts by status for the record; gets the arguments.
-        parameters: Returns those of the record from the changed batch; None where it has none.
+        stage: Name of the stage in the record.
+        parser: Argument parser with the command's own options.
+        work: Changes the batch in place, given the arguments; returns counts by status.
+        parameters: Returns the parameters for the record from the changed batch; None if none.
     """
-    parser.add_argument("--batch", type=Path, required=True, help="batch of the stage before")
-    parser.add_argument("--output", type=Path, required=True, help="batch to write")
-    parser.add_argument("--record", type=Path, required=True, help="JSON record to write")
+    parser.add_argument("--batch", type=Path, required=True, help="batch of the previous stage")
+    parser.add_argument("--output", type=Path, required=True, help="output batch")
+    parser.add_argument("--record", type=Path, required=True, help="output JSON record")
     args = parser.parse_args()
     begin = time.monotonic()
 

@@ -1,4 +1,4 @@
-"""Checkpoints of a long task: what it has so far, where its next attempt finds it.
+"""Checkpoints of long tasks: partial results from which the next attempt continues.
 
     checkpoint = Checkpoint(Path("checkpoint"), key="batch_0007.h5", previous=None, seconds=3600)
     results = dict(checkpoint.found)
@@ -6,8 +6,8 @@
         results[piece] = ...
         checkpoint.step(lambda: results)
 
-They are written every minute, so that a task that is killed loses no more; at the end of the time
-it was given, when it stops itself; and on SIGTERM, which a scheduler sends before it kills.
+A checkpoint is written every minute, shortly before the time limit, and on SIGTERM, which a
+scheduler sends before it kills a job. In the last two cases the task then stops.
 """
 
 from __future__ import annotations
@@ -27,24 +27,24 @@ from xtalfill.core.io import replacing
 
 FILE = "state.npz"
 _KEY = "key"
-_NAMES = "names"  # of the arrays: a damaged index of the archive may hide some
+_NAMES = "names"  # of all arrays: detects a damaged archive index
 SECONDS = 60.0  # between two checkpoints
-TIME_FRACTION = 0.95  # the rest is for ending in order
+TIME_FRACTION = 0.95  # of the time limit; the rest is reserved for a clean exit
 
 
 class Checkpoint:
-    """What a task has so far, in a folder.
+    """Checkpoint of a task in a folder.
 
     Args:
-        folder: Gets the checkpoint.
-        key: Tells whose it is: one with another key is not used.
-        previous: Folder of the attempt before; None or without a checkpoint to begin anew.
-        seconds: Until the task is killed, counted from `begin`; None without a limit.
+        folder: Folder to write to.
+        key: Identifies the task; a checkpoint with another key is ignored.
+        previous: Folder of the previous attempt; may be None or contain no checkpoint.
+        seconds: Time limit of the task, counted from `begin`; None for no limit.
         every: Seconds between two checkpoints.
-        begin: When the task began, `time.monotonic()`; now where it is not given.
+        begin: Start of the task, from `time.monotonic()`; the default is now.
 
     Attributes:
-        found: The arrays of the attempt before; empty where it left none.
+        found: Arrays of the previous attempt; empty if there are none.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Checkpoint:
             self.found = _read(previous / FILE, key)
 
     def handle_sigterm(self) -> None:
-        """From now on SIGTERM ends the task at its next step; for the main thread alone."""
+        """Make SIGTERM stop the task at its next step; call this in the main thread."""
 
         def note(_number: int, _frame: object) -> None:
             self._terminated = True
@@ -75,14 +75,14 @@ class Checkpoint:
         signal.signal(signal.SIGTERM, note)
 
     def step(self, content: Callable[[], Mapping[str, np.ndarray]]) -> None:
-        """Call after each piece of work: writes a checkpoint when one is due.
+        """Write a checkpoint if one is due; call this after each piece of work.
 
         Args:
-            content: Returns all that the next attempt needs.
+            content: Returns the arrays that the next attempt needs.
 
         Raises:
-            TryAgainError: Another piece as long as the longest would not end in time, or the task
-                was told to stop.
+            TryAgainError: The next piece of work may exceed the time limit, or the task received
+                SIGTERM.
         """
         now = time.monotonic()
         self._longest = max(self._longest, now - self._last_step)
@@ -96,35 +96,35 @@ class Checkpoint:
         self.write(content())
         self._last = time.monotonic()
         if stop:
-            why = "the time is nearly up" if late else "told to stop"
-            raise TryAgainError(f"{self._key}: {why}; goes on from its checkpoint")
+            why = "time limit nearly reached" if late else "stopped by SIGTERM"
+            raise TryAgainError(f"{self._key}: {why}; the next attempt resumes from the checkpoint")
 
     def write(self, content: Mapping[str, np.ndarray]) -> None:
-        """Write a checkpoint now; a kill at any moment leaves a whole one or the one before."""
+        """Write a checkpoint atomically."""
         self._folder.mkdir(parents=True, exist_ok=True)
         own = {_KEY: np.array(self._key), _NAMES: np.array(sorted(content), dtype=np.str_)}
         with replacing(self._folder / FILE) as temporary, temporary.open("wb") as file:
             np.savez(file, allow_pickle=False, **own, **content)
 
     def remove(self) -> None:
-        """Call when the task is done: nothing goes on from it."""
+        """Remove the checkpoint; call this when the task is complete."""
         (self._folder / FILE).unlink(missing_ok=True)
 
 
 def _read(path: Path, key: str) -> dict[str, np.ndarray]:
-    """Return the arrays of a checkpoint; none, and a line that says so, where it is no use."""
+    """Return the arrays of a checkpoint; empty, with a line on stderr, if it is not usable."""
     try:
         with np.load(path, allow_pickle=False) as file:
             content = {name: file[name] for name in file.files}
         names = content.pop(_NAMES).tolist()
         if sorted(content.keys() - {_KEY}) != names:
-            raise ValueError("it lacks some of its arrays")
+            raise ValueError("arrays are missing")
     except (OSError, ValueError, EOFError, LookupError, NotImplementedError, RuntimeError,
             zipfile.BadZipFile, zlib.error) as error:  # fmt: skip
-        print(f"{path}: cannot be read ({error}); begins anew", file=sys.stderr)
+        print(f"{path}: cannot be read ({error}); starting from the beginning", file=sys.stderr)
         return {}
     if str(content.pop(_KEY, "")) != key:
-        print(f"{path}: is not the checkpoint of {key}; begins anew", file=sys.stderr)
+        print(f"{path}: not the checkpoint of {key}; starting from the beginning", file=sys.stderr)
         return {}
-    print(f"{key}: goes on from {path}", file=sys.stderr)
+    print(f"{key}: resuming from {path}", file=sys.stderr)
     return content

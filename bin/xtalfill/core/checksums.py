@@ -1,4 +1,4 @@
-"""Whether a file that was downloaded or copied is still what was written."""
+"""Integrity checks of downloaded or copied files."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ SUMS = "SHA256SUMS"
 
 
 def check_file(path: str | Path) -> None:
-    """Check a file by the SHA-256 that is recorded beside it, and by the CRCs of its members.
+    """Check a file against SHA256SUMS in its folder and, for a zip archive, its CRCs.
 
     Args:
-        path: The file, or a link to it.
+        path: File, or a link to it.
 
     Raises:
         ConfigError: The file is missing or damaged.
@@ -27,13 +27,13 @@ def check_file(path: str | Path) -> None:
 
 
 def check_recorded(path: str | Path) -> None:
-    """Compare with the SHA256SUMS beside a file, where there is one that names it.
+    """Compare a file with its entry in SHA256SUMS, if there is one.
 
     Args:
-        path: The file, or a link to it: the checksums lie beside what it points to.
+        path: File, or a link to it; SHA256SUMS is searched in the folder of the link's target.
 
     Raises:
-        ConfigError: The file is missing, or not what is recorded.
+        ConfigError: The file is missing, or its checksum differs.
     """
     checksum, file = file_sha256(path), Path(path).resolve()
     sums = file.with_name(SUMS)
@@ -45,15 +45,15 @@ def check_recorded(path: str | Path) -> None:
         recorded[name.strip()] = digest
     if recorded.get(file.name, checksum) != checksum:
         raise ConfigError(
-            f"{path}: sha256 is not the one in {SUMS}; the file is damaged or was replaced: "
-            "restore it, or give your own from another folder"
+            f"{path}: sha256 differs from {SUMS}, the file is damaged or was replaced; restore it, "
+            "or give your own file in another folder"
         )
 
 
 def zip_damage(path: str | Path) -> str | None:
-    """Say which member of a zip archive is damaged, if one is; None for any other file.
+    """Return which member of a zip archive is damaged; None if intact or not a zip archive.
 
-    Weights, checkpoints and potentials are such archives, and PyTorch does not look at the CRCs.
+    Weights, checkpoints and potentials are zip archives, and PyTorch does not check the CRCs.
     """
     if not zipfile.is_zipfile(path):
         return None
@@ -63,4 +63,4 @@ def zip_damage(path: str | Path) -> str | None:
     except (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, NotImplementedError,
             RuntimeError, OverflowError) as error:  # fmt: skip
         return f"damaged ({' '.join(str(error).split())[:120]})"
-    return None if member is None else f"damaged: the CRC of {member} does not agree"
+    return None if member is None else f"damaged: CRC mismatch in {member}"

@@ -1,4 +1,4 @@
-"""One crystal: its atoms and its cell."""
+"""A crystal: atomic numbers, positions and cell."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from xtalfill.core.geometry import MIN_DISTANCE, nearest_distance
 
 @dataclass(frozen=True)
 class Crystal:
-    """One crystal, periodic in all directions.
+    """A crystal, periodic in all directions.
 
     Attributes:
         numbers: (n_atoms,) atomic numbers.
-        positions: (n_atoms, 3) Angstrom; they need not lie inside the cell.
+        positions: (n_atoms, 3) Angstrom; not necessarily inside the cell.
         cell: (3, 3) Angstrom; rows are a, b, c.
     """
 
@@ -25,18 +25,18 @@ class Crystal:
     cell: np.ndarray
 
     def with_atoms(self, element: int, positions: np.ndarray) -> Crystal:
-        """Return the crystal with more atoms of an element, positions (m, 3) Angstrom."""
+        """Return the crystal with added atoms of an element at positions (m, 3), Angstrom."""
         numbers = np.concatenate([self.numbers, np.full(len(positions), element)])
         return Crystal(numbers, np.concatenate([self.positions, positions]), self.cell)
 
 
 def crystal_of(batch: Batch, index: int, stage: str) -> Crystal:
-    """Return system `index` as a stage left it."""
+    """Return system `index` with the positions of a stage."""
     here = batch.atoms_slice(index)
     positions = batch.stages[stage].arrays["positions"][here]
     return Crystal(batch.atomic_numbers[here], positions, batch.cell[index])
 
 
 def is_collapsed(crystal: Crystal) -> bool:
-    """Whether two atoms are nearer than `MIN_DISTANCE`: the energy is then meaningless."""
+    """Return whether two atoms are closer than `MIN_DISTANCE`; the energy is then not physical."""
     return nearest_distance(crystal.positions, crystal.cell) < MIN_DISTANCE

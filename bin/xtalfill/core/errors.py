@@ -1,7 +1,7 @@
-"""Errors that a user can act on, with the exit code of the command that raised them.
+"""Errors that a user can act on, with their exit codes.
 
-Codes follow ``sysexits.h`` so that Nextflow can tell bad data (do not retry) from a
-machine that gave up (retry).
+The codes follow ``sysexits.h``, so that Nextflow can distinguish bad input (no retry) from
+failures of the machine (retry).
 """
 
 import errno
@@ -12,13 +12,13 @@ from pathlib import Path
 
 
 class XtalfillError(Exception):
-    """A failure worth one line: what went wrong, which structure, how to fix it."""
+    """An error reported in one line: what is wrong, in which structure, how to fix it."""
 
     exit_code = os.EX_SOFTWARE
 
 
 class InputError(XtalfillError):
-    """The user's data cannot be used (exit 65)."""
+    """The input data is not usable (exit 65)."""
 
     exit_code = os.EX_DATAERR
 
@@ -30,24 +30,24 @@ class ConfigError(XtalfillError):
 
 
 class TryAgainError(XtalfillError):
-    """The task stopped itself and can go on from its checkpoint (exit 75)."""
+    """The task stopped and can resume from its checkpoint (exit 75)."""
 
     exit_code = os.EX_TEMPFAIL
 
 
 class MemoryNeededError(XtalfillError):
-    """The task needs more memory than it was given (exit 137, as if it had been killed)."""
+    """The task needs more memory than it was given (exit 137, as after an out-of-memory kill)."""
 
     exit_code = 128 + 9
 
 
 def run_command(main: Callable[[], None]) -> None:
-    """Run a command and turn an `XtalfillError` into one line on stderr and its exit code.
+    """Run a command; report an `XtalfillError` as one line on stderr and its exit code.
 
-    A full disk is one line, too, and exit 74 (EX_IOERR).
+    A full disk is also reported in one line, with exit code 74 (EX_IOERR).
 
     Args:
-        main: The command; it parses ``sys.argv`` itself.
+        main: The command; it parses ``sys.argv``.
     """
     try:
         main()
@@ -57,18 +57,17 @@ def run_command(main: Callable[[], None]) -> None:
     except Exception as error:
         if (reason := _disk_full_reason(error)) is None:
             raise
-        # of a copy, where it goes
+        # filename2 is the target of a copy
         names = (getattr(error, name, None) for name in ("filename2", "filename"))
         where = next(filter(None, names), Path.cwd())
-        print(f"ERROR: {where}: {reason}; free some, then run with -resume", file=sys.stderr)
+        print(f"ERROR: {where}: {reason}; free space, then run with -resume", file=sys.stderr)
         sys.exit(os.EX_IOERR)
 
 
 def _disk_full_reason(error: BaseException) -> str | None:
-    """Return the system's words for a full disk or quota, if that is what an error comes from.
+    """Return the system's message for a full disk or quota if that caused an error, else None.
 
-    HDF5 and PyTorch say it in a text of their own, without the number, or only in an error that
-    came before.
+    HDF5 and PyTorch give it only in the text of the error or in a chained error.
     """
     seen: BaseException | None = error
     while seen is not None:

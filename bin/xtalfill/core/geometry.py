@@ -1,11 +1,11 @@
-"""How near two atoms of a crystal are."""
+"""Interatomic distances."""
 
 from __future__ import annotations
 
 import numpy as np
 from ase.neighborlist import primitive_neighbor_list
 
-MIN_DISTANCE = 0.5  # Angstrom; H2 has 0.74: what is nearer is no crystal, or a hole of a potential
+MIN_DISTANCE = 0.5  # Angstrom; H2: 0.74. Energies of potentials are unphysical below
 
 
 def nearest_distance(positions: np.ndarray, cell: np.ndarray) -> float:
@@ -16,7 +16,7 @@ def nearest_distance(positions: np.ndarray, cell: np.ndarray) -> float:
         cell: (3, 3) Angstrom; rows are a, b, c.
 
     Returns:
-        Angstrom; infinity when no two atoms are that near.
+        Angstrom; infinity if all distances are larger.
     """
     found = primitive_neighbor_list("d", (True, True, True), cell, positions, MIN_DISTANCE)
     return float(np.min(found, initial=np.inf))

@@ -1,4 +1,4 @@
-"""Read and write files: a file appears under its name only when it is complete."""
+"""Read and write files. Files are written atomically: temporary file, then rename."""
 
 from __future__ import annotations
 
@@ -17,10 +17,9 @@ from xtalfill.core.errors import InputError
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give the path of a temporary file in the same folder, renamed to `path` at the end.
+    """Yield the path of a temporary file in the same folder; rename it to `path` at the end.
 
-    A reader sees the old file or the new one, never a part. After an error the old file stays
-    and the temporary one is removed.
+    After an error the old file is kept and the temporary file removed.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -32,7 +31,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_writer(path: Path) -> Iterator[TextIO]:
-    """Open a text file that replaces `path` when it is complete."""
+    """Open a text file for writing that replaces `path` on exit."""
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         yield file
 
@@ -41,13 +40,13 @@ def read_json(path: str | Path) -> Any:
     """Read a JSON file.
 
     Raises:
-        InputError: It is missing or not JSON.
+        InputError: The file is missing or not valid JSON.
     """
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())
-        raise InputError(f"{path}: not readable JSON ({reason}); run its stage again") from error
+        raise InputError(f"{path}: not readable JSON ({reason}); rerun its stage") from error
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -58,7 +57,7 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def write_csv(path: Path, kind: type, rows: Iterable[Any]) -> None:
-    """Write rows of a dataclass as CSV; what is not known (None, NaN) is an empty cell."""
+    """Write rows of a dataclass as CSV; None and NaN are empty cells."""
     with atomic_writer(path) as file:
         writer = csv.DictWriter(
             file, fieldnames=[item.name for item in fields(kind)], lineterminator="\n"
@@ -71,7 +70,7 @@ def write_csv(path: Path, kind: type, rows: Iterable[Any]) -> None:
 def _cell(name: str, value: Any) -> Any:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
-    # A spreadsheet would run a text that starts like a formula; these two quote user input.
+    # A spreadsheet evaluates text that looks like a formula; these two columns quote user input.
     if name in ("message", "source") and str(value)[:1] in ("=", "+", "-", "@", "\t", "\r"):
         return f"'{value}"
     return repr(value) if isinstance(value, float) else value

@@ -1,7 +1,7 @@
-"""The record of one task: what ran, on what, for how long.
+"""Record of one task: parameters, versions, hardware and time.
 
-Everything that differs between equal runs (time, machine) lives here and never in a batch, so
-equal runs give equal batches. REPORT gathers the records into ``provenance.json``.
+Data that differs between identical runs (time, machine) is stored here and not in the batch, so
+identical runs give identical batches. REPORT collects the records in ``provenance.json``.
 """
 
 from __future__ import annotations
@@ -59,10 +59,10 @@ def file_sha256(path: str | Path) -> str:
 
 
 def package_versions(names: Iterable[str] = PACKAGES) -> dict[str, str]:
-    """Return Python's version and those of the named packages, without importing them.
+    """Return the versions of Python and of packages, without importing them.
 
     Args:
-        names: Distribution names; those that are not installed are left out.
+        names: Distribution names; missing distributions are omitted.
     """
     versions = {"python": platform.python_version()}
     for name in names:
@@ -74,12 +74,12 @@ def package_versions(names: Iterable[str] = PACKAGES) -> dict[str, str]:
 
 
 def hardware() -> dict[str, Any]:
-    """Return the processor's name, the cores this process may use, and the GPU (or None)."""
+    """Return the CPU model, the number of cores available to the process, and the GPU or None."""
     return {"cpu": _cpu_name(), "cores": len(os.sched_getaffinity(0)), "gpu": _gpu_name()}
 
 
 def count_statuses(statuses: Iterable[str]) -> dict[str, int]:
-    """Return how many systems have each status."""
+    """Return the number of systems for each status."""
     counts = dict.fromkeys(STATUSES, 0)
     for status in statuses:
         counts[status] += 1
@@ -96,16 +96,16 @@ def write_record(
     counts: Mapping[str, int],
     weights: Mapping[str, str],
 ) -> None:
-    """Write the record of a task as JSON; it appears under its name only once it is whole.
+    """Write the record of a task as JSON, atomically.
 
     Args:
-        path: The JSON file.
+        path: JSON file.
         stage: Name of the stage, e.g. "relax".
-        batch: Name of the batch the task worked on (a file name, no folder).
-        seconds: Wall time of the stage's work, model loading included.
-        parameters: What the stage was called with: plain JSON values.
-        counts: Systems by status after the stage, as `count_statuses` gives them.
-        weights: Model name -> sha256 of its weights file; empty when the stage has no model.
+        batch: File name of the batch, without folder.
+        seconds: Wall time of the stage, including model loading.
+        parameters: Parameters of the stage; plain JSON values.
+        counts: Systems by status after the stage, from `count_statuses`.
+        weights: Model name -> sha256 of its weights file; empty if the stage has no model.
     """
     record = {
         "stage": stage,
@@ -126,12 +126,12 @@ def _cpu_name() -> str:
             if line.startswith("model name"):
                 return line.split(":", 1)[1].strip()
     except OSError:
-        pass  # no procfs: the platform's own name has to do
+        pass  # no procfs: use the platform's name below
     return platform.processor() or platform.machine()
 
 
 def _gpu_name() -> str | None:
-    # A stage that never loaded torch used no GPU, and importing it here would take seconds.
+    # A stage that has not imported torch used no GPU; importing torch here takes seconds.
     torch = sys.modules.get("torch")
     if torch is None or not torch.cuda.is_available():
         return None

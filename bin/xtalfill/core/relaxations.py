@@ -1,4 +1,4 @@
-"""The names of the relaxations a system goes through, and which of them has the last word."""
+"""Names of the relaxation stages, and which of them gives the final result."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from xtalfill.core.errors import InputError
 SITES = "relax_sites"
 POSITIONS = "relax_positions"
 RANK = "relax_rank"  # only with --mlip_rank
-ENERGY_WINDOW = 0.002  # eV per atom; relaxed to 0.05 eV/Angstrom, equal minima agree better
-RELAXATIONS = (SITES, POSITIONS, RANK)  # in the order they run
+ENERGY_WINDOW = 0.002  # eV per atom; equal minima relaxed to 0.05 eV/Angstrom agree within it
+RELAXATIONS = (SITES, POSITIONS, RANK)  # in order of execution
 
 
 def final_stage(batch: Batch) -> str:
-    """Return the relaxation whose crystals and energies count: the last one that was run.
+    """Return the last relaxation of a batch, whose crystals and energies are the result.
 
     Raises:
         InputError: The batch has not been relaxed.
@@ -25,7 +25,7 @@ def final_stage(batch: Batch) -> str:
 
 
 def merged_with(batch: Batch, index: int) -> int | None:
-    """Return the sample whose result a candidate took over last, if it did."""
+    """Return the sample whose result was last copied to a candidate, or None."""
     for name in reversed(RELAXATIONS):
         arrays = batch.stages[name].arrays if name in batch.stages else {}
         if "merged_with" in arrays and arrays["merged_with"][index] >= 0:
