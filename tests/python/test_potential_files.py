@@ -106,8 +106,8 @@ def test_without_a_network_is_one_line(tmp_path: Path, repository: Path) -> None
     assert code == os.EX_CONFIG
     lines = [line for line in said.splitlines() if line.startswith("ERROR")]
     assert lines == [
-        f"ERROR: mlip '{NAME}' cannot be downloaded (ProxyError); run where nequip.net can be "
-        "reached, or download the .nequip.zip elsewhere and give its path"
+        f"ERROR: mlip '{NAME}' cannot be downloaded (ProxyError); run on a machine that "
+        "reaches nequip.net, or download the .nequip.zip elsewhere and give its path"
     ]
     assert "Traceback" not in said
     assert list(tmp_path.iterdir()) == []

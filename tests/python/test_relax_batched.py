@@ -166,8 +166,8 @@ class Sick(MorsePotential):
 @pytest.mark.parametrize(
     ("illness", "message"),
     [
-        ("nan energy", "not finite"),
-        ("nan forces", "not finite"),
+        ("nan energy", "NaN or infinity"),
+        ("nan forces", "NaN or infinity"),
         ("explodes", "diverged"),
         ("flies", "moved by"),
         ("raises", "no such atom"),

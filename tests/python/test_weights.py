@@ -64,7 +64,7 @@ def test_pickle_is_not_executed(tmp_path: Path) -> None:
 
 def test_foreign_file(tmp_path: Path) -> None:
     torch.save({"state_dict": {"w": torch.zeros(2)}}, tmp_path / "foreign.pt")
-    with pytest.raises(ConfigError, match="not an xtalfill-hostnet file"):
+    with pytest.raises(ConfigError, match="neither an xtalfill-hostnet file"):
         load_weights(tmp_path / "foreign.pt")
 
 

@@ -1,9 +1,9 @@
-"""Reads the tensors of a foreign ``torch.save`` file without running any of its code.
+"""Safe reader of third-party ``torch.save`` files: runs none of their code.
 
-A Lightning checkpoint holds, beside tensors, whatever objects the training run had at hand.
-``torch.load(weights_only=True)`` then refuses the file, and anything else would import and call
-what the file names. Here every such object becomes an inert stand-in: the file's pickle can
-make tensors, plain values and stand-ins, and nothing else.
+A Lightning checkpoint contains arbitrary objects besides tensors. ``torch.load`` refuses it with
+``weights_only=True``, and otherwise imports and calls whatever the file names. This reader
+replaces every such object by an inert placeholder: the pickle can create only tensors, plain
+values and placeholders.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from torch import Tensor
 from xtalfill.core.checksums import check_recorded, zip_damage
 from xtalfill.core.errors import ConfigError
 
-_MAX_PICKLE_SIZE = 64 << 20  # bytes, without the tensors
+_MAX_PICKLE_SIZE = 64 << 20  # bytes, tensors excluded
 _LFS_POINTER = b"version https://git-lfs"
 _STORAGES = {
     "DoubleStorage": torch.float64,
@@ -39,7 +39,7 @@ _STORAGES = {
     "ByteStorage": torch.uint8,
     "BoolStorage": torch.bool,
 }
-# No network needs these. They would not run either way; a file that names them is an attack.
+# No network needs these names, and they are never called; a file with them is malicious.
 _FORBIDDEN_MODULES = frozenset(
     {"ctypes", "importlib", "nt", "os", "posix", "pty", "runpy", "shutil", "socket", "subprocess"}
 )
@@ -48,14 +48,14 @@ _FORBIDDEN_BUILTINS = frozenset({"__import__", "compile", "eval", "exec", "execf
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """Where a tensor lies in the archive; read it with `Archive.tensor`.
+    """Location of a tensor in the archive; `Archive.tensor` reads it.
 
     Attributes:
-        key: Name of its storage.
-        dtype: Type of its numbers.
-        offset: Its first number within the storage.
-        size: Its shape.
-        stride: Steps between its numbers along each dimension.
+        key: Name of the storage.
+        dtype: Data type.
+        offset: Index of the first element in the storage.
+        size: Shape.
+        stride: Stride along each dimension, in elements.
     """
 
     key: str
@@ -66,7 +66,7 @@ class StoredTensor:
 
 
 class _Placeholder:
-    """Stands in for every object that is no tensor; takes any treatment and does nothing."""
+    """Placeholder for an object that is not a tensor; accepts all pickle operations."""
 
     __slots__ = ()
 
@@ -77,7 +77,7 @@ class _Placeholder:
         return self
 
     def __setstate__(self, *_state: Any) -> None:
-        """Ignore the state; as a method of the class it keeps a pickle from changing the class."""
+        """Ignore the state; defined here so that a pickle cannot change the class."""
 
     def __setitem__(self, _key: Any, _value: Any) -> None:
         """Ignore an item."""
@@ -89,7 +89,7 @@ class _Placeholder:
 
 
 class _SafeCallable:
-    """A function the pickle may call; no attribute of it can be set."""
+    """A function that the pickle may call; its attributes cannot be set."""
 
     __slots__ = ("_function",)
 
@@ -104,29 +104,29 @@ class _SafeCallable:
 
 
 def _stored_tensor(storage: Any, offset: Any, size: Any, stride: Any, *_flags: Any) -> Any:
-    """Note where a tensor lies; as `torch._utils._rebuild_tensor_v2` is called."""
+    """Return the location of a tensor; signature of `torch._utils._rebuild_tensor_v2`."""
     if not isinstance(storage, tuple):
         return _Placeholder()
     return StoredTensor(storage[0], storage[1], offset, tuple(size), tuple(stride))
 
 
 def _parameter(data: Any, *_flags: Any) -> Any:
-    """Return a parameter's tensor; as `torch._utils._rebuild_parameter` is called."""
+    """Return the tensor of a parameter; signature of `torch._utils._rebuild_parameter`."""
     return data
 
 
 class _Unpickler(pickle.Unpickler):
-    """Makes plain values, `StoredTensor`, `_Placeholder`; imports and calls nothing else."""
+    """Creates plain values, `StoredTensor` and `_Placeholder`; imports nothing."""
 
     def find_class(self, module: str, name: str) -> Any:
-        """Return what a name in the file stands for; never what it really names."""
+        """Return the replacement of a class or function named in the file."""
         root = module.partition(".")[0]
         if root in _FORBIDDEN_MODULES or (
             root in ("builtins", "__builtin__") and name in _FORBIDDEN_BUILTINS
         ):
             raise pickle.UnpicklingError(
-                f"it names {module}.{name}, which no checkpoint needs; nothing of it was run, "
-                "do not trust the file"
+                f"the file names {module}.{name}, which no checkpoint needs, and may be malicious; "
+                "none of its code was run"
             )
         if (module, name) == ("collections", "OrderedDict"):
             return OrderedDict
@@ -139,7 +139,7 @@ class _Unpickler(pickle.Unpickler):
         return _Placeholder
 
     def persistent_load(self, pid: Any) -> Any:
-        """Return name and type of a storage, or a stand-in for a type that is not known."""
+        """Return name and data type of a storage, or a placeholder for an unknown type."""
         _, dtype, key, *_ = pid
         return (str(key), dtype) if isinstance(dtype, torch.dtype) else _Placeholder()
 
@@ -148,43 +148,43 @@ class Archive:
     """An open ``torch.save`` file.
 
     Attributes:
-        content: What was saved, with `StoredTensor` for tensors and stand-ins for objects.
+        content: Saved object, with `StoredTensor` for tensors and placeholders for objects.
     """
 
     def __init__(self, path: Path, file: zipfile.ZipFile) -> None:
-        """Read everything but the tensors; use `open_archive`."""
+        """Read everything except the tensors; use `open_archive`."""
         self._path, self._file = path, file
         pickles = [name for name in file.namelist() if name.endswith("/data.pkl")]
         if len(pickles) != 1:
-            raise ValueError("it is no file of torch.save")
+            raise ValueError("not a torch.save file")
         self._folder = pickles[0].removesuffix("data.pkl")
         order = f"{self._folder}byteorder"
         if order in file.namelist() and file.read(order) != b"little":
-            raise ValueError("its numbers are big-endian")
+            raise ValueError("big-endian data is not supported")
         if file.getinfo(pickles[0]).file_size > _MAX_PICKLE_SIZE:
-            raise ValueError("it holds too much beside tensors")
+            raise ValueError("its pickle is too large")
         self.content: Any = _Unpickler(BytesIO(file.read(pickles[0]))).load()
 
     def tensor(self, stored: StoredTensor) -> Tensor:
         """Read a tensor.
 
         Args:
-            stored: Where it lies.
+            stored: Location of the tensor.
 
         Raises:
-            ConfigError: The file is damaged, or the tensor lies outside its storage.
+            ConfigError: The file is damaged, or the tensor exceeds its storage.
         """
         with _one_line_errors(self._path):
             info = self._file.getinfo(f"{self._folder}data/{stored.key}")
             if info.compress_type != zipfile.ZIP_STORED:
-                raise ValueError("its tensors are compressed, which torch.save never does")
+                raise ValueError("its tensors are compressed, which torch.save does not do")
             numbers = info.file_size // stored.dtype.itemsize
             steps = zip(stored.size, stored.stride, strict=True)
             last = stored.offset + sum((length - 1) * step for length, step in steps)
             smallest = min((stored.offset, *stored.size, *stored.stride))
             if smallest < 0 or last >= numbers or prod(stored.size) > numbers:
-                raise ValueError(f"a tensor lies outside storage {stored.key}")
-            # a bytearray may be written to, which torch asks of what it wraps
+                raise ValueError(f"a tensor exceeds storage {stored.key}")
+            # torch.frombuffer needs a writable buffer
             flat = torch.frombuffer(bytearray(self._file.read(info)), dtype=stored.dtype)
             return flat.as_strided(stored.size, stored.stride, stored.offset).contiguous()
 
@@ -194,15 +194,15 @@ def open_archive(path: Path) -> Iterator[Archive]:
     """Open a ``torch.save`` file of unknown origin.
 
     Args:
-        path: The file.
+        path: File.
 
     Raises:
-        ConfigError: It is missing, damaged, no such file, or an attack.
+        ConfigError: The file is missing, damaged, of another format, or malicious.
     """
     with _one_line_errors(path):
         with path.open("rb") as start:
             if start.read(len(_LFS_POINTER)) == _LFS_POINTER:
-                raise ValueError("it is a git-LFS pointer, not the weights: run 'git lfs pull'")
+                raise ValueError("it is a git-LFS pointer, not the weights; run 'git lfs pull'")
         check_recorded(path)
         if (damage := zip_damage(path)) is not None:
             raise ValueError(damage)
@@ -215,12 +215,12 @@ def open_archive(path: Path) -> Iterator[Archive]:
 
 @contextmanager
 def _one_line_errors(path: Path) -> Iterator[None]:
-    """Turn whatever a damaged or forged file causes into one line."""
+    """Convert every exception caused by a damaged or forged file to a `ConfigError`."""
     try:
         yield
     except zipfile.BadZipFile as error:
         raise ConfigError(
-            f"{path}: not a readable checkpoint (cut off, or no file of torch.save)"
+            f"{path}: not a readable checkpoint (truncated, or not a torch.save file)"
         ) from error
     except (pickle.UnpicklingError, OSError, EOFError, ValueError, TypeError, KeyError, IndexError,
             AttributeError, NotImplementedError, OverflowError, RuntimeError,

@@ -1,9 +1,9 @@
-"""Reads checkpoints of MatterGen and XtalPaint as their authors and users have them.
+"""Reader of MatterGen and XtalPaint checkpoints in their published format.
 
-A checkpoint is a folder with ``config.yaml`` and a Lightning ``.ckpt``. Nothing of either file
-is run: the tensors are read by `xtalfill.models.archive`, the configuration is plain YAML whose
-``${...}`` are never resolved. Sizes come from the shapes of the tensors; only what shapes
-cannot tell is taken from the configuration.
+A checkpoint is a folder with ``config.yaml`` and a Lightning ``.ckpt``. No code of either file is
+run: `xtalfill.models.archive` reads the tensors, and the configuration is plain YAML whose
+``${...}`` are not resolved. Sizes are taken from the tensor shapes, all other settings from the
+configuration.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from xtalfill.models.gemnet import GemNetConfig, GemNetScore, config_from_shapes
 
 _PREFIX = "diffusion_module.model."
 _LARGEST_CONFIG = 4 << 20  # bytes
-_NAMED = 3  # of the tensors that do not fit
-# Defaults of mattergen 1.0.3 for what a configuration may leave out and no shape tells:
+_NAMED = 3  # tensor names in a message
+# Defaults of mattergen 1.0.3 for optional settings that are not visible in the tensor shapes:
 # common/gemnet/gemnet.py and common/diffusion/corruption.py.
 _GEMNET_DEFAULTS: dict[str, float] = {
     "cutoff": 6.0,
@@ -31,7 +31,7 @@ _GEMNET_DEFAULTS: dict[str, float] = {
     "max_cell_images_per_dim": 5,
 }
 _NOISE_DEFAULTS: dict[str, float] = {"sigma_min": 0.01, "sigma_max": 5.0}
-# What leaves no trace in the tensors and this network has in one form only.
+# Settings that are not visible in the tensors and that this network supports with one value only.
 _GEMNET_FIXED: dict[str, Any] = {
     "num_targets": 1,
     "activation": "swish",
@@ -43,22 +43,22 @@ _GEMNET_FIXED: dict[str, Any] = {
 }
 _NOISE_FIXED: dict[str, Any] = {"wrapping_boundary": 1.0, "limit_info_key": "num_atoms"}
 _DENOISER = "GemNetTDenoiser"
-_NETWORKS = {"GemNetT": False, "TDGemNetT": True}  # -> has a time for each site
+_NETWORKS = {"GemNetT": False, "TDGemNetT": True}  # -> whether each site has its own time
 _NOISES = ("NumAtomsVarianceAdjustedWrappedVESDE", "TDNumAtomsVarianceAdjustedWrappedVESDE")
 
 
 def load_gemnet(path: str | Path) -> GemNetScore:
     """Read an unconditional MatterGen or XtalPaint model, ready for inference on the CPU.
 
-    As upstream does, the weights of ``state_dict`` are taken; averaged weights that a callback
-    keeps elsewhere in the file are not.
+    As in the original code, the weights are those of ``state_dict``, not averaged weights that a
+    callback may store elsewhere in the file.
 
     Args:
-        path: Folder of ``config.yaml`` and one ``.ckpt`` anywhere below (``last.ckpt`` where
-            there are several), or a ``.ckpt`` with ``config.yaml`` beside it or one folder up.
+        path: Folder with ``config.yaml`` and one ``.ckpt`` at any depth (``last.ckpt`` if there
+            are several), or a ``.ckpt`` with ``config.yaml`` in its folder or the parent folder.
 
     Raises:
-        ConfigError: What is missing, damaged, unsafe or of another network, in one line.
+        ConfigError: The checkpoint is missing, damaged, unsafe or of another network.
     """
     config_path, weights_path = _locate(Path(path))
     settings = _read_settings(config_path)
@@ -77,10 +77,10 @@ def load_gemnet(path: str | Path) -> GemNetScore:
 
 
 def checkpoint_file(path: str | Path) -> Path:
-    """Return the file of weights that `load_gemnet` reads for a path.
+    """Return the weights file that `load_gemnet` reads for a path.
 
     Raises:
-        ConfigError: There is none, or no configuration beside it.
+        ConfigError: The weights or the configuration are missing.
     """
     return _locate(Path(path))[1]
 
@@ -92,32 +92,34 @@ def _locate(path: Path) -> tuple[Path, Path]:
         folders = [path]
     elif path.is_file():
         weights = path
-        # where the file is a link, its configuration may lie beside what it points to
+        # for a link, the configuration may be in the folder of the target
         folders = [folder for file in (path, path.resolve()) for folder in file.parents[:2]]
     else:
-        raise ConfigError(f"{path}: no such file or folder; give a checkpoint's folder")
+        raise ConfigError(f"{path}: no such file or folder; give the folder of a checkpoint")
     for folder in folders:
         if (folder / "config.yaml").is_file():
             return folder / "config.yaml", weights
-    raise ConfigError(f"{path}: no config.yaml beside the checkpoint; take it from the same source")
+    raise ConfigError(
+        f"{path}: no config.yaml next to the checkpoint; copy it from the same source"
+    )
 
 
 def _one_checkpoint(folder: Path) -> Path:
-    """Return the only .ckpt below a folder, or the only last.ckpt."""
+    """Return the only .ckpt below a folder, else the only last.ckpt."""
     found = sorted(file for file in folder.rglob("*.ckpt") if file.is_file())
     if not found:
-        raise ConfigError(f"{folder}: no .ckpt file below; give the folder that holds the weights")
+        raise ConfigError(f"{folder}: contains no .ckpt file; give the folder of the weights")
     chosen = found if len(found) == 1 else [file for file in found if file.name == "last.ckpt"]
     if len(chosen) != 1:
         raise ConfigError(
-            f"{folder}: {len(found)} .ckpt files below and {len(chosen)} of them last.ckpt; "
-            "give the path of one"
+            f"{folder}: contains {len(found)} .ckpt files, {len(chosen)} of them last.ckpt; "
+            "give the path of one file"
         )
     return chosen[0]
 
 
 def _read_settings(path: Path) -> dict[str, Any]:
-    """Return the part of a configuration that describes the diffusion module."""
+    """Return the section of a configuration that describes the diffusion module."""
     try:
         if path.stat().st_size > _LARGEST_CONFIG:
             raise ConfigError(f"{path}: too large for a configuration")
@@ -127,31 +129,31 @@ def _read_settings(path: Path) -> dict[str, Any]:
     module = _section(content, "lightning_module", "diffusion_module")
     if not _section(module, "model", "gemnet"):
         raise ConfigError(
-            f"{path}: no lightning_module.diffusion_module.model.gemnet; give the config.yaml "
-            "that MatterGen's training wrote"
+            f"{path}: has no section lightning_module.diffusion_module.model.gemnet; give the "
+            "config.yaml written by MatterGen's training"
         )
     return module
 
 
 def _read_state(path: Path) -> dict[str, Tensor]:
-    """Return the network's tensors in single precision, under their names in the network."""
+    """Return the tensors in single precision, with their names in the network."""
     with open_archive(path) as archive:
         content = archive.content
         stored = content.get("state_dict") if isinstance(content, dict) else None
         if not isinstance(stored, dict) or not stored:
-            raise ConfigError(f"{path}: no Lightning checkpoint (it has no state_dict)")
+            raise ConfigError(f"{path}: not a Lightning checkpoint (no state_dict)")
         foreign = [str(name) for name in stored if not str(name).startswith(_PREFIX)]
         if foreign:
             raise ConfigError(
-                f"{path}: state_dict holds {_some(foreign)}, which MatterGen's GemNet has not"
+                f"{path}: state_dict contains {_some(foreign)}, not part of MatterGen's GemNet"
             )
         state = {}
         for name, tensor in stored.items():
             if not isinstance(tensor, StoredTensor):
-                raise ConfigError(f"{path}: {name} is no tensor")
+                raise ConfigError(f"{path}: {name} is not a tensor")
             value = archive.tensor(tensor).float()
             if not torch.isfinite(value).all():
-                raise ConfigError(f"{path}: {name} holds numbers that are not finite")
+                raise ConfigError(f"{path}: {name} contains NaN or infinity")
             state[name.removeprefix(_PREFIX)] = value
     return state
 
@@ -159,7 +161,7 @@ def _read_state(path: Path) -> dict[str, Tensor]:
 def _checked_config(
     config_path: Path, settings: dict[str, Any], weights_path: Path, state: Mapping[str, Tensor]
 ) -> GemNetConfig:
-    """Return the shape of the network, where tensors and configuration agree on it."""
+    """Return the configuration of the network after checking that tensors and YAML agree."""
     conditions = sorted({name.split(".")[1] for name in state if name.startswith("property_embed")})
     if conditions:
         raise ConfigError(
@@ -169,7 +171,7 @@ def _checked_config(
         sizes: dict[str, Any] = dict(config_from_shapes(state))
     except (KeyError, ValueError) as error:
         raise ConfigError(
-            f"{weights_path}: not MatterGen's GemNet ({_first_line(error)} is missing or misshapen)"
+            f"{weights_path}: not MatterGen's GemNet ({_first_line(error)}: missing or wrong shape)"
         ) from error
     model, gemnet = settings["model"], settings["model"]["gemnet"]
     noise = _section(settings, "corruption", "sdes", "pos")
@@ -182,7 +184,7 @@ def _checked_config(
         network = _check_target(gemnet, "gemnet", tuple(_NETWORKS)) or "GemNetT"
         per_site = _NETWORKS[network]
         if _target(settings) == "TDDiffusionModule" and not per_site:
-            raise ValueError("TDDiffusionModule with GemNetT, which mixes up the times of sites")
+            raise ValueError("TDDiffusionModule with GemNetT, which has no time for each site")
         numbers = _plain_numbers(gemnet, _GEMNET_DEFAULTS) | _plain_numbers(noise, _NOISE_DEFAULTS)
     except ValueError as error:
         raise ConfigError(f"{config_path}: {error}") from error
@@ -190,29 +192,29 @@ def _checked_config(
 
 
 def _target(section: Mapping[str, Any]) -> str:
-    """Return the last part of a section's ``_target_``, empty where it names none."""
+    """Return the class name in a section's ``_target_``; empty if there is none."""
     return str(section.get("_target_", "")).rpartition(".")[2]
 
 
 def _check_target(section: Mapping[str, Any], name: str, known: tuple[str, ...]) -> str:
-    """Return the class a section names, if it is one of those known or none."""
+    """Return the class name of a section, empty if none; raise ValueError if not supported."""
     target = _target(section)
     if target and target not in known:
-        raise ValueError(f"{name} is {target}; only {' or '.join(known)} can be read")
+        raise ValueError(f"{name} is {target}; supported: {' or '.join(known)}")
     return target
 
 
 def _check_fixed(section: Mapping[str, Any], fixed: Mapping[str, Any]) -> None:
-    """Raise ValueError where a section asks for a variant that this network has not."""
+    """Raise ValueError if a section requests a variant that is not supported."""
     for name, value in fixed.items():
         if section.get(name, value) != value:
-            raise ValueError(f"{name} is {section[name]!r}; only {value!r} can be read")
+            raise ValueError(f"{name} is {section[name]!r}; supported: {value!r}")
 
 
 def _check_sizes(
     model: Mapping[str, Any], gemnet: Mapping[str, Any], sizes: Mapping[str, Any]
 ) -> None:
-    """Raise ValueError where a plain number of the configuration is not that of the tensors."""
+    """Raise ValueError if a number in the configuration differs from the tensor shapes."""
     embedding = _section(gemnet, "atom_embedding")
     told = dict(gemnet) | {"hidden_dim": model.get("hidden_dim")}
     told["three_fields"] = embedding.get("with_mask_type")
@@ -222,43 +224,43 @@ def _check_sizes(
     pairs += [("atom_embedding.emb_size", embedding.get("emb_size"), sizes["hidden_dim"])]
     for name, value, size in pairs:
         if isinstance(value, int | float) and value != size:
-            raise ValueError(f"{name} is {value}, in the weights it is {size}: mixed-up files?")
+            raise ValueError(f"{name} is {value} but {size} in the weights; check the file pair")
 
 
 def _plain_numbers(section: Mapping[str, Any], defaults: Mapping[str, float]) -> dict[str, Any]:
-    """Return positive numbers of a section, of the types of their defaults."""
+    """Return positive numbers of a section, with the types of their defaults."""
     numbers = {}
     for name, default in defaults.items():
         value = section.get(name, default)
         plain = isinstance(value, int | float) and not isinstance(value, bool)
         if not plain or not 0 < value <= 1000 or type(default)(value) != value:
-            raise ValueError(f"{name} is {value!r}; write a plain number there")
+            raise ValueError(f"{name} is {value!r}; give a positive number")
         numbers[name] = type(default)(value)
     return numbers
 
 
 def _check_names(path: Path, names: set[str], expected: set[str]) -> None:
-    """Raise where tensors are missing or left over."""
-    missing, left_over = sorted(expected - names), sorted(names - expected)
-    if missing or left_over:
+    """Raise ConfigError if tensors are missing or unexpected."""
+    missing, unexpected = sorted(expected - names), sorted(names - expected)
+    if missing or unexpected:
         parts = [f"{_some(missing)} missing"] * bool(missing)
-        parts += [f"{_some(left_over)} not expected"] * bool(left_over)
+        parts += [f"{_some(unexpected)} not expected"] * bool(unexpected)
         raise ConfigError(f"{path}: not MatterGen's GemNet ({'; '.join(parts)})")
 
 
 def _section(content: Any, *names: str) -> dict[str, Any]:
-    """Return a nested mapping, empty where there is none."""
+    """Return a nested mapping; empty if it does not exist."""
     for name in names:
         content = content.get(name) if isinstance(content, dict) else None
     return content if isinstance(content, dict) else {}
 
 
 def _some(names: list[str]) -> str:
-    """Return the first few of many names."""
+    """Return a list of names in words, shortened."""
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     return ", ".join(names[:_NAMED]) + more
 
 
 def _first_line(error: Exception) -> str:
-    """Return what an error says, in one line."""
+    """Return the first line of an error message."""
     return str(error).split("\n")[0][:160]

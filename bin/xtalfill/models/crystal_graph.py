@@ -1,9 +1,8 @@
-"""What GemNet reads of crystals: their cells and their edges, the nearest neighbours of each site.
+"""Graph of crystals for GemNet: cells, and edges to the nearest neighbours of each site.
 
-mattergen finds them with tensors of all pairs times all images, which on a CPU takes as long as
-the network, and lets rounding decide between neighbours at equal distance where the list is cut.
-Here the same edges are found pair by pair, in double precision, and equal distances are cut in
-the order of the sites.
+mattergen builds the edges from tensors of all pairs and images, which on a CPU takes as long as
+the network; rounding decides which of several equidistant neighbours are kept. Here the same
+edges are found pair by pair in double precision, and ties are resolved by the order of the sites.
 """
 
 from __future__ import annotations
@@ -17,21 +16,21 @@ from torch import Tensor
 
 from xtalfill.models.tensors import TensorGroup
 
-_OVERLAP = 1e-4  # square Angstrom; mattergen takes nearer sites for the same one
-_TIE = 1e-6  # square Angstrom; distances that differ by less are equal
+_OVERLAP = 1e-4  # square Angstrom; mattergen treats closer sites as identical
+_TIE = 1e-6  # square Angstrom; smaller differences are ties
 
 
 @dataclass(frozen=True)
 class CrystalGraph(TensorGroup):
-    """Cells and directed edges of B crystals, as GemNetT takes them.
+    """Cells and directed edges of B crystals in the format of GemNetT.
 
     Attributes:
         edges: (2, n_edges) int64 senders and receivers, ordered by receiver, sender and image.
-        images: (n_edges, 3) the sender's cell, in lattice vectors from the receiver's.
-        counts: (B,) int64 edges of each crystal.
-        n_sites: (B,) int64 sites of each crystal.
+        images: (n_edges, 3) cell of the sender relative to that of the receiver.
+        counts: (B,) int64 number of edges of each crystal.
+        n_sites: (B,) int64 number of sites of each crystal.
         cell: (B, 3, 3) float64, Angstrom; see `symmetric_cell`.
-        inverse: (B, 3, 3) float64, inverses of these cells.
+        inverse: (B, 3, 3) float64, 1/Angstrom; inverse cells.
     """
 
     edges: Tensor
@@ -51,15 +50,15 @@ def crystal_graph(
     max_neighbors: int,
     max_images: int,
 ) -> CrystalGraph:
-    """Find the edges of crystals and turn their cells.
+    """Find the edges of crystals and rotate their cells.
 
     Args:
-        fractions: (n, 3) in [0, 1); this and all that follows on the CPU.
-        cell: (B, 3, 3) Angstrom, rows are lattice vectors.
-        structure: (n,) index of the site's crystal, ascending.
-        cutoff: Angstrom, longest edge.
-        max_neighbors: Edges that end on one site, the shortest ones.
-        max_images: Images of the cell searched along each lattice vector and direction.
+        fractions: (n, 3) in [0, 1); all tensors on the CPU.
+        cell: (B, 3, 3) Angstrom; rows are lattice vectors.
+        structure: (n,) index of the crystal, ascending.
+        cutoff: Longest edge, Angstrom.
+        max_neighbors: Maximum number of edges that end on a site; the shortest are kept.
+        max_images: Number of periodic images searched along each lattice vector and direction.
     """
     n_sites = torch.bincount(structure, minlength=len(cell))
     bounds = np.cumsum(n_sites.numpy())[:-1]
@@ -83,11 +82,11 @@ def crystal_graph(
 
 
 def symmetric_cell(cell: Tensor) -> Tensor:
-    """Turn cells so that their matrices are symmetric and positive definite.
+    """Rotate cells so that their matrices are symmetric and positive definite.
 
-    This is the left factor of the polar decomposition and depends only on lengths and angles
-    of the lattice vectors. A left-handed cell becomes its mirror image, which GemNet, seeing
-    distances and angles, does not notice.
+    This is the left factor of the polar decomposition; it depends only on lengths and angles of
+    the lattice vectors. A left-handed cell becomes its mirror image, to which GemNet is invariant
+    because it uses only distances and angles.
 
     Args:
         cell: (B, 3, 3) Angstrom; rows are lattice vectors.
@@ -119,9 +118,9 @@ def _edges_of(
 
 
 def _nearest(receiver: np.ndarray, square: np.ndarray, most: int) -> np.ndarray:
-    """Return which edges are among the `most` shortest of their receiver, in their order."""
+    """Return the indices, ascending, of the `most` shortest edges of each receiver."""
     by_length = np.lexsort((np.rint(square / _TIE), receiver))
-    first = np.searchsorted(receiver, receiver)  # receivers ascend
+    first = np.searchsorted(receiver, receiver)  # receivers are sorted
     return np.sort(by_length[np.arange(len(receiver)) - first < most])
 
 
@@ -136,7 +135,7 @@ def _fill(
     images: np.ndarray,
     square: np.ndarray,
 ) -> int:
-    """Write all edges and their squared lengths; return how many there are, fitting or not."""
+    """Write the edges and their squared lengths up to capacity; return the total number."""
     found = 0
     for i, j in np.ndindex(len(fractions), len(fractions)):
         f = fractions[j] - fractions[i]

@@ -1,4 +1,4 @@
-"""Whole crystals as the score models over all sites read them, and what such a model offers."""
+"""Input and interface of score models that act on all sites of a crystal."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from xtalfill.models.tensors import TensorGroup
 
 @dataclass(frozen=True)
 class Crystals(TensorGroup):
-    """B crystals, joined.
+    """B crystals, concatenated.
 
     Attributes:
         fractions: (n, 3) fractional coordinates.
         cell: (B, 3, 3) Angstrom; rows are lattice vectors, in any orientation.
         numbers: (n,) int64 atomic numbers.
-        structure: (n,) int64 index of the site's crystal, ascending.
+        structure: (n,) int64 index of the crystal, ascending.
     """
 
     fractions: Tensor
@@ -32,11 +32,11 @@ class Crystals(TensorGroup):
 
 
 def join_crystals(hosts: Sequence[Host], sites: Sequence[np.ndarray]) -> Crystals:
-    """Join hosts with their missing sites filled in; the host's sites come first in each.
+    """Concatenate hosts with their missing sites filled; host sites come first in each crystal.
 
     Args:
-        hosts: The hosts.
-        sites: For each host its missing sites (n_sites, 3), Angstrom.
+        hosts: Hosts.
+        sites: For each host the positions of its missing sites (n_sites, 3), Angstrom.
 
     Returns:
         The crystals in double precision.
@@ -55,7 +55,7 @@ def join_crystals(hosts: Sequence[Host], sites: Sequence[np.ndarray]) -> Crystal
 
 
 class CrystalScore(Protocol):
-    """A score model over all sites of a crystal, in fractional coordinates."""
+    """Score model for all sites of a crystal, in fractional coordinates."""
 
     @property
     def per_site_times(self) -> bool:
@@ -65,7 +65,7 @@ class CrystalScore(Protocol):
         """Return the score of each site times the standard deviation of its noise.
 
         Args:
-            crystals: The noised crystals.
+            crystals: Noised crystals.
             times: (n,) diffusion time in (0, 1] of each site; equal within a crystal unless
                 `per_site_times`.
 

@@ -1,7 +1,7 @@
-"""Exact periodic neighbour lists, small and fast enough to be rebuilt at every noise level.
+"""Exact periodic neighbour lists, fast enough to be rebuilt at every noise level.
 
-Cells may be of any shape, smaller than the cut-off too: every image within reach is an edge of
-its own. Edges come ordered by receiver, sender and image, so equal input gives equal sums.
+Cells may have any shape and may be smaller than the cutoff: every image within the cutoff is a
+separate edge. Edges are ordered by receiver, sender and image, so sums are reproducible.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ class Edges(NamedTuple):
     """Directed edges sender -> receiver.
 
     Attributes:
-        receiver: (n_edges,) index of the site that collects the message.
-        sender: (n_edges,) index of the site that sends it.
-        vector: (n_edges, 3) Angstrom, float32, from the receiver to the sender's image.
+        receiver: (n_edges,) index of the receiving site.
+        sender: (n_edges,) index of the sending site.
+        vector: (n_edges, 3) Angstrom, float32, from the receiver to the image of the sender.
     """
 
     receiver: np.ndarray
@@ -37,8 +37,8 @@ def periodic_edges(
         senders: (m, 3) Angstrom.
         cell: (3, 3) Angstrom, rows are lattice vectors.
         cutoff: Angstrom.
-        same: Receivers and senders are the same sites: leave out each site's zero distance to
-            itself (its periodic images stay).
+        same: Receivers and senders are the same sites: omit the zero distance of each site to
+            itself, but not its periodic images.
     """
     inverse = np.linalg.inv(cell)
     reach = cutoff * np.linalg.norm(inverse, axis=0)
@@ -70,7 +70,7 @@ def _fill_edges(
     sender: np.ndarray,
     vector: np.ndarray,
 ) -> int:
-    """Write the edges between fractional sites; return how many there are, fitting or not."""
+    """Write the edges between sites, fractional, up to capacity; return the total number."""
     capacity = len(receiver)
     found = 0
     for i in range(len(receivers)):

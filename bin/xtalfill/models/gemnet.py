@@ -1,16 +1,15 @@
-"""GemNetScore: MatterGen's GemNet as a score model over all sites, with a time for each site.
+"""GemNetScore: MatterGen's GemNet as a score model for all sites, with a time for each site.
 
 The network is mattergen's GemNetT (arXiv:2312.03687; GemNet-dT, arXiv:2106.08903), used as a
-library. This module adds what lies around it: the encoding of the times, the cell in its
-symmetric form, and the way back to fractional coordinates. With `per_site_times` every site
-has a time of its own, as in TD-Paint (arXiv:2410.09306) and XtalPaint (arXiv:2601.01959).
-Parameters have the names they have under ``diffusion_module.model`` of a MatterGen checkpoint.
+library. This module adds the encoding of the times, the symmetric form of the cell, and the
+conversion to fractional coordinates. With `per_site_times` every site has its own time, as in
+TD-Paint (arXiv:2410.09306) and XtalPaint (arXiv:2601.01959). Parameter names are those under
+``diffusion_module.model`` in a MatterGen checkpoint.
 
-Two limits of the network itself stay. It sees the angles between edges and lattice vectors, so
-the order of the lattice vectors matters. Where `max_neighbors` cuts a neighbour list, edges are
-kept by distance and by the order of the sites: neighbours at exactly the same distance make
-the result depend on that order. The change of the cell, which GemNet predicts too, is not
-computed: cells are fixed here.
+Two limitations of the network remain. It uses the angles between edges and lattice vectors, so
+the result depends on the order of the lattice vectors. If `max_neighbors` truncates a neighbour
+list, ties in distance are resolved by the order of the sites, so the result can depend on that
+order. GemNet's prediction for the cell is not computed: cells are fixed.
 """
 
 from __future__ import annotations
@@ -30,12 +29,12 @@ from xtalfill.models.crystal_graph import CrystalGraph, crystal_graph
 from xtalfill.models.crystals import Crystals
 
 MAX_ATOMIC_NUMBER = 100
-_LONGEST_PERIOD = 10_000.0  # of the encoding of a time, in radians
+_LONGEST_PERIOD = 10_000.0  # of the time encoding, in radians
 
 
 @dataclass(frozen=True)
 class GemNetConfig:
-    """Shape of a GemNetScore and the noise it was trained with; defaults are MatterGen's.
+    """Architecture of a GemNetScore and its training noise; defaults are MatterGen's.
 
     Attributes:
         hidden_dim: Features of a site, of its element and of its encoded time; even.
@@ -47,12 +46,12 @@ class GemNetConfig:
         num_radial: Gaussians of the distance expansion.
         num_spherical: Legendre polynomials of the angle expansion.
         num_blocks: Interaction blocks.
-        max_neighbors: Edges that end on one site, the shortest ones.
-        max_cell_images_per_dim: Images of the cell searched along each lattice vector.
-        cutoff: Angstrom, longest edge.
+        max_neighbors: Maximum number of edges that end on a site; the shortest are kept.
+        max_cell_images_per_dim: Number of images searched along each lattice vector.
+        cutoff: Longest edge, Angstrom.
         sigma_min: Noise at time 0 in fractional coordinates, times n_sites ** (1 / 3).
         sigma_max: The same at time 1.
-        three_fields: Whether elements are denoised too, which adds a masked element.
+        three_fields: Whether elements are denoised too; adds a mask element.
         per_site_times: Whether sites of one crystal may have different times.
     """
 
@@ -79,19 +78,19 @@ class GemNetConfig:
 
     @property
     def n_elements(self) -> int:
-        """Number of elements the network knows, the mask included."""
+        """Number of element types, including the mask."""
         return MAX_ATOMIC_NUMBER + int(self.three_fields)
 
 
 def config_from_shapes(state: Mapping[str, Tensor]) -> dict[str, int | bool]:
-    """Return the fields of a `GemNetConfig` that the shapes of its tensors tell.
+    """Return the fields of a `GemNetConfig` that follow from tensor shapes.
 
     Args:
         state: State dict of a `GemNetScore`.
 
     Raises:
-        KeyError: A tensor that a size is read from is missing.
-        ValueError: A tensor has another number of dimensions.
+        KeyError: A required tensor is missing.
+        ValueError: A tensor has the wrong number of dimensions.
     """
     n_elements, hidden_dim = state["gemnet.atom_emb.embeddings.weight"].shape
     emb_size_rbf, num_radial = state["gemnet.mlp_rbf3.linear.weight"].shape
@@ -125,16 +124,16 @@ class TimeEncoding(nn.Module):
         self.register_buffer("div_term", torch.exp(powers * (-math.log(_LONGEST_PERIOD) / width)))
 
     def forward(self, times: Tensor) -> Tensor:
-        """Return the encoding (n, width) of times (n,): sine and cosine alternate."""
+        """Return the encoding (n, width) of times (n,), alternating sine and cosine."""
         angles = times[:, None] * self.div_term
         return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)
 
 
 class _PerSiteLatents:
-    """The latent of each site where GemNetT expects one for each crystal.
+    """Latents of the sites, where GemNetT expects latents of the crystals.
 
-    GemNetT touches its latents once, as ``z[batch]``, to spread them over the sites. Giving it
-    an object that answers with what is spread already leaves the rest of its code as it is.
+    GemNetT uses its latents once, as ``z[batch]``, to copy them to the sites. This object returns
+    the latents of the sites for that expression, so the code of GemNetT needs no change.
     """
 
     def __init__(self, latents: Tensor) -> None:
@@ -145,7 +144,7 @@ class _PerSiteLatents:
 
 
 class _DoublePrecision(TorchFunctionMode):
-    """Lets mattergen's graph, which asks for single precision in places, run in double."""
+    """Runs mattergen's code in double precision although it requests single in places."""
 
     def __torch_function__(
         self,
@@ -165,21 +164,21 @@ class _DoublePrecision(TorchFunctionMode):
 def gemnet_graph(
     crystals: Crystals, times: Tensor, config: GemNetConfig, *, dtype: torch.dtype = torch.float32
 ) -> CrystalGraph:
-    """Check crystals and times for a network and find what it reads of them, on the CPU.
+    """Validate crystals and times for a network and build its graph, on the CPU.
 
     Args:
-        crystals: The noised crystals; atomic numbers up to `MAX_ATOMIC_NUMBER`.
+        crystals: Noised crystals; atomic numbers up to `MAX_ATOMIC_NUMBER`.
         times: (n,) diffusion time of each site.
-        config: Of the network.
-        dtype: Precision of the network: coordinates are rounded to it.
+        config: Configuration of the network.
+        dtype: Precision of the network; coordinates are rounded to it.
 
     Raises:
-        ValueError: An element is beyond the network, or times differ within a crystal and
-            the network takes one for each.
+        ValueError: An element is not supported, or times differ within a crystal without
+            `per_site_times`.
     """
     crystals, times = crystals.to(torch.device("cpu")), times.cpu()
     if int(crystals.numbers.max()) > MAX_ATOMIC_NUMBER:
-        raise ValueError(f"this network knows elements up to {MAX_ATOMIC_NUMBER}")
+        raise ValueError(f"the network supports atomic numbers up to {MAX_ATOMIC_NUMBER}")
     graph = crystal_graph(
         _wrapped(crystals.fractions, dtype),
         crystals.cell,
@@ -190,7 +189,7 @@ def gemnet_graph(
     )
     first = (graph.n_sites.cumsum(0) - graph.n_sites)[crystals.structure]
     if not config.per_site_times and not torch.equal(times, times[first]):
-        raise ValueError("this network takes one time for all sites of a crystal")
+        raise ValueError("the network takes one time for all sites of a crystal")
     return graph
 
 
@@ -198,12 +197,12 @@ class GemNetScore(nn.Module):
     """MatterGen's GemNet as a `xtalfill.models.crystals.CrystalScore`."""
 
     def __init__(self, config: GemNetConfig, *, scale_file: Path | None = None) -> None:
-        """Make the network; weights come from torch's generator, which the caller seeds.
+        """Create the network with random weights from torch's global generator.
 
         Args:
-            config: Its shape.
+            config: Architecture.
             scale_file: GemNet's scale factors (assets/gemnet-dT.json). They are part of the
-                state dict: None where one is loaded afterwards.
+                state dict; None if one is loaded afterwards.
 
         Raises:
             ConfigError: mattergen is not installed, or `scale_file` cannot be read.
@@ -212,9 +211,9 @@ class GemNetScore(nn.Module):
         self.config = config
         self.gemnet = _make_gemnet(config, scale_file)
         self.noise_level_encoding = TimeEncoding(config.hidden_dim)
-        # predicts the elements of the three-field model; a part of every checkpoint
+        # predicts the elements of the three-field model; present in every checkpoint
         self.fc_atom = nn.Linear(config.hidden_dim, config.n_elements)
-        self.float()  # whatever default type another library has set
+        self.float()  # independent of torch's default dtype
 
     @property
     def per_site_times(self) -> bool:
@@ -223,7 +222,7 @@ class GemNetScore(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights lie."""
+        """Device of the weights."""
         return self.fc_atom.weight.device
 
     def scaled_score(
@@ -231,19 +230,19 @@ class GemNetScore(nn.Module):
     ) -> Tensor:
         """Return the score of each site times the standard deviation of its noise.
 
-        With `graph` given nothing here waits for a GPU. mattergen's code still does: where it
-        pairs edges and lists triplets, once for each crystal and some ten times more; and for
-        the largest number of triplets and for the numbers of sites and crystals, where it sums.
+        With `graph` this method does not synchronise with a GPU. mattergen's code does: once for
+        each crystal and about ten more times to pair edges and list triplets, and in its sums for
+        the numbers of triplets, sites and crystals.
 
         Args:
-            crystals: The noised crystals, on the device of the network; atomic numbers up to
+            crystals: Noised crystals on the device of the network; atomic numbers up to
                 `MAX_ATOMIC_NUMBER`. Computed in the precision of the network.
             times: (n,) diffusion time in (0, 1] of each site.
-            graph: What `gemnet_graph` found for them, on the same device.
+            graph: Result of `gemnet_graph` on the same device; None to compute it.
 
         Returns:
-            (n, 3) in fractional coordinates, dimensionless, in the type of the coordinates; zero
-            where no two sites of any crystal are within the cutoff.
+            (n, 3) in fractional coordinates, dimensionless, in the dtype of the coordinates; zero
+            if no two sites of any crystal are within the cutoff.
 
         Raises:
             ValueError: Without `graph`: as `gemnet_graph`.
@@ -251,7 +250,7 @@ class GemNetScore(nn.Module):
         structure, dtype = crystals.structure, self.fc_atom.weight.dtype
         if graph is None:
             graph = gemnet_graph(crystals, times, self.config, dtype=dtype).to(structure.device)
-        if not graph.edges.shape[1]:  # GemNet takes no empty graph
+        if not graph.edges.shape[1]:  # GemNet cannot process an empty graph
             return torch.zeros_like(crystals.fractions)
         with _precision(dtype):
             output = self.gemnet(
@@ -266,18 +265,18 @@ class GemNetScore(nn.Module):
                 num_bonds=graph.counts,
             )
         inverse = graph.inverse.to(dtype)[structure]
-        # turned as displacements are, not as gradients: so the network was trained
+        # transformed like displacements, not like gradients, as in the training of MatterGen
         scaled = (inverse.mT @ output.forces[:, :, None])[:, :, 0]
         return scaled.to(crystals.fractions.dtype)
 
 
 def _wrapped(fractions: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return coordinates (n, 3) in [0, 1), where images of the cell are counted from."""
+    """Return fractional coordinates (n, 3) wrapped to [0, 1)."""
     return fractions.to(dtype).remainder(1.0)
 
 
 def _make_gemnet(config: GemNetConfig, scale_file: Path | None) -> nn.Module:
-    """Make the network of mattergen, whose lattice output every checkpoint has, too."""
+    """Create mattergen's network, with the lattice output that every checkpoint contains."""
     from xtalfill.models.mattergen_compat import enable_mattergen
 
     enable_mattergen(scale_file=scale_file)
@@ -309,7 +308,7 @@ def _make_gemnet(config: GemNetConfig, scale_file: Path | None) -> nn.Module:
 
 
 def _zero(*_arguments: Any, **_named: Any) -> float:
-    """Stand for the parts of GemNet that predict a change of the cell."""
+    """Replace the parts of GemNet that predict a change of the cell."""
     return 0.0
 
 

@@ -1,4 +1,4 @@
-"""From crystals in Angstrom to the joined graphs that the networks read."""
+"""Construction of batched graphs for HostNet from crystals."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from xtalfill.models.hostnet import HostGraph, HostNetConfig, SiteGraph, global_
 
 @dataclass(frozen=True)
 class Host:
-    """A crystal with sites missing, and what is missing.
+    """A crystal with missing sites of one element.
 
     Attributes:
         numbers: (n_host,) atomic numbers.
@@ -39,10 +39,10 @@ class Host:
 
 @dataclass(frozen=True)
 class Draw:
-    """One noised copy of a host's missing sites.
+    """One noised copy of the missing sites of a host.
 
     Attributes:
-        structure: Index of its host.
+        structure: Index of the host.
         positions: (n_sites, 3) Angstrom.
         sigma: Noise level, Angstrom.
     """
@@ -53,7 +53,7 @@ class Draw:
 
 
 def host_graph(hosts: list[Host], config: HostNetConfig) -> HostGraph:
-    """Join hosts into one graph."""
+    """Return the batched graph of several hosts."""
     sizes = [len(host.numbers) for host in hosts]
     edges = [
         periodic_edges(h.positions, h.positions, h.cell, config.host_cutoff, same=True)
@@ -75,7 +75,7 @@ def host_graph(hosts: list[Host], config: HostNetConfig) -> HostGraph:
 
 
 def site_graph(hosts: list[Host], draws: list[Draw], config: HostNetConfig) -> SiteGraph:
-    """Join noised sites and their edges into one graph; senders index the joined hosts."""
+    """Return the batched graph of noised sites; host senders index the sites of all hosts."""
     host_starts = _starts([len(host.numbers) for host in hosts])
     sizes = [len(draw.positions) for draw in draws]
     site_starts = _starts(sizes)
@@ -104,7 +104,7 @@ def site_graph(hosts: list[Host], draws: list[Draw], config: HostNetConfig) -> S
         host_vectors=host_vectors,
         site_edges=site_edges,
         site_vectors=site_vectors,
-        near=feedback_graph(
+        feedback=feedback_graph(
             host_edges, host_vectors, draw_of,
             n_host=sum(len(host.numbers) for host in hosts), cutoff=config.answer_cutoff,
         ),

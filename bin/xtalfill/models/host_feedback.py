@@ -1,9 +1,9 @@
-"""Host sites answer: those near a moving site learn where the moving sites are.
+"""Host feedback: update the features of host sites near moving sites.
 
-The host is encoded once and knows nothing of the sites that move in it. That an oxygen has its
-hydrogen already is then hard to see for the next hydrogen. In an answer, host sites collect
-messages from the moving sites near them, one copy of a host site for each draw, and speak from
-then on as what they have become.
+The host is encoded once, without the moving sites, so its features do not show, for example, that
+an oxygen already has a hydrogen. A feedback layer passes messages from the moving sites to the
+host sites around them. Each draw has its own copy of these host sites, and later layers use the
+updated copies.
 """
 
 from __future__ import annotations
@@ -20,14 +20,13 @@ from xtalfill.models.tensors import TensorGroup
 
 @dataclass(frozen=True)
 class FeedbackGraph(TensorGroup):
-    """Who answers: a copy of a host site for each draw that has a moving site in its reach.
+    """Copies of host sites: one for each draw with a moving site within the cutoff.
 
     Attributes:
         host: (n_copies,) index of the host site.
         draw: (n_copies,) index of the draw.
-        edges: (2, n_edges) the host -> site edges: receivers among the moving sites, senders
-            among the copies.
-        short: (n_short,) index of those edges that are within the cutoff of an answer.
+        edges: (2, n_edges) host -> site edges: receivers are moving sites, senders are copies.
+        short: (n_short,) indices of the edges within the cutoff of the feedback.
     """
 
     host: Tensor
@@ -39,16 +38,16 @@ class FeedbackGraph(TensorGroup):
 def feedback_graph(
     host_edges: Tensor, vectors: Tensor, draw: Tensor, *, n_host: int, cutoff: float
 ) -> FeedbackGraph:
-    """Find the host sites that moving sites see.
+    """Find the host sites connected to moving sites.
 
-    On the CPU: how many there are is nothing that a GPU should be asked in the middle of a step.
+    Runs on the CPU: the size of the result would need a GPU synchronisation.
 
     Args:
-        host_edges: (2, n_edges) receivers among the moving sites, senders among the host's.
-        vectors: (n_edges, 3) Angstrom, along these edges.
-        draw: (n_sites,) index of a moving site's draw.
+        host_edges: (2, n_edges) receivers are moving sites, senders are host sites.
+        vectors: (n_edges, 3) edge vectors, Angstrom.
+        draw: (n_sites,) draw of each moving site.
         n_host: Number of host sites.
-        cutoff: Angstrom, longest edge of an answer.
+        cutoff: Longest edge of the feedback, Angstrom.
     """
     receivers, senders = host_edges
     pairs, copy = torch.unique(draw[receivers] * n_host + senders, return_inverse=True)
@@ -69,10 +68,10 @@ class HostCopies:
 
 
 class HostFeedback(nn.Module):
-    """One answer; it begins by changing nothing, so a trained network can be given it."""
+    """Feedback layer, initialised to the identity so that it can extend a trained network."""
 
     def __init__(self, width: int, cutoff: float, n_radial: int, dropout: float) -> None:
-        """Make an answer of `width` channels within `cutoff` Angstrom."""
+        """Create a layer of `width` channels with a cutoff in Angstrom."""
         super().__init__()
         self.from_site = Interaction(width, cutoff, n_radial)
         self.condition = nn.Linear(width, width)
@@ -90,15 +89,15 @@ class HostFeedback(nn.Module):
         distance: Tensor,
         unit: Tensor,
     ) -> HostCopies:
-        """Return what the copies have become.
+        """Return the updated features of the copies.
 
         Args:
-            hosts: The copies.
+            hosts: Features of the copies.
             sites: Scalars (n_sites, F) and vectors (n_sites, 3, F) of the moving sites.
-            condition: (D, F) of each draw.
-            graph: Whose copies they are.
-            distance: (n_edges,) Angstrom, along the edges of `graph`.
-            unit: (n_edges, 3) from the moving site to the host site.
+            condition: (D, F) condition of each draw.
+            graph: Copies and edges.
+            distance: (n_edges,) edge lengths, Angstrom.
+            unit: (n_edges, 3) directions from the moving site to the host site.
         """
         short = graph.short
         filters = self.from_site.filter(self.from_site.filter.expand(distance[short]))

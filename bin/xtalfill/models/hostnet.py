@@ -1,9 +1,10 @@
-"""HostNet: an equivariant network that denoises sites inside an exact host.
+"""HostNet: equivariant network that denoises the missing sites of a fixed host.
 
-The host is encoded once per structure and task; at each noise level messages travel only along
-edges that end on a moving site, so a denoising step costs what the missing sites cost and not
-what the crystal costs. Interaction and update blocks follow PaiNN (arXiv:2102.03150), the
-preconditioning follows EDM (arXiv:2206.00364, Table 1) for a variance-exploding process.
+The host is encoded once for each structure and task. At each noise level messages are computed
+only for edges that end on a moving site, so the cost of a denoising step scales with the number of
+missing sites, not with the size of the crystal. Interaction and update blocks follow PaiNN
+(arXiv:2102.03150); the preconditioning follows EDM (arXiv:2206.00364, Table 1) for a
+variance-exploding process.
 """
 
 from __future__ import annotations
@@ -25,20 +26,20 @@ N_GLOBAL = 4
 
 @dataclass(frozen=True)
 class HostNetConfig:
-    """Shape of a HostNet.
+    """Architecture of a HostNet.
 
     Attributes:
         width: Channels of scalar and vector features.
         host_layers: Interaction layers of the host encoder.
         site_layers: Interaction layers of the site denoiser.
-        host_cutoff: Angstrom, host-host edges.
-        site_host_cutoff: Angstrom, host -> site edges.
-        site_site_cutoff: Angstrom, site -> site edges.
-        n_radial: Gaussians of the distance expansion.
-        dropout: Dropout rate inside the update blocks while training.
-        sigma_data: Angstrom; largest useful displacement, limits the output at high noise.
-        answers: How often, spread over the site layers, host sites answer to the moving ones.
-        answer_cutoff: Angstrom, site -> host edges of an answer.
+        host_cutoff: Cutoff of host-host edges, Angstrom.
+        site_host_cutoff: Cutoff of host -> site edges, Angstrom.
+        site_site_cutoff: Cutoff of site -> site edges, Angstrom.
+        n_radial: Number of Gaussians of the distance expansion.
+        dropout: Dropout rate of the update blocks during training.
+        sigma_data: Largest useful displacement, Angstrom; limits the output at high noise.
+        answers: Number of host feedback layers, distributed over the site layers.
+        answer_cutoff: Cutoff of the site -> host edges of the feedback, Angstrom.
     """
 
     width: int = 96
@@ -60,14 +61,14 @@ class HostNetConfig:
 
 @dataclass(frozen=True)
 class HostGraph(TensorGroup):
-    """Hosts of B structures, joined.
+    """Hosts of B structures, concatenated.
 
     Attributes:
         numbers: (n_host,) atomic numbers.
         structure: (n_host,) index of the structure.
         edges: (2, n_edges) receivers and senders among the host sites.
-        vectors: (n_edges, 3) Angstrom.
-        element: (B,) atomic number of the missing species.
+        vectors: (n_edges, 3) edge vectors, Angstrom.
+        element: (B,) atomic number of the missing element.
         features: (B, N_GLOBAL) see `global_features`.
     """
 
@@ -81,17 +82,17 @@ class HostGraph(TensorGroup):
 
 @dataclass(frozen=True)
 class SiteGraph(TensorGroup):
-    """Noised sites of D draws, joined; a draw is one noised copy of one structure's sites.
+    """Noised sites of D draws, concatenated; a draw is a noised copy of a structure's sites.
 
     Attributes:
-        structure: (D,) index of the draw's structure in the `HostGraph`.
-        draw: (n_sites,) index of the site's draw.
+        structure: (D,) index of the structure in the `HostGraph`.
+        draw: (n_sites,) index of the draw.
         sigma: (D,) noise level, Angstrom.
-        host_edges: (2, n) receivers among the sites, senders among the host sites.
-        host_vectors: (n, 3) Angstrom.
+        host_edges: (2, n) receivers are sites, senders are host sites.
+        host_vectors: (n, 3) edge vectors, Angstrom.
         site_edges: (2, m) receivers and senders among the sites.
-        site_vectors: (m, 3) Angstrom.
-        near: The host sites that answer.
+        site_vectors: (m, 3) edge vectors, Angstrom.
+        feedback: Host sites that receive feedback.
     """
 
     structure: Tensor
@@ -101,17 +102,17 @@ class SiteGraph(TensorGroup):
     host_vectors: Tensor
     site_edges: Tensor
     site_vectors: Tensor
-    near: FeedbackGraph
+    feedback: FeedbackGraph
 
 
 @dataclass
 class HostEncoding:
-    """What the denoiser needs to know of the hosts: computed once, used at every noise level.
+    """Encoded hosts, computed once and used at every noise level.
 
     Attributes:
-        messages: For each site layer (n_host, 3F).
-        scalars: (n_host, F).
-        vectors: (n_host, 3, F).
+        messages: (n_host, 3F) for each site layer.
+        scalars: (n_host, F) scalar features.
+        vectors: (n_host, 3, F) vector features.
         context: (B, F) summary of each structure and its task.
     """
 
@@ -122,15 +123,15 @@ class HostEncoding:
 
 
 def _interactions(layers: nn.ModuleList) -> list[Interaction]:
-    """Return the layers by their true type, which a ModuleList forgets."""
+    """Return the layers with their type, which ModuleList does not keep."""
     return [cast("Interaction", layer) for layer in layers]
 
 
 class HostNet(nn.Module):
-    """Predicts, for each noised site, the displacement to where it belongs."""
+    """Predicts the displacement of each noised site to its true position."""
 
     def __init__(self, config: HostNetConfig) -> None:
-        """Make the network; weights come from torch's generator, which the caller seeds."""
+        """Create the network with random weights from torch's global generator."""
         super().__init__()
         self.config = config
         width, n_radial = config.width, config.n_radial
@@ -163,25 +164,25 @@ class HostNet(nn.Module):
             HostFeedback(width, config.answer_cutoff, n_radial, config.dropout)
             for _ in range(config.answers)
         )
-        self._answered_layers = [
+        self._feedback_layers = [
             (1 + number) * config.site_layers // (1 + config.answers)
             for number in range(config.answers)
         ]
         self.gate = nn.Sequential(
             nn.LayerNorm(width), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width)
         )
-        self.float()  # whatever default type another library has set
+        self.float()  # independent of torch's default dtype
 
     @property
     def device(self) -> torch.device:
-        """Where the weights lie."""
+        """Device of the weights."""
         return self.host_embedding.weight.device
 
     def encode(self, graph: HostGraph) -> HostEncoding:
-        """Encode the hosts once for all noise levels and samples.
+        """Encode the hosts, once for all noise levels and samples.
 
         Args:
-            graph: The hosts, without the missing sites.
+            graph: Hosts without the missing sites.
         """
         task = self.element_embedding(graph.element) + self.global_net(graph.features)
         scalars = self.host_embedding(graph.numbers) + task[graph.structure]
@@ -198,7 +199,7 @@ class HostNet(nn.Module):
         n_structures = len(graph.element)
         pooled = scalars.new_zeros(n_structures, self.config.width)
         pooled = pooled.index_add(0, graph.structure, scalars)
-        # a GPU would have to be waited for by torch.bincount
+        # torch.bincount would synchronise with a GPU
         count = torch.zeros_like(graph.element)
         count = count.index_add(0, graph.structure, torch.ones_like(graph.structure))
         context = self.context_net(torch.cat([pooled / count[:, None], task], dim=-1))
@@ -206,11 +207,11 @@ class HostNet(nn.Module):
         return HostEncoding(messages, scalars, vectors, context)
 
     def denoise(self, encoding: HostEncoding, graph: SiteGraph) -> Tensor:
-        """Predict the displacement of each noised site to its expected true place.
+        """Predict the displacement of each noised site to its expected true position.
 
         Args:
-            encoding: The encoded hosts.
-            graph: The noised sites.
+            encoding: Encoded hosts.
+            graph: Noised sites.
 
         Returns:
             (n_sites, 3) Angstrom: E[x0 | x] - x.
@@ -226,19 +227,19 @@ class HostNet(nn.Module):
         hosts: HostCopies | None = None
         for layer, update in enumerate(self.site_updates):
             from_host, from_site = from_hosts[layer], from_sites[layer]
-            if layer in self._answered_layers:
+            if layer in self._feedback_layers:
                 hosts = hosts or HostCopies(
-                    encoding.scalars[graph.near.host], encoding.vectors[graph.near.host]
+                    encoding.scalars[graph.feedback.host], encoding.vectors[graph.feedback.host]
                 )
-                answer = self.answers[self._answered_layers.index(layer)]
-                hosts = answer(
-                    hosts, (scalars, vectors), condition, graph.near, host_distance, host_unit
+                feedback = self.answers[self._feedback_layers.index(layer)]
+                hosts = feedback(
+                    hosts, (scalars, vectors), condition, graph.feedback, host_distance, host_unit
                 )
             if hosts is None:
                 phi, v_host, edges = encoding.messages[layer], encoding.vectors, graph.host_edges
             else:
                 phi, v_host = from_host.sender(hosts.scalars), hosts.vectors
-                edges = graph.near.edges
+                edges = graph.feedback.edges
             filters = from_host.filter(host_expanded)
             s, v = sum_messages(phi, v_host, filters, host_unit, edges, len(scalars))
             if len(site_distance):
@@ -253,15 +254,15 @@ class HostNet(nn.Module):
         return direction * self.output_scale(graph.sigma)[graph.draw, None]
 
     def output_scale(self, sigma: Tensor) -> Tensor:
-        """Return the expected size of the displacement at noise level `sigma` (Angstrom)."""
+        """Return the expected displacement, Angstrom, at noise level `sigma`, Angstrom."""
         return sigma / torch.sqrt(1.0 + (sigma / self.config.sigma_data) ** 2)
 
 
 def global_features(*, volume: float, n_host: int, n_sites: int) -> list[float]:
-    """Describe a task as a whole: density of the crystal and how much of it is missing.
+    """Return global features of a task: density of the crystal and fraction of missing sites.
 
     Args:
-        volume: Of the cell, cubic Angstrom.
+        volume: Cell volume, cubic Angstrom.
         n_host: Number of host sites.
         n_sites: Number of missing sites.
     """

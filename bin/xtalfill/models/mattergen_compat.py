@@ -1,11 +1,10 @@
-"""Makes mattergen 1.0.3 importable beside numpy 2 and torch 2.13, with nothing to compile.
+"""Makes mattergen 1.0.3 importable with numpy 2 and torch 2.13, without compiled extensions.
 
-The wheel of mattergen pins versions that cannot be installed together with today's torch, so
-it is installed without its dependencies. What it then lacks is served here, once, by
-``enable_mattergen``: the four reductions of torch_scatter and the row selection of
-torch_sparse that its GemNet uses, the one type it takes from emmet-core, ``np.math`` that
-numpy 2 dropped, and the scale factors of GemNet that the wheel left out. Packages that are
-really installed are used as they are.
+The mattergen wheel pins versions that conflict with current torch, so it is installed without its
+dependencies. ``enable_mattergen`` provides what is missing: the four reductions of torch_scatter
+and the row selection of torch_sparse that its GemNet uses, one type of emmet-core, ``np.math``
+(removed in numpy 2), and the scale factors of GemNet, which the wheel does not contain. Installed
+packages take precedence.
 """
 
 import contextlib
@@ -26,8 +25,8 @@ import numpy as np
 import torch
 from omegaconf import OmegaConf
 
-# Imported before the stand-ins exist: torch_geometric looks for torch_scatter at its own import
-# and must not find them.
+# Imported before the stubs exist: torch_geometric looks for torch_scatter when it is imported and
+# must not find the stub.
 from torch_geometric.utils import scatter as _pyg_scatter
 
 from xtalfill.core.errors import ConfigError
@@ -43,17 +42,17 @@ def scatter(
     dim_size: int | torch.Tensor | None = None,
     reduce: str = "sum",
 ) -> torch.Tensor:
-    """Reduces the slices of ``src`` that share an index, as ``torch_scatter.scatter``.
+    """Reduces slices of ``src`` with the same index, like ``torch_scatter.scatter``.
 
     Args:
         src: (..., n, ...), any dtype.
-        index: (n,) int64, the slot of each slice along ``dim``.
-        dim: The axis of length n; the last one by default, as in torch_scatter.
-        dim_size: Number of slots m; the largest index + 1 by default.
+        index: (n,) int64, output index of each slice along ``dim``.
+        dim: Axis of length n; by default the last one, as in torch_scatter.
+        dim_size: Output size m; by default the largest index + 1.
         reduce: sum, add, mean, mul, min or max.
 
     Returns:
-        (..., m, ...): the reduced slices; 0 (1 for mul) where a slot gets none.
+        (..., m, ...): the reduced slices; 0 (1 for mul) where an output has no input.
     """
     slots = None if dim_size is None else int(dim_size)
     return _pyg_scatter(src, index, dim=dim, dim_size=slots, reduce=reduce)
@@ -66,7 +65,7 @@ def scatter_add(
     *,
     dim_size: int | torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Sums the slices of ``src`` that share an index; arguments as in ``scatter``."""
+    """Sums slices of ``src`` with the same index; arguments as in ``scatter``."""
     return scatter(src, index, dim, dim_size=dim_size)
 
 
@@ -86,7 +85,7 @@ def segment_csr(src: torch.Tensor, indptr: torch.Tensor, *, reduce: str = "sum")
 
     Args:
         src: (n, ...), any dtype.
-        indptr: (m + 1,) int64, not decreasing, at most n.
+        indptr: (m + 1,) int64, non-decreasing, at most n.
         reduce: As in ``scatter``.
 
     Returns:
@@ -99,7 +98,7 @@ def segment_csr(src: torch.Tensor, indptr: torch.Tensor, *, reduce: str = "sum")
 
 
 class SparseStorage:
-    """The entries of a sparse matrix, sorted by row, then column."""
+    """Entries of a sparse matrix, sorted by row, then column."""
 
     def __init__(self, row: torch.Tensor, col: torch.Tensor, value: torch.Tensor) -> None:
         """Takes row, col (n,) int64 and value (n,), already sorted."""
@@ -119,9 +118,9 @@ class SparseStorage:
 
 
 class SparseTensor:
-    """A sparse matrix that may hold an entry more than once, as ``torch_sparse.SparseTensor``.
+    """Sparse matrix with possibly repeated entries, like ``torch_sparse.SparseTensor``.
 
-    Only what GemNet does with it to list its triplets: select rows, move, read the entries.
+    Implements only what GemNet needs to list triplets: select rows, move, read the entries.
     """
 
     def __init__(
@@ -141,13 +140,13 @@ class SparseTensor:
             sparse_sizes: Numbers of rows and of columns.
         """
         self._sizes = (int(sparse_sizes[0]), int(sparse_sizes[1]))
-        # A stable sort keeps the order of equal entries: the same edges give the same triplets.
+        # A stable sort keeps the order of equal entries, so the triplets are reproducible.
         order = torch.argsort(row * self._sizes[1] + col, stable=True)
         self.storage = SparseStorage(row[order], col[order], value[order])
 
     @classmethod
     def _from_storage(cls, storage: SparseStorage, sizes: tuple[int, int]) -> "SparseTensor":
-        """Wraps entries that are sorted already."""
+        """Wraps sorted entries."""
         matrix = cls.__new__(cls)
         matrix._sizes = sizes
         matrix.storage = storage
@@ -160,7 +159,7 @@ class SparseTensor:
         starts = (lengths.cumsum(0) - lengths)[rows]
         lengths = lengths[rows]
         new_row = torch.arange(len(rows), device=row.device).repeat_interleave(lengths)
-        # Place of each entry within its own row, then within the whole storage.
+        # Index of each entry within its row, then within the storage.
         within = torch.arange(len(new_row), device=row.device)
         within = within - (lengths.cumsum(0) - lengths)[new_row]
         entries = starts[new_row] + within
@@ -175,7 +174,7 @@ class SparseTensor:
 
 
 class _NumpyWithMath(ModuleType):
-    """numpy with ``np.math`` again, for the one module of mattergen that asks for it."""
+    """numpy with ``np.math``, for the one module of mattergen that uses it."""
 
     math = math
 
@@ -184,14 +183,14 @@ class _NumpyWithMath(ModuleType):
 
 
 class _TorchWithSingleFull(ModuleType):
-    """torch whose ``full`` does not follow the default type, which other packages change."""
+    """torch with a ``full`` that ignores the default dtype, which other packages change."""
 
     def __getattr__(self, name: str) -> object:
         return getattr(torch, name)
 
     @staticmethod
     def full(size: list[int], value: float, *, device: torch.device) -> torch.Tensor:
-        """Return the list of distances that mattergen sorts, of the type of the distances."""
+        """Return a constant tensor in single precision, the dtype of mattergen's distances."""
         return torch.full(size, value, device=device, dtype=torch.float32)
 
 
@@ -203,16 +202,16 @@ _STUBS: dict[str, dict[str, Any]] = {
         "segment_csr": segment_csr,
     },
     "torch_sparse": {"SparseTensor": SparseTensor},
-    "emmet.core.material": {"PropertyOrigin": object},  # only named in a type hint
+    "emmet.core.material": {"PropertyOrigin": object},  # used in a type hint only
 }
 
 
 def _install_stub(name: str, attributes: dict[str, Any]) -> None:
-    """Puts a stand-in module in place unless a real one of that name can be imported."""
+    """Installs a stub module unless a real module of that name can be imported."""
     try:
         importlib.import_module(name)
     except ModuleNotFoundError as error:
-        # A real package that is there but broken must not be papered over.
+        # An installed but broken package must not be hidden.
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
             raise
     else:
@@ -220,7 +219,7 @@ def _install_stub(name: str, attributes: dict[str, Any]) -> None:
     parent, _, leaf = name.rpartition(".")
     if parent:
         _install_stub(parent, {})
-    module = ModuleType(name, "Stand-in of xtalfill for a package that is not installed.")
+    module = ModuleType(name, "Stub of xtalfill for a package that is not installed.")
     module.__spec__ = ModuleSpec(name, loader=None, is_package=not attributes)
     module.__dict__.update(attributes)
     if not attributes:
@@ -231,10 +230,10 @@ def _install_stub(name: str, attributes: dict[str, Any]) -> None:
 
 
 def _import_globals() -> None:
-    """Imports mattergen's globals without what they do to the rest of the process.
+    """Imports mattergen's globals without their side effects.
 
     On import they register an OmegaConf resolver that runs ``eval`` on text of a config file,
-    set PROJECT_ROOT, and print to standard output.
+    set PROJECT_ROOT, and print to stdout.
     """
     with (
         patch.object(OmegaConf, "register_new_resolver"),
@@ -245,26 +244,26 @@ def _import_globals() -> None:
 
 
 def _read_scale_factors(path: Path) -> dict[str, float]:
-    """Reads the scale factors of GemNet-dT: name -> factor without unit."""
+    """Reads the scale factors of GemNet-dT: name -> factor, dimensionless."""
     try:
         table = json.loads(path.read_text(encoding="utf-8"))
         return {name: float(value) for name, value in table.items() if name != "comment"}
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise ConfigError(
             f"{path}: the scale factors of GemNet cannot be read ({error}); "
-            "take assets/gemnet-dT.json of xtalfill"
+            "use assets/gemnet-dT.json of xtalfill"
         ) from error
 
 
 def enable_mattergen(*, scale_file: Path | None) -> None:
     """Makes ``import mattergen`` work in this process; call it before the first such import.
 
-    Calling it again only changes the scale factors for models built afterwards. A model that
-    is loaded from a state dict gets its factors from there.
+    A repeated call only changes the scale factors of models built afterwards. A state dict
+    contains its own factors.
 
     Args:
         scale_file: Scale factors of GemNet-dT (JSON, name -> factor): assets/gemnet-dT.json.
-            None where they come with a state dict.
+            None if a state dict is loaded afterwards.
 
     Raises:
         ConfigError: mattergen 1.0.3 is not installed, or the scale factors cannot be read.
@@ -276,7 +275,7 @@ def enable_mattergen(*, scale_file: Path | None) -> None:
         raise ConfigError("mattergen is not installed: run 'make setup'") from None
     if version != MATTERGEN_VERSION:
         raise ConfigError(
-            f"mattergen {version} is installed, xtalfill is made for {MATTERGEN_VERSION}: "
+            f"mattergen {version} is installed but xtalfill needs {MATTERGEN_VERSION}: "
             "run 'make setup'"
         )
     for name, attributes in _STUBS.items():
@@ -287,5 +286,5 @@ def enable_mattergen(*, scale_file: Path | None) -> None:
     graph = importlib.import_module("mattergen.common.utils.ocp_graph_utils")
     graph.__dict__["torch"] = _TorchWithSingleFull("torch")
     scaling = importlib.import_module("mattergen.common.gemnet.layers.scaling")
-    # The path GemNet hands over lies in the wheel, where the file is missing.
+    # GemNet passes a path inside the wheel, where the file is missing.
     scaling.__dict__["read_value_json"] = lambda _path, name: factors.get(name)

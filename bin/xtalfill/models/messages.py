@@ -1,7 +1,7 @@
-"""The one hot loop of the network: equivariant messages along edges, summed on the receivers.
+"""Message passing: equivariant messages along edges, summed at the receivers.
 
-On the CPU a fused kernel reads every edge once and keeps no intermediate per edge; on other
-devices the same sum is written in torch. Both follow PaiNN (arXiv:2102.03150, Eqs. 7 and 8).
+On the CPU a fused kernel processes every edge once without intermediate tensors; other devices
+use the torch version. Both follow PaiNN (arXiv:2102.03150, Eqs. 7 and 8).
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def torch_messages(
 ) -> tuple[Tensor, Tensor]:
     """Sum messages with torch alone; arguments and result as in `sum_messages`."""
     receivers, senders = edges
-    # sums of many small messages need more than the half precision that autocast may bring
+    # sums of many small messages need more than the half precision of autocast
     phi, filters = phi.to(vectors.dtype), filters.to(vectors.dtype)
     x1, x2, x3 = (phi[senders] * filters).chunk(3, dim=-1)
     vector = vectors[senders] * x2[:, None] + unit[:, :, None] * x3[:, None]

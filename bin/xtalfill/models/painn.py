@@ -1,4 +1,4 @@
-"""The blocks that equivariant networks here are made of: PaiNN (arXiv:2102.03150)."""
+"""Building blocks of the equivariant network, from PaiNN (arXiv:2102.03150)."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from torch import Tensor, nn
 
 
 class RadialFilter(nn.Module):
-    """Distances -> filters of a message, smooth to zero at the cut-off."""
+    """Distances -> message filters that vanish smoothly at the cutoff."""
 
     def __init__(self, cutoff: float, n_radial: int, n_out: int) -> None:
-        """Make filters of width `n_out` for distances up to `cutoff` Angstrom."""
+        """Create filters of width `n_out` for distances up to `cutoff` Angstrom."""
         super().__init__()
         self.cutoff = cutoff
         self.centres: Tensor
-        # the last row is the bias, carried by the envelope so that it vanishes at the cut-off
+        # the last row is the bias; multiplied by the envelope, it vanishes at the cutoff
         self.weight = nn.Parameter(torch.empty(n_radial + 1, n_out))
         nn.init.normal_(self.weight, std=n_radial**-0.5)
         self.register_buffer("centres", torch.linspace(0.0, cutoff, n_radial), persistent=False)
@@ -22,7 +22,7 @@ class RadialFilter(nn.Module):
     def expand(self, distance: Tensor) -> Tensor:
         """Return the Gaussians and the envelope of distances: (n_edges, n_radial + 1)."""
         spacing = self.cutoff / (len(self.centres) - 1)
-        # a floor of exp(-30) keeps denormal numbers, ten times slower, out of the products
+        # the lower bound exp(-30) avoids denormal numbers, which are ten times slower
         exponent = (0.5 * ((distance[:, None] - self.centres) / spacing) ** 2).clamp(max=30.0)
         gaussians = torch.exp(-exponent)
         envelope = 0.5 * (torch.cos(torch.pi * distance / self.cutoff) + 1.0)
@@ -37,7 +37,7 @@ class UpdateBlock(nn.Module):
     """Mix scalars and vectors of one site (PaiNN, Eqs. 9 and 10)."""
 
     def __init__(self, width: int, dropout: float) -> None:
-        """Make a block for `width` channels."""
+        """Create a block for `width` channels."""
         super().__init__()
         self.norm = nn.LayerNorm(width)
         self.mix = nn.Linear(width, 2 * width, bias=False)
@@ -56,10 +56,10 @@ class UpdateBlock(nn.Module):
 
 
 class Interaction(nn.Module):
-    """Messages from one kind of sender: the net on the sender and the filter on the edge."""
+    """Messages from one type of sender: network for the sender, filter for the edge."""
 
     def __init__(self, width: int, cutoff: float, n_radial: int) -> None:
-        """Make an interaction of `width` channels within `cutoff` Angstrom."""
+        """Create an interaction of `width` channels with a cutoff in Angstrom."""
         super().__init__()
         self.sender = nn.Sequential(
             nn.LayerNorm(width), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, 3 * width)
@@ -68,6 +68,6 @@ class Interaction(nn.Module):
 
 
 def length_and_direction(vectors: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the lengths (n,) of vectors (n, 3), never zero, and their directions (n, 3)."""
+    """Return lengths (n,), always positive, and directions (n, 3) of vectors (n, 3)."""
     distance = torch.sqrt((vectors**2).sum(-1) + 1e-12)
     return distance, vectors / distance[:, None]

@@ -1,4 +1,4 @@
-"""Dataclasses of tensors, which move from machine memory to a device as one."""
+"""Dataclasses of tensors that can be moved to a device."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from torch import Tensor
 
 
 class TensorGroup:
-    """Base of dataclasses whose fields are all tensors, or such dataclasses again."""
+    """Base class of dataclasses whose fields are tensors or other TensorGroups."""
 
     def to(self, device: torch.device) -> Self:
         """Return the group on a device.
 
-        A copy to a GPU is only asked for: from pinned memory it goes on beside the computing.
+        Copies to a GPU are asynchronous if the source is in pinned memory.
         """
-        # towards the CPU it has to be waited for: nothing there keeps the order
+        # copies to the CPU must be synchronous: the CPU does not wait for them
         return self._each(lambda tensor: tensor.to(device, non_blocking=device.type != "cpu"))
 
     def pin_memory(self) -> Self:
-        """Return the group in memory that a GPU can copy from by itself."""
+        """Return a copy in pinned memory."""
         return self._each(torch.Tensor.pin_memory)
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> Self:

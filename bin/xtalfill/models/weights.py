@@ -1,4 +1,4 @@
-"""Weights files: tensors and plain values only, checked before they are trusted."""
+"""Weights files: tensors and plain values only, validated when read."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ FORMAT = "xtalfill-hostnet"
 GEMNET_FORMAT = "xtalfill-gemnet"
 VERSION = 1
 ScoreNetwork = HostNet | GemNetScore
-_LARGEST_VALUE = 4096  # of any number in a configuration; keeps a forged file from eating memory
+_LARGEST_VALUE = 4096  # of a number in a configuration; limits the memory a forged file can use
 
 
 def save_weights(
     model: ScoreNetwork, path: str | Path, *, training: dict[str, Any], half: bool = True
 ) -> None:
-    """Write a model; the format in the file names its architecture.
+    """Write a model; the format field names its architecture.
 
     Args:
-        model: The network.
-        path: The file to write.
-        training: How it was trained; plain values only.
-        half: Store what was trained in half precision, else in single.
+        model: Network.
+        path: Output file.
+        training: Description of the training; plain values only.
+        half: Store trained parameters in half precision instead of single.
     """
     content = {
         "format": FORMAT if isinstance(model, HostNet) else GEMNET_FORMAT,
@@ -42,13 +42,13 @@ def save_weights(
         "training": training,
         "state": _stored_state(model, half=half),
     }
-    # An open file: torch writes the name of a path into the archive.
+    # Pass an open file: with a path, torch writes the file name into the archive.
     with replacing(Path(path)) as temporary, temporary.open("wb") as file:
         torch.save(content, file)
 
 
 def _stored_state(model: ScoreNetwork, *, half: bool) -> dict[str, Tensor]:
-    """Return a state dict to write; what two names share is still shared."""
+    """Return the state dict to write; shared tensors stay shared."""
     constants = {name for name, _ in model.named_buffers()}
     stored: dict[tuple[int, torch.Size, bool], Tensor] = {}
     state = {}
@@ -65,22 +65,22 @@ def load_weights(path: str | Path) -> ScoreNetwork:
     """Read a model of either architecture, ready for inference on the CPU in single precision.
 
     Args:
-        path: A file that `save_weights` wrote.
+        path: File written by `save_weights`.
 
     Raises:
-        ConfigError: The file is missing, damaged, foreign or does not fit the network.
+        ConfigError: The file is missing, damaged, of another format, or inconsistent.
     """
     check_file(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile,
             pickle.UnpicklingError) as error:  # fmt: skip
-        reason = str(error).split("\n")[0][:120] or "empty or cut off"
+        reason = str(error).split("\n")[0][:120] or "empty or truncated"
         raise ConfigError(f"{path}: not a readable weights file ({reason})") from error
     if not isinstance(content, dict) or content.get("format") not in (FORMAT, GEMNET_FORMAT):
         raise ConfigError(
-            f"{path}: not an {FORMAT} file nor an {GEMNET_FORMAT} file; give --model one that "
-            "`xtalfill train` wrote"
+            f"{path}: neither an {FORMAT} file nor an {GEMNET_FORMAT} file; give --model a file "
+            "written by `xtalfill train`"
         )
     make = _make_hostnet if content["format"] == FORMAT else _make_gemnet
     if content.get("version") != VERSION:
@@ -93,53 +93,53 @@ def _filled(
     content: dict[str, Any],
     path: str | Path,
 ) -> ScoreNetwork:
-    """Return the network that a file describes, with the tensors it holds."""
+    """Return the network described in a file, with its tensors loaded."""
     try:
         state = {name: value.float() for name, value in content["state"].items()}
     except (KeyError, AttributeError) as error:
-        raise ConfigError(f"{path}: its tensors do not fit the network it describes") from error
+        raise ConfigError(f"{path}: the tensors do not match the configuration") from error
     broken = [name for name, value in state.items() if not torch.isfinite(value).all()]
     if broken:
-        raise ConfigError(f"{path}: {broken[0]} holds numbers that are not finite")
+        raise ConfigError(f"{path}: {broken[0]} contains NaN or infinity")
     try:
         model = make(content.get("config"), state)
     except ValueError as error:
-        raise ConfigError(f"{path}: its configuration fits no network ({error})") from error
+        raise ConfigError(f"{path}: invalid network configuration ({error})") from error
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
-        raise ConfigError(f"{path}: its tensors do not fit the network it describes") from error
+        raise ConfigError(f"{path}: the tensors do not match the configuration") from error
     return model
 
 
 def _make_hostnet(config: Any, _state: dict[str, Tensor]) -> HostNet:
-    """Return a HostNet of a configuration from a file."""
+    """Return a HostNet with the configuration of a file."""
     return HostNet(HostNetConfig(**_checked_config(config, HostNetConfig().to_dict())))
 
 
 def _make_gemnet(config: Any, state: dict[str, Tensor]) -> GemNetScore:
-    """Return a GemNetScore of a configuration from a file; no larger than its tensors."""
+    """Return a GemNetScore with the configuration of a file, checked against its tensors."""
     checked = _checked_config(config, GemNetConfig().to_dict())
     try:
         sizes = config_from_shapes(state)
     except (KeyError, ValueError) as error:
-        raise ValueError(f"its tensors are no GemNet's: {error}") from error
+        raise ValueError(f"not the tensors of a GemNet: {error}") from error
     for name, size in sizes.items():
         if checked[name] != size:
-            raise ValueError(f"{name} is {checked[name]}, its tensors have {size}")
+            raise ValueError(f"{name} is {checked[name]} but {size} in the tensors")
     return GemNetScore(GemNetConfig(**checked))
 
 
 def _checked_config(config: Any, defaults: dict[str, Any]) -> dict[str, Any]:
-    """Return a configuration whose every value has its type and a sane size.
+    """Return a configuration after checking the type and range of every value.
 
-    What an older file does not name has its default.
+    Values missing in files of older releases have their defaults.
 
     Raises:
-        ValueError: Which value does not.
+        ValueError: A name is unknown, or a value is invalid.
     """
     if not isinstance(config, dict) or not set(config) <= set(defaults):
-        raise ValueError("its names are not those of the network")
+        raise ValueError("unknown names")
     for name, default in defaults.items():
         value = config.get(name, default)
         if type(value) is not type(default) or not 0 <= value <= _LARGEST_VALUE:
