@@ -227,7 +227,10 @@ def test_other_version(written: Path) -> None:
     written.write_bytes(
         content.replace(f"{FORMAT} {VERSION}".encode(), f"{FORMAT} {VERSION + 1}".encode())
     )
-    assert f"version {VERSION + 1}, this xtalfill reads {VERSION}" in refusal(written)
+    assert (
+        f"version {VERSION + 1} is not supported (this release reads version {VERSION})"
+        in refusal(written)
+    )
 
 
 def test_sealed_file_without_its_list_of_stages(written: Path) -> None:

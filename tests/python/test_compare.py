@@ -95,5 +95,5 @@ def test_a_run_without_a_label_is_one_clear_line(
     assert stop.value.code == 78
     assert (
         capsys.readouterr().err
-        == "ERROR: results: give each run as LABEL=OUTDIR, each label once\n"
+        == "ERROR: results: give each run as LABEL=OUTDIR, with distinct labels\n"
     )

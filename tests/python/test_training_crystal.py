@@ -210,7 +210,7 @@ def test_drawn_times_reach_from_known_to_pure_noise() -> None:
 
 def test_a_network_of_the_wrong_architecture_is_refused(data: Path) -> None:
     made = objective(data, "pos")
-    with pytest.raises(TypeError, match="HostNet is no GemNet"):
+    with pytest.raises(TypeError, match="HostNet is not a GemNet"):
         made.loss(small("host"), made.draw(np.random.default_rng(0)))
     assert isinstance(small("host"), HostNet)
 

@@ -96,7 +96,7 @@ def test_a_part_of_nothing_is_refused(size: dict[str, int]) -> None:
 
 
 def test_a_negative_number_of_processes_is_refused() -> None:
-    with pytest.raises(ConfigError, match="--draw_processes -1"):
+    with pytest.raises(ConfigError, match="--draw_processes is -1"):
         replace(RUN, draw_processes=-1)
 
 
@@ -171,7 +171,9 @@ def test_a_part_that_cannot_be_drawn_ends_the_run_with_its_reason(processes: int
     )
     stream.next()
     stream.next()
-    with pytest.raises(RuntimeError, match=r"(?s)drawing a part .* failed: .*no such crystal"):
+    with pytest.raises(
+        RuntimeError, match=r"(?s)drawing a micro-batch .* failed: .*no such crystal"
+    ):
         stream.next()
     stream.close()
 

@@ -1,4 +1,4 @@
-"""The command ``xtalfill``."""
+"""Command-line interface ``xtalfill``."""
 
 from xtalfill.cli.parser import main
 

@@ -1,4 +1,4 @@
-"""`xtalfill compare`: the success rates of several runs side by side."""
+"""`xtalfill compare`: compare the success rates of several runs."""
 
 from __future__ import annotations
 
@@ -14,13 +14,11 @@ if TYPE_CHECKING:
 
 def add_parser(commands: Commands) -> None:
     """Add the command `compare`."""
-    compare = commands.add_parser(
-        "compare", help="set the success rates of several runs side by side"
-    )
+    compare = commands.add_parser("compare", help="compare the success rates of several runs")
     compare.add_argument(
-        "runs", nargs="+", metavar="LABEL=OUTDIR", help="a name and the --outdir of a finished run"
+        "runs", nargs="+", metavar="LABEL=OUTDIR", help="a label and the --outdir of a finished run"
     )
-    compare.add_argument("--output", type=Path, help="JSON file with everything that is printed")
+    compare.add_argument("--output", type=Path, help="JSON file for the same results")
 
 
 def run(args: argparse.Namespace) -> None:
@@ -32,7 +30,7 @@ def run(args: argparse.Namespace) -> None:
     for text in args.runs:
         label, equals, outdir = text.partition("=")
         if not (label and equals and outdir) or label in runs:
-            raise ConfigError(f"{text}: give each run as LABEL=OUTDIR, each label once")
+            raise ConfigError(f"{text}: give each run as LABEL=OUTDIR, with distinct labels")
         runs[label] = Path(outdir)
     comparison = compare_runs(runs)
     if args.output is not None:

@@ -1,4 +1,4 @@
-"""The command ``xtalfill``: what a user runs besides the pipeline."""
+"""Argument parser of the command ``xtalfill``."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def parser() -> argparse.ArgumentParser:
-    """Return the command line's parser."""
+    """Return the argument parser."""
     top = argparse.ArgumentParser(
         prog="xtalfill",
-        description="Fill the missing sites of crystals. The pipeline itself is "
+        description="Fill the missing sites of crystals. The pipeline is started with "
         "`nextflow run main.nf`; `nextflow run main.nf --help` lists its parameters.",
     )
     top.add_argument("--version", action="version", version=f"xtalfill {__version__}")
@@ -28,7 +28,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command with the given arguments, those of the process by default."""
+    """Run the command with the given arguments, by default those of the process."""
     run_command(lambda: _main(arguments))
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from xtalfill.training.data import CrystalSet
     from xtalfill.training.host import HostObjective
 
-# beside the package in a checkout
+# relative to the package in a checkout
 _SCALE_FILE = Path(__file__).resolve().parents[3] / "assets" / "gemnet-dT.json"
 
 
@@ -25,42 +25,46 @@ def add_parser(commands: Commands) -> None:
     train.add_argument("--method", choices=("host", "td", "pos"), default="host")
     train.add_argument("--data", type=Path, nargs="+", required=True, help="training HDF5 files")
     train.add_argument(
-        "--exclude", type=Path, help="CSV of material ids that are left out (of a benchmark, say)"
+        "--exclude", type=Path, help="CSV of material ids to exclude, e.g. those of a benchmark"
     )
     train.add_argument(
-        "--hold_out", type=Path, help="CSV of chemical systems held out beside the files' own"
+        "--hold_out", type=Path, help="CSV of additional chemical systems to hold out"
     )
-    train.add_argument("--folder", type=Path, required=True, help="checkpoints, log and weights")
-    train.add_argument("--steps", type=int, required=True, help="optimiser steps of the whole run")
-    train.add_argument("--start", type=Path, help="weights to begin a new run with")
-    train.add_argument("--seed", type=int, default=42, help="of everything random")
-    train.add_argument("--learning_rate", type=float, default=1e-3, help="its peak")
-    train.add_argument("--threads", type=int, default=2, help="parts of a step, one thread each")
+    train.add_argument(
+        "--folder", type=Path, required=True, help="output folder: checkpoint, log and weights"
+    )
+    train.add_argument("--steps", type=int, required=True, help="total number of optimiser steps")
+    train.add_argument("--start", type=Path, help="initial weights of a new run")
+    train.add_argument("--seed", type=int, default=42, help="seed of the run")
+    train.add_argument("--learning_rate", type=float, default=1e-3, help="peak learning rate")
+    train.add_argument("--threads", type=int, default=2, help="micro-batches and threads of a step")
     train.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    train.add_argument("--mixed_precision", action="store_true", help="bfloat16 where it is safe")
+    train.add_argument("--mixed_precision", action="store_true", help="use bfloat16 autocast")
     size = train.add_mutually_exclusive_group()
-    size.add_argument("--crystals", type=int, default=8, help="crystals in a part of a step")
+    size.add_argument("--crystals", type=int, default=8, help="crystals in a micro-batch")
     size.add_argument(
-        "--atoms", type=int, help="fill a part with crystals until they have so many atoms instead"
-        " (host: sites of hosts and noised sites), which bounds the memory of a step"
+        "--atoms", type=int, help="size of a micro-batch in atoms instead (host: host sites and "
+        "noised sites); limits the memory of a step"
     )  # fmt: skip
     train.add_argument(
-        "--draw_processes", type=int, default=0, help="that draw parts; 0 for a thread. The "
+        "--draw_processes", type=int, default=0, help="data processes; 0 for a thread. The "
         "result does not depend on it"
     )  # fmt: skip
-    train.add_argument("--validate_every", type=int, default=1000, help="steps")
-    train.add_argument("--max_seconds", type=float, help="until the task is killed")
+    train.add_argument("--validate_every", type=int, default=1000, help="steps between validations")
+    train.add_argument("--max_seconds", type=float, help="time limit of the task")
     train.add_argument("--width", type=int, default=96, help="channels of the network")
     host = train.add_argument_group("method host")
     host.add_argument("--host_layers", type=int, default=3, help="layers of the host encoder")
     host.add_argument("--site_layers", type=int, default=5, help="layers of the site denoiser")
     host.add_argument("--dropout", type=float, default=0.0)
-    host.add_argument("--answers", type=int, default=2, help="of host sites to the moving ones")
+    host.add_argument("--answers", type=int, default=2, help="host feedback layers")
     crystal = train.add_argument_group("methods td and pos (GemNet)")
     crystal.add_argument("--blocks", type=int, default=3, help="interaction blocks")
     crystal.add_argument("--max_neighbors", type=int, default=16, help="edges that end on a site")
     crystal.add_argument("--cutoff", type=float, default=6.0, help="longest edge, Angstrom")
-    crystal.add_argument("--scale_file", type=Path, default=_SCALE_FILE, help="of GemNet")
+    crystal.add_argument(
+        "--scale_file", type=Path, default=_SCALE_FILE, help="scale factors of GemNet"
+    )
 
 
 def run(args: argparse.Namespace) -> None:
@@ -74,7 +78,7 @@ def run(args: argparse.Namespace) -> None:
     from xtalfill.training.loop import TrainingConfig, train
     from xtalfill.training.plot import plot_log
 
-    torch.set_num_threads(1)  # the parts of a step are the threads
+    torch.set_num_threads(1)  # parallel over the micro-batches of a step
     config = TrainingConfig(
         steps=args.steps,
         parts=args.threads,
@@ -92,7 +96,7 @@ def run(args: argparse.Namespace) -> None:
         }
     } | {name: {path.name: file_sha256(path)} for name, path in lists.items() if path is not None}
     objective = _host_objective(args) if args.method == "host" else _crystal_objective(args)
-    # in the folder, not where the task runs: a later run with more steps goes on from it, too
+    # in the output folder, not in the task folder: a later run with more steps resumes from it
     checkpoint = Checkpoint(
         args.folder, key="training", previous=args.folder, seconds=args.max_seconds, begin=begin
     )

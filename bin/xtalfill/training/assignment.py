@@ -1,12 +1,12 @@
-"""Which true site each noised site may have come from: exact probabilities.
+"""Exact assignment probabilities of noised sites to true sites.
 
-The sites of one species are indistinguishable, so the density that noise makes of a crystal is a
-sum over all assignments of noised to true sites. Its score is the mean, over that posterior, of
-the score for one assignment. The probabilities that this mean needs are ratios of permanents,
-summed here over subsets of the true sites (Ryser's problem by dynamic programming, 2^n n). Where
-sites are too many for that, they are treated in blocks of near ones: within a block exactly, the
-others held to the assignment that was really drawn. The mean of such targets over the draws is
-still the exact score (Rao-Blackwell), with a little more noise in it.
+The sites of one element are indistinguishable, so the density of the noised crystal is a sum over
+all assignments of noised to true sites. Its score is the posterior mean of the scores for single
+assignments. The required probabilities are ratios of permanents, computed by dynamic programming
+over subsets of the true sites (2^n n operations). A larger number of sites is divided into blocks
+of nearby sites. Each block is treated exactly, with all other sites fixed to the assignment that
+was drawn. The mean of these targets over the draws is still the exact score (Rao-Blackwell), with
+slightly more variance.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ import numba
 import numpy as np
 
 BLOCK = 9  # sites; 512 subsets
-_FLOOR = 1e-30  # of a likelihood, relative to the largest of its row
+_FLOOR = 1e-30  # lower bound of a likelihood, relative to the largest of its row
 
 
 def assignment_probabilities(log_likelihood: np.ndarray, distance: np.ndarray) -> np.ndarray:
-    """Return how likely each noised site came from each true site.
+    """Return the probability that each noised site came from each true site.
 
     Args:
-        log_likelihood: (n, n) of noised site i at true site k; i was drawn from k = i.
-        distance: (n, n) between the noised sites; near ones share a block. It must not depend on
-            which site came from which.
+        log_likelihood: (n, n) of noised site i given true site k; i was drawn from k = i.
+        distance: (n, n) between the noised sites, to form blocks of nearby sites. It must not
+            depend on the assignment.
 
     Returns:
-        (n, n) rows add up to 1; zero between blocks.
+        (n, n) rows sum to 1; zero between blocks.
     """
     scaled = log_likelihood - log_likelihood.max(axis=1, keepdims=True)
     likelihood = np.maximum(np.exp(scaled), _FLOOR)
@@ -39,12 +39,12 @@ def assignment_probabilities(log_likelihood: np.ndarray, distance: np.ndarray) -
 
 
 def blocks(distance: np.ndarray) -> list[np.ndarray]:
-    """Share sites out over blocks of at most `BLOCK`, each the first one left with its nearest."""
+    """Divide sites into blocks of at most `BLOCK`: the first remaining site and its nearest."""
     left = np.arange(len(distance))
     found = []
     while len(left):
         order = np.argsort(distance[left[0], left], kind="stable")
-        # the site itself comes first, unless another one lies on top of it
+        # the site itself comes first unless another one has the same position
         block = np.sort(left[order[:BLOCK]])
         found.append(block)
         left = np.setdiff1d(left, block, assume_unique=True)
@@ -52,11 +52,13 @@ def blocks(distance: np.ndarray) -> list[np.ndarray]:
 
 
 def nearest_distances(fractions: np.ndarray, cell: np.ndarray) -> np.ndarray:
-    """Return distances (n, n), Angstrom, between sites (n, 3) at their nearest images or about so.
+    """Return approximate minimum-image distances (n, n), Angstrom.
+
+    The nearest image is found by rounding fractional coordinates.
 
     Args:
         fractions: (n, 3) fractional coordinates.
-        cell: (3, 3) Angstrom, rows are lattice vectors.
+        cell: (3, 3) Angstrom; rows are lattice vectors.
     """
     difference = fractions[:, None] - fractions
     return np.linalg.norm((difference - np.round(difference)) @ cell, axis=-1)
@@ -64,7 +66,7 @@ def nearest_distances(fractions: np.ndarray, cell: np.ndarray) -> np.ndarray:
 
 @numba.njit(nogil=True, cache=True)
 def _probabilities(likelihood: np.ndarray) -> np.ndarray:
-    """Sum over all assignments of n rows to n columns; column k of a set is bit k of a number."""
+    """Sum over all assignments of n rows to n columns; bit k of an integer is column k."""
     n = len(likelihood)
     before, after = _ways_before(likelihood), _ways_after(likelihood)
     probability = np.zeros((n, n))
@@ -79,7 +81,7 @@ def _probabilities(likelihood: np.ndarray) -> np.ndarray:
 
 @numba.njit(nogil=True, cache=True)
 def _ways_before(likelihood: np.ndarray) -> np.ndarray:
-    """Return for each set of columns the sum over ways to assign as many first rows to it."""
+    """Return, for each set of columns, the sum over assignments of the first rows to it."""
     ways = np.zeros(1 << len(likelihood))
     ways[0] = 1.0
     for taken in range(len(ways) - 1):
@@ -92,7 +94,7 @@ def _ways_before(likelihood: np.ndarray) -> np.ndarray:
 
 @numba.njit(nogil=True, cache=True)
 def _ways_after(likelihood: np.ndarray) -> np.ndarray:
-    """Return for each set of columns the sum over ways to assign the other rows to the others."""
+    """Return, for each set of columns, the sum over assignments of the rest to the rest."""
     ways = np.zeros(1 << len(likelihood))
     ways[-1] = 1.0
     for taken in range(len(ways) - 2, -1, -1):
@@ -105,7 +107,7 @@ def _ways_after(likelihood: np.ndarray) -> np.ndarray:
 
 @numba.njit(nogil=True, cache=True)
 def _size(taken: int) -> int:
-    """Return how many columns a set has."""
+    """Return the number of columns in a set."""
     size = 0
     while taken:
         size += taken & 1

@@ -1,12 +1,11 @@
-"""Training of `td` and `pos`: denoise all sites of a crystal, with GemNet.
+"""Training of `td` and `pos`: denoise all sites of a crystal with GemNet.
 
-One time t is drawn for a crystal and its sites are noised by the wrapped SDE
-(`proposals/diffusion/wrapped_sde.py`). For `td` a part of the sites is said to be known: their
-time is
-the smallest one (TD-Paint; arXiv:2601.01959, Methods IV.2). Three things differ from the paper,
-for the sake of less computing: it takes a random fifth of the sites as known, while most of our
-crystals are shown as they are met later, all but one sublattice known; it learns the score of
-the known sites too, which no sampler asks for and which is mostly noise; it draws t uniformly.
+One time t is drawn for each crystal and its sites are noised with the wrapped SDE
+(`proposals/diffusion/wrapped_sde.py`). For `td` some sites are known and have the smallest time
+(TD-Paint; arXiv:2601.01959, Methods IV.2). To reduce the training time, three details differ from
+the paper. The paper marks a random fifth of the sites as known; here most crystals have all
+sublattices but one known, as at inference. The paper also trains the score of the known sites,
+which samplers do not use. It draws t uniformly; here see `draw_time`.
 """
 
 from __future__ import annotations
@@ -34,24 +33,24 @@ from xtalfill.training.validate import match_rate, validation_tasks
 TIMES = (0.1, 0.3, 0.5, 0.7, 0.9)
 _IMAGES = np.arange(-int(5 * SIGMA_MAX) - 1, int(5 * SIGMA_MAX) + 2)
 _VALIDATION_STEPS = 50
-# above this time sites lie all but uniformly in the cell, with little left to learn
+# at larger times the sites are distributed almost uniformly in the cell
 _INFORMATIVE_TIME = 0.7
 _INFORMATIVE_FRACTION = 0.85
 
 
 @dataclass(frozen=True)
 class CrystalTasks:
-    """What a part of a step is made of.
+    """Composition of a micro-batch.
 
     Attributes:
-        size: How much a part holds, in crystals or in their atoms.
-        hydrogen_fraction: Share of crystals with hydrogen.
-        max_sites: Largest sublattice of another species that is shown as missing.
-        substituted_fraction: Share of crystals with one element of the host replaced.
-        known_fraction: Of `td`: share of sites with the smallest time, drawn one by one.
-        sublattice_fraction: Of `td`: share of crystals whose known sites are instead all but
-            one sublattice.
-        validation_count: Held-out crystals in a validation.
+        size: Size of a micro-batch, in crystals or atoms.
+        hydrogen_fraction: Fraction of crystals with hydrogen.
+        max_sites: Largest sublattice of another element that is treated as missing.
+        substituted_fraction: Fraction of crystals with one host element replaced.
+        known_fraction: `td`: fraction of known sites, drawn independently.
+        sublattice_fraction: `td`: fraction of crystals in which, instead, all sublattices but one
+            are known.
+        validation_count: Number of held-out crystals in a validation.
     """
 
     size: MicroBatchSize = field(default_factory=MicroBatchSize)
@@ -65,13 +64,13 @@ class CrystalTasks:
 
 @dataclass(frozen=True)
 class CrystalMicroBatch(TensorGroup):
-    """Input and target of one part of a step.
+    """Input and target of one micro-batch.
 
     Attributes:
-        crystals: The noised crystals.
-        times: (n,) of each site.
+        crystals: Noised crystals.
+        times: (n,) time of each site.
         target: (n, 3) scaled scores.
-        graph: What the network reads of the crystals.
+        graph: Graph of the crystals.
     """
 
     crystals: Crystals
@@ -86,12 +85,12 @@ class CrystalMicroBatch(TensorGroup):
 
     @property
     def moving(self) -> Tensor:
-        """Sites (n,) bool that are not said to be known."""
+        """Sites (n,) bool that are not known."""
         return self.times > TRAINED_KNOWN_TIME
 
 
 class CrystalObjective:
-    """Predict the scaled score of all sites of noised crystals."""
+    """Training objective: predict the scaled score of all sites of noised crystals."""
 
     def __init__(
         self,
@@ -103,15 +102,15 @@ class CrystalObjective:
         scale_file: Path,
         seed: int,
     ) -> None:
-        """Prepare the draws and choose the validation tasks.
+        """Prepare the sampler and choose the validation tasks.
 
         Args:
-            crystals: The data.
-            tasks: What to draw.
-            model: The network; its `per_site_times` must fit the method.
-            method: What the weights will serve.
+            crystals: Training data.
+            tasks: Composition of a micro-batch.
+            model: Architecture; `per_site_times` must agree with the method.
+            method: Method that the weights are trained for.
             scale_file: GemNet's scale factors, assets/gemnet-dT.json.
-            seed: Of the choice of validation tasks and of their noise.
+            seed: Seed of the validation tasks and their noise.
         """
         self._tasks, self._model, self._method = tasks, model, method
         self._scale_file, self._seed = scale_file, seed
@@ -124,11 +123,11 @@ class CrystalObjective:
         self._validation = validation_tasks(crystals, count=tasks.validation_count, seed=seed)
 
     def new_network(self) -> GemNetScore:
-        """Return the network with random weights from torch's generator."""
+        """Return the network with random weights from torch's global generator."""
         return GemNetScore(self._model, scale_file=self._scale_file)
 
     def draw(self, rng: np.random.Generator) -> CrystalMicroBatch:
-        """Draw crystals, times, noise and targets of one part."""
+        """Draw crystals, times, noise and targets of one micro-batch."""
         tasks: list[Task] = []
         atoms = 0
         while not self._tasks.size.is_full(crystals=len(tasks), atoms=atoms):
@@ -138,7 +137,7 @@ class CrystalObjective:
         return noised_micro_batch(tasks, times, rng, self._model)
 
     def _times(self, task: Task, rng: np.random.Generator) -> np.ndarray:
-        """Return the time (n,) of each site, host first."""
+        """Return the time (n,) of each site, host sites first."""
         n_host, n_sites = len(task.host.numbers), task.host.n_sites
         times = np.full(n_host + n_sites, draw_time(rng))
         if self._method == "td":
@@ -154,7 +153,7 @@ class CrystalObjective:
         model = require_type(network, GemNetScore)
         predicted = model.scaled_score(part.crystals, part.times, part.graph)
         errors = ((predicted - part.target) ** 2).mean(1)
-        # picking the moving sites would wait for a GPU to tell how many there are
+        # selecting the moving sites would synchronise with a GPU
         return torch.where(part.moving, errors, 0.0).sum() / part.n_crystals
 
     def validate(self, network: ScoreNetwork) -> Validation:
@@ -167,7 +166,7 @@ class CrystalObjective:
         return Validation(float(np.mean(list(losses.values()))), losses, match)
 
     def _loss_at(self, network: GemNetScore, time: float) -> float:
-        """Return the mean error of the missing sites at one time; the same noise at every call."""
+        """Return the mean error of the missing sites at one time, with fixed noise."""
         rng = np.random.default_rng(self._seed)
         errors = []
         for task in self._validation:
@@ -183,9 +182,9 @@ class CrystalObjective:
 
 
 def draw_time(rng: np.random.Generator) -> float:
-    """Draw a time, more often one at which there is something to learn.
+    """Draw a time, more often below `_INFORMATIVE_TIME`.
 
-    None is below that of known sites: a sampler of 1000 levels ends there.
+    The smallest time is that of known sites, where a sampler with 1000 levels ends.
     """
     if rng.random() < _INFORMATIVE_FRACTION:
         return float(rng.uniform(TRAINED_KNOWN_TIME, _INFORMATIVE_TIME))
@@ -193,7 +192,7 @@ def draw_time(rng: np.random.Generator) -> float:
 
 
 def join_tasks(tasks: list[Task]) -> Crystals:
-    """Join tasks into crystals, the host's sites first in each."""
+    """Concatenate tasks to crystals, host sites first in each."""
     crystals = join_crystals([task.host for task in tasks], [task.sites for task in tasks])
     return replace(crystals, fractions=crystals.fractions.float(), cell=crystals.cell.float())
 
@@ -201,13 +200,13 @@ def join_tasks(tasks: list[Task]) -> Crystals:
 def noised_micro_batch(
     tasks: list[Task], times: list[np.ndarray], rng: np.random.Generator, model: GemNetConfig
 ) -> CrystalMicroBatch:
-    """Noise each site to its time.
+    """Add noise to each site according to its time.
 
     Args:
-        tasks: The true crystals.
-        times: For each crystal the time (n,) of its sites, host first.
+        tasks: True crystals.
+        times: For each crystal the time (n,) of its sites, host sites first.
         rng: Source of the noise.
-        model: The network that will read the part.
+        model: Architecture of the network that will process the micro-batch.
     """
     clean = join_tasks(tasks)
     flat = torch.from_numpy(np.concatenate(times))
@@ -216,7 +215,7 @@ def noised_micro_batch(
     displacement = std[:, None] * rng.normal(size=(len(std), 3))
     target = scaled_wrapped_score(displacement, std)[0]
     for task, rows in zip(tasks, np.split(np.arange(len(std)), _ends(times)), strict=True):
-        moving = rows[flat[rows].numpy() > TRAINED_KNOWN_TIME]  # no one asks for the others
+        moving = rows[flat[rows].numpy() > TRAINED_KNOWN_TIME]  # the loss ignores the others
         for group in indistinguishable_groups(clean.numbers[moving].numpy(), flat[moving].numpy()):
             sites = moving[group]
             target[sites] = mixture_score(
@@ -237,12 +236,12 @@ def noised_micro_batch(
 
 
 def _ends(parts: list[np.ndarray]) -> np.ndarray:
-    """Return where each of the joined parts but the last one ends."""
+    """Return the end of each part, except the last one, in the concatenation."""
     return np.cumsum([len(part) for part in parts])[:-1]
 
 
 def indistinguishable_groups(numbers: np.ndarray, times: np.ndarray) -> list[np.ndarray]:
-    """Return the groups of several sites that nothing tells apart: one species, one noise."""
+    """Return groups of two or more sites with the same element and time."""
     pairs = np.stack([numbers, times], axis=1)
     kinds = np.unique(pairs, axis=0, return_inverse=True)[1].ravel()
     groups = [np.flatnonzero(kinds == kind) for kind in np.unique(kinds)]
@@ -252,16 +251,16 @@ def indistinguishable_groups(numbers: np.ndarray, times: np.ndarray) -> list[np.
 def mixture_score(
     true: np.ndarray, displacement: np.ndarray, std: float, cell: np.ndarray
 ) -> np.ndarray:
-    """Return the mean of `scaled_wrapped_score` over what the noised sites may have come from.
+    """Return the posterior mean of `scaled_wrapped_score` over the assignments of the sites.
 
-    The score of a crystal's density, in which sites of one species are indistinguishable, with
-    less noise in it than the score towards the one place that a site came from.
+    This is the score of the density of a crystal whose sites of one element are
+    indistinguishable. Its variance is lower than that of the score for the drawn assignment.
 
     Args:
-        true: (n, 3) fractional coordinates of sites of one species.
-        displacement: (n, 3) their noise, fractional.
-        std: Its standard deviation.
-        cell: (3, 3) Angstrom, rows are lattice vectors.
+        true: (n, 3) fractional coordinates of sites of one element.
+        displacement: (n, 3) noise, fractional.
+        std: Standard deviation of the noise.
+        cell: (3, 3) Angstrom; rows are lattice vectors.
 
     Returns:
         (n, 3) dimensionless.
@@ -277,15 +276,15 @@ def scaled_wrapped_score(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the score of a wrapped normal distribution times its standard deviation.
 
-    The axes of fractional coordinates are independent, so the sum over images is one for each
-    axis, long enough to be exact for any noise in use.
+    The axes of fractional coordinates are independent, so there is one sum over images for each
+    axis, with enough terms for all noise levels in use.
 
     Args:
         displacement: (..., 3) from the centre, fractional.
-        std: (...) fractional, or one for all.
+        std: (...) or scalar, fractional.
 
     Returns:
-        (..., 3) dimensionless, and the logarithm (...) of the density but for a constant.
+        (..., 3) dimensionless, and the log density (...) up to a constant.
     """
     nearest = displacement - np.round(displacement)
     images = (nearest[..., None] + _IMAGES) / std[..., None, None]

@@ -1,4 +1,4 @@
-"""Training crystals and the tasks made of them: remove a sublattice, put it back."""
+"""Training crystals and tasks: a sublattice is removed and must be restored."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from xtalfill.training.substitution import substitute_element
 HYDROGEN = 1
 FRACTION_UNIT = 65536.0
 _DATASETS = ("atomic_number", "frac_coords", "cell", "offset", "n_atoms", "is_validation")
-# light and mobile species: what users will ask for after hydrogen
+# weights of light and mobile elements, the most likely applications after hydrogen
 _SPECIES_WEIGHT = {
     3: 6.0,
     11: 3.0,
@@ -31,36 +31,36 @@ _SPECIES_WEIGHT = {
     12: 2.0,
     19: 2.0,
 }
-# classes that fail most; O-H is the most common and the easiest
+# by atomic number of hydrogen's neighbour; higher for classes with low success rates
 _CLASS_WEIGHT = {5: 2.0, 6: 2.0, 7: 2.0, 8: 1.0}
 _OTHER_CLASS_WEIGHT = 1.7
 
 
 @dataclass(frozen=True)
 class Task:
-    """A host and the true places of its missing sites (n_sites, 3), Angstrom."""
+    """A host and the true positions of its missing sites (n_sites, 3), Angstrom."""
 
     host: Host
     sites: np.ndarray
 
 
 class CrystalSet:
-    """Crystals of one or more training files, held in memory.
+    """Crystals of one or more training files, in memory.
 
-    Files hold ``atomic_number``, ``frac_coords`` (uint16, value / 65536), ``cell`` (float32,
-    Angstrom, rows are lattice vectors), ``offset``, ``n_atoms``, ``is_validation``, which
-    marks whole chemical systems, and ``material_id`` where crystals are to be excluded.
+    Files contain ``atomic_number``, ``frac_coords`` (uint16, value / 65536), ``cell`` (float32,
+    Angstrom, rows are lattice vectors), ``offset``, ``n_atoms``, ``is_validation`` (the same for
+    all crystals of a chemical system), and ``material_id`` if crystals are to be excluded.
     """
 
     def __init__(self, paths: list[Path], *, split: Split | None = None) -> None:
         """Read the files.
 
         Args:
-            paths: The files.
-            split: What to leave out, and what to hold out beside what the files mark.
+            paths: Training files.
+            split: Crystals to exclude, and to hold out in addition to those marked in the files.
 
         Raises:
-            ConfigError: A file is missing or lacks a dataset, or an excluded crystal is in none.
+            ConfigError: A file or dataset is missing, or no file has an excluded crystal.
         """
         parts: dict[str, list[np.ndarray]] = {}
         offset = 0
@@ -84,7 +84,7 @@ class CrystalSet:
             self._apply(split, [name.decode() for name in data["material_id"]])
 
     def _apply(self, split: Split, material_ids: list[str]) -> None:
-        """Leave out the excluded crystals, and mark those of the systems to hold out."""
+        """Remove the excluded crystals and mark the held-out chemical systems."""
         keep = split.kept(material_ids)
         self._cells, self._offset, self._n_atoms = (
             self._cells[keep], self._offset[keep], self._n_atoms[keep]
@@ -111,7 +111,7 @@ class CrystalSet:
         return self._numbers[here], self._fractions[here] / FRACTION_UNIT @ cell, cell
 
     def hydrogen_weights(self, indices: np.ndarray) -> np.ndarray:
-        """Return how often each hydrogen crystal is drawn: weak classes more often."""
+        """Return sampling weights of hydrogen crystals, by the element next to hydrogen."""
         weights = np.empty(len(indices))
         for row, index in enumerate(indices):
             numbers, positions, cell = self.crystal(index)
@@ -130,7 +130,7 @@ class CrystalSet:
 def remove_sublattice(
     numbers: np.ndarray, positions: np.ndarray, cell: np.ndarray, removed: np.ndarray
 ) -> Task:
-    """Make the task of putting back the sites where `removed` (n,) is True (one species)."""
+    """Return the task of restoring the sites where `removed` (n,) is True, all of one element."""
     host = Host(
         numbers=numbers[~removed],
         positions=positions[~removed],
@@ -142,7 +142,7 @@ def remove_sublattice(
 
 
 class TaskSampler:
-    """Draws training tasks: hydrogen often, any sublattice of any crystal too."""
+    """Draws training tasks: hydrogen, or another sublattice of any crystal."""
 
     def __init__(
         self,
@@ -152,13 +152,13 @@ class TaskSampler:
         max_sites: int,
         substituted_fraction: float,
     ) -> None:
-        """Prepare the draws from the crystals that are not held out.
+        """Prepare sampling from the crystals that are not held out.
 
         Args:
-            crystals: The data.
-            hydrogen_fraction: Share of tasks whose missing species is hydrogen.
-            max_sites: Largest sublattice of another species than hydrogen.
-            substituted_fraction: Share of tasks with one element of the host replaced.
+            crystals: Training data.
+            hydrogen_fraction: Fraction of tasks with hydrogen as the missing element.
+            max_sites: Largest sublattice of another element.
+            substituted_fraction: Fraction of tasks with one host element replaced.
         """
         self._crystals = crystals
         self._substituted_fraction = substituted_fraction
@@ -170,7 +170,7 @@ class TaskSampler:
         self._weights = weights / weights.sum()
 
     def draw(self, rng: np.random.Generator) -> Task:
-        """Return one augmented task; all of its draws come from `rng`."""
+        """Return one augmented task; `rng` is the only source of randomness."""
         while True:
             if rng.random() < self._hydrogen_fraction:
                 index = rng.choice(self._hydrogen, p=self._weights)
@@ -201,9 +201,9 @@ class TaskSampler:
         return removed
 
     def _augment(self, task: Task, rng: np.random.Generator) -> Task:
-        """Strain the crystal, shake its host a little, put another element in it.
+        """Apply random strain, host displacements and element substitution.
 
-        Experiments are not DFT minima, and hydrogen's chemistry is wider than the data.
+        Experimental structures are not DFT minima, and the data covers only part of chemistry.
         """
         noise = rng.normal(scale=0.01, size=(3, 3))
         strain = np.eye(3) + 0.5 * (noise + noise.T)

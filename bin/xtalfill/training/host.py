@@ -1,4 +1,4 @@
-"""Training of the method `host`: denoise a sublattice in its exact host."""
+"""Training of the method `host`: denoise a sublattice in its fixed host."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from xtalfill.training.validate import validate, validation_tasks
 
 @dataclass(frozen=True)
 class HostTasks:
-    """What a part of a step is made of.
+    """Composition of a micro-batch.
 
     Attributes:
-        size: How much a part holds, in hosts, or in sites of hosts plus noised sites.
-        sites: Noised sites of each host, shared out over draws.
-        hydrogen_fraction: Share of tasks whose missing species is hydrogen.
-        max_sites: Largest sublattice of another species.
-        substituted_fraction: Share of tasks with one element of the host replaced.
-        validation_count: Held-out crystals in a validation.
+        size: Size of a micro-batch, in hosts, or in host sites plus noised sites.
+        sites: Number of noised sites of each host, distributed over draws.
+        hydrogen_fraction: Fraction of tasks with hydrogen as the missing element.
+        max_sites: Largest sublattice of another element.
+        substituted_fraction: Fraction of tasks with one host element replaced.
+        validation_count: Number of held-out crystals in a validation.
     """
 
     size: MicroBatchSize = field(default_factory=MicroBatchSize)
@@ -40,7 +40,7 @@ class HostTasks:
 
 @dataclass(frozen=True)
 class HostMicroBatch(TensorGroup):
-    """Input and target (n_sites, 3) of one part of a step."""
+    """Input and target (n_sites, 3) of one micro-batch."""
 
     hosts: HostGraph
     sites: SiteGraph
@@ -53,18 +53,18 @@ class HostMicroBatch(TensorGroup):
 
 
 class HostObjective:
-    """Predict the displacement of noised sites to where they belong, host given."""
+    """Training objective: predict the displacement of noised sites to their true positions."""
 
     def __init__(
         self, crystals: CrystalSet, tasks: HostTasks, model: HostNetConfig, *, seed: int
     ) -> None:
-        """Prepare the draws and choose the validation tasks.
+        """Prepare the sampler and choose the validation tasks.
 
         Args:
-            crystals: The data.
-            tasks: What to draw.
-            model: The network.
-            seed: Of the choice of validation tasks and of their noise.
+            crystals: Training data.
+            tasks: Composition of a micro-batch.
+            model: Architecture.
+            seed: Seed of the validation tasks and their noise.
         """
         self._tasks, self._model, self._seed = tasks, model, seed
         self._sampler = TaskSampler(
@@ -76,11 +76,11 @@ class HostObjective:
         self._validation = validation_tasks(crystals, count=tasks.validation_count, seed=seed)
 
     def new_network(self) -> HostNet:
-        """Return the network with random weights from torch's generator."""
+        """Return the network with random weights from torch's global generator."""
         return HostNet(self._model)
 
     def draw(self, rng: np.random.Generator) -> HostMicroBatch:
-        """Draw the hosts, noise and targets of one part."""
+        """Draw hosts, noise and targets of one micro-batch."""
         hosts: list[Host] = []
         draws: list[Draw] = []
         targets: list[np.ndarray] = []
@@ -101,7 +101,7 @@ class HostObjective:
         )
 
     def loss(self, network: ScoreNetwork, part: HostMicroBatch) -> torch.Tensor:
-        """Return the mean squared error in units of the displacement's expected size."""
+        """Return the mean squared error in units of the expected displacement."""
         model = require_type(network, HostNet)
         predicted = model.denoise(model.encode(part.hosts), part.sites)
         scale = model.output_scale(part.sites.sigma)[part.sites.draw, None]
@@ -113,7 +113,10 @@ class HostObjective:
 
 
 def draw_sigma(rng: np.random.Generator) -> float:
-    """Draw a noise level: log-uniform, and more where sites choose their neighbours."""
+    """Draw a noise level, Angstrom: log-uniform, or log-normal around 0.7, with equal odds.
+
+    Sites choose their neighbours at noise levels around 0.7 Angstrom.
+    """
     if rng.random() < 0.5:
         return float(np.exp(rng.uniform(np.log(0.04), np.log(3.5))))
     return float(np.exp(np.clip(rng.normal(np.log(0.7), 0.6), np.log(0.04), np.log(3.5))))

@@ -1,4 +1,4 @@
-"""The training loop: resumable, seeded, with an averaged copy of the weights."""
+"""Training loop: seeded, resumable, with an exponential moving average of the weights."""
 
 from __future__ import annotations
 
@@ -32,20 +32,21 @@ _LOG_EVERY = 100  # steps
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """How a training run goes, whatever it learns.
+    """Settings of a training run, independent of the objective.
 
     Attributes:
-        steps: Optimiser steps of the whole run; the learning rate falls to 2 % with them.
-        parts: Threads, each with its own part of a step.
+        steps: Total number of optimiser steps; the learning rate decays to 2 % over them.
+        parts: Micro-batches of a step, computed in parallel threads.
         learning_rate: Peak learning rate of AdamW.
         warmup: Steps of linear warm-up.
         ema: Decay of the averaged weights.
-        clip: Largest norm of the gradient.
+        clip: Maximum norm of the gradient.
         validate_every: Steps between validations.
-        seed: Of everything random.
+        seed: Seed of the run.
         device: "cpu" or "cuda".
-        mixed_precision: Compute the loss in bfloat16 where that is safe; weights stay single.
-        draw_processes: Processes that draw parts; 0 for a thread. It changes no result.
+        mixed_precision: Use bfloat16 autocast for the loss; weights stay in single precision.
+        draw_processes: Processes that prepare micro-batches; 0 for a thread. The result does not
+            depend on it.
     """
 
     steps: int
@@ -61,23 +62,23 @@ class TrainingConfig:
     draw_processes: int = 0
 
     def __post_init__(self) -> None:
-        """Check the number of processes.
+        """Validate the number of processes.
 
         Raises:
             ConfigError: It is negative.
         """
         if self.draw_processes < 0:
             raise ConfigError(
-                f"--draw_processes {self.draw_processes}: give a number of processes, "
+                f"--draw_processes is {self.draw_processes}; give a number of processes, "
                 "or 0 for a thread"
             )
 
 
 class Trainer:
-    """State of a run: network, averaged network, optimiser, step number, losses."""
+    """State of a training run: network, averaged network, optimiser, step, losses."""
 
     def __init__(self, config: TrainingConfig, objective: Objective[Any], folder: Path) -> None:
-        """Make the state of a new run in `folder`."""
+        """Create the state of a new run in `folder`."""
         torch.manual_seed(config.seed)
         self.config, self.objective, self.folder = config, objective, folder
         self.device = torch_device(config.device)
@@ -85,37 +86,37 @@ class Trainer:
         self.averaged = objective.new_network().to(self.device)
         self.averaged.load_state_dict(self.network.state_dict())
         self.averaged.eval()
-        # GemNet keeps its scale factors as parameters that are not to be learned
+        # GemNet stores its scale factors as parameters without gradient
         self.parameters = [p for p in self.network.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(self.parameters, weight_decay=0.01)
         self.step, self.best_match = 0, -1.0
-        self.begin = time.perf_counter()  # had it learned without a break
+        self.begin = time.perf_counter()  # start, corrected for validations and interruptions
         self.losses: list[float] = []  # since the last validation
-        self._pending: list[Tensor] = []  # losses that a GPU may still compute
+        self._pending: list[Tensor] = []  # losses still on the device
 
     @property
     def seconds(self) -> float:
-        """Time spent on learning, validations not counted."""
+        """Training time without validations, s."""
         return time.perf_counter() - self.begin
 
     def resume(self, found: Mapping[str, np.ndarray]) -> None:
-        """Go on from what `state` returned.
+        """Resume from the result of `state`.
 
         Raises:
-            ConfigError: It belongs to another network.
+            ConfigError: The state belongs to another network.
         """
         if json.loads(str(found["model"])) != self.network.config.to_dict():
             raise ConfigError(
-                f"{self.folder}: holds the training of another network; "
-                "use its options or another folder"
+                f"{self.folder}: contains the training of another network; "
+                "use the same options or another folder"
             )
         optimizer = self.optimizer.state_dict()
         for name, array in found.items():
             kind, _, rest = name.partition("/")
             if kind == "optimizer":
                 number, _, key = rest.partition("/")
-                # on the CPU: AdamW would ask a GPU for its step counts at every step, parameter
-                # by parameter, and leaves them where it is given them; all else it moves
+                # CPU tensors: AdamW keeps step counts on their device, and on a GPU would
+                # synchronise for each parameter at every step; it moves all other tensors
                 optimizer["state"].setdefault(int(number), {})[key] = torch.from_numpy(array)
         self.optimizer.load_state_dict(optimizer)
         for kind, network in self._networks().items():
@@ -128,7 +129,7 @@ class Trainer:
         self.begin -= float(found["seconds"])
 
     def state(self) -> dict[str, np.ndarray]:
-        """Return all that another attempt needs to end as this one would."""
+        """Return all that another attempt needs to continue bit-identically."""
         self.settle()
         content = {
             "model": np.array(json.dumps(self.network.config.to_dict())),
@@ -149,20 +150,22 @@ class Trainer:
         return {"network": self.network, "averaged": self.averaged}
 
     def start_from(self, weights: Path) -> None:
-        """Begin with the weights of an earlier run instead of random ones.
+        """Initialise the network with the weights of an earlier run.
 
         Raises:
-            ConfigError: They belong to another network.
+            ConfigError: The weights belong to another network.
         """
         model = load_weights(weights)
         if not is_compatible(model.config.to_dict(), self.network.config.to_dict()):
-            raise ConfigError(f"{weights}: of another network; give the options it was made with")
+            raise ConfigError(
+                f"{weights}: weights of another network; use the options of their training"
+            )
         for network in (self.network, self.averaged):
-            # parts that the weights lack begin as if they were not there
+            # layers missing in the weights keep their initial values (identity)
             network.load_state_dict({**network.state_dict(), **model.state_dict()})
 
     def gradients(self, part: MicroBatch) -> tuple[Tensor, list[Tensor]]:
-        """Return the loss of a part and its gradients; safe to call from several threads."""
+        """Return the loss and gradients of a micro-batch. Thread-safe."""
         with torch.autocast(
             self.device.type, dtype=torch.bfloat16, enabled=self.config.mixed_precision
         ):
@@ -173,11 +176,11 @@ class Trainer:
         return loss.detach(), list(gradients)
 
     def learn(self, parts: list[MicroBatch], pool: ThreadPoolExecutor) -> None:
-        """Take one optimiser step on the mean of several parts, one thread each.
+        """Make one optimiser step with the mean gradient of several micro-batches.
 
         Args:
-            parts: The parts.
-            pool: Threads to compute them in.
+            parts: Micro-batches.
+            pool: Threads, one for each micro-batch.
         """
         results = list(pool.map(self.gradients, parts))
         for number, parameter in enumerate(self.parameters):
@@ -192,14 +195,14 @@ class Trainer:
             pairs = zip(self.averaged.parameters(), self.network.parameters(), strict=True)
             for mean, value in pairs:
                 mean.lerp_(value, 1.0 - decay)
-        # left on the device: to read it would wait for the step
+        # keep the loss on the device: reading it would synchronise
         self._pending.append(torch.stack([result[0] for result in results]).mean())
 
     def settle(self) -> None:
-        """Wait for the steps to be done and read their losses.
+        """Wait for the device and read the pending losses.
 
         Raises:
-            ConfigError: One is not finite.
+            ConfigError: A loss is not finite.
         """
         values = torch.stack(self._pending).tolist() if self._pending else []
         wrong = np.flatnonzero(~np.isfinite(values))
@@ -207,7 +210,7 @@ class Trainer:
             step = self.step - len(values) + 1 + int(wrong[0])
             raise ConfigError(
                 f"{self.folder}: the loss is not finite at step {step}; "
-                "go on from the checkpoint with a lower --learning_rate"
+                "resume from the checkpoint with a lower --learning_rate"
             )
         self.losses += values
         self._pending = []
@@ -228,22 +231,22 @@ def train(
     start: Path | None = None,
     checkpoint: Checkpoint | None = None,
 ) -> None:
-    """Train until `config.steps`, from where the checkpoint stands.
+    """Train until step `config.steps`, resuming from the checkpoint if there is one.
 
     Writes log.csv, last.pt and best.pt (highest match rate on held-out systems).
 
     Args:
-        objective: What to learn.
-        config: The run.
-        folder: Where all files go.
-        source: What the weights file says of the data.
-        start: Weights to begin a new run with; without them it begins at random.
-        checkpoint: Holds the state of the run, for another attempt or more steps; None keeps
+        objective: Training objective.
+        config: Settings of the run.
+        folder: Output folder.
+        source: Description of the data, stored in the weights file.
+        start: Initial weights of a new run; None for random weights.
+        checkpoint: Stores the state of the run for another attempt or more steps; None to store
             nothing.
 
     Raises:
         ConfigError: The checkpoint or the weights belong to another network.
-        TryAgainError: The checkpoint's time is nearly up, or it was told to stop.
+        TryAgainError: The time limit is nearly reached, or the task received SIGTERM.
     """
     folder.mkdir(parents=True, exist_ok=True)
     trainer = Trainer(config, objective, folder)
@@ -274,7 +277,7 @@ def _learn_all(
     source: dict[str, Any],
     checkpoint: Checkpoint | None,
 ) -> None:
-    """Take the steps that are left; log, validate and save between them."""
+    """Make the remaining steps; log, validate and save between them."""
     config = trainer.config
     n_crystals, since = 0, trainer.seconds
     while trainer.step < config.steps:
@@ -296,10 +299,10 @@ def _learn_all(
 def _draw(
     stream: MicroBatchLoader, trainer: Trainer, checkpoint: Checkpoint | None
 ) -> list[MicroBatch]:
-    """Return the parts of the next step.
+    """Return the micro-batches of the next step.
 
     Raises:
-        TryAgainError: The task was told to stop, and the processes that draw have heard it first.
+        TryAgainError: SIGTERM ended the data processes before this process handled it.
     """
     try:
         return stream.next()
@@ -310,7 +313,7 @@ def _draw(
 
 
 def _forget_rows_after(step: int, path: Path) -> None:
-    """Drop the rows of a log that the run, resumed at `step`, will write again."""
+    """Remove the rows of a log after `step`; the resumed run writes them again."""
     if not path.is_file():
         return
     with path.open(newline="") as file:
@@ -323,7 +326,7 @@ def _forget_rows_after(step: int, path: Path) -> None:
 
 
 def _report(trainer: Trainer, source: dict[str, Any]) -> None:
-    """Validate, log, and keep the weights if they match more than any before."""
+    """Validate, log, and save the weights if the match rate is the highest so far."""
     trainer.settle()
     seconds, loss = trainer.seconds, float(np.mean(trainer.losses))
     result = trainer.objective.validate(trainer.averaged)

@@ -1,4 +1,4 @@
-"""What a training run learns: the network, its data, its loss and how it is validated."""
+"""Interface of a training objective: network, data, loss and validation."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ Network = TypeVar("Network", HostNet, GemNetScore)
 
 
 class MicroBatch(Protocol):
-    """What one device learns from at once; a step has one or more of them."""
+    """Input and target of one forward pass; a step consists of one or more micro-batches."""
 
     @property
     def n_crystals(self) -> int:
-        """Number of crystals in it."""
+        """Number of crystals."""
 
     def to(self, device: torch.device) -> Self:
-        """Return the part on a device."""
+        """Return the micro-batch on a device."""
 
     def pin_memory(self) -> Self:
-        """Return the part in memory that a GPU can copy from by itself."""
+        """Return a copy in pinned memory."""
 
 
 MicroBatchType = TypeVar("MicroBatchType", bound=MicroBatch)
@@ -36,29 +36,29 @@ MicroBatchType = TypeVar("MicroBatchType", bound=MicroBatch)
 
 @dataclass(frozen=True)
 class MicroBatchSize:
-    """How much a part of a step holds.
+    """Size of a micro-batch.
 
     Attributes:
-        crystals: So many crystals, unless `atoms` is given.
-        atoms: Crystals until there are so many atoms, the last one whole: a step's time and
-            memory follow the atoms, whose edges are about as many for each of them.
+        crystals: Number of crystals; ignored if `atoms` is given.
+        atoms: Add complete crystals until this number of atoms is reached. Time and memory of a
+            step scale with the number of atoms.
     """
 
     crystals: int = 8
     atoms: int | None = None
 
     def __post_init__(self) -> None:
-        """Check the numbers.
+        """Validate the numbers.
 
         Raises:
-            ConfigError: One is not positive.
+            ConfigError: A number is not positive.
         """
         for name, value in (("crystals", self.crystals), ("atoms", self.atoms)):
             if value is not None and value < 1:
-                raise ConfigError(f"--{name} {value}: a part of a step needs at least 1")
+                raise ConfigError(f"--{name} is {value}; it must be at least 1")
 
     def is_full(self, *, crystals: int, atoms: int) -> bool:
-        """Tell whether a part of so many crystals and atoms needs no further one."""
+        """Return whether a micro-batch with these numbers of crystals and atoms is complete."""
         return crystals >= self.crystals if self.atoms is None else atoms >= self.atoms
 
 
@@ -67,9 +67,9 @@ class Validation:
     """Result of one validation.
 
     Attributes:
-        loss: Mean of the losses by level.
-        loss_by_level: The training loss at each fixed noise level or time.
-        match: Share of single candidates that match, before any relaxation.
+        loss: Mean of `loss_by_level`.
+        loss_by_level: Loss at each fixed noise level or time.
+        match: Match rate of single candidates before relaxation.
     """
 
     loss: float
@@ -78,40 +78,40 @@ class Validation:
 
 
 class Objective(Protocol[MicroBatchType]):
-    """One way of training; the loop knows nothing else of it.
+    """Training objective, as used by the training loop.
 
-    It is pickled for the processes that draw.
+    Must be picklable, for the data processes.
     """
 
     def new_network(self) -> ScoreNetwork:
-        """Return the network with random weights from torch's generator."""
+        """Return the network with random weights from torch's global generator."""
 
     def draw(self, rng: np.random.Generator) -> MicroBatchType:
-        """Draw one part of an optimiser step; `rng` alone decides it."""
+        """Draw one micro-batch; `rng` is the only source of randomness."""
 
     def loss(self, network: ScoreNetwork, part: MicroBatchType) -> Tensor:
-        """Return the loss (a scalar) of one part, which waits for no device where it can."""
+        """Return the scalar loss of one micro-batch, if possible without synchronisation."""
 
     def validate(self, network: ScoreNetwork) -> Validation:
-        """Measure the network on held-out chemical systems; the same network, the same result."""
+        """Validate the network on held-out chemical systems; deterministic."""
 
 
 def require_type(network: ScoreNetwork, kind: type[Network]) -> Network:
-    """Return a network by its type.
+    """Return `network` after checking its type.
 
     Raises:
-        TypeError: It is of another architecture.
+        TypeError: The network has another architecture.
     """
     if not isinstance(network, kind):
-        raise TypeError(f"{type(network).__name__} is no {kind.__name__}")
+        raise TypeError(f"{type(network).__name__} is not a {kind.__name__}")
     return network
 
 
 def is_compatible(weights: dict[str, Any], network: dict[str, Any]) -> bool:
-    """Tell by their configurations whether a network can begin with weights of another.
+    """Return whether a network can be initialised with the weights of another, by configuration.
 
-    Dropout has no weights, nor has the way times are given (`td` and `pos`), and answers that
-    the weights lack can be added.
+    Dropout and the type of times (`td` or `pos`) have no weights. Host feedback layers can be
+    added to weights without them.
     """
     free: dict[str, Any] = {name: None for name in ("dropout", "per_site_times") if name in network}
     if weights.get("answers") == 0:

@@ -1,4 +1,4 @@
-"""The course of a training run as a picture."""
+"""Plot of a training run."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from matplotlib.figure import Figure
 
 
 def read_log(log: Path) -> list[dict[str, float]]:
-    """Return the rows of the log.csv of a run, one for each validation.
+    """Return the rows of the log of a run, one for each validation.
 
     Args:
-        log: The log.csv of a run.
+        log: log.csv of the run.
     """
     with log.open(newline="") as file:
         rows = csv.DictReader(file)
@@ -20,11 +20,11 @@ def read_log(log: Path) -> list[dict[str, float]]:
 
 
 def plot_log(log: Path, picture: Path) -> None:
-    """Draw training loss, validation loss and match rate against the step.
+    """Plot training loss, validation loss and match rate against the step.
 
     Args:
-        log: The log.csv of a run.
-        picture: The PNG to write.
+        log: log.csv of the run.
+        picture: PNG to write.
     """
     rows = read_log(log)
     step = [row["step"] for row in rows]

@@ -1,4 +1,4 @@
-"""The parts of the next steps, drawn while the network learns from the last ones."""
+"""Prefetching of micro-batches, in a thread or in data processes."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ from torch.utils.data import DataLoader, Dataset
 from xtalfill.core.errors import ConfigError
 from xtalfill.training.objective import MicroBatch, Objective
 
-_PREFETCH = 2  # steps drawn by the thread, and parts drawn by each process, before they are needed
+_PREFETCH = 2  # steps prefetched by the thread; micro-batches prefetched by each process
 
 
 class _MicroBatches(Dataset[MicroBatch]):
-    """All parts of a run, numbered through."""
+    """All micro-batches of a run, by number."""
 
     def __init__(self, objective: Objective[Any], *, seed: int, parts: int) -> None:
         self._objective, self._seed, self._parts = objective, seed, parts
 
     def __getitem__(self, number: int) -> MicroBatch:
-        """Draw a part: the seed, the number of its step and its own number decide it."""
+        """Draw a micro-batch, determined by the seed, its step and its index in the step."""
         rng = np.random.default_rng([self._seed, *divmod(number, self._parts)])
         part: MicroBatch = self._objective.draw(rng)
         return part
 
 
 class MicroBatchLoader:
-    """Draws the parts of a run's steps ahead, in a thread or in processes of their own.
+    """Prefetches the micro-batches of a run.
 
-    A part is decided by the seed, the number of its step and its own number, so a run sees the
-    same data however many processes draw, interrupted or not.
+    A micro-batch depends only on the seed, its step and its index in the step. The data of a run
+    therefore does not depend on the number of processes or on interruptions.
     """
 
     def __init__(
@@ -50,63 +50,63 @@ class MicroBatchLoader:
         processes: int = 0,
         pin: bool = False,
     ) -> None:
-        """Start to draw.
+        """Start prefetching.
 
         Args:
-            objective: What draws a part.
-            seed: Of all parts.
-            steps: Numbers of the steps to come.
-            parts: Parts of a step.
-            processes: How many draw; 0 for a thread of this process.
-            pin: Hand the parts out in memory that a GPU can copy from by itself.
+            objective: Draws a micro-batch.
+            seed: Seed of all micro-batches.
+            steps: Numbers of the remaining steps.
+            parts: Micro-batches of a step.
+            processes: Number of data processes; 0 for a thread of this process.
+            pin: Return micro-batches in pinned memory.
         """
         loader: DataLoader[MicroBatch] = DataLoader(
             _MicroBatches(objective, seed=seed, parts=parts),
-            batch_size=None,  # a part is a batch already
+            batch_size=None,  # the dataset returns complete micro-batches
             collate_fn=_identity,
             sampler=range(steps.start * parts, steps.stop * parts),
             num_workers=processes,
             prefetch_factor=_PREFETCH if processes else None,
             multiprocessing_context=_forkserver() if processes else None,
             pin_memory=pin,
-            generator=torch.Generator(),  # or it would draw from that of the network's dropout
+            generator=torch.Generator(),  # the global generator is used by dropout
         )
         self._n_parts = parts
         self._parts = iter(loader) if processes else _prefetch(loader, n=_PREFETCH * parts)
 
     def next(self) -> list[MicroBatch]:
-        """Return the parts of the next step.
+        """Return the micro-batches of the next step.
 
         Raises:
-            ConfigError: A process that draws has died and its part with it.
-            RuntimeError: One could not be drawn, or a process was found dead.
+            ConfigError: A data process died while it sent a micro-batch.
+            RuntimeError: A micro-batch could not be drawn, or a data process died.
         """
         try:
             return [next(self._parts) for _ in range(self._n_parts)]
         except (OSError, EOFError) as error:
             raise ConfigError(
-                f"a process that draws has died ({error}), perhaps for want of memory: "
-                "go on from the checkpoint with fewer --draw_processes"
+                f"a data process died ({error}), possibly out of memory; "
+                "resume from the checkpoint with fewer --draw_processes"
             ) from error
         except Exception as error:
-            raise RuntimeError(f"drawing a part of a step failed: {error}") from error
+            raise RuntimeError(f"drawing a micro-batch failed: {error}") from error
 
     def close(self) -> None:
-        """End the thread, or the processes, which end with their iterator."""
+        """Stop the thread or the data processes."""
         parts, self._parts = self._parts, iter(())
         if isinstance(parts, Generator):
             parts.close()
 
 
 def _identity(part: Any) -> Any:
-    """Stand for the joining of samples, of which a part needs none."""
+    """Return the argument: a micro-batch needs no collation."""
     return part
 
 
 def _forkserver() -> BaseContext:
-    """Return the way to start processes beside threads and a GPU.
+    """Return a start method that is safe with threads and a GPU.
 
-    torch, which is most of what they import, is imported once for all of them.
+    The fork server imports torch once for all data processes.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["torch"])
@@ -114,7 +114,7 @@ def _forkserver() -> BaseContext:
 
 
 def _prefetch(loader: DataLoader[MicroBatch], *, n: int) -> Iterator[MicroBatch]:
-    """Yield what a loader gives, up to `n` of it loaded in a thread beforehand.
+    """Yield the items of a loader, with up to `n` items prefetched by a thread.
 
     The thread ends with the generator.
     """
@@ -127,7 +127,7 @@ def _prefetch(loader: DataLoader[MicroBatch], *, n: int) -> Iterator[MicroBatch]
                 loaded.put(part)
                 if ended.is_set():
                     return
-        except BaseException as error:  # handed to the consumer, which raises it
+        except BaseException as error:  # re-raised in the consumer
             loaded.put(error)
             raise
 
@@ -141,6 +141,6 @@ def _prefetch(loader: DataLoader[MicroBatch], *, n: int) -> Iterator[MicroBatch]
             yield item
     finally:
         ended.set()
-        while thread.is_alive():  # it may wait for room
+        while thread.is_alive():  # it may be blocked by a full queue
             with contextlib.suppress(queue.Empty):
                 loaded.get(timeout=0.05)

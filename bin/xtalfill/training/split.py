@@ -1,4 +1,4 @@
-"""Which crystals of the training files are left out, and which are held out."""
+"""Crystals of the training files to exclude or to hold out."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from xtalfill.core.errors import ConfigError
 
 @dataclass(frozen=True, kw_only=True)
 class Split:
-    """Crystals that a training must not see.
+    """Crystals not used for training.
 
     Attributes:
-        excluded: Material ids that are left out of training and of validation.
-        held_out: Chemical systems ("Al-H-O") whose crystals are for validation only.
+        excluded: Material ids excluded from training and validation.
+        held_out: Chemical systems ("Al-H-O") used for validation only.
     """
 
     excluded: frozenset[str] = frozenset()
@@ -27,18 +27,18 @@ class Split:
         """Return (n,) True for each crystal that is not excluded.
 
         Raises:
-            ConfigError: An excluded id is in none of the files, so the list belongs to other data.
+            ConfigError: An excluded id is not in the files: the list belongs to other data.
         """
         if unknown := sorted(self.excluded - set(material_ids)):
             raise ConfigError(
                 f"--exclude: {len(unknown)} of {len(self.excluded)} ids are not in the training "
-                f"files, the first is {unknown[0]}; give the files that the list was made for"
+                f"files (first: {unknown[0]}); give the files that the list was made for"
             )
         return np.array([name not in self.excluded for name in material_ids])
 
 
 def read_split(*, exclude: Path | None, hold_out: Path | None) -> Split | None:
-    """Read the lists of a training.
+    """Read the lists of excluded and held-out crystals.
 
     Args:
         exclude: CSV with a column `training_material_id` or `material_id`, or None.
@@ -68,7 +68,7 @@ def _column(path: Path | None, names: tuple[str, ...]) -> frozenset[str]:
             reader = csv.DictReader(file)
             name = next((name for name in names if name in (reader.fieldnames or [])), None)
             if name is None:
-                raise ConfigError(f"{path}: has no column {names[0]!r}; add it to the header")
+                raise ConfigError(f"{path}: column {names[0]!r} is missing; add it to the header")
             return frozenset(row[name].strip() for row in reader if (row[name] or "").strip())
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ConfigError(f"{path}: not a readable CSV list ({error})") from error

@@ -1,4 +1,4 @@
-"""Elements that stand in for each other in a crystal: a host seen with another one is new data."""
+"""Element substitution as data augmentation."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from pymatgen.core import Element
 
 from xtalfill.models.hostnet import MAX_ATOMIC_NUMBER
 
-_SAME_PLACES = 0.12  # how much radii may differ where the places are not relaxed
+_UNRELAXED = 0.12  # largest relative difference of radii if positions are not relaxed
 
 
 def substitute_element(numbers: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Return atomic numbers (n,) with one species replaced by one much like it, if there is one.
+    """Return atomic numbers (n,) with one element replaced by a similar one, if there is one.
 
-    Places stay as they are, so the radii of the two may differ by at most 12 %.
+    Positions do not change, so the covalent radii may differ by at most 12 %.
 
     Args:
         numbers: (n,) atomic numbers of a host.
-        rng: Which species, and by what.
+        rng: Chooses both elements.
     """
     replaced = int(rng.choice(np.unique(numbers)))
-    others = similar_elements(_SAME_PLACES)[replaced]
+    others = similar_elements(_UNRELAXED)[replaced]
     if not others:
         return numbers
     return np.where(numbers == replaced, rng.choice(others), numbers)
@@ -31,13 +31,13 @@ def substitute_element(numbers: np.ndarray, rng: np.random.Generator) -> np.ndar
 
 @cache
 def similar_elements(largest_difference: float) -> tuple[tuple[int, ...], ...]:
-    """Return for each atomic number those that can stand in for it.
+    """Return, for each atomic number, the elements that can replace it.
 
-    They stand in the same group (lanthanoids in that of yttrium; actinoids in none, their
-    valences differ).
+    Similar elements are in the same group. Lanthanoids belong to the group of yttrium; actinoids
+    are excluded because their valences differ.
 
     Args:
-        largest_difference: Of the covalent radii, relative.
+        largest_difference: Largest relative difference of covalent radii.
     """
     elements = [Element.from_Z(z) for z in range(1, MAX_ATOMIC_NUMBER + 1)]
     least = 1.0 - largest_difference

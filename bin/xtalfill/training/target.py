@@ -1,9 +1,9 @@
-"""The exact direction in which noised sites should move.
+"""Training target of the method `host`: the exact mean displacement of noised sites.
 
-The sites of one species are indistinguishable and the crystal is periodic, so the density that
-the noise makes of a crystal is a mixture over images and over assignments of noised to true
-sites. The target is the mean displacement under that mixture, not towards the one site a noised
-site came from: the same score with less noise in it.
+The sites of one element are indistinguishable and the crystal is periodic, so the density of the
+noised crystal is a mixture over periodic images and over assignments of noised to true sites. The
+target is the mean displacement under this mixture instead of the displacement to the drawn site:
+the same score with less variance.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ def expected_displacement(
 ) -> np.ndarray:
     """Return E[x0 | x] - x for each noised site of one known crystal.
 
-    Exact for up to `xtalfill.training.assignment.BLOCK` sites; for more, exact in the mean over
-    draws, noised site i having been drawn from true site i.
+    Exact for up to `xtalfill.training.assignment.BLOCK` sites. For more sites the mean over draws
+    is exact; noised site i must be drawn from true site i.
 
     Args:
         noised: (n, 3) Angstrom.
         true: (n, 3) Angstrom.
-        cell: (3, 3) Angstrom, rows are lattice vectors.
+        cell: (3, 3) Angstrom; rows are lattice vectors.
         sigma: Noise level, Angstrom.
 
     Returns:

@@ -1,4 +1,4 @@
-"""How good a model is on held-out chemical systems: match rate of single candidates."""
+"""Validation on held-out chemical systems: loss and match rate of single candidates."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from xtalfill.training.data import HYDROGEN, CrystalSet, Task, remove_sublattice
 from xtalfill.training.objective import Validation
 from xtalfill.training.target import expected_displacement
 
-_TOGETHER = 16  # tasks
+_BATCH_SIZE = 16  # tasks
 LEVELS = (0.05, 0.15, 0.4, 0.8, 1.5, 3.0)
 
 
 def validation_tasks(crystals: CrystalSet, *, count: int, seed: int) -> list[Task]:
-    """Return hydrogen tasks of held-out systems, a seeded choice of at most `count`."""
+    """Return up to `count` hydrogen tasks of held-out systems, chosen by `seed`."""
     held_out = np.flatnonzero(crystals.is_validation & crystals.has_hydrogen)
     rng = np.random.default_rng(seed)
     chosen = np.sort(rng.permutation(held_out)[:count])
@@ -38,7 +38,7 @@ def validation_tasks(crystals: CrystalSet, *, count: int, seed: int) -> list[Tas
 
 
 def is_match(task: Task, sites: np.ndarray) -> bool:
-    """Tell whether sites (n, 3), in Angstrom, restore the task's crystal."""
+    """Return whether sites (n, 3), Angstrom, restore the crystal of the task."""
     host = task.host
     numbers = [*host.numbers, *[host.element] * host.n_sites]
 
@@ -50,7 +50,7 @@ def is_match(task: Task, sites: np.ndarray) -> bool:
 
 
 def validation_loss(model: HostNet, tasks: list[Task], *, seed: int) -> dict[float, float]:
-    """Return the loss at each fixed noise level; the noise is the same at every call."""
+    """Return the loss at each noise level of `LEVELS`, with fixed noise."""
     losses: dict[float, list[float]] = {level: [] for level in LEVELS}
     rng = np.random.default_rng(seed)
     for task in tasks:
@@ -68,13 +68,13 @@ def validation_loss(model: HostNet, tasks: list[Task], *, seed: int) -> dict[flo
 
 
 def validate(model: HostNet, tasks: list[Task], *, steps: int, seed: int) -> Validation:
-    """Measure loss and match rate of one candidate a task.
+    """Measure the loss and the match rate of one candidate for each task.
 
     Args:
-        model: The network, in evaluation mode.
+        model: Network in evaluation mode.
         tasks: Held-out tasks.
-        steps: Noise levels of the sampler.
-        seed: Of the noise.
+        steps: Number of noise levels of the sampler.
+        seed: Seed of the noise.
     """
     by_level = validation_loss(model, tasks, seed=seed)
     match = match_rate(model, tasks, method="host", steps=steps, seed=seed)
@@ -84,28 +84,28 @@ def validate(model: HostNet, tasks: list[Task], *, steps: int, seed: int) -> Val
 def match_rate(
     network: ScoreNetwork, tasks: list[Task], *, method: str, steps: int, seed: int
 ) -> float:
-    """Return the share of single candidates that match, proposed as INPAINT proposes them.
+    """Return the match rate of single candidates, proposed as in INPAINT.
 
     Args:
-        network: In evaluation mode, of the kind that the method needs.
+        network: Network in evaluation mode, suitable for the method.
         tasks: Held-out tasks.
-        method: The proposal method.
-        steps: Noise levels of the sampler.
-        seed: Of the noise.
+        method: Proposal method.
+        steps: Number of noise levels of the sampler.
+        seed: Seed of the noise.
     """
     models = ScoreModels({kind_of(network): network})
     settings = SamplerSettings(steps=steps, predictor="x0_renoise", corrector_steps=0)
     proposing = Method(method, models, settings)
     matches = []
-    for first in range(0, len(tasks), _TOGETHER):
-        together = range(first, min(first + _TOGETHER, len(tasks)))
+    for first in range(0, len(tasks), _BATCH_SIZE):
+        numbers = range(first, min(first + _BATCH_SIZE, len(tasks)))
         proposals = proposing.propose(
-            [tasks[number].host for number in together],
+            [tasks[number].host for number in numbers],
             [
                 candidate_generator(seed=seed, structure_id=str(number), sample=0)
-                for number in together
+                for number in numbers
             ],
         )
-        pairs = zip(together, proposals, strict=True)
+        pairs = zip(numbers, proposals, strict=True)
         matches += [is_match(tasks[number], sites) for number, sites in pairs]
     return float(np.mean(matches))
