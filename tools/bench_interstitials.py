@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Measure one hydrogen in simple crystals: do proposals lie inside atoms, does RELAX fail on them?
+"""Benchmark one interstitial hydrogen in simple crystals: clashing proposals, failures of RELAX.
 
-Prints a line for each crystal and writes JSON. The sites are those that the literature discusses
-for hydrogen or the muon in these crystals, as fractional coordinates of the cubic cell.
+Prints a line for each crystal and writes JSON. The known sites are those discussed in the
+literature for hydrogen or the muon, in fractional coordinates of the cubic cell.
 """
 
 import argparse
@@ -39,12 +39,12 @@ ASSETS = Path(__file__).resolve().parents[1] / "assets"
 
 @dataclass(frozen=True)
 class Known:
-    """A host, and the sites that are discussed for hydrogen in it.
+    """A host and its known hydrogen sites.
 
     Attributes:
-        atoms: The host, whole cubic cells.
-        group: Number of its space group.
-        cells: Cubic cells along each axis.
+        atoms: Host, complete cubic cells.
+        group: Space group number.
+        cells: Number of cubic cells along each axis.
         sites: Name -> fractional coordinates in the cubic cell.
     """
 
@@ -98,13 +98,13 @@ def batch_of(known: Known, name: str, method: str, samples: int) -> Batch:
 
 
 def depth(atoms: Atoms) -> float:
-    """Return the distance of the last atom to the nearest, in sums of covalent radii."""
+    """Return the distance of the last atom to its nearest neighbour in sums of covalent radii."""
     apart = get_distances(atoms.positions[-1:], atoms.positions[:-1], atoms.cell, pbc=True)[1][0]
     return float((apart / (covalent_radii[atoms.numbers[:-1]] + covalent_radii[1])).min())
 
 
 def name_of(atoms: Atoms, known: Known) -> str:
-    """Name the place of the last atom: the nearest known site, and the two nearest atoms."""
+    """Describe the site of the last atom: nearest known site and two nearest atoms."""
     drift = np.mean(atoms.positions[:-1] - known.atoms.positions, axis=0)
     here = atoms.positions[-1:] - drift
     found = []
@@ -121,7 +121,7 @@ def name_of(atoms: Atoms, known: Known) -> str:
 
 
 def measure(known: Known, name: str, args: argparse.Namespace, potential: Any) -> dict[str, Any]:
-    """Run INPAINT, RELAX and SELECT; return the counts."""
+    """Run INPAINT, RELAX and SELECT on one crystal; return the counts."""
     batch = batch_of(known, name, args.method, args.samples)
     models = load_models([args.method], given=args.model, bundled=ASSETS.glob("weights/*.pt"))
     settings = SamplerSettings(
@@ -148,7 +148,7 @@ def measure(known: Known, name: str, args: argparse.Namespace, potential: Any) -
 
 
 def parser() -> argparse.ArgumentParser:
-    """Return the command's parser."""
+    """Return the argument parser."""
     top = argparse.ArgumentParser(description=__doc__)
     top.add_argument("--crystal", choices=known_crystals(), nargs="+", default=known_crystals())
     top.add_argument("--method", default="host")
@@ -160,7 +160,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main() -> None:
-    """Measure and print."""
+    """Run the benchmark."""
     args = parser().parse_args()
     torch.set_num_threads(1)
     potential = load_potential(args.mlip, device="cpu")

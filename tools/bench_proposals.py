@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Measure proposals before any relaxation: a species out of each crystal, back in, does it match?
+"""Benchmark proposals before relaxation: remove an element from each crystal and restore it.
 
-An ideal ranking is assumed: a crystal is found by k candidates if any of them matches. Options of
-the sampler take several values; all their combinations are measured, with the same noise. Writes
-JSON with bootstrap intervals over crystals, by size, number of sites and class, and prints a table.
+A crystal counts as found by k candidates if any of them matches (ideal ranking). Sampler options
+accept several values; all combinations are run with the same noise. Prints a table and writes
+JSON with bootstrap intervals over crystals, by size, number of sites and class.
 """
 
 import argparse
@@ -44,10 +44,10 @@ from xtalfill.training.validate import is_match
 def main() -> None:
     """Run the benchmark and write its JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--bench", type=Path, required=True, help="extxyz of whole crystals")
+    parser.add_argument("--bench", type=Path, required=True, help="extxyz of complete crystals")
     parser.add_argument("--element", choices=chemical_symbols[1:], metavar="X", default="H")
     parser.add_argument(
-        "--shake", type=float, default=0.0, help="Angstrom, normal error of each host coordinate"
+        "--shake", type=float, default=0.0, help="Gaussian noise of host coordinates, Angstrom"
     )
     parser.add_argument("--model", type=Path, nargs="*", default=[])
     parser.add_argument("--method", choices=METHODS, default="host")
@@ -59,7 +59,7 @@ def main() -> None:
         "--corrector",
         nargs="+",
         default=["none"],
-        help="none, or the rule of one step: score, level",
+        help="corrector rule: none, score or level",
     )
     parser.add_argument("--snr", type=float, nargs="+", default=[0.2])
     parser.add_argument("--repaint_noise", nargs="+", default=["exact"])
@@ -69,7 +69,7 @@ def main() -> None:
         "--together",
         type=int,
         default=1,
-        help="crystals drawn at once: cheaper for small ones, their last bits may differ",
+        help="crystals sampled in one batch; the last bits may depend on it",
     )
     parser.add_argument("--output", type=Path, required=True, help="JSON to write")
     args = parser.parse_args()
@@ -77,8 +77,8 @@ def main() -> None:
     for atoms in frames:
         if set(atoms.symbols) <= {args.element} or args.element not in atoms.symbols:
             raise InputError(
-                f"{args.bench}: {atoms.info['material_id']} has no host of {args.element}; "
-                "leave it out, or give another --element"
+                f"{args.bench}: {atoms.info['material_id']} has no {args.element}, or nothing "
+                "else; remove it, or give another --element"
             )
     results = []
     print("| steps | predictor | renoise | corrector | snr | repaint_noise |", end="")
@@ -90,7 +90,7 @@ def main() -> None:
 
 
 def combinations(args: argparse.Namespace) -> list[SamplerSettings]:
-    """Return all ways to sample that were asked for and are possible."""
+    """Return all valid combinations of the requested sampler options."""
     found = []
     for steps, predictor, renoise, corrector, snr, noise in itertools.product(
         args.steps, args.predictor, args.renoise, args.corrector, args.snr, args.repaint_noise
@@ -114,7 +114,7 @@ def combinations(args: argparse.Namespace) -> list[SamplerSettings]:
 def measured(
     frames: list[Atoms], settings: SamplerSettings, args: argparse.Namespace
 ) -> dict[str, object]:
-    """Measure one way to sample."""
+    """Run the benchmark with one combination of sampler options."""
     judge = partial(matches, settings=settings, args=args)
     groups = [frames[i : i + args.together] for i in range(0, len(frames), args.together)]
     with ProcessPoolExecutor(args.workers) as pool:
@@ -142,7 +142,7 @@ def measured(
 
 
 def row(result: dict[str, Any]) -> str:
-    """Return a line of the table: rates in percent with their intervals."""
+    """Return a row of the table: rates in percent with intervals."""
     corrector = result["corrector_rule"] if result["corrector_steps"] else "none"
     rate = {
         k: "{:.1f} % ({:.0f}-{:.0f})".format(*(100 * v for v in values))
@@ -157,12 +157,12 @@ def row(result: dict[str, Any]) -> str:
 
 @cache
 def weights_of(method: str, files: tuple[Path, ...]) -> ScoreModels:
-    """Load the weights, once a process."""
+    """Load the weights, once in each process."""
     return load_models([method], given=files, bundled=[])
 
 
 def task_of(atoms: Atoms, args: argparse.Namespace) -> Task:
-    """Return the crystal with all sites of a species taken out, its host as well as it is known."""
+    """Return the task of restoring all sites of the element, with noise on the host."""
     removed = atoms.numbers == atomic_numbers[args.element]
     source = f"{atoms.info['material_id']}|host"
     error = candidate_generator(seed=args.seed, structure_id=source, sample=0)
@@ -174,7 +174,7 @@ def task_of(atoms: Atoms, args: argparse.Namespace) -> Task:
 def matches(
     group: list[Atoms], *, settings: SamplerSettings, args: argparse.Namespace
 ) -> tuple[list[list[bool]], float]:
-    """Tell which candidates of each crystal match it, and the seconds of drawing them all."""
+    """Return which candidates of each crystal match, and the sampling time in seconds."""
     torch.set_num_threads(1)
     tasks = [task_of(atoms, args) for atoms in group]
     method = Method(args.method, weights_of(args.method, tuple(args.model)), settings)
@@ -193,7 +193,7 @@ def matches(
 
 
 def groupings(frames: list[Atoms], element: str) -> list[list[str]]:
-    """Return, for each way to split the crystals, the label of every crystal."""
+    """Return, for each grouping, the group label of every crystal."""
     missing = [int((atoms.numbers == atomic_numbers[element]).sum()) for atoms in frames]
     return [
         [bin_label(len(atoms), SIZE_BINS) for atoms in frames],
@@ -203,7 +203,7 @@ def groupings(frames: list[Atoms], element: str) -> list[list[str]]:
 
 
 def rates(chance: np.ndarray, ks: list[int]) -> dict[str, object]:
-    """Return the mean chance (n, len(ks)) to find a crystal, with 95 % intervals."""
+    """Return the mean success rates with 95 % intervals, given chances (n, len(ks))."""
     low, high = bootstrap_interval(chance, generator=np.random.default_rng(0))
     return {
         "crystals": len(chance),

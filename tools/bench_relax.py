@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Time RELAX against the loop that everybody writes: ASE's FIRE, one structure after the other.
+"""Benchmark RELAX against a serial loop with ASE's FIRE.
 
-Both do the same work on the same crystals with the same potential: hydrogen at random places,
-relaxed with the host fixed (FixAtoms), then all positions, for at most so many steps. Each
-measurement runs in a process of its own, the loop and the batches in turn; a ratio is of neighbours
-in time. Prints tables and writes them as JSON.
+Both relax the same crystals with the same potential: hydrogen at random positions, first with a
+fixed host (FixAtoms), then all positions, for at most --max_steps steps each. Every measurement
+runs in its own process. Loop and batch alternate, and ratios compare consecutive measurements.
+Prints tables and writes JSON.
 """
 
 import argparse
@@ -41,14 +41,14 @@ GROWTH = ((1, 1, 1), (2, 1, 1), (2, 2, 1), (2, 2, 2), (3, 2, 2), (3, 3, 2), (3, 
 
 @dataclass(frozen=True)
 class Timing:
-    """How long some structures took.
+    """Timing of a set of relaxations.
 
     Attributes:
-        structures: How many.
-        seconds: For all of them, without loading the potential.
-        steps: Steps of FIRE, both relaxations together.
-        megabytes: Largest resident memory of the process, or memory in use on the GPU.
-        energies: Of the structures at their ends, eV.
+        structures: Number of structures.
+        seconds: Total time without loading the potential.
+        steps: FIRE steps of both relaxations.
+        megabytes: Peak resident memory of the process, or peak GPU memory.
+        energies: Final energies, eV.
     """
 
     structures: int
@@ -59,12 +59,12 @@ class Timing:
 
     @property
     def per_minute(self) -> float:
-        """Return structures a minute."""
+        """Structures per minute."""
         return 60.0 * self.structures / self.seconds
 
 
 def proposals(crystals: Path, count: int, seed: int) -> list[Atoms]:
-    """Return `count` crystals of the file in turn, their hydrogen at random places, at the end."""
+    """Return `count` crystals, cycling through the file, with hydrogen last at random positions."""
     known = ase.io.read(crystals, ":")
     filled = []
     for index in range(count):
@@ -81,7 +81,7 @@ def proposals(crystals: Path, count: int, seed: int) -> list[Atoms]:
 
 
 def stock_calculator(mlip: str, device: str) -> Calculator:
-    """Return the calculator that the potential's own package offers for ASE."""
+    """Return the ASE calculator of the potential's package."""
     if mlip in SEVENNET_NAMES:
         from sevenn.calculator import SevenNetCalculator
 
@@ -97,10 +97,10 @@ def stock_calculator(mlip: str, device: str) -> Calculator:
 
 
 def relax_serially(structures: list[Atoms], options: argparse.Namespace) -> Timing:
-    """Relax one structure after the other with ASE, all threads for each."""
+    """Relax the structures one by one with ASE, with all threads."""
     calculator = stock_calculator(options.mlip, options.device)
     structures[0].calc = calculator
-    structures[0].get_forces()  # what the first call compiles is not counted
+    structures[0].get_forces()  # warm-up: the first call may compile
     begin, steps, energies = time.perf_counter(), 0, []
     for atoms in structures:
         atoms.calc = calculator
@@ -115,7 +115,7 @@ def relax_serially(structures: list[Atoms], options: argparse.Namespace) -> Timi
 
 
 def relax_batched(structures: list[Atoms], options: argparse.Namespace, size: int) -> Timing:
-    """Relax as RELAX does, about `size` structures at once."""
+    """Relax as in RELAX, with about `size` structures in the batch."""
     torch.set_num_threads(1)
     potential = load_potential(options.mlip, device=options.device)
     mean = sum(len(atoms) for atoms in structures) / len(structures)
@@ -145,7 +145,7 @@ def relax_batched(structures: list[Atoms], options: argparse.Namespace, size: in
 
 
 def growth(structures: list[Atoms], options: argparse.Namespace) -> list[dict[str, float]]:
-    """Return the seconds of one force call for ever larger supercells: ours, the stock one's."""
+    """Return the time of a force call for supercells of increasing size, ours and the ASE one."""
     torch.set_num_threads(1)
     potential = load_potential(options.mlip, device=options.device)
     calculator = stock_calculator(options.mlip, options.device)
@@ -166,7 +166,7 @@ def growth(structures: list[Atoms], options: argparse.Namespace) -> list[dict[st
 
 
 def _seconds(call: Callable[[], Any]) -> float:
-    """Return the median time of three calls after a first one."""
+    """Return the median time of three calls after one warm-up call."""
     call()
     times = []
     for _ in range(3):
@@ -183,13 +183,13 @@ def _megabytes(device: str) -> float:
 
 
 def alone(call: Callable[..., Any], *args: Any) -> Any:
-    """Return what a function returns in a fresh process: its memory is its own."""
+    """Call a function in a new process, to measure its peak memory."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(call, args)
 
 
 def compare(options: argparse.Namespace) -> list[dict[str, Any]]:
-    """Measure each batch size with the serial loop before it; print and return a row for each."""
+    """Measure each batch size and the serial loop; print and return a row for each size."""
     rows = []
     print("| at once | structures/min | ASE loop | ratio | MB | ASE loop MB | largest |ΔE|, meV |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
@@ -216,7 +216,7 @@ def compare(options: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    """Run both measurements."""
+    """Run both benchmarks."""
     here = Path(__file__).resolve().parent.parent
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--crystals", type=Path, default=here / "assets/demo/references.extxyz")

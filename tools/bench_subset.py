@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Choose a subset of a benchmark, seeded or by name, for machines that cannot afford all of it."""
+"""Choose a subset of a benchmark, at random or by id."""
 
 import argparse
 from pathlib import Path
@@ -12,33 +12,33 @@ from xtalfill.core.errors import InputError, run_command
 
 
 def named(frames: list[Atoms], ids: list[str]) -> list[Atoms]:
-    """Return the crystals of some ids, in that order.
+    """Return the crystals with the given ids, in that order.
 
     Raises:
-        InputError: The benchmark lacks one.
+        InputError: An id is not in the benchmark.
     """
     known = {atoms.info["material_id"]: atoms for atoms in frames}
     missing = [name for name in ids if name not in known]
     if missing:
-        raise InputError(f"the benchmark lacks {', '.join(missing)}; give its material_id")
+        raise InputError(f"not in the benchmark: {', '.join(missing)}; give values of material_id")
     return [known[name] for name in dict.fromkeys(ids)]
 
 
 def drawn(frames: list[Atoms], count: int, seed: int) -> list[Atoms]:
-    """Return so many crystals, drawn by a seed, in the order of the benchmark."""
+    """Return `count` random crystals, in the order of the benchmark."""
     chosen = np.random.default_rng(seed).permutation(len(frames))[:count]
     return [frames[k] for k in sorted(chosen)]
 
 
 def main() -> None:
-    """Read the benchmark, choose, write the subset with an id for each crystal."""
+    """Write the subset, with an id for each crystal."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--bench", type=Path, required=True, help="extxyz with material_id")
     which = parser.add_mutually_exclusive_group(required=True)
-    which.add_argument("--count", type=int, help="crystals to draw")
-    which.add_argument("--ids", nargs="+", help="material_id of the crystals to take")
-    parser.add_argument("--min_atoms", type=int, default=1, help="leave out smaller crystals")
-    parser.add_argument("--max_atoms", type=int, default=None, help="leave out larger crystals")
+    which.add_argument("--count", type=int, help="number of random crystals")
+    which.add_argument("--ids", nargs="+", help="material_id of the crystals")
+    parser.add_argument("--min_atoms", type=int, default=1, help="skip smaller crystals")
+    parser.add_argument("--max_atoms", type=int, default=None, help="skip larger crystals")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--output", type=Path, required=True, help="extxyz to write")
     args = parser.parse_args()

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Choose chemical systems to hold out of training, for every choice of a default.
+"""Choose chemical systems to hold out of training; defaults are chosen on them.
 
-Systems of crystals with hydrogen are drawn by seed until enough crystals are held out, those that
-the files hold out already included. Excluded crystals do not count. Systems of many crystals are
-left to training: one of them would make up a large part of the set.
+Chemical systems with hydrogen are drawn at random until enough crystals are held out, including
+those that the files already hold out. Excluded crystals do not count. Systems with many crystals
+are not held out, because a single one would dominate the set.
 """
 
 import argparse
@@ -16,12 +16,12 @@ from xtalfill.training.split import read_split
 
 
 def main() -> None:
-    """Write the list and say how many crystals it holds out."""
+    """Write the list and print the number of crystals."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, nargs="+", required=True, help="training files")
-    parser.add_argument("--exclude", type=Path, help="CSV of material ids that do not count")
-    parser.add_argument("--crystals", type=int, default=400, help="with hydrogen, at least")
-    parser.add_argument("--largest", type=int, default=12, help="crystals of one system, at most")
+    parser.add_argument("--exclude", type=Path, help="CSV of material ids to ignore")
+    parser.add_argument("--crystals", type=int, default=400, help="minimum number with hydrogen")
+    parser.add_argument("--largest", type=int, default=12, help="maximum number in one system")
     parser.add_argument("--seed", type=int, default=42)
     parser.add_argument("--output", type=Path, required=True, help="CSV to write")
     args = parser.parse_args()
@@ -39,7 +39,7 @@ def main() -> None:
     args.output.parent.mkdir(parents=True, exist_ok=True)
     args.output.write_text("\n".join(["chemical_system", *sorted(chosen)]) + "\n")
     count = sum(len(members[system]) for system in chosen)
-    print(f"{count} crystals with hydrogen of {len(chosen)} chemical systems are held out")
+    print(f"{count} crystals with hydrogen in {len(chosen)} chemical systems held out")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""Compare a potential with the one it was distilled from: errors, minima, ranking.
+"""Compare a distilled potential with its teacher: errors, minima, ranking.
 
-Errors are on labelled structures of held-out crystals (tools/label_structures.py --held_out).
-Minima and ranking need two runs of the pipeline with the same proposals and either potential.
+Errors are computed for labelled structures of held-out crystals (tools/label_structures.py
+--held_out). Minima and rankings are compared between two runs of the pipeline with the same
+proposals, one with each potential.
 """
 
 import argparse
@@ -27,7 +28,7 @@ AT_ONCE = 30  # structures in one evaluation
 
 
 def errors_by_class(mlip: str, labelled: list[Atoms]) -> None:
-    """Print mean absolute errors of energy and forces for each class of hydrogen's neighbours."""
+    """Print mean absolute errors of energy and forces by class of hydrogen's neighbours."""
     potential = load_potential(mlip, device="cpu")
     energy: dict[str, list[float]] = defaultdict(list)
     force: dict[str, list[np.ndarray]] = defaultdict(list)
@@ -52,12 +53,12 @@ def errors_by_class(mlip: str, labelled: list[Atoms]) -> None:
 
 @dataclass(frozen=True)
 class Pair:
-    """What two runs found for the candidates of one structure.
+    """Results of two runs for the candidates of one structure.
 
     Attributes:
-        one: (n_candidates,) energies of the first run, eV/atom.
-        other: (n_candidates,) those of the second.
-        same: (n_candidates,) whether both ended in the same minimum.
+        one: (n_candidates,) energies in the first run, eV/atom.
+        other: (n_candidates,) energies in the second run, eV/atom.
+        same: (n_candidates,) whether both runs found the same minimum.
     """
 
     one: np.ndarray
@@ -66,7 +67,7 @@ class Pair:
 
 
 def pairs(one: Path, other: Path) -> Iterator[Pair]:
-    """Yield what two runs found for each structure, of the candidates that neither failed."""
+    """Yield the results for each structure, for candidates that failed in neither run."""
     for path in sorted((one / "batches").glob("*.h5")):
         first, second = read_batch(path), read_batch(other / "batches" / path.name)
         if not np.array_equal(first.id, second.id) or not np.array_equal(
@@ -74,7 +75,7 @@ def pairs(one: Path, other: Path) -> Iterator[Pair]:
             second.stages["inpaint"].arrays["positions"],
             equal_nan=True,
         ):
-            raise SystemExit(f"{path.name}: the runs relaxed different proposals")
+            raise SystemExit(f"{path.name}: the runs have different proposals")
         for members in first.groups_by_method():
             sound = [i for i in members if "failed" not in (first.status[i], second.status[i])]
             if sound and first.method[sound[0]] != REFERENCE:
@@ -96,7 +97,7 @@ def _pair(first: Batch, second: Batch, systems: list[int]) -> Pair:
 
 
 def agreement(one: Path, other: Path) -> None:
-    """Print how far minima and ranking of the first run are those of the second."""
+    """Print the agreement of minima and rankings between two runs."""
     found = list(pairs(one, other))
     same = np.concatenate([pair.same for pair in found])
     concordant, compared, best = 0, 0, []
@@ -111,15 +112,13 @@ def agreement(one: Path, other: Path) -> None:
     print(
         f"pairs more than 2 meV/atom apart in the same order: {100 * concordant / compared:.0f} %"
     )
-    print(
-        f"the candidate ranked first is lowest in the other run, too: {100 * np.mean(best):.0f} %"
-    )
+    print(f"best candidate of the first run is lowest in the second: {100 * np.mean(best):.0f} %")
 
 
 def main() -> None:
-    """Compare."""
+    """Run the comparisons."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--mlip", help="potential whose errors are wanted")
+    parser.add_argument("--mlip", help="potential to evaluate on --labelled")
     parser.add_argument("--labelled", type=Path, help="extxyz with energies and forces")
     parser.add_argument("--runs", type=Path, nargs=2, help="output folders of two runs")
     args = parser.parse_args()

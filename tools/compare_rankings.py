@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Compare what two potentials choose from the same candidates: a run with --mlip_rank has both.
+"""Compare the candidates that two potentials select in a run with --mlip_rank.
 
-The energies before relax_rank are those of --mlip, those after it of --mlip_rank. Of each structure
-the lowest candidate by either is taken, and judged as in the evaluation: does it match, is it lower
-than the reference by the same potential?
+Energies before relax_rank are those of --mlip, energies after it those of --mlip_rank. For each
+structure and potential the candidate of lowest energy is evaluated: does it match the reference,
+or is it lower in energy than the reference with the same potential?
 """
 
 import argparse
@@ -20,7 +20,7 @@ STAGES = ("relax_positions", "relax_rank")
 
 @dataclass(frozen=True)
 class Choice:
-    """The lowest candidate of a structure by one potential.
+    """The candidate of lowest energy of a structure, by one potential.
 
     Attributes:
         matched: Whether it matches the reference.
@@ -32,8 +32,8 @@ class Choice:
 
 
 def choices(batch: Batch, stage: str, samples: int) -> list[Choice]:
-    """Return the choice of each structure that has a reference, by the energies of a stage."""
-    sizes = np.bincount(batch.system_idx)  # a reference may be given in another cell
+    """Return the choice for each structure with a reference, by the energies of a stage."""
+    sizes = np.bincount(batch.system_idx)  # the reference may have another cell
     energy = batch.stages[stage].arrays["energy"] / sizes
     matched = batch.stages["evaluate"].arrays["matched"]
     reference = {
@@ -54,7 +54,7 @@ def choices(batch: Batch, stage: str, samples: int) -> list[Choice]:
 
 
 def main() -> None:
-    """Read the batches of a run and print a line for each potential, then the paired test."""
+    """Print the rates for each potential, then the paired test."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", type=Path, help="output folder of a run with --mlip_rank")
     parser.add_argument("--samples", type=int, default=10, help="candidates to choose from")

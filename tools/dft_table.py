@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Print what a run with --validate found as a Markdown table: potential and DFT side by side.
+"""Print the results of a run with --validate as a Markdown table: potential and DFT.
 
-A row for each candidate that pw.x relaxed; after a comma stands what belongs to its reference.
+One row for each candidate relaxed by pw.x; values after a comma belong to its reference.
 """
 
 import argparse
@@ -35,7 +35,7 @@ HEAD = (
 
 
 def cost(outdir: Path, key: str) -> tuple[int, float]:
-    """Return the steps of self-consistency of a job and its core-seconds, of all its attempts."""
+    """Return the SCF iterations and core-seconds of a job, summed over its attempts."""
     steps, seconds = 0, 0.0
     with tempfile.TemporaryDirectory() as scratch:
         for packed in sorted((outdir / "dft" / key).glob("pw.*.xml.gz")):
@@ -48,11 +48,11 @@ def cost(outdir: Path, key: str) -> tuple[int, float]:
 
 
 def verdict(batch: Batch, index: int, prefix: str) -> str:
-    """Return in a word how a candidate compares with its reference.
+    """Return in one word how a candidate compares with its reference.
 
     Args:
-        batch: After EVALUATE.
-        index: Of the candidate.
+        batch: Batch after EVALUATE.
+        index: Candidate.
         prefix: "" for the potential, "dft_" for DFT.
     """
     found = batch.stages["evaluate"].arrays
@@ -66,7 +66,7 @@ def verdict(batch: Batch, index: int, prefix: str) -> str:
 
 
 def reference_kept(batch: Batch, reference: int) -> str:
-    """Return whether the reference, after potential and DFT, is still the crystal given."""
+    """Return whether the reference after DFT still matches the input."""
     if not batch.stages[STAGE].arrays["converged"][reference]:
         return str(batch.stages[STAGE].arrays["status"][reference])
     given, after = (to_pymatgen(batch.to_ase(reference, stage=name)) for name in (None, STAGE))
@@ -100,7 +100,7 @@ def _number(value: float, digits: int = 2) -> str:
 
 
 def main() -> None:
-    """Read the batches of a run, print the table and the counts."""
+    """Print the table and the counts."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--run", type=Path, required=True, help="its --outdir")
     args = parser.parse_args()
@@ -108,7 +108,7 @@ def main() -> None:
     for path in sorted(args.run.glob("batches/*.h5")):
         batch = read_batch(path)
         if STAGE not in batch.stages:
-            raise InputError(f"{path.name}: nothing was sent to pw.x; run it with --validate")
+            raise InputError(f"{path.name}: has no DFT results; run with --validate")
         for members in batch.groups_by_method():
             sent = [i for i in members if batch.stages[STAGE].arrays["status"][i]]
             rows += [row(args.run, path.stem, batch, index) for index in sent]

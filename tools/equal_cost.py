@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Compare proposal methods at one proposal and at equal cost, in CPU time.
+"""Compare proposal methods with one candidate and at equal CPU time.
 
-Each method is a run of its own with the same crystals, the first with one candidate a crystal. What
-a candidate costs is the CPU time of INPAINT, RELAX and, of the method potential, pw.x and pp.x. The
-references are relaxed along; their share of RELAX is taken as that of as many candidates.
+Each method has its own run on the same crystals, the first one with one candidate for each crystal.
+The cost of a candidate is the CPU time of INPAINT, RELAX and, for the method potential, pw.x and
+pp.x. The references are relaxed in the same tasks; each is counted as one candidate.
 """
 
 import argparse
@@ -30,10 +30,10 @@ class Run:
     """A finished run of one method.
 
     Attributes:
-        label: Its name in the table.
-        judged: Id -> the candidates of a crystal.
-        seconds: CPU time of a candidate.
-        pinball: Ids of the crystals for which the method potential had to choose among sites.
+        label: Name in the table.
+        judged: Id -> evaluated candidates of the crystal.
+        seconds: CPU time of a candidate, s.
+        pinball: Ids of the crystals for which the method potential selected among sites.
     """
 
     label: str
@@ -43,7 +43,7 @@ class Run:
 
 
 def cpu_seconds(outdir: Path) -> tuple[float, float]:
-    """Return the CPU time of INPAINT with pw.x and pp.x, and that of RELAX."""
+    """Return the CPU times of INPAINT including pw.x and pp.x, and of RELAX, in seconds."""
     used = {"INPAINT": 0.0, "RELAX": 0.0}
     with (outdir / "pipeline_info" / "trace.txt").open(encoding="utf-8") as file:
         for row in csv.DictReader(file, delimiter="\t"):
@@ -58,7 +58,7 @@ def cpu_seconds(outdir: Path) -> tuple[float, float]:
 
 
 def duration(text: str) -> float:
-    """Return the seconds of a duration as Nextflow writes it, e.g. "1h 2m 3.4s"."""
+    """Return a duration in Nextflow's format, e.g. "1h 2m 3.4s", in seconds."""
     return sum(float(number) * UNITS[unit] for number, unit in PART.findall(text))
 
 
@@ -66,7 +66,7 @@ def read_run(label: str, outdir: Path) -> Run:
     """Read a run.
 
     Raises:
-        InputError: It has more than one method.
+        InputError: The run has more than one method.
     """
     batches = sorted(outdir.glob("batches/*.h5"))
     found = judge(read_tables(outdir / "pipeline_info" / "check.json", batches))
@@ -84,20 +84,20 @@ def read_run(label: str, outdir: Path) -> Run:
 
 
 def rate(values: list[float]) -> str:
-    """Return a mean and its bootstrap interval in percent."""
+    """Return mean and bootstrap interval in percent."""
     numbers = np.array(values)
     low, high = bootstrap_interval(numbers, generator=np.random.default_rng(BOOTSTRAP_SEED))
     return f"{100 * numbers.mean():.0f} % ({100 * low:.0f}–{100 * high:.0f})"
 
 
 def first_lowest(one: Judged, outcome: str, k: int) -> bool:
-    """Tell whether the lowest in energy of the first k candidates is a success."""
+    """Return whether the candidate of lowest energy among the first k is a success."""
     energy = one.energy[:k]
     return bool(np.isfinite(energy).any() and one.outcome[outcome][:k][int(np.nanargmin(energy))])
 
 
 def paired(run: Run, first: Run, ids: list[str], outcome: str, k: int) -> str:
-    """Return crystals won and lost against the first run, and the exact p-value."""
+    """Return wins and losses against the first run, and the exact p-value."""
     test = mcnemar(
         np.array([first_lowest(run.judged[name], outcome, k) for name in ids]),
         np.array([first_lowest(first.judged[name], outcome, 1) for name in ids]),
@@ -106,7 +106,7 @@ def paired(run: Run, first: Run, ids: list[str], outcome: str, k: int) -> str:
 
 
 def table(runs: list[Run], ids: list[str]) -> str:
-    """Return a Markdown table over some crystals."""
+    """Return a Markdown table for a set of crystals."""
     first = runs[0]
     lines = [
         f"| {len(ids)} crystals | core-minutes a candidate | k at equal cost "
@@ -129,9 +129,9 @@ def table(runs: list[Run], ids: list[str]) -> str:
 
 
 def main() -> None:
-    """Read the runs and print the tables."""
+    """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("runs", nargs="+", help="LABEL=OUTDIR, the first of the method potential")
+    parser.add_argument("runs", nargs="+", help="LABEL=OUTDIR; the first is the method potential")
     words = [word.split("=", 1) for word in parser.parse_args().runs]
     runs = [read_run(label, Path(outdir)) for label, outdir in words]
     ids = sorted(set.intersection(*(set(run.judged) for run in runs)))

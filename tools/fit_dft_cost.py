@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Fit the cost models of PLAN_DFT and PLAN_POTENTIAL (assets/dft_cost.json) on finished runs.
+"""Fit the cost models of PLAN_DFT and PLAN_POTENTIAL (assets/dft_cost.json) to finished runs.
 
-A kind of which there are too few runs keeps the model that --output has.
+A kind with too few runs keeps its model in --output.
 """
 
 import argparse
@@ -21,12 +21,12 @@ LEAST_RUNS = 5
 
 
 def relaxations(outdir: Path) -> list[list[Path]]:
-    """Return the data files of the relaxations with --validate, each by itself."""
+    """Return the data files of the relaxations of --validate, one for each."""
     return [[path] for path in sorted(outdir.glob("dft/*/pw.*.xml.gz"))]
 
 
 def hosts(outdir: Path) -> list[list[Path]]:
-    """Return the data files of the hosts of the method potential, all of a host together."""
+    """Return the data files of the method potential, a list for each host."""
     folders = sorted(path for path in outdir.glob("potential/*") if path.is_dir())
     return [sorted(folder.glob("*/pw.*.xml.gz")) for folder in folders]
 
@@ -35,7 +35,7 @@ KINDS = {"relaxation": relaxations, "host": hosts}
 
 
 def read_packed(path: Path) -> DataFile:
-    """Read a data file that is compressed."""
+    """Read a compressed data file."""
     with tempfile.TemporaryDirectory() as scratch:
         unpacked = Path(scratch, "pwscf.xml")
         unpacked.write_bytes(gzip.decompress(path.read_bytes()))
@@ -43,9 +43,9 @@ def read_packed(path: Path) -> DataFile:
 
 
 def measured(kind: str, outdir: Path) -> list[dict[str, Any]]:
-    """Return size and cost of what converged, from the data files it left.
+    """Return size and cost of the converged calculations, from their data files.
 
-    The size is that of the first calculation. What pp.x takes is not told by these files.
+    The size is that of the first calculation. The cost does not include pp.x.
     """
     found = []
     for paths in KINDS[kind](outdir):
@@ -79,24 +79,24 @@ def fit(runs: list[dict[str, Any]], machine: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Read the runs, fit, write the model beside what it was fitted on."""
+    """Fit the models and write them with their data."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=Path, nargs="+", required=True, help="their --outdir")
-    parser.add_argument("--machine", required=True, help="what they ran on, in words")
-    parser.add_argument("--output", type=Path, required=True, help="JSON to write or add to")
+    parser.add_argument("--runs", type=Path, nargs="+", required=True, help="--outdir of the runs")
+    parser.add_argument("--machine", required=True, help="description of the machine")
+    parser.add_argument("--output", type=Path, required=True, help="JSON to write or update")
     args = parser.parse_args()
     before = read_json(args.output) if args.output.is_file() else {}
     fitted: dict[str, Any] = {}
     for kind in KINDS:
         runs = [run for outdir in args.runs for run in measured(kind, outdir)]
         if len(runs) < LEAST_RUNS:
-            print(f"{kind}: {len(runs)} converged; {LEAST_RUNS} are the least to fit")
+            print(f"{kind}: {len(runs)} converged; the fit needs at least {LEAST_RUNS}")
             continue
         runs.sort(key=lambda run: run["size"])
         fitted[kind] = {"model": fit(runs, args.machine), "runs": runs}
         print(f"{kind}: {len(runs)} converged; {fitted[kind]['model']}")
     if not fitted:
-        raise ConfigError(f"too few runs of any kind; {LEAST_RUNS} are the least to fit")
+        raise ConfigError(f"too few runs of each kind; the fit needs at least {LEAST_RUNS}")
     write_json(args.output, before | fitted)
 
 

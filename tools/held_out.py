@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Write the crystals with hydrogen that a training file holds out: what samplers are chosen on.
+"""Write the held-out crystals of training files as extxyz; sampler settings are chosen on them.
 
-With --element those with another species. Weights never learn from them and no benchmark
-contains them.
+Crystals contain hydrogen, or the element given by --element. They are not used for training, and
+no benchmark contains them.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from xtalfill.training.data import CrystalSet
 
 
 def main() -> None:
-    """Read the training file, write its held-out crystals with the species as extxyz."""
+    """Write the held-out crystals that contain the element."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, nargs="+", required=True, help="training files")
     parser.add_argument("--element", choices=chemical_symbols[1:], metavar="X", default="H")

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Label structures like those that RELAX meets with a large potential, to distil a small one.
+"""Label structures typical for RELAX with a large potential, to distil a small one.
 
-Hydrogen is put at its place and beside it, at random, and half way down to a minimum, into hosts
-that are shaken and strained, with and without hydrogen of their own. Structure i depends on the
-seed and on i alone. Parts that are there already are kept, so a stopped run goes on, and several
-may share the work.
+Hosts with and without hydrogen get random displacements and strain. Hydrogen is placed near its
+true position or at random, and part of the structures are relaxed by a few steps. Structure i
+depends only on the seed and on i. Existing parts are kept: an interrupted run continues, and
+several runs can share the work.
 """
 
 import argparse
@@ -26,19 +26,19 @@ from xtalfill.training.data import CrystalSet
 
 PART = 100
 MAX_ATOMS = 40
-MAX_FORCE = 50.0  # eV/Angstrom; beyond, the label says little about the way to a minimum
-MIN_LABELLED = 0.6  # Angstrom; nearer than any training structure of the large potentials
+MAX_FORCE = 50.0  # eV/Angstrom; structures with larger forces are not useful for training
+MIN_LABELLED = 0.6  # Angstrom; shorter than in the training data of the large potentials
 WITH_HYDROGEN = 0.6
 
 
 class StructureSource:
-    """Draws structures from training files.
+    """Generates structures from training files.
 
     Args:
         files: Training files.
-        excluded: An extxyz whose chemical systems are never made.
-        held_out: Draw from the crystals that the files hold out, instead of the others.
-        seed: Of all draws.
+        excluded: extxyz with chemical systems to exclude.
+        held_out: Use the held-out crystals instead of the others.
+        seed: Seed of all structures.
     """
 
     def __init__(self, files: list[Path], excluded: Path, *, held_out: bool, seed: int) -> None:
@@ -51,14 +51,14 @@ class StructureSource:
         self._weights = self._rarity(self._other)
 
     def _rarity(self, indices: np.ndarray) -> np.ndarray:
-        """Return probabilities that give rare elements more than their share."""
+        """Return sampling probabilities that favour crystals with rare elements."""
         species = [np.unique(self._crystals.crystal(i)[0]) for i in indices]
         counts = np.bincount(np.concatenate(species), minlength=120).astype(float)
         weights = np.array([1.0 / np.sqrt(counts[z].min()) for z in species])
         return weights / weights.sum()
 
     def draw(self, index: int) -> Relaxation:
-        """Return structure `index`: with free sites where it is to be relaxed some steps."""
+        """Return structure `index`; its free sites are to be relaxed by a few steps."""
         rng = np.random.default_rng([self._seed, index])
         while True:
             atoms, n_new = self._filled(rng)
@@ -73,7 +73,7 @@ class StructureSource:
             return Relaxation(crystal, free)
 
     def _filled(self, rng: np.random.Generator) -> tuple[Atoms, int]:
-        """Return a crystal, shaken and filled, and how many sites at its end are new."""
+        """Return a perturbed and filled crystal, and the number of new sites at its end."""
         with_hydrogen = rng.random() < WITH_HYDROGEN
         index = (
             rng.choice(self._hydrogen)
@@ -101,7 +101,7 @@ class StructureSource:
 def label(
     jobs: list[Relaxation], relaxer: BatchedRelaxer, teacher: BatchedRelaxer, *, seed: int
 ) -> list[Atoms]:
-    """Return the structures, some steps on where they have free sites, with energy and forces."""
+    """Relax the free sites by a few steps; return the structures with energy and forces."""
     some_steps = np.random.default_rng(seed).choice([3, 6, 12, 25])
     moved = relaxer.relax(jobs, fmax=0.05, max_steps=int(some_steps))
     still = [
@@ -121,15 +121,15 @@ def label(
 
 
 def main() -> None:
-    """Write labelled structures in parts of a hundred."""
+    """Write labelled structures in parts of 100."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, nargs="+", required=True, help="training files")
     parser.add_argument("--exclude", type=Path, required=True, help="extxyz of a benchmark")
-    parser.add_argument("--teacher", default="7net-l3i5", help="potential that labels")
-    parser.add_argument("--relaxer", default="7net-0", help="potential that goes some steps down")
+    parser.add_argument("--teacher", default="7net-l3i5", help="potential for the labels")
+    parser.add_argument("--relaxer", default="7net-0", help="potential for the relaxation steps")
     parser.add_argument("--held_out", action="store_true", help="use the held-out crystals")
     parser.add_argument(
-        "--parts", type=int, nargs=2, required=True, help="first, and one past the last"
+        "--parts", type=int, nargs=2, required=True, help="first part, and last part + 1"
     )
     parser.add_argument("--seed", type=int, default=42)
     parser.add_argument("--output", type=Path, required=True, help="folder")

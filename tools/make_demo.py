@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Pick the six demo crystals from the benchmark and write assets/demo, as its README states."""
+"""Select the six demo crystals from the benchmark and write assets/demo (see its README)."""
 
 import argparse
 import csv
@@ -16,7 +16,7 @@ from pymatgen.io.vasp import Poscar
 ELEMENT = "H"
 MAX_ATOMS = 16
 MAX_MISSING = 8
-# Classes of hydrogen, and how many crystals of them: the lowest Materials Project numbers.
+# Classes of hydrogen and number of crystals; those with the lowest Materials Project ids.
 QUOTA: tuple[tuple[tuple[str, ...], int], ...] = (
     (("O-H",), 2),
     (("N-H",), 1),
@@ -31,7 +31,7 @@ def material_number(atoms: Atoms) -> int:
 
 
 def pick(crystals: list[Atoms]) -> list[Atoms]:
-    """Return the demo crystals, by the rule alone and never by how a model does on them."""
+    """Return the demo crystals, selected by the rule only, independent of model results."""
     number = atomic_numbers[ELEMENT]
     eligible = [
         atoms
@@ -47,7 +47,7 @@ def pick(crystals: list[Atoms]) -> list[Atoms]:
 
 
 def write_host(host: Atoms, folder: Path, *, name: str, as_cif: bool) -> Path:
-    """Write a host as CIF or POSCAR, in its own cell, and return the file."""
+    """Write a host as CIF or POSCAR in its own cell; return the file."""
     structure = AseAtomsAdaptor.get_structure(host)
     if as_cif:
         path = folder / f"{name}.cif"
@@ -59,7 +59,7 @@ def write_host(host: Atoms, folder: Path, *, name: str, as_cif: bool) -> Path:
 
 
 def main() -> None:
-    """Write the hosts, their sheet and the references."""
+    """Write the hosts, the sample sheet and the references."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--bench", type=Path, required=True, help="bench_dev.extxyz")
     parser.add_argument("--outdir", type=Path, required=True, help="assets/demo")

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Draw a host beside its restored crystal, from the outputs of a run."""
+"""Draw a host and its restored crystal from the results of a run."""
 
 import argparse
 from pathlib import Path
@@ -16,18 +16,18 @@ RESTORED_COLOUR = (0.95, 0.45, 0.1)
 
 
 def main() -> None:
-    """Read selected.extxyz, draw one crystal of it."""
+    """Draw one crystal of selected.extxyz."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--selected", type=Path, required=True, help="selected.extxyz of a run")
-    parser.add_argument("--id", required=True, help="the crystal to draw")
-    parser.add_argument("--n_missing", type=int, required=True, help="sites that were filled")
-    parser.add_argument("--rotation", default="-80x,15y,0z", help="as ASE's plot_atoms takes it")
-    parser.add_argument("--repeat", type=int, default=1, help="cells along each direction")
+    parser.add_argument("--id", required=True, help="id of the crystal")
+    parser.add_argument("--n_missing", type=int, required=True, help="number of filled sites")
+    parser.add_argument("--rotation", default="-80x,15y,0z", help="rotation of ASE's plot_atoms")
+    parser.add_argument("--repeat", type=int, default=1, help="number of cells along each axis")
     parser.add_argument("--output", type=Path, required=True, help="PNG to write")
     args = parser.parse_args()
     frames = [a for a in ase.io.read(args.selected, ":") if a.info["id"] == args.id]
     if not frames:
-        parser.error(f"{args.selected} holds no crystal {args.id}")
+        parser.error(f"{args.selected} does not contain crystal {args.id}")
     crystal = frames[0]
     crystal.wrap()
     figure = Figure(figsize=(8.4, 4.0), layout="constrained")
@@ -40,7 +40,7 @@ def main() -> None:
 
 
 def draw(axes: Axes, crystal: Atoms, args: argparse.Namespace, *, filled: bool) -> None:
-    """Draw a crystal; its filled sites are the last `n_missing` ones."""
+    """Draw a crystal; the last `n_missing` sites are the filled ones."""
     n_host = len(crystal) - args.n_missing
     shown = crystal if filled else crystal[:n_host]
     colours = [

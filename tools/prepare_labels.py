@@ -1,9 +1,8 @@
 #!/usr/bin/env python3
-"""Turn parts of labelled structures into what nequip-train reads.
+"""Convert labelled structures to input files of nequip-train.
 
-Elements in too few structures are left out with all structures that hold them: their labels would
-not suffice. What an atom of each element contributes to the energies is fitted by least squares;
-the network learns the rest.
+Elements that occur in too few structures are removed, with all their structures. Energies of
+isolated atoms are fitted by least squares; the network learns the residual.
 """
 
 import argparse
@@ -15,14 +14,14 @@ import yaml
 from ase import Atoms
 from ase.data import chemical_symbols
 
-RIDGE = 1e-3  # keeps an element apart that always comes with the same other one
+RIDGE = 1e-3  # regularisation for elements that always occur together
 
 
 def atom_energies(counts: np.ndarray, energies: np.ndarray) -> np.ndarray:
-    """Fit the energies of structures by a sum over their atoms.
+    """Fit energies of structures as a sum of atomic energies.
 
     Args:
-        counts: (n_structures, n_elements) atoms of each element.
+        counts: (n_structures, n_elements) number of atoms of each element.
         energies: (n_structures,) eV.
 
     Returns:
@@ -41,7 +40,7 @@ def read_parts(folder: Path) -> list[Atoms]:
 
 
 def fit(frames: list[Atoms], least: int) -> dict[str, float]:
-    """Return the energies, eV, of the elements that at least `least` structures have."""
+    """Return atomic energies, eV, of the elements that occur in at least `least` structures."""
     counts = np.array([np.bincount(atoms.numbers, minlength=119) for atoms in frames])
     kept = np.flatnonzero((counts > 0).sum(axis=0) >= least)
     usable = counts[:, kept].sum(axis=1) == counts.sum(axis=1)
@@ -51,13 +50,13 @@ def fit(frames: list[Atoms], least: int) -> dict[str, float]:
 
 
 def main() -> None:
-    """Read the labels, write elements.yaml, train.extxyz and validation.extxyz."""
+    """Write elements.yaml, train.extxyz and validation.extxyz."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--labels", type=Path, nargs="+", required=True, help="folders of parts")
     parser.add_argument("--validation", type=Path, required=True, help="folder of held-out parts")
-    parser.add_argument("--least", type=int, default=20, help="structures an element must be in")
-    parser.add_argument("--elements", type=Path, help="elements.yaml of a model that learns on")
-    parser.add_argument("--output", type=Path, required=True, help="folder to write to")
+    parser.add_argument("--least", type=int, default=20, help="structures needed for an element")
+    parser.add_argument("--elements", type=Path, help="elements.yaml of a model to fine-tune")
+    parser.add_argument("--output", type=Path, required=True, help="output folder")
     args = parser.parse_args()
     frames = [atoms for folder in args.labels for atoms in read_parts(folder)]
     if args.elements:
@@ -74,8 +73,8 @@ def main() -> None:
     (args.output / "elements.yaml").write_text(text, encoding="utf-8")
     ase.io.write(args.output / "train.extxyz", train, format="extxyz")
     ase.io.write(args.output / "validation.extxyz", validation, format="extxyz")
-    print(f"{len(energies)} elements, {len(train)} of {len(frames)} structures to train on")
-    print(f"{len(validation)} structures to validate on")
+    print(f"{len(energies)} elements, {len(train)} of {len(frames)} training structures")
+    print(f"{len(validation)} validation structures")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Compare training runs: held-out loss and match rate against the time that training took.
+"""Compare training runs: held-out loss and match rate against training time.
 
-Reads the folders that `xtalfill train` wrote, draws their curves and prints a table. Runs are told
-apart by the names of their folders and compare only if they share --data, --seed and machine.
+Reads output folders of `xtalfill train`, plots the curves and prints a table. Folder names are the
+labels of the runs. Runs are comparable only with the same --data, --seed and machine.
 """
 
 import argparse
@@ -22,7 +22,7 @@ _AXES = {
 
 
 def main() -> None:
-    """Read the runs, draw them, print the table."""
+    """Plot the runs and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("runs", type=Path, nargs="+", help="folders of `xtalfill train`")
     parser.add_argument("--output", type=Path, required=True, help="PNG to write")
@@ -38,22 +38,22 @@ def main() -> None:
 
 
 def checked_log(path: Path) -> list[dict[str, float]]:
-    """Return the rows of a run's log.csv, one for each validation.
+    """Return the rows of log.csv of a run, one for each validation.
 
     Raises:
-        InputError: There is none.
+        InputError: The log is missing, invalid or empty.
     """
     try:
         rows = read_log(path)
     except (OSError, TypeError, ValueError, AttributeError) as error:
-        raise InputError(f"{path}: no log of `xtalfill train` ({error})") from error
+        raise InputError(f"{path}: not a log of `xtalfill train` ({error})") from error
     if not rows or not {"step", "seconds", *_AXES} <= set(rows[0]):
-        raise InputError(f"{path}: holds no validation; let the run reach --validate_every")
+        raise InputError(f"{path}: has no validation; train for at least --validate_every steps")
     return rows
 
 
 def draw(axes: Axes, logs: dict[Path, list[dict[str, float]]], quantity: str) -> None:
-    """Draw one quantity of every run against the minutes of training."""
+    """Plot one quantity of every run against the training time."""
     for folder, rows in logs.items():
         minutes = [row["seconds"] / 60 for row in rows]
         axes.plot(minutes, [row[quantity] for row in rows], marker="o", ms=3, label=folder.name)
@@ -62,7 +62,7 @@ def draw(axes: Axes, logs: dict[Path, list[dict[str, float]]], quantity: str) ->
 
 
 def table_row(folder: Path, last: dict[str, float]) -> str:
-    """Return what became of a run as a line of the table."""
+    """Return the table row of a run."""
     network = load_weights(folder / "last.pt")
     count = sum(parameter.numel() for parameter in network.parameters())
     cells = [

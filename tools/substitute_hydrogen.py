@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Make more crystals with hydrogen to learn from: a host element replaced, then relaxed.
+"""Generate training crystals with hydrogen by element substitution and relaxation.
 
-Every crystal of the training files whose hydrogen is known gives as many as it has pairs of a
-host element and a stand-in of its group. The cell is scaled with the volume of the atoms and
-kept; all positions relax. Chemical systems of the benchmark, and of the crystals that the files
-hold out, are never made, and no pair is made twice. What does not converge is left out. Parts
-that are there already are kept, so a stopped run goes on, and several may share the work.
+In every training crystal with hydrogen, each host element is replaced by each similar element of
+its group. The cell is scaled with the volume of the atoms and then fixed; all positions are
+relaxed. Chemical systems of the benchmark and of held-out crystals are excluded, and no
+substitution is repeated. Unconverged crystals are dropped. Existing parts are kept: an interrupted
+run continues, and several runs can share the work.
 """
 
 import argparse
@@ -26,31 +26,31 @@ from xtalfill.training.data import FRACTION_UNIT, HYDROGEN, CrystalSet
 from xtalfill.training.substitution import similar_elements
 
 PART = 100
-LARGEST_DIFFERENCE = 0.3  # of the radii; wider than where nothing relaxes
-SHAKE = 0.03  # Angstrom; off the symmetric places where forces vanish
+LARGEST_DIFFERENCE = 0.3  # relative, of the radii; larger than without relaxation
+SHAKE = 0.03  # Angstrom; breaks the symmetry, so that forces do not vanish
 FMAX, MAX_STEPS = 0.05, 300
 MIN_KEPT = 0.6  # Angstrom
 
 
 @dataclass(frozen=True)
 class Substitution:
-    """Crystal `parent` of the training files with `element` replaced by `stand_in`."""
+    """Crystal `parent` of the training files with `element` replaced by `replacement`."""
 
     parent: int
     element: int
-    stand_in: int
+    replacement: int
 
 
 def substitutions(
     crystals: CrystalSet, *, known: frozenset[int], excluded: set[frozenset[int]], max_atoms: int
 ) -> list[Substitution]:
-    """Return all that can be made, ordered by crystal.
+    """Return all possible substitutions, ordered by crystal.
 
     Args:
-        crystals: The training files.
-        known: Atomic numbers that the potential knows.
-        excluded: Chemical systems that must not be made.
-        max_atoms: Of a crystal.
+        crystals: Training crystals.
+        known: Atomic numbers supported by the potential.
+        excluded: Chemical systems to exclude.
+        max_atoms: Maximum number of atoms of a crystal.
     """
     found = []
     for parent in np.flatnonzero(~crystals.is_validation & crystals.has_hydrogen):
@@ -59,17 +59,17 @@ def substitutions(
         if len(numbers) > max_atoms or not species <= known:
             continue
         for element in sorted(species - {HYDROGEN}):
-            for stand_in in similar_elements(LARGEST_DIFFERENCE)[element]:
-                system = species - {element} | {stand_in}
-                if stand_in in known and len(system) == len(species) and system not in excluded:
-                    found.append(Substitution(int(parent), element, stand_in))
+            for other in similar_elements(LARGEST_DIFFERENCE)[element]:
+                system = species - {element} | {other}
+                if other in known and len(system) == len(species) and system not in excluded:
+                    found.append(Substitution(int(parent), element, other))
     return found
 
 
 def shuffled(
     made: list[Substitution], crystals: CrystalSet, rng: np.random.Generator
 ) -> list[Substitution]:
-    """Return them in random order; each crystal is as likely to be early as its class is rare."""
+    """Return the substitutions in weighted random order; rare classes come earlier."""
     parents = np.array([one.parent for one in made])
     drawn, row, count = np.unique(parents, return_inverse=True, return_counts=True)
     weights = crystals.hydrogen_weights(drawn)[row] / count[row]
@@ -79,9 +79,9 @@ def shuffled(
 
 
 def start(made: Substitution, crystals: CrystalSet, rng: np.random.Generator) -> Relaxation:
-    """Return the crystal with its element replaced and its cell scaled, ready to relax."""
+    """Return the relaxation of a crystal with its element replaced and its cell scaled."""
     old, positions, cell = crystals.crystal(made.parent)
-    numbers = np.where(old == made.element, made.stand_in, old)
+    numbers = np.where(old == made.element, made.replacement, old)
     volume = (covalent_radii[numbers] ** 3).sum() / (covalent_radii[old] ** 3).sum()
     scale = volume ** (1 / 3)
     shake = SHAKE * rng.normal(size=positions.shape)
@@ -91,7 +91,7 @@ def start(made: Substitution, crystals: CrystalSet, rng: np.random.Generator) ->
 
 
 def write_part(path: Path, found: list[tuple[Substitution, Crystal]]) -> None:
-    """Write crystals as a training file, with the row of the crystal that each was made of."""
+    """Write crystals as a training file, with the index of each parent crystal."""
     n_atoms = np.array([len(crystal.numbers) for _, crystal in found], dtype=np.int64)
     fractions = [crystal.positions @ np.linalg.inv(crystal.cell) for _, crystal in found]
     fixed_point = np.round(np.concatenate([f % 1.0 for f in fractions]) * FRACTION_UNIT)
@@ -111,7 +111,7 @@ def relaxed(
     relaxer: BatchedRelaxer,
     rng: np.random.Generator,
 ) -> list[tuple[Substitution, Crystal]]:
-    """Return those that come to rest as crystals."""
+    """Return the converged crystals."""
     jobs = [start(made, crystals, rng) for made in part]
     ended = relaxer.relax(jobs, fmax=FMAX, max_steps=MAX_STEPS)
     return [
@@ -122,14 +122,14 @@ def relaxed(
 
 
 def main() -> None:
-    """Write relaxed crystals in parts of a hundred."""
+    """Write relaxed crystals in parts of 100."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, nargs="+", required=True, help="training files")
     parser.add_argument("--exclude", type=Path, required=True, help="extxyz of a benchmark")
-    parser.add_argument("--potential", required=True, help="that relaxes: a name or a model file")
-    parser.add_argument("--max_atoms", type=int, default=40, help="of a crystal")
+    parser.add_argument("--potential", required=True, help="name or model file of the potential")
+    parser.add_argument("--max_atoms", type=int, default=40, help="maximum size of a crystal")
     parser.add_argument(
-        "--parts", type=int, nargs=2, required=True, help="first, and one past the last"
+        "--parts", type=int, nargs=2, required=True, help="first part, and last part + 1"
     )
     parser.add_argument("--seed", type=int, default=42)
     parser.add_argument("--output", type=Path, required=True, help="folder")
@@ -154,7 +154,7 @@ def main() -> None:
         found = relaxed(mine, crystals, relaxer, np.random.default_rng([args.seed, part]))
         if found:
             write_part(path, found)
-        print(f"{path}: {len(found)} of {len(mine)} crystals came to rest", flush=True)
+        print(f"{path}: {len(found)} of {len(mine)} crystals converged", flush=True)
 
 
 if __name__ == "__main__":

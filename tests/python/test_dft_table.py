@@ -80,5 +80,5 @@ def test_a_run_without_dft_is_refused(tmp_path: Path) -> None:
     batch = build(CASES)
     batch.stages["evaluate"] = evaluate_batch(batch)
     finished(tmp_path, batch)
-    with pytest.raises(AssertionError, match=r"ERROR: batch_0000\.h5: nothing was sent to pw.x"):
+    with pytest.raises(AssertionError, match=r"ERROR: batch_0000\.h5: has no DFT results"):
         tool("dft_table.py", "--run", tmp_path)

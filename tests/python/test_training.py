@@ -192,7 +192,7 @@ def test_lists_that_do_not_belong_to_the_data_are_refused(named: Path, tmp_path:
                        hold_out=None)  # fmt: skip
     with pytest.raises(ConfigError, match="1 of 2 ids are not in the training files"):
         CrystalSet([named], split=split)
-    with pytest.raises(ConfigError, match="no column 'chemical_system'"):
+    with pytest.raises(ConfigError, match="column 'chemical_system' is missing"):
         read_split(exclude=None, hold_out=write_list(tmp_path / "h.csv", "system", ["H-O"]))
     with pytest.raises(ConfigError, match="not a readable CSV"):
         read_split(exclude=tmp_path / "absent.csv", hold_out=None)

@@ -324,11 +324,7 @@ def seal(path: Path) -> None:
 
 
 def _check_seal(path: Path) -> None:
-    """Check format, version and checksum of a file without parsing it.
-
-    Raises:
-        InputError: The file is not a batch, has another version or is damaged.
-    """
+    """Raise `InputError` unless a file is an undamaged batch of this version; no parsing."""
     content = path.read_bytes()
     name, version, digest = [*content[:_HEADER_SIZE].rstrip(b"\0").split(), b"", b"", b""][:3]
     if name != FORMAT.encode():
