@@ -1,4 +1,4 @@
-# xtalfill: everything a newcomer needs. `make` alone lists the targets.
+# Targets for users and developers; `make` lists them.
 SHELL := /bin/bash
 export PATH := $(CURDIR)/.venv/bin:$(CURDIR)/.tools/bin:$(PATH)
 
@@ -8,7 +8,7 @@ export PATH := $(CURDIR)/.venv/bin:$(CURDIR)/.tools/bin:$(PATH)
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1\t\2/p' Makefile | expand -t 14
 
-setup: ## make .venv and find or resolve Nextflow (a second run takes no time)
+setup: ## create .venv and find or install Nextflow
 	@tools/setup.sh
 
 demo: setup ## restore the hydrogen of six real crystals
@@ -18,23 +18,23 @@ demo: setup ## restore the hydrogen of six real crystals
 test: setup ## lint, types, pytest and the nf-test suites
 	@tools/test.sh
 
-test-full: setup ## the above with the suites that take minutes to hours, and the images through Slurm where they are built
+test-full: setup ## also the slow tests (minutes to hours), and the images with Slurm if they are built
 	@tools/test.sh full
 
 lint: setup ## formatting, lint and types only
 	@tools/test.sh lint
 
-bench: setup ## time RELAX against a serial loop with ASE; half an hour on a quiet machine
+bench: setup ## benchmark RELAX against a serial loop with ASE (half an hour on an idle machine)
 	tools/bench_relax.py --mlip 7net-0 --output results/bench_7net-0.json
 	tools/bench_relax.py --mlip assets/potential/nequip-small.nequip.zip --output results/bench_nequip-small.json
 
-images: ## build the Apptainer images; MIRROR=URL of a Debian mirror, OUTPUT=folder, IMAGES=names are options
+images: ## build the Apptainer images; options: MIRROR=URL of a Debian mirror, OUTPUT=folder, IMAGES=names
 	@containers/build.sh $(if $(MIRROR),--mirror $(MIRROR)) $(if $(OUTPUT),--output $(OUTPUT)) $(IMAGES)
 
 tables: ## write the tables of the documentation from docs/benchmarks/data
 	tools/make_tables.py
 
-clean: ## remove what runs and tests leave behind; keeps .venv, .tools and results
+clean: ## remove temporary files of runs and tests; keeps .venv, .tools and results
 	rm -rf work .nextflow .nextflow.log* .nf-test .nf-test.log build bin/*.egg-info
 	rm -rf .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find bin tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Builds the Apptainer images of xtalfill:  containers/build.sh [--mirror URL] [--output DIR] [IMAGE...]
-#   --mirror URL   a Debian mirror: the base is then made with debootstrap, else from an OCI image
-#   --output DIR   where the images and their SHA256SUMS go (containers/)
-#   IMAGE          tools, dft, relax or inpaint; all of them where none is named
+#   --mirror URL   build the base with debootstrap from this Debian mirror instead of an OCI image
+#   --output DIR   folder for the images and SHA256SUMS (default: containers/)
+#   IMAGE          tools, dft, relax or inpaint (default: all)
 set -euo pipefail
-umask 022 # every user of an image has to read what is in it
+umask 022 # files in an image must be readable by all users
 cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/.."
 
 die() {
@@ -12,15 +12,15 @@ die() {
     exit 1
 }
 
-# Writes what pip has to know to reach the index that it uses on this machine. The folder is bound to /mnt of an image
-# while it is built: nothing of it stays inside, as a build argument would.
+# Writes the pip configuration of this machine (index, proxy, certificate). The folder is mounted at /mnt during the
+# build and is not stored in the image, unlike a build argument.
 write_pip_settings() {
     local settings certificate
     settings=$(python3 -m pip config list 2> /dev/null) || return 0
     certificate=$(sed -nE "s/^[^.]*\.cert='(.*)'$/\1/p" <<< "$settings" | head -n 1)
     {
         echo "[global]"
-        # The environment comes first and wins.
+        # Environment variables are listed first and have priority.
         sed -nE "s/^[^.]*\.(index-url|extra-index-url|trusted-host|proxy|timeout|retries)='(.*)'$/\1 = \2/p" <<< "$settings" |
             sed 's/\\n/ /g' | awk '!seen[$1]++'
         [[ -z $certificate ]] || echo "cert = /mnt/certificates.crt"
@@ -28,7 +28,7 @@ write_pip_settings() {
     [[ -z $certificate ]] || cp "$certificate" "$1/certificates.crt"
 }
 
-# Builds beside the old image and renames: an interrupted build leaves the old one whole.
+# Builds to a temporary file and renames it: an interrupted build keeps the old image.
 build() {
     local image=$1 name=xtalfill-$1-$version.sif stale
     stale=$(find "containers/$image.def" requirements/{constraints,mattergen}.txt -newer "$output/$name" 2> /dev/null || echo missing)
@@ -63,19 +63,19 @@ while (($#)); do
             output=$2
             shift 2
             ;;
-        -*) die "unknown option $1: see the head of containers/build.sh" ;;
+        -*) die "unknown option $1; see the header of containers/build.sh" ;;
         *)
-            [[ $1 =~ ^[a-z]+$ && -f containers/$1.def ]] || die "no recipe containers/$1.def"
+            [[ $1 =~ ^[a-z]+$ && -f containers/$1.def ]] || die "recipe containers/$1.def does not exist"
             images+=("$1")
             shift
             ;;
     esac
 done
-# The smaller ones first.
+# Smaller images first.
 ((${#images[@]})) || images=(tools dft relax inpaint)
-command -v apptainer > /dev/null || die "apptainer is not on PATH: install Apptainer >= 1.2 to build images"
+command -v apptainer > /dev/null || die "apptainer is not on PATH; install Apptainer >= 1.2 to build images"
 version=$(sed -nE "s/^ +version += '([^']+)'$/\1/p" nextflow.config)
-[[ -n $version ]] || die "nextflow.config names no version"
+[[ -n $version ]] || die "nextflow.config contains no version"
 
 settings=$(mktemp -d)
 trap 'rm -rf "$settings"' EXIT

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Gives images that build.sh made to Docker or Podman:  containers/load.sh [--images DIR] docker|podman [IMAGE...]
-#   --images DIR   where the images are (containers/)
-#   IMAGE          tools, dft, relax or inpaint; all of them where none is named
+# Imports images of build.sh into Docker or Podman:  containers/load.sh [--images DIR] docker|podman [IMAGE...]
+#   --images DIR   folder of the images (default: containers/)
+#   IMAGE          tools, dft, relax or inpaint (default: all)
 set -euo pipefail
 cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/.."
 
@@ -13,15 +13,15 @@ die() {
 load() {
     local sif=$images/xtalfill-$1-$version.sif name=xtalfill-$1:$version variable
     local -a changes=()
-    [[ -f $sif ]] || die "there is no $sif: build it with containers/build.sh $1"
-    # What %environment of the recipe sets.
+    [[ -f $sif ]] || die "$sif does not exist; build it with containers/build.sh $1"
+    # Variables set in %environment of the recipe.
     for variable in PATH PYTHONNOUSERSITE; do
         changes+=(--change "ENV $variable=$(apptainer exec --cleanenv --no-home "$sif" printenv "$variable")")
     done
     apptainer build --force --sandbox "$scratch/$1" "$sif"
     tar -C "$scratch/$1" --numeric-owner --owner=0 --group=0 -c . | "$engine" import "${changes[@]}" - "$name" > /dev/null
     rm -rf "${scratch:?}/$1"
-    echo "images: $engine has $name"
+    echo "images: $name imported into $engine"
 }
 
 images=containers
@@ -31,7 +31,7 @@ if [[ ${1:-} == --images ]]; then
     shift 2
 fi
 engine=${1:-}
-[[ $engine == docker || $engine == podman ]] || die "say which: containers/load.sh docker or containers/load.sh podman"
+[[ $engine == docker || $engine == podman ]] || die "give the engine: containers/load.sh docker or containers/load.sh podman"
 shift
 for program in apptainer "$engine"; do
     command -v "$program" > /dev/null || die "$program is not on PATH"

@@ -6,18 +6,18 @@ import java.nio.file.Path
 import java.security.MessageDigest
 import nextflow.Nextflow
 
-/** The images of a run: which it needs, and whether they are there and whole. */
+/** Container images of a run: which are needed, and whether they exist and are intact. */
 class Images {
 
     private static final String SUMS = 'SHA256SUMS'
-    /** Larger images are not read whole at every start; a copy that was cut off shows without. */
+    /** Larger images are not hashed at every start; the header check finds truncated files. */
     private static final long MOST_READ = 1L << 30
     private static final int BUFFER = 1 << 20
-    // SIF: where the mark lies, and the two numbers that say where the data begin and how long they are.
+    // SIF header: offsets of the magic string, and of start and length of the data.
     private static final String MARK = 'SIF_MAGIC'
     private static final int HEADER = 128, MARK_AT = 32, DATA_AT = 112, LENGTH_AT = 120
 
-    /** One line for each image that the run needs and that is missing, cut off, or not what SHA256SUMS beside it says. */
+    /** Returns one line for each needed image that is missing, truncated, or different from its entry in SHA256SUMS. */
     static List<String> problems(Map settings, String engine, String version) {
         if (engine in ['docker', 'podman']) {
             return needed(settings).collect { name -> notLoaded(engine, "xtalfill-${name}:${version}".toString()) }.findAll()
@@ -26,7 +26,7 @@ class Images {
         engine ? needed(settings).collect { name -> problem(folder.resolve("xtalfill-${name}-${version}.sif".toString())) }.findAll() : []
     }
 
-    /** Those that conf/modules.config gives to the stages that will run. */
+    /** Names of the images used by the stages of this run (conf/modules.config). */
     private static List<String> needed(Map settings) {
         def dft = settings.validate || 'potential' in settings.method.tokenize(',') ? ['dft'] : []
         settings.mode == 'train' ? ['inpaint'] : ['tools', 'inpaint', 'relax'] + dft
@@ -37,7 +37,7 @@ class Images {
             def inspect = new ProcessBuilder(engine, 'image', 'inspect', name).redirectErrorStream(true).start()
             inspect.inputStream.text
             return inspect.waitFor() == 0 ? null
-                : "-profile ${engine}: ${engine} has no image ${name}; give it one with 'containers/load.sh ${engine}' (containers/README.md)".toString()
+                : "-profile ${engine}: ${engine} has no image ${name}; import it with 'containers/load.sh ${engine}' (containers/README.md)".toString()
         }
         catch (IOException error) {
             return "-profile ${engine}: ${engine} cannot be started (${error.message})".toString()
@@ -46,14 +46,14 @@ class Images {
 
     private static String problem(Path image) {
         if (!Files.isRegularFile(image)) {
-            return "--container_dir: there is no ${image.fileName} in ${image.parent}; build it with 'make images', or copy it there (containers/README.md)".toString()
+            return "--container_dir: ${image.fileName} is missing in ${image.parent}; build it with 'make images', or copy it there (containers/README.md)".toString()
         }
         if (!isWhole(image)) {
-            return "--container_dir: ${image} is cut off or no image; copy or build it again (containers/README.md)".toString()
+            return "--container_dir: ${image} is truncated or not a SIF image; copy or build it again (containers/README.md)".toString()
         }
         def known = checksum(image)
         known && Files.size(image) <= MOST_READ && known != sha256(image)
-            ? "--container_dir: ${image} is not what ${SUMS} beside it says; copy or build it again (containers/README.md)".toString() : null
+            ? "--container_dir: ${image} differs from its checksum in ${SUMS}; copy or build it again (containers/README.md)".toString() : null
     }
 
     private static boolean isWhole(Path image) {

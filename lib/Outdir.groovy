@@ -9,11 +9,11 @@ import java.nio.file.StandardCopyOption
 import nextflow.Nextflow
 
 /**
- * The folder of the results: one run at a time has it, and a finished run leaves there exactly what it made.
+ * The output folder (--outdir). It is locked during a run; after the run it contains the results of this run only.
  *
- * Nothing is put there while tasks run. `publish` brings every file into a hidden folder inside, then renames them all
- * into place and removes what an earlier run published there and this one did not. `.xtalfill/published.json` names what
- * was published, for each kind of run; no other file is ever removed.
+ * No results are written while tasks run. `publish` copies all files to a hidden subfolder, renames them to their final
+ * names, and removes files of an earlier run that this run did not publish. `.xtalfill/published.json` lists the
+ * published files for each kind of run; no other file is removed.
  */
 class Outdir {
 
@@ -23,18 +23,18 @@ class Outdir {
     private volatile boolean held
 
     /**
-     * @param folder as given by the user
-     * @param records where Nextflow writes its own records while another run has the folder (conf/aside.config)
+     * @param folder --outdir as given by the user
+     * @param records where Nextflow writes its trace and reports during the run (conf/aside.config)
      */
     Outdir(String folder, Path records) {
         this.folder = (Nextflow.file(folder, glob: false) as Path).toAbsolutePath().normalize()
         this.records = records
         lock = new RunLock(own('lock'))
-        // Not workflow.onComplete: Nextflow writes its records after that.
+        // Not workflow.onComplete: Nextflow writes its trace and reports after that.
         Runtime.runtime.addShutdownHook(new Thread({ leave() }))
     }
 
-    /** Takes the folder for this run, until its process ends. Ends the run in one line where another has it. */
+    /** Locks the folder until the process ends. Stops with one line if another run uses it. */
     void take() {
         String refusal = attempt { lock.acquire() }
         if (refusal) {
@@ -43,7 +43,7 @@ class Outdir {
         held = true
     }
 
-    /** At the end of the process: moves records that lie elsewhere here, lets other runs have the folder. */
+    /** Shutdown hook: moves Nextflow's trace and reports to the folder and unlocks it. */
     private void leave() {
         try {
             if (held) {
@@ -62,13 +62,13 @@ class Outdir {
     }
 
     /**
-     * Puts files into place.
+     * Publishes files.
      *
-     * @param given of each: [folder inside, '' for the top; file or folder]
+     * @param given list of [target subfolder, '' for the top level; file or folder]
      * @param settings all parameters
      */
     void publish(List<List> given, Map settings) {
-        // Trainings of other methods, and what was filled, may lie in the same folder.
+        // Results of inference and of trainings of several methods may share a folder.
         String kind = settings.mode == 'train' ? "train ${settings.train_method}" : settings.mode
         attempt {
             def sources = given.collectMany { place, source -> filesOf(place as String, source as Path) }.collectEntries()
@@ -77,7 +77,7 @@ class Outdir {
             removeTree(incoming)
             try {
                 sources.each { name, source -> bring(source, incoming.resolve(name), folder.resolve(name), settings.publish_dir_mode) }
-                // Both for as long as both may be there.
+                // List old and new files while both may exist.
                 note(kind, sources.keySet() + stale)
                 sources.keySet().each { name -> replace(incoming.resolve(name), folder.resolve(name)) }
                 stale.each { name -> remove(name) }
@@ -93,7 +93,7 @@ class Outdir {
         folder.resolve('.xtalfill').resolve(name)
     }
 
-    /** What the kinds of runs published here: [kind: [path inside]]. */
+    /** Published files by kind of run: [kind: [relative path]]. */
     private Map<String, List<String>> published() {
         def list = own('published.json')
         Files.exists(list) ? new JsonSlurper().parse(list) as Map : [:]
@@ -132,7 +132,7 @@ class Outdir {
         Files.move(incoming, target, StandardCopyOption.REPLACE_EXISTING)
     }
 
-    /** Removes a file that was published, and the folders that it leaves empty. */
+    /** Removes a published file and folders that become empty. */
     private void remove(String name) {
         def file = folder.resolve(name).normalize()
         if (!file.startsWith(folder) || Files.isDirectory(file, LinkOption.NOFOLLOW_LINKS)) {
@@ -163,14 +163,14 @@ class Outdir {
         }
     }
 
-    /** Runs what writes to the folder; a full or unwritable disk ends the run in one line. */
+    /** Runs a closure that writes to the folder; an I/O error stops the run with one line. */
     private Object attempt(Closure work) {
         try {
             return work()
         }
         catch (IOException error) {
             Nextflow.error("--outdir: cannot write to ${folder}: ${reason(error)}; " +
-                'mend that, then run the same command with -resume: what was computed is kept')
+                'fix this, then repeat the command with -resume; completed tasks are kept')
         }
     }
 

@@ -3,11 +3,10 @@ import java.nio.file.Path
 import java.util.concurrent.TimeUnit
 
 /**
- * What REPORT is told of the run.
+ * Metadata of the run for REPORT.
  *
- * It is an input of a task and so part of its hash: only what is the same when the same command
- * is run again with -resume may enter. Run name, session, times and command line would make
- * every resumed run redo the report; they are in pipeline_info/.
+ * It is a task input and part of the task hash, so it may contain only data that does not change under -resume. Run
+ * name, session, times and command line would rerun REPORT every time; they are in pipeline_info/.
  */
 class Provenance {
 
@@ -25,7 +24,7 @@ class Provenance {
         ])
     }
 
-    /** The git revision of a local copy, with "-dirty" if it was changed; null without git. */
+    /** Git revision of a local copy, with "-dirty" if modified; null without git. */
     private static String revision(Path folder) {
         try {
             def git = new ProcessBuilder('git', 'describe', '--always', '--dirty', '--abbrev=40', '--exclude=*')

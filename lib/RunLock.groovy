@@ -12,15 +12,15 @@ import java.time.Instant
 import java.time.temporal.ChronoUnit
 
 /**
- * Holds a folder for one run at a time, by a file that names the run's host and process.
+ * Lock of a folder: a file that names host and process of the run.
  *
- * The lock of a process that is gone from this host is taken over. Of another host's processes nothing is known
- * here: that lock is a user's to remove.
+ * A lock of a dead process on this host is replaced. Processes on other hosts cannot be checked; the user must remove
+ * such a lock.
  */
 class RunLock {
 
     private static final Path HOSTNAME = Path.of('/proc/sys/kernel/hostname')
-    /** Seconds between two readings of when a process began; more, and its number was given anew. */
+    /** Tolerance of the start time of a process, s; with a larger difference the process id was reused. */
     private static final long SAME_START = 10
     private static final int ATTEMPTS = 3
 
@@ -36,7 +36,7 @@ class RunLock {
         this.file = file
     }
 
-    /** Takes the lock. Returns null, or one line that says who has it. */
+    /** Acquires the lock. Returns null, or one line that names the owner. */
     String acquire() {
         Files.createDirectories(file.parent)
         for (int attempt = 1; attempt <= ATTEMPTS; attempt++) {
@@ -55,7 +55,7 @@ class RunLock {
         refusal([:])
     }
 
-    /** Makes the lock with all it says in one step: a run that is killed must not leave an empty one. */
+    /** Creates the lock with its content atomically, so that a killed run leaves no empty lock. */
     private void create() {
         def whole = aside()
         Files.writeString(whole, mine)
@@ -77,7 +77,7 @@ class RunLock {
         file.resolveSibling("${file.fileName}.${UUID.randomUUID()}")
     }
 
-    /** Gives the lock back, where this run has it. */
+    /** Removes the lock if this run owns it. */
     void release() {
         if (read() == mine) {
             Files.deleteIfExists(file)
@@ -85,9 +85,9 @@ class RunLock {
     }
 
     private String refusal(Map owner) {
-        def who = owner.pid ? "process ${owner.pid} on ${owner.host}, since ${owner.since}" : 'a run that does not say which'
-        "--outdir: ${file.parent.parent} is in use by another run (${who}); wait for its end or give another --outdir. " +
-            "If that run is gone, remove its lock: rm '${file}'"
+        def who = owner.pid ? "process ${owner.pid} on ${owner.host}, since ${owner.since}" : 'owner unknown'
+        "--outdir: ${file.parent.parent} is in use by another run (${who}); wait until it ends or give another --outdir. " +
+            "If that run no longer exists, remove its lock: rm '${file}'"
     }
 
     private String read() {
@@ -116,7 +116,7 @@ class RunLock {
         !process.present || !process.get().alive || Math.abs(start(process.get()) - (owner.start as long)) > SAME_START
     }
 
-    /** Removes the lock that says `text`; one that another run made in the meantime is put back. */
+    /** Removes the lock with content `text`; restores it if another run has replaced it in the meantime. */
     private void setAside(String text) {
         def stale = aside()
         try {
@@ -137,7 +137,7 @@ class RunLock {
         Files.isReadable(HOSTNAME) ? Files.readString(HOSTNAME).trim() : InetAddress.localHost.hostName
     }
 
-    /** When a process began, in seconds; 0 where the system does not tell. */
+    /** Start time of a process in epoch seconds; 0 if unknown. */
     private static long start(ProcessHandle process) {
         process.info().startInstant().map { Instant begin -> begin.epochSecond }.orElse(0L)
     }

@@ -2,40 +2,40 @@ import groovy.json.JsonSlurper
 import java.nio.file.Files
 import java.nio.file.Path
 
-/** What the terminal tells at the start, at the end and when a step fails. */
+/** Messages on the terminal: plan, summary, and report of a failure. */
 class RunMessages {
 
     private static final int MOST_LINES = 10
-    /** Exit code of a command whose disk is full; where Nextflow itself finds it full, there is none. */
+    /** Exit code of a command after a full disk; if Nextflow itself meets the full disk, there is no exit code. */
     private static final int FULL = 74
 
     private static final Map<Integer, String> MEANING = [
         65: 'the input data cannot be used',
         (FULL): 'a file could not be written: the disk or the quota is full',
-        75: 'the step stopped itself and could not go on in the attempts it has',
-        78: 'a parameter, a weights file or the installation is wrong',
+        75: 'the task stopped and did not complete in the allowed number of attempts',
+        78: 'a parameter, a weights file or the installation is invalid',
         126: 'the command is not executable',
-        127: 'a command was not found: the environment or the container lacks it',
+        127: 'a command was not found in the environment or the container',
         130: 'interrupted',
-        137: 'killed, most likely out of memory',
-        140: 'killed by the scheduler at its time limit',
-        143: 'ended from outside',
+        137: 'killed, probably out of memory',
+        140: 'killed by the scheduler at the time limit',
+        143: 'terminated by SIGTERM',
         255: 'the container or the job could not be started',
-        (Integer.MAX_VALUE): 'gone without an exit code: the scheduler killed the job for its memory, or its node went down',
+        (Integer.MAX_VALUE): 'no exit code: the scheduler killed the job for its memory, or the node failed',
     ]
 
     private static final Map<Integer, String> NEXT = [
-        65: 'correct the input, then run the same command with -resume',
-        (FULL): 'free some space, then run the same command with -resume: what is done is kept',
-        78: 'correct what the message names, then run the same command with -resume',
-        127: "run 'make setup', or give a container profile; then -resume",
+        65: 'correct the input, then repeat the command with -resume',
+        (FULL): 'free disk space, then repeat the command with -resume; completed tasks are kept',
+        78: 'correct what the message names, then repeat the command with -resume',
+        127: "run 'make setup', or use a container profile; then -resume",
         137: 'lower --max_atoms_per_batch or --batch_size, or give the step more memory; then -resume',
-        255: "see the log; every node has to have the container engine and to see the images (--container_dir); then -resume",
+        255: 'see the log; every node needs the container engine and access to the images (--container_dir); then -resume',
         (Integer.MAX_VALUE): 'give the step more memory (conf/sites/template.config) or lower --batch_size; then -resume',
         140: 'lower --batch_size or give the step more time (conf/sites/template.config); then -resume',
     ]
 
-    /** After CHECK: what will be done, and what was left out and why. */
+    /** After CHECK: number of usable structures and candidates, and the refused structures with reasons. */
     static String plan(Path check, Map settings) {
         def found = new JsonSlurper().parse(check) as Map
         def usable = found.structures?.size() ?: 0
@@ -44,43 +44,43 @@ class RunMessages {
         def lines = ["${usable} of ${usable + refused.size()} structures can be used: " +
             "${usable * methods * settings.samples} candidates (${methods} method(s) x ${settings.samples} samples" +
             "${settings.oversample > 1 ? ", each the best of ${settings.oversample} proposals" : ''})"]
-        lines += refused.take(MOST_LINES).collect { Map entry -> "  left out: ${entry.id} (${entry.source}): ${entry.message}" }
+        lines += refused.take(MOST_LINES).collect { Map entry -> "  skipped: ${entry.id} (${entry.source}): ${entry.message}" }
         lines += refused.size() > MOST_LINES ? ["  ... and ${refused.size() - MOST_LINES} more, see failures.csv"] : []
         lines.join('\n')
     }
 
-    /** After PLAN_DFT: what goes to pw.x, what it will cost, and what was refused and why. */
+    /** After PLAN_DFT: number of DFT jobs, estimated cost, and refused structures with reasons. */
     static String validation(Path plan) {
         def found = new JsonSlurper().parse(plan) as Map
         def refused = found.systems.findAll { Map one -> one.refused }
             .collect { Map one -> "${one.id} (${one.method} ${one.sample}): ${one.refused}" }
-        forPw("${found.systems*.id.unique().size()} structures go to pw.x: ${found.estimate.jobs} jobs", found, refused)
+        dftPlan("DFT of ${found.systems*.id.unique().size()} structures: ${found.estimate.jobs} jobs of pw.x", found, refused)
     }
 
-    /** After PLAN_POTENTIAL: which hosts go to pw.x for the method potential, and the same. */
+    /** After PLAN_POTENTIAL: the same for the hosts of the method potential. */
     static String baseline(Path plan) {
         def found = new JsonSlurper().parse(plan) as Map
         def refused = found.hosts.findAll { Map one -> one.refused }.collect { Map one -> "${one.id}: ${one.refused}" }
-        forPw("${found.estimate.jobs} hosts go to pw.x for the method potential", found, refused)
+        dftPlan("DFT of ${found.estimate.jobs} hosts for the method potential", found, refused)
     }
 
-    private static String forPw(String what, Map plan, List<String> refused) {
+    private static String dftPlan(String what, Map plan, List<String> refused) {
         def cost = plan.estimate
-        def lines = ["${what}, about ${cost.core_hours} core-hours (within a factor of ${cost.spread} for two jobs in three; " +
-            "the longest ${cost.core_hours_longest}), protocol ${plan.parameters.protocol.name}"]
+        def lines = ["${what}, estimated ${cost.core_hours} core-hours (two of three jobs within a factor of ${cost.spread}; " +
+            "longest job ${cost.core_hours_longest}), protocol ${plan.parameters.protocol.name}"]
         lines += refused.take(MOST_LINES).collect { String one -> "  refused: ${one}" }
         lines += refused.size() > MOST_LINES ? ["  ... and ${refused.size() - MOST_LINES} more, see failures.csv"] : []
         lines.join('\n')
     }
 
-    /** After COMPILE_POTENTIAL: whether RELAX will run the compiled model. */
+    /** After COMPILE_POTENTIAL: whether RELAX will use the compiled model. */
     static String compiled(Path record) {
         def found = new JsonSlurper().parse(record) as Map
         def reason = found.parameters.not_compiled
-        reason ? "WARNING: ${found.batch} could not be compiled and runs eagerly: ${reason}" : "${found.batch} was compiled"
+        reason ? "WARNING: ${found.batch} could not be compiled and runs eagerly: ${reason}" : "${found.batch} compiled"
     }
 
-    /** What a run made, from its own files: [counts: of evaluation.json, failures: rows of failures.csv]; empty for a training. */
+    /** Outcome of a run: [counts: from evaluation.json, failures: rows of failures.csv]; empty for a training. */
     static Map outcome(List<List> results) {
         def files = results.collectEntries { _place, Path file -> [file.fileName.toString(), file] }
         def evaluation = files['evaluation.json']
@@ -90,7 +90,7 @@ class RunMessages {
         ] : [:]
     }
 
-    /** At the end: what was done, and where things are. */
+    /** At the end of a run: counts and output files. */
     static String summary(Map settings, Map outcome, Object duration) {
         settings.mode == 'train'
             ? "xtalfill trained in ${duration}\n  ${settings.outdir}/weights/${settings.train_method}.pt    weights for --model"
@@ -113,7 +113,7 @@ class RunMessages {
         """.stripMargin().stripTrailing()
     }
 
-    /** What a CHECK that refused every structure wrote, as `Outdir.publish` takes it; empty after any other failure. */
+    /** Files of a CHECK that refused every structure, for `Outdir.publish`; empty after any other failure. */
     static List<List> refusals(String errorReport) {
         def folder = steps(errorReport).any { step -> step.startsWith('CHECK ') } ? folders(errorReport) : []
         def files = [['pipeline_info', 'check.json'], ['', 'results.csv'], ['', 'failures.csv']]
@@ -129,7 +129,7 @@ class RunMessages {
         ((errorReport ?: '') =~ /Work dir:\s+(\S.*)/).collect { match -> match[1].trim() }
     }
 
-    /** When a step fails: which, why, where, and what to do next. */
+    /** After a failed step: step, exit code, message, log, and what to do next. */
     static String failure(String errorReport, Integer exitStatus, String outdir) {
         def report = errorReport ?: ''
         def step = steps(report)
@@ -142,11 +142,11 @@ class RunMessages {
         def meant = report.contains('No space left on device') ? FULL : exitStatus
         def rows = [
             ['step', step.first()],
-            ['exit', exitStatus == null ? 'did not start' : "${exitStatus}: ${MEANING[exitStatus] ?: 'not foreseen, see its log'}"],
+            ['exit', exitStatus == null ? 'did not start' : "${exitStatus}: ${MEANING[exitStatus] ?: 'unknown, see the log'}"],
             ['said', said ? said.last() : exitStatus == null && cause ? cause.first() : null],
             ['all', refusals(report) ? "${outdir}/failures.csv" : null],
             ['log', folder ? "${folder.first()}/.command.log" : null],
-            ['next', NEXT[meant] ?: 'read the log; after a repair run the same command with -resume: what is done is kept'],
+            ['next', NEXT[meant] ?: 'see the log; then repeat the command with -resume; completed tasks are kept'],
         ]
         def bar = '-' * 78
         "${bar}\n" + rows.findAll { name, what -> what }.collect { name, what -> "  ${name.padRight(6)}${what}" }.join('\n') + "\n${bar}"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes the environment of xtalfill: .venv (Python) and .tools/bin/nextflow. Run through 'make setup'.
-# A second run only compares the stamps.
+# Creates the environment of xtalfill: .venv (Python) and .tools/bin/nextflow. Run with 'make setup'.
+# Later runs only compare the stamp files.
 set -euo pipefail
 cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/.."
 
@@ -17,7 +17,7 @@ have() { command -v "$1" > /dev/null 2>&1; }
 at_least() { [[ $(printf '%s\n' "$1" "$2" | sort -V | head -n 1) == "$2" ]]; }
 digest() { cat "$@" | sha256sum | cut -d ' ' -f 1; }
 
-# Installs a Debian package where that is possible; the check that follows tells if it was not.
+# Tries to install a Debian package; the caller checks the result.
 apt_install() {
     if [[ $EUID -ne 0 ]] || ! have apt-get; then
         return 0
@@ -38,11 +38,11 @@ check_java() {
     local version
     version=$(java_version)
     if [[ -z $version ]] || ! at_least "$version" "$MIN_JAVA"; then
-        die "Nextflow needs Java $MIN_JAVA or newer, found ${version:-none}: install a JRE (Debian: openjdk-17-jre-headless)"
+        die "Nextflow needs Java $MIN_JAVA or newer, found ${version:-none}; install a JRE (Debian: openjdk-17-jre-headless)"
     fi
 }
 
-# A Python that is new enough, or nothing.
+# Prints a Python that is new enough, or nothing.
 find_python() {
     local name
     for name in "${PYTHON:-}" python3.11 python3; do
@@ -60,16 +60,16 @@ make_venv() {
         apt_install python3-venv
         python=$(find_python)
     fi
-    [[ -n $python ]] || die "xtalfill needs Python $MIN_PYTHON or newer: install it, or name it with PYTHON=/path/to/python"
-    "$python" -m venv --clear .venv || die "$python cannot make a virtual environment (Debian: install python3-venv)"
+    [[ -n $python ]] || die "xtalfill needs Python $MIN_PYTHON or newer; install it, or set PYTHON=/path/to/python"
+    "$python" -m venv --clear .venv || die "$python cannot create a virtual environment (Debian: install python3-venv)"
 }
 
-# The version of a Nextflow, or nothing where it does not start.
+# Prints the version of a Nextflow launcher, or nothing if it does not start.
 nextflow_version() {
     timeout 120 "$1" -version < /dev/null 2> /dev/null | sed -nE 's/.*version ([0-9][0-9.]*).*/\1/p' | head -n 1 || true
 }
 
-# A Nextflow on PATH that is new enough, other than the launcher here.
+# Prints a Nextflow on PATH that is new enough and not the launcher of this repository.
 nextflow_on_path() {
     local candidate version
     while read -r candidate; do
@@ -86,15 +86,15 @@ nextflow_on_path() {
 
 resolve_nextflow() {
     have mvn || apt_install maven
-    have mvn || die "no Nextflow >= $MIN_NEXTFLOW on PATH and no Maven to resolve it: install one of them (Debian: maven)"
-    say "resolving Nextflow with Maven"
+    have mvn || die "neither Nextflow >= $MIN_NEXTFLOW nor Maven is on PATH; install one of them (Debian: maven)"
+    say "installing Nextflow with Maven"
     rm -rf .tools/nextflow/lib.part
     mvn -B -ntp -q -Dstyle.color=never -f tools/nextflow/pom.xml dependency:copy-dependencies \
         -DincludeScope=runtime -DoutputDirectory="$PWD/.tools/nextflow/lib.part" > .tools/nextflow/maven.log 2>&1 ||
-        die "Maven could not resolve Nextflow: see .tools/nextflow/maven.log"
+        die "Maven could not install Nextflow; see .tools/nextflow/maven.log"
     rm -rf .tools/nextflow/lib
     mv .tools/nextflow/lib.part .tools/nextflow/lib
-    [[ -n $(nextflow_version "$OWN_NEXTFLOW") ]] || die "the Nextflow that Maven resolved does not start: try $OWN_NEXTFLOW -version"
+    [[ -n $(nextflow_version "$OWN_NEXTFLOW") ]] || die "the installed Nextflow does not start; try $OWN_NEXTFLOW -version"
 }
 
 setup_nextflow() {
@@ -124,21 +124,21 @@ setup_python() {
         return
     fi
     .venv/bin/python -m pip --version > /dev/null 2>&1 || make_venv
-    say "installing the Python packages into .venv (about 6 GB with torch; minutes the first time)"
+    say "installing the Python packages into .venv (about 6 GB with torch; takes minutes)"
     local -a pip=(.venv/bin/python -m pip --disable-pip-version-check install --quiet --progress-bar off)
     "${pip[@]}" -c requirements/constraints.txt -r requirements.txt -r requirements/dev.txt ||
-        die "pip could not install requirements.txt: the lines above tell why"
+        die "pip could not install requirements.txt; see the lines above"
     "${pip[@]}" --no-deps -r requirements/mattergen.txt || die "pip could not install mattergen"
     "${pip[@]}" --no-deps --editable . || die "pip could not install xtalfill itself"
     echo "$wanted" > "$VENV_STAMP"
 }
 
-# --validate and its tests run pw.x with mpirun, ld1.x makes the tests' pseudopotential. Only they need them.
+# Optional: --validate and its tests run pw.x with mpirun; ld1.x generates the pseudopotential of the tests.
 have pw.x || apt_install quantum-espresso
 have mpirun || apt_install openmpi-bin
-have pw.x || say "no pw.x: --validate will not run here, and its tests will be skipped (Debian: quantum-espresso)"
+have pw.x || say "pw.x not found: --validate is not available and its tests are skipped (Debian: quantum-espresso)"
 
-# Nextflow measures its tasks with ps.
+# Nextflow uses ps for its task metrics.
 have ps || apt_install procps
 have ps || die "Nextflow needs the command ps (Debian: procps)"
 setup_nextflow

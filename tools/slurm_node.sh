@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# A Slurm of one node, this machine, for tests:  tools/slurm_node.sh install | start FOLDER | stop FOLDER
-#   install   its Debian packages, where that is possible; fails where they are not there in the end
-#   start     munged, slurmctld and slurmd with all they write in FOLDER; prints what to export for sbatch
-#   stop      ends the three
-# Nothing of the machine is configured: several can run side by side, beside a Slurm that is there, also as an ordinary user.
+# Single-node Slurm on this machine, for tests:  tools/slurm_node.sh install | start FOLDER | stop FOLDER
+#   install   install the Debian packages if possible; fails if programs are missing afterwards
+#   start     start munged, slurmctld and slurmd with all files in FOLDER; prints the variable to export for sbatch
+#   stop      stop the three daemons
+# The system configuration is not changed: several instances can run at once, also next to a system Slurm and without root.
 set -euo pipefail
 
 readonly PROGRAMS=(munged mungekey slurmctld slurmd sbatch)
@@ -27,10 +27,10 @@ install_packages() {
         { apt-get -qq update && apt-get -qq install -y --no-install-recommends munge slurmctld slurmd slurm-client; } \
             < /dev/null > /dev/null 2>&1 || true
     fi
-    [[ -z $(missing) ]] || die "no $(missing | paste -sd ' '): install Slurm (Debian: munge slurmctld slurmd slurm-client)"
+    [[ -z $(missing) ]] || die "not found: $(missing | paste -sd ' '); install Slurm (Debian: munge slurmctld slurmd slurm-client)"
 }
 
-# A port that nobody listens on.
+# Prints a free port.
 free_port() {
     python3 -c 'import socket; s = socket.socket(); s.bind(("", 0)); print(s.getsockname()[1])'
 }
@@ -62,7 +62,7 @@ SelectType=select/cons_tres
 SelectTypeParameters=CR_Core_Memory
 SchedulerType=sched/backfill
 SchedulerParameters=sched_interval=1,bf_interval=1,defer_batch
-# Memory is watched, not fenced in: cgroups are not there in every container.
+# Memory is monitored, not limited by cgroups, which are not available in every container.
 JobAcctGatherType=jobacct_gather/linux
 JobAcctGatherFrequency=task=1
 JobAcctGatherParams=OverMemoryKill
@@ -100,7 +100,7 @@ start() {
     done
     sinfo -R >&2 || true
     tail -n 5 "$folder"/slurm*.log >&2
-    die "the node did not come up: see $folder/slurmctld.log and $folder/slurmd.log"
+    die "the node did not start; see $folder/slurmctld.log and $folder/slurmd.log"
 }
 
 stop() {
@@ -113,5 +113,5 @@ stop() {
 case ${1:-} in
     install) install_packages ;;
     start | stop) "$1" "$(realpath -m "${2:?which folder?}")" ;;
-    *) die "give install, start FOLDER or stop FOLDER" ;;
+    *) die "usage: tools/slurm_node.sh install | start FOLDER | stop FOLDER" ;;
 esac

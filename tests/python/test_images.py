@@ -202,9 +202,9 @@ def test_the_settings_of_pip_reach_the_build_as_a_folder_alone(builder: Project)
     [
         (["--mirror"], "ERROR: --mirror needs the URL of a Debian mirror"),
         (["--output"], "ERROR: --output needs a folder"),
-        (["--magic"], "ERROR: unknown option --magic: see the head of containers/build.sh"),
-        (["../tools"], "ERROR: no recipe containers/../tools.def"),
-        (["magic"], "ERROR: no recipe containers/magic.def"),
+        (["--magic"], "ERROR: unknown option --magic; see the header of containers/build.sh"),
+        (["../tools"], "ERROR: recipe containers/../tools.def does not exist"),
+        (["magic"], "ERROR: recipe containers/magic.def does not exist"),
     ],
 )
 def test_a_wrong_argument_is_one_line(builder: Project, arguments: list[str], message: str) -> None:
@@ -227,11 +227,11 @@ def test_an_image_is_given_to_docker_with_its_environment(builder: Project) -> N
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "ERROR: say which: containers/load.sh docker or containers/load.sh podman"),
+        ([], "ERROR: give the engine: containers/load.sh docker or containers/load.sh podman"),
         (["--images"], "ERROR: --images needs a folder"),
         (
             ["docker", "dft"],
-            f"ERROR: there is no containers/xtalfill-dft-{VERSION}.sif: "
+            f"ERROR: containers/xtalfill-dft-{VERSION}.sif does not exist; "
             "build it with containers/build.sh dft",
         ),
     ],
@@ -256,9 +256,9 @@ def test_missing_and_damaged_images_are_a_line_each_before_any_task(tmp_path: Pa
     command = ["-profile", "test,apptainer", "--container_dir", tmp_path, "-w", work]
     text = said(project.run(*command, "--validate"))
     assert "3 problem(s) with the parameters, nothing was run" in text
-    assert len(lines_with(text, [f"there is no {paths['dft'].name} in", "make images"])) == 1
-    assert len(lines_with(text, [f"{paths['relax']} is cut off or no image"])) == 1
-    assert len(lines_with(text, [f"{paths['tools']} is not what SHA256SUMS beside it says"])) == 1
+    assert len(lines_with(text, [f"{paths['dft'].name} is missing in", "make images"])) == 1
+    assert len(lines_with(text, [f"{paths['relax']} is truncated or not a SIF image"])) == 1
+    assert len(lines_with(text, [f"{paths['tools']} differs from its checksum in SHA256SUMS"])) == 1
     # DFT is not asked for, and what is run has no use for its image
     assert "2 problem(s) with the parameters" in said(project.run(*command))
     path = tmp_path / "path"
