@@ -29,7 +29,11 @@ COMMON = {
         "export PATH=/opt/xtalfill/venv/bin:$PATH",
         "export PYTHONNOUSERSITE=1",
     ),
-    "test": ("set -eu", "export TMPDIR=/tmp # that of the machine is not inside", "ps --version"),
+    "test": (
+        "set -eu",
+        "export TMPDIR=/tmp # TMPDIR of the build machine does not exist in the image",
+        "ps --version",
+    ),
 }
 # Stands in for Apptainer: keeps its arguments and the settings of pip, writes an image.
 APPTAINER = """#!/usr/bin/env bash

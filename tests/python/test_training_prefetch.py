@@ -172,7 +172,7 @@ def test_a_part_that_cannot_be_drawn_ends_the_run_with_its_reason(processes: int
     stream.next()
     stream.next()
     with pytest.raises(
-        RuntimeError, match=r"(?s)drawing a micro-batch .* failed: .*no such crystal"
+        RuntimeError, match=r"(?s)drawing a micro-batch.* failed: .*no such crystal"
     ):
         stream.next()
     stream.close()
