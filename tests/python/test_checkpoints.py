@@ -124,7 +124,7 @@ PREFIX = "diffusion_module.model."
             ),
             "conditioned on dft_band_gap; give an unconditional model",
         ),
-        (lambda state: state.clear(), "it has no state_dict"),
+        (lambda state: state.clear(), "no state_dict"),
     ],
 )
 def test_a_foreign_network(
