@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds the Apptainer images of xtalfill:  containers/build.sh [--mirror URL] [--output DIR] [IMAGE...]
+# Builds the Apptainer images:  containers/build.sh [--mirror URL] [--output DIR] [IMAGE...]
 #   --mirror URL   build the base with debootstrap from this Debian mirror instead of an OCI image
 #   --output DIR   folder for the images and SHA256SUMS (default: containers/)
 #   IMAGE          tools, dft, relax or inpaint (default: all)
@@ -12,8 +12,8 @@ die() {
     exit 1
 }
 
-# Writes the pip configuration of this machine (index, proxy, certificate). The folder is mounted at /mnt during the
-# build and is not stored in the image, unlike a build argument.
+# Writes the pip configuration of this machine (index, proxy, certificate). The folder is mounted at
+# /mnt during the build and is not stored in the image, unlike a build argument.
 write_pip_settings() {
     local settings certificate
     settings=$(python3 -m pip config list 2> /dev/null) || return 0

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Imports images of build.sh into Docker or Podman:  containers/load.sh [--images DIR] docker|podman [IMAGE...]
+# Imports images of build.sh into a container engine:
+#   containers/load.sh [--images DIR] docker|podman [IMAGE...]
 #   --images DIR   folder of the images (default: containers/)
 #   IMAGE          tools, dft, relax or inpaint (default: all)
 set -euo pipefail

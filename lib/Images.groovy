@@ -17,7 +17,7 @@ class Images {
     private static final String MARK = 'SIF_MAGIC'
     private static final int HEADER = 128, MARK_AT = 32, DATA_AT = 112, LENGTH_AT = 120
 
-    /** Returns one line for each needed image that is missing, truncated, or different from its entry in SHA256SUMS. */
+    /** One line for each needed image that is missing, truncated or differs from SHA256SUMS. */
     static List<String> problems(Map settings, String engine, String version) {
         if (engine in ['docker', 'podman']) {
             return needed(settings).collect { name -> notLoaded(engine, "xtalfill-${name}:${version}".toString()) }.findAll()

@@ -9,11 +9,13 @@ import java.nio.file.StandardCopyOption
 import nextflow.Nextflow
 
 /**
- * The output folder (--outdir). It is locked during a run; after the run it contains the results of this run only.
+ * The output folder (--outdir). It is locked during a run and then contains the results of this
+ * run only.
  *
- * No results are written while tasks run. `publish` copies all files to a hidden subfolder, renames them to their final
- * names, and removes files of an earlier run that this run did not publish. `.xtalfill/published.json` lists the
- * published files for each kind of run; no other file is removed.
+ * No results are written while tasks run. `publish` copies all files to a hidden subfolder, renames
+ * them to their final names, and removes files of an earlier run that this run did not publish.
+ * `.xtalfill/published.json` lists the published files for each kind of run; no other file is
+ * removed.
  */
 class Outdir {
 

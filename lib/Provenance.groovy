@@ -5,8 +5,9 @@ import java.util.concurrent.TimeUnit
 /**
  * Metadata of the run for REPORT.
  *
- * It is a task input and part of the task hash, so it may contain only data that does not change under -resume. Run
- * name, session, times and command line would rerun REPORT every time; they are in pipeline_info/.
+ * It is a task input and part of the task hash, so it may contain only data that does not change
+ * under -resume. Run name, session, times and command line would rerun REPORT every time; they are
+ * in pipeline_info/.
  */
 class Provenance {
 

@@ -14,13 +14,13 @@ import java.time.temporal.ChronoUnit
 /**
  * Lock of a folder: a file that names host and process of the run.
  *
- * A lock of a dead process on this host is replaced. Processes on other hosts cannot be checked; the user must remove
- * such a lock.
+ * A lock of a dead process on this host is replaced. Processes on other hosts cannot be checked;
+ * the user must remove such a lock.
  */
 class RunLock {
 
     private static final Path HOSTNAME = Path.of('/proc/sys/kernel/hostname')
-    /** Tolerance of the start time of a process, s; with a larger difference the process id was reused. */
+    /** Tolerance of a process start time, s; after a larger difference the id was reused. */
     private static final long SAME_START = 10
     private static final int ATTEMPTS = 3
 
@@ -116,7 +116,7 @@ class RunLock {
         !process.present || !process.get().alive || Math.abs(start(process.get()) - (owner.start as long)) > SAME_START
     }
 
-    /** Removes the lock with content `text`; restores it if another run has replaced it in the meantime. */
+    /** Removes the lock with content `text`; restores it if another run has replaced it. */
     private void setAside(String text) {
         def stale = aside()
         try {

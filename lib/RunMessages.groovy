@@ -6,7 +6,7 @@ import java.nio.file.Path
 class RunMessages {
 
     private static final int MOST_LINES = 10
-    /** Exit code of a command after a full disk; if Nextflow itself meets the full disk, there is no exit code. */
+    /** Exit code of a command after a full disk. If Nextflow itself fails to write, there is none. */
     private static final int FULL = 74
 
     private static final Map<Integer, String> MEANING = [
@@ -35,7 +35,7 @@ class RunMessages {
         140: 'lower --batch_size or give the step more time (conf/sites/template.config); then -resume',
     ]
 
-    /** After CHECK: number of usable structures and candidates, and the refused structures with reasons. */
+    /** After CHECK: numbers of usable structures and candidates, refused structures with reasons. */
     static String plan(Path check, Map settings) {
         def found = new JsonSlurper().parse(check) as Map
         def usable = found.structures?.size() ?: 0
@@ -80,7 +80,7 @@ class RunMessages {
         reason ? "WARNING: ${found.batch} could not be compiled and runs eagerly: ${reason}" : "${found.batch} compiled"
     }
 
-    /** Outcome of a run: [counts: from evaluation.json, failures: rows of failures.csv]; empty for a training. */
+    /** [counts: of evaluation.json, failures: rows of failures.csv]; empty for a training. */
     static Map outcome(List<List> results) {
         def files = results.collectEntries { _place, Path file -> [file.fileName.toString(), file] }
         def evaluation = files['evaluation.json']
@@ -113,7 +113,7 @@ class RunMessages {
         """.stripMargin().stripTrailing()
     }
 
-    /** Files of a CHECK that refused every structure, for `Outdir.publish`; empty after any other failure. */
+    /** Files for `Outdir.publish` if CHECK refused every structure; empty after other failures. */
     static List<List> refusals(String errorReport) {
         def folder = steps(errorReport).any { step -> step.startsWith('CHECK ') } ? folders(errorReport) : []
         def files = [['pipeline_info', 'check.json'], ['', 'results.csv'], ['', 'failures.csv']]

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Creates the environment of xtalfill: .venv (Python) and .tools/bin/nextflow. Run with 'make setup'.
+# Creates the environment: .venv (Python) and .tools/bin/nextflow. Run with 'make setup'.
 # Later runs only compare the stamp files.
 set -euo pipefail
 cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/.."
@@ -133,7 +133,8 @@ setup_python() {
     echo "$wanted" > "$VENV_STAMP"
 }
 
-# Optional: --validate and its tests run pw.x with mpirun; ld1.x generates the pseudopotential of the tests.
+# Optional: --validate and its tests run pw.x with mpirun; ld1.x generates a pseudopotential for
+# the tests.
 have pw.x || apt_install quantum-espresso
 have mpirun || apt_install openmpi-bin
 have pw.x || say "pw.x not found: --validate is not available and its tests are skipped (Debian: quantum-espresso)"

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Single-node Slurm on this machine, for tests:  tools/slurm_node.sh install | start FOLDER | stop FOLDER
+# Single-node Slurm for tests:  tools/slurm_node.sh install | start FOLDER | stop FOLDER
 #   install   install the Debian packages if possible; fails if programs are missing afterwards
-#   start     start munged, slurmctld and slurmd with all files in FOLDER; prints the variable to export for sbatch
+#   start     start munged, slurmctld and slurmd with all files in FOLDER; prints SLURM_CONF
 #   stop      stop the three daemons
-# The system configuration is not changed: several instances can run at once, also next to a system Slurm and without root.
+# The system configuration is not changed: several instances can run at once, also next to a system
+# Slurm and without root.
 set -euo pipefail
 
 readonly PROGRAMS=(munged mungekey slurmctld slurmd sbatch)
