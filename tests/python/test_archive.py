@@ -1,4 +1,4 @@
-"""Files of unknown origin: tensors are read exactly, and nothing in a file is ever run."""
+"""Safe reading of third-party torch.save files: exact tensors, no code of the file is run."""
 
 import os
 import pickle
@@ -32,7 +32,7 @@ class Attack:
         return self.call
 
 
-def test_a_pickle_that_calls_the_shell_runs_nothing(tmp_path: Path) -> None:
+def test_shell_commands_in_a_pickle_are_not_run(tmp_path: Path) -> None:
     owned = tmp_path / "owned"
     attack = Attack(os.system, f"touch {owned}")
     model = small_score().float()
@@ -51,10 +51,10 @@ def test_a_pickle_that_calls_the_shell_runs_nothing(tmp_path: Path) -> None:
     assert "not a readable checkpoint" in refusal(tmp_path / "0")
     assert not owned.exists()
     pickle.loads(pickle.dumps(attack))
-    assert owned.exists()  # it would have
+    assert owned.exists()  # counter-check: pickle itself runs it
 
 
-def test_what_is_not_known_to_be_harmful_is_not_run_either(tmp_path: Path) -> None:
+def test_unknown_functions_in_a_pickle_are_not_run(tmp_path: Path) -> None:
     owned = tmp_path / "owned"
     model = small_score().float()
     path = write(tmp_path / "model", model, hyper_parameters=Attack(Path.touch, owned))
@@ -67,7 +67,7 @@ def test_what_is_not_known_to_be_harmful_is_not_run_either(tmp_path: Path) -> No
 
 
 def replace_pickle(path: Path, content: bytes) -> None:
-    """Put another pickle into a torch.save file."""
+    """Replace the pickle of a torch.save file."""
     with zipfile.ZipFile(path) as file:
         entries = {name: file.read(name) for name in file.namelist()}
     with zipfile.ZipFile(path, "w") as file:
@@ -78,11 +78,11 @@ def replace_pickle(path: Path, content: bytes) -> None:
 @pytest.mark.parametrize(
     "opcodes",
     [
-        # BUILD on what find_class gives, to change it for the files read later
+        # BUILD on the result of find_class, to change it for files read later
         b"cmattergen.x\nY\n}X\x08\x00\x00\x00__call__X\x01\x00\x00\x00zsb.",
         b"ctorch._utils\n_rebuild_tensor_v2\n(N}X\x09\x00\x00\x00_functionNstb.",
         b"ccollections\nOrderedDict\n(N}X\x06\x00\x00\x00updateNstb.",
-        # a REDUCE of a stand-in's stand-in, and items for it
+        # REDUCE of a placeholder of a placeholder, and items for it
         b"cbuiltins\ngetattr\n)R)R(NNu.",
         b"\x80\x02cos\nsystem\n.",
         b"Pnot a tuple\n.",
@@ -91,14 +91,14 @@ def replace_pickle(path: Path, content: bytes) -> None:
         b"\xff",
     ],
 )
-def test_forged_pickles_change_nothing(folder: Path, tmp_path: Path, opcodes: bytes) -> None:
+def test_forged_pickles_have_no_effect(folder: Path, tmp_path: Path, opcodes: bytes) -> None:
     forged = write(tmp_path / "forged", small_score().float())
     replace_pickle(forged / "checkpoints" / "last.ckpt", opcodes)
     refusal(forged)
     assert_loaded(folder, small_score().float())
 
 
-def test_a_tensor_outside_its_storage(folder: Path) -> None:
+def test_tensor_that_exceeds_its_storage(folder: Path) -> None:
     path = folder / "checkpoints" / "last.ckpt"
     with zipfile.ZipFile(path) as file:
         entries = {name: file.read(name) for name in file.namelist()}
@@ -112,7 +112,7 @@ def test_a_tensor_outside_its_storage(folder: Path) -> None:
     assert "compressed" in refusal(folder)
 
 
-def test_views_transposes_and_other_types_are_read_as_torch_reads_them(folder: Path) -> None:
+def test_views_transposes_and_dtypes_agree_with_torch(folder: Path) -> None:
     expected = load_gemnet(folder).state_dict()
 
     def rearrange(state: dict[str, Any]) -> None:
@@ -137,7 +137,7 @@ def test_truncated(folder: Path, keep: int) -> None:
     assert "last.ckpt: not a readable checkpoint (truncated" in refusal(folder)
 
 
-def test_damaged_inside(folder: Path) -> None:
+def test_damaged_member(folder: Path) -> None:
     weights = folder / "checkpoints" / "last.ckpt"
     content = bytearray(weights.read_bytes())
     content[len(content) // 2] ^= 0xFF
@@ -145,7 +145,7 @@ def test_damaged_inside(folder: Path) -> None:
     assert "last.ckpt: not a readable checkpoint" in refusal(folder)
 
 
-def test_a_pointer_instead_of_the_weights(folder: Path) -> None:
+def test_git_lfs_pointer(folder: Path) -> None:
     pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 178000000\n"
     (folder / "checkpoints" / "last.ckpt").write_text(pointer)
     assert "git-LFS pointer, not the weights; run 'git lfs pull'" in refusal(folder)

@@ -1,4 +1,4 @@
-"""The batch file: what goes in comes out, equal content gives equal bytes, damage is one line."""
+"""Batch format: round trip, reproducible bytes, one-line errors for damaged files."""
 
 import subprocess
 import sys
@@ -30,7 +30,7 @@ FILES = settings(max_examples=60, suppress_health_check=[HealthCheck.function_sc
 
 
 def make_batch(sizes: list[int], *, seed: int = 0, stages: int = 1) -> Batch:
-    """Return a batch of one candidate a structure, with `sizes` atoms, the last one missing."""
+    """Return a batch with one candidate for each of `sizes` atoms, the last atom missing."""
     rng = np.random.default_rng(seed)
     n_systems, n_atoms = len(sizes), sum(sizes)
     is_host = np.concatenate([np.arange(size) < size - 1 for size in sizes])
@@ -61,7 +61,7 @@ def make_batch(sizes: list[int], *, seed: int = 0, stages: int = 1) -> Batch:
 
 
 def assert_equal(first: Batch, second: Batch) -> None:
-    """Check that two batches agree in every bit, type and order."""
+    """Check that two batches agree in all bits, types and orders."""
     for name in ("positions", "atomic_numbers", "system_idx", "is_host", "cell", "sample", "seed"):
         a, b = getattr(first, name), getattr(second, name)
         assert (a.dtype, a.shape, a.tobytes()) == (b.dtype, b.shape, b.tobytes()), name
@@ -86,7 +86,7 @@ TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])
 
 @st.composite
 def batches(draw: st.DrawFn) -> Batch:
-    """Return any batch that `Batch` takes."""
+    """Strategy for valid batches."""
     sizes = draw(st.lists(st.integers(0, 5), max_size=5))
     n_systems, n_atoms = len(sizes), sum(sizes)
     is_host = draw(npst.arrays(bool, n_atoms))
@@ -123,13 +123,13 @@ def batches(draw: st.DrawFn) -> Batch:
 
 @FILES
 @given(batch=batches())
-def test_any_batch_comes_back_as_it_went(tmp_path: Path, batch: Batch) -> None:
+def test_round_trip(tmp_path: Path, batch: Batch) -> None:
     write_batch(batch, tmp_path / "b.h5")
     assert_equal(batch, read_batch(tmp_path / "b.h5"))
 
 
 @given(batch=batches(), data=st.data())
-def test_a_subset_holds_its_systems_as_they_were(batch: Batch, data: st.DataObject) -> None:
+def test_subset_keeps_its_systems(batch: Batch, data: st.DataObject) -> None:
     every = list(range(batch.n_systems))
     assert content_sha256(batch.subset(every)) == content_sha256(batch)
     chosen = sorted(data.draw(st.sets(st.sampled_from(every)))) if every else []
@@ -148,7 +148,7 @@ def test_a_subset_holds_its_systems_as_they_were(batch: Batch, data: st.DataObje
 
 @FILES
 @given(batch=batches())
-def test_reading_and_writing_again_gives_the_same_bytes(tmp_path: Path, batch: Batch) -> None:
+def test_rewriting_gives_the_same_bytes(tmp_path: Path, batch: Batch) -> None:
     write_batch(batch, tmp_path / "a.h5")
     write_batch(read_batch(tmp_path / "a.h5"), tmp_path / "b.h5")
     assert (tmp_path / "a.h5").read_bytes() == (tmp_path / "b.h5").read_bytes()
@@ -167,7 +167,7 @@ def test_another_process_writes_the_same_bytes(tmp_path: Path) -> None:
     assert (tmp_path / "here.h5").read_bytes() == (tmp_path / "there.h5").read_bytes()
 
 
-def test_a_stage_is_added_and_the_history_kept(tmp_path: Path) -> None:
+def test_adding_a_stage_keeps_the_history(tmp_path: Path) -> None:
     write_batch(make_batch([3, 4]), tmp_path / "a.h5")
     batch = read_batch(tmp_path / "a.h5")
     batch.stages["later"] = Stage({"energy": np.array([1.0, 2.0])}, {"x": 1})
@@ -190,7 +190,7 @@ def test_units_and_version_are_in_the_file(tmp_path: Path) -> None:
 
 
 def refusal(path: Path) -> str:
-    """Return the one line with which a file is refused."""
+    """Return the error message for a file."""
     with pytest.raises(InputError) as caught:
         read_batch(path)
     message = str(caught.value)
@@ -201,7 +201,7 @@ def refusal(path: Path) -> str:
 
 @pytest.fixture
 def written(tmp_path: Path) -> Path:
-    """Return a batch file of two systems and a stage."""
+    """Return a batch file with two systems and a stage."""
     write_batch(make_batch([3, 4]), tmp_path / "b.h5")
     return tmp_path / "b.h5"
 
@@ -211,12 +211,12 @@ def test_missing_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"hello", b"\x89HDF\r\n\x1a\n", b"\0" * 4096])
-def test_foreign_file(tmp_path: Path, content: bytes) -> None:
+def test_file_of_another_format(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "b.h5").write_bytes(content)
     assert f"not an {FORMAT} file" in refusal(tmp_path / "b.h5")
 
 
-def test_foreign_hdf5(tmp_path: Path) -> None:
+def test_other_hdf5_file(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "b.h5", "w") as file:
         file["x"] = [1, 2, 3]
     assert f"not an {FORMAT} file" in refusal(tmp_path / "b.h5")
@@ -233,7 +233,7 @@ def test_other_version(written: Path) -> None:
     )
 
 
-def test_sealed_file_without_its_list_of_stages(written: Path) -> None:
+def test_file_without_list_of_stages(written: Path) -> None:
     with h5py.File(written, "a") as file:
         del file.attrs["stages"]
     seal(written)
@@ -267,7 +267,7 @@ def test_edited_parameters_fail_the_checksum(written: Path, attrs: str) -> None:
 
 @FILES
 @given(part=st.floats(0, 1, exclude_max=True))
-def test_truncated_anywhere(tmp_path: Path, part: float) -> None:
+def test_truncated_file(tmp_path: Path, part: float) -> None:
     write_batch(make_batch([3, 4]), tmp_path / "whole.h5")
     content = (tmp_path / "whole.h5").read_bytes()
     (tmp_path / "b.h5").write_bytes(content[: int(part * len(content))])
@@ -276,7 +276,7 @@ def test_truncated_anywhere(tmp_path: Path, part: float) -> None:
 
 @FILES
 @given(part=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
-def test_a_flipped_bit_is_seen_or_harmless(tmp_path: Path, part: float, bit: int) -> None:
+def test_flipped_bits_are_detected_or_harmless(tmp_path: Path, part: float, bit: int) -> None:
     batch = make_batch([3, 4])
     write_batch(batch, tmp_path / "b.h5")
     content = bytearray((tmp_path / "b.h5").read_bytes())
@@ -287,13 +287,13 @@ def test_a_flipped_bit_is_seen_or_harmless(tmp_path: Path, part: float, bit: int
     except InputError as error:
         message = str(error)
     else:
-        # The bit lay in what HDF5 does not use: nothing of the content may have changed.
+        # The bit is in space that HDF5 does not use: the content must be unchanged.
         assert_equal(batch, found)
         return
     assert "\n" not in message
 
 
-def test_every_byte_of_the_data_is_guarded(written: Path) -> None:
+def test_changes_of_data_are_detected(written: Path) -> None:
     with h5py.File(written) as file:
         offset, size = file["positions"].id.get_offset(), file["positions"].id.get_storage_size()
     content = written.read_bytes()
@@ -319,7 +319,7 @@ def test_every_byte_of_the_data_is_guarded(written: Path) -> None:
         ("method", np.array(["host"], dtype=object), "method does not have shape"),
     ],
 )
-def test_inconsistent_batch_is_never_written(
+def test_inconsistent_batch_is_not_written(
     tmp_path: Path, name: str, value: np.ndarray, reason: str
 ) -> None:
     batch = make_batch([3, 4])
@@ -329,23 +329,21 @@ def test_inconsistent_batch_is_never_written(
     assert not list(tmp_path.iterdir())
 
 
-def test_two_systems_may_not_be_the_same_candidate() -> None:
+def test_duplicate_candidates_are_refused() -> None:
     batch = make_batch([3, 4])
     batch.id[1], batch.sample[1] = batch.id[0], batch.sample[0]
     with pytest.raises(InputError, match="share id, method and sample"):
         batch.validate()
 
 
-def test_a_stage_of_another_size_is_refused() -> None:
+def test_stage_of_wrong_size_is_refused() -> None:
     batch = make_batch([3, 4])
     batch.stages["s"] = Stage({"energy": np.zeros(3)})
     with pytest.raises(InputError, match="s/energy has 3 rows"):
         batch.validate()
 
 
-def test_a_failed_write_leaves_the_older_file(
-    written: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_failed_write_keeps_the_old_file(written: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = written.read_bytes()
 
     def full(*args: Any, **options: Any) -> None:
@@ -373,7 +371,7 @@ def test_slices_and_atoms(tmp_path: Path) -> None:
     assert np.array_equal(filled.positions, batch.stages["stage_0"].arrays["positions"][3:7])
 
 
-def test_groups_leave_out_references_and_order_candidates() -> None:
+def test_groups_are_ordered_and_without_references() -> None:
     batch = make_batch([2] * 6)
     batch.id[:] = ["b", "a", "b", "b", "a", "b"]
     batch.method[:] = ["random", "host", "host", "host", "reference", "reference"]
@@ -383,13 +381,13 @@ def test_groups_leave_out_references_and_order_candidates() -> None:
     assert batch.reference_of("c") is None
 
 
-def test_fail_keeps_one_line() -> None:
+def test_fail_message_is_one_line() -> None:
     batch = make_batch([2])
     batch.fail(0, "relax_sites: first\n  second\tthird ")
     assert (batch.status[0], batch.message[0]) == ("failed", "relax_sites: first second third")
 
 
-def test_the_checksum_is_of_the_content() -> None:
+def test_checksum_depends_on_the_content() -> None:
     assert content_sha256(make_batch([3, 4])) == content_sha256(make_batch([3, 4]))
     assert content_sha256(make_batch([3, 4])) != content_sha256(make_batch([3, 4], seed=1))
     other = make_batch([3, 4])
@@ -397,7 +395,7 @@ def test_the_checksum_is_of_the_content() -> None:
     assert content_sha256(other) != content_sha256(make_batch([3, 4]))
 
 
-def test_the_message_names_the_folder_of_the_task_that_wrote_it(tmp_path: Path) -> None:
+def test_message_names_the_task_folder(tmp_path: Path) -> None:
     task = tmp_path / "work" / "3f" / "0a1b"
     (task / "batches").mkdir(parents=True)
     (task / ".command.run").touch()
@@ -417,7 +415,7 @@ def test_the_message_names_the_folder_of_the_task_that_wrote_it(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("wrapped", [False, True])
-def test_a_full_disk_is_one_line(small_disk: Path, repository: Path, wrapped: bool) -> None:
+def test_full_disk_gives_one_line(small_disk: Path, repository: Path, wrapped: bool) -> None:
     write_batch(make_batch([60] * 40, stages=0), small_disk.parent / "b.h5")
     code = (
         "from xtalfill.core.batch import read_batch, write_batch\n"

@@ -1,4 +1,4 @@
-"""Long tasks that are stopped or killed: the next attempt ends as one that had no break."""
+"""Interrupted tasks: the next attempt gives the same result as an uninterrupted one."""
 
 from __future__ import annotations
 
@@ -31,25 +31,25 @@ SETTINGS = RelaxSettings(
 
 
 class StoppedError(Exception):
-    """Ends a relaxation where a test wants it."""
+    """Stops a relaxation at a given step."""
 
 
 class After(Checkpoint):
-    """Writes every time it is asked and stops at the n-th."""
+    """Writes at every step and stops at the n-th."""
 
     def __init__(self, n: int, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, every=0.0, **options)
         self.left = n
 
     def step(self, content: Any) -> None:
-        """Write, then maybe stop."""
+        """Write; stop at the n-th call."""
         super().step(content)
         self.left -= 1
         if not self.left:
             raise StoppedError
 
 
-def test_what_one_attempt_writes_the_next_finds(tmp_path: Path) -> None:
+def test_next_attempt_reads_the_checkpoint(tmp_path: Path) -> None:
     Checkpoint(tmp_path, key="a", every=0.0).step(lambda: ARRAYS)
     found = Checkpoint(tmp_path / "new", key="a", previous=tmp_path).found
     assert found.keys() == ARRAYS.keys()
@@ -58,7 +58,7 @@ def test_what_one_attempt_writes_the_next_finds(tmp_path: Path) -> None:
     assert not (tmp_path / "new").exists()
 
 
-def test_damage_at_any_place_begins_anew(tmp_path: Path) -> None:
+def test_damaged_checkpoint_is_ignored(tmp_path: Path) -> None:
     Checkpoint(tmp_path, key="a", every=0.0).step(lambda: ARRAYS)
     file = tmp_path / FILE
     whole = file.read_bytes()
@@ -70,25 +70,25 @@ def test_damage_at_any_place_begins_anew(tmp_path: Path) -> None:
     for content in damaged:
         file.write_bytes(content)
         found = Checkpoint(tmp_path / "new", key="a", previous=tmp_path).found
-        # a bit of the archive that nobody reads, such as a date, does no harm
+        # changes of unused bits, such as a date, are harmless
         if found:
             assert found.keys() == ARRAYS.keys()
             assert all(np.array_equal(found[name], ARRAYS[name]) for name in ARRAYS)
 
 
-def test_a_checkpoint_is_written_when_it_is_due(tmp_path: Path) -> None:
+def test_checkpoint_interval(tmp_path: Path) -> None:
     Checkpoint(tmp_path, key="a", every=100.0).step(lambda: pytest.fail("asked for too early"))
     assert not list(tmp_path.iterdir())
 
 
-def test_a_task_stops_itself_before_its_time_is_up(tmp_path: Path) -> None:
+def test_task_stops_before_its_time_limit(tmp_path: Path) -> None:
     checkpoint = Checkpoint(tmp_path, key="a", seconds=0.0)
     with pytest.raises(TryAgainError, match="a: time limit nearly reached"):
         checkpoint.step(lambda: ARRAYS)
     assert Checkpoint(tmp_path, key="a", previous=tmp_path).found.keys() == ARRAYS.keys()
 
 
-def test_a_piece_that_would_not_end_in_time_is_not_begun(
+def test_task_stops_if_the_next_piece_is_too_long(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = iter([0.0, 30.0, 40.0, 70.0])
@@ -96,13 +96,13 @@ def test_a_piece_that_would_not_end_in_time_is_not_begun(
     checkpoint = Checkpoint(tmp_path, key="a", seconds=100.0, every=1e9)
     for _ in range(2):
         checkpoint.step(lambda: ARRAYS)
-    # at 70 s, when the longest piece took 30 s
+    # at 70 s; the longest piece took 30 s
     monkeypatch.setattr("xtalfill.core.checkpoint.time.monotonic", lambda: 70.0)
     with pytest.raises(TryAgainError):
         checkpoint.step(lambda: ARRAYS)
 
 
-def test_sigterm_ends_a_task_at_its_next_step(tmp_path: Path) -> None:
+def test_sigterm_stops_a_task_at_its_next_step(tmp_path: Path) -> None:
     before = signal.getsignal(signal.SIGTERM)
     checkpoint = Checkpoint(tmp_path, key="a", every=1e9)
     try:
@@ -117,7 +117,7 @@ def test_sigterm_ends_a_task_at_its_next_step(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["cut", "empty", "no zip", "another task"])
-def test_a_checkpoint_of_no_use_is_told_and_left(
+def test_checkpoint_of_another_task_is_reported_and_ignored(
     tmp_path: Path, damage: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Checkpoint(tmp_path, key="a", every=0.0).step(lambda: ARRAYS)
@@ -130,7 +130,7 @@ def test_a_checkpoint_of_no_use_is_told_and_left(
     assert "starting from the beginning" in capsys.readouterr().err
 
 
-def test_a_checkpoint_of_objects_is_not_unpickled(tmp_path: Path) -> None:
+def test_pickled_objects_are_not_loaded(tmp_path: Path) -> None:
     with (tmp_path / FILE).open("wb") as file:
         np.savez(file, key=np.array("a"), x=np.array([{}], dtype=object))
     assert Checkpoint(tmp_path, key="a", previous=tmp_path).found == {}
@@ -147,7 +147,7 @@ def same(one: RelaxationResult, other: RelaxationResult) -> bool:
 
 
 @pytest.mark.parametrize("rounds", [1, 7, 40])
-def test_relaxations_that_are_broken_off_end_in_the_same_bits(rounds: int) -> None:
+def test_interrupted_relaxations_are_bit_identical(rounds: int) -> None:
     jobs = [Relaxation(crystal, free) for crystal, free in crystals(8)]
     whole = BatchedRelaxer(MorsePotential(), max_atoms=20).relax(jobs, fmax=0.02, max_steps=300)
     kept: dict[int, State] = {}
@@ -175,7 +175,7 @@ def relaxed(batch: Batch, checkpoint: Checkpoint | None = None) -> Batch:
 
 
 @pytest.mark.parametrize("rounds", [3, 30, 60])
-def test_relax_goes_on_in_the_step_where_it_was_stopped(tmp_path: Path, rounds: int) -> None:
+def test_relax_resumes_in_the_interrupted_step(tmp_path: Path, rounds: int) -> None:
     whole = relaxed(make_batch())
     batch = make_batch()
     key = key_of(batch, "batch")
@@ -189,13 +189,13 @@ def test_relax_goes_on_in_the_step_where_it_was_stopped(tmp_path: Path, rounds: 
     assert after.message.tolist() == whole.message.tolist()
 
 
-def test_other_systems_have_another_key() -> None:
+def test_key_depends_on_the_systems() -> None:
     batch = make_batch()
     assert key_of(batch, "batch") == key_of(make_batch(), "batch")
     assert key_of(batch.subset(range(1, batch.n_systems)), "batch") != key_of(batch, "batch")
 
 
-def test_inpaint_draws_again_only_what_it_lacks(
+def test_inpaint_samples_only_missing_candidates(
     tmp_path: Path, brucite: Atoms, rocksalt: Atoms, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch.manual_seed(1)

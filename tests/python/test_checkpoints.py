@@ -1,4 +1,4 @@
-"""Checkpoints as users have them: found, read exactly, or refused in one line."""
+"""Published checkpoints: search, exact reading, one-line errors."""
 
 import inspect
 import pickle
@@ -38,7 +38,7 @@ def edit(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:
 
 
 @pytest.mark.parametrize("flavour", FLAVOURS)
-def test_every_flavour_comes_back_bit_for_bit(tmp_path: Path, flavour: str) -> None:
+def test_round_trip_of_every_variant(tmp_path: Path, flavour: str) -> None:
     original = small_score(**FLAVOURS[flavour], max_neighbors=40, sigma_max=4.0).float()
     path = write(tmp_path / flavour, original)
     with pytest.raises(pickle.UnpicklingError):
@@ -51,7 +51,7 @@ def test_every_flavour_comes_back_bit_for_bit(tmp_path: Path, flavour: str) -> N
 
 
 @pytest.mark.parametrize("three_fields", [False, True])
-def test_a_checkpoint_of_mattergens_own_denoiser(tmp_path: Path, three_fields: bool) -> None:
+def test_checkpoint_of_mattergens_denoiser(tmp_path: Path, three_fields: bool) -> None:
     original = small_score(three_fields=three_fields).float()
     denoiser = upstream_denoiser(original.config)
     fill(denoiser)
@@ -59,7 +59,7 @@ def test_a_checkpoint_of_mattergens_own_denoiser(tmp_path: Path, three_fields: b
     assert_loaded(path, original)
 
 
-def test_places_where_a_checkpoint_may_lie(folder: Path, tmp_path: Path) -> None:
+def test_locations_of_a_checkpoint(folder: Path, tmp_path: Path) -> None:
     original = small_score().float()
     weights = folder / "checkpoints" / "last.ckpt"
     assert_loaded(weights, original)  # config.yaml one folder up
@@ -70,12 +70,12 @@ def test_places_where_a_checkpoint_may_lie(folder: Path, tmp_path: Path) -> None
     (tmp_path / "staged" / "folder").symlink_to(folder)
     assert_loaded(tmp_path / "staged" / "folder", original)
     weights.with_name("epoch=3-loss_val=0.40.ckpt").write_bytes(b"older")
-    assert_loaded(folder, original)  # last.ckpt of several
+    assert_loaded(folder, original)  # several files, one of them last.ckpt
     beside = weights.rename(folder / "model.ckpt")
     assert_loaded(beside, original)
 
 
-def test_a_choice_that_is_not_clear(folder: Path) -> None:
+def test_ambiguous_checkpoint(folder: Path) -> None:
     weights = folder / "checkpoints" / "last.ckpt"
     (folder / "other").mkdir()
     (folder / "other" / "last.ckpt").write_bytes(weights.read_bytes())
@@ -87,7 +87,7 @@ def test_a_choice_that_is_not_clear(folder: Path) -> None:
     assert "no config.yaml" in refusal(folder / "other" / "b.ckpt")
 
 
-def test_nothing_there(tmp_path: Path) -> None:
+def test_missing_checkpoint(tmp_path: Path) -> None:
     assert "contains no .ckpt file" in refusal(tmp_path)
     assert "no such file or folder" in refusal(tmp_path / "absent")
     (tmp_path / "last.ckpt").write_bytes(b"")
@@ -127,20 +127,20 @@ PREFIX = "diffusion_module.model."
         (lambda state: state.clear(), "no state_dict"),
     ],
 )
-def test_a_foreign_network(
+def test_checkpoint_of_another_network(
     folder: Path, change: Callable[[dict[str, Any]], Any], message: str
 ) -> None:
     edit_state(folder, change)
     assert message in refusal(folder)
 
 
-def test_a_file_of_something_else(folder: Path) -> None:
+def test_file_of_another_format(folder: Path) -> None:
     for content in ([1, 2], {"weights": torch.ones(3)}, torch.ones(3)):
         torch.save(content, folder / "checkpoints" / "last.ckpt")
         assert "not a Lightning checkpoint (no state_dict)" in refusal(folder)
 
 
-def test_averaged_weights_elsewhere_are_left_alone_as_upstream_does(tmp_path: Path) -> None:
+def test_averaged_weights_of_callbacks_are_ignored(tmp_path: Path) -> None:
     original = small_score().float()
     other = small_score().float()
     fill(other, seed=1)
@@ -148,7 +148,7 @@ def test_averaged_weights_elsewhere_are_left_alone_as_upstream_does(tmp_path: Pa
     assert_loaded(write(tmp_path / "model", original, **changes), original)
 
 
-def test_interpolations_are_never_resolved(folder: Path, tmp_path: Path) -> None:
+def test_interpolations_are_not_resolved(folder: Path, tmp_path: Path) -> None:
     owned = tmp_path / "owned"
     harm = '${eval:\'__import__("pathlib").Path("' + str(owned) + "\").touch()'}"
 
@@ -165,7 +165,7 @@ def test_interpolations_are_never_resolved(folder: Path, tmp_path: Path) -> None
     assert not owned.exists()
 
 
-def test_what_a_configuration_leaves_out_is_upstreams_default(folder: Path) -> None:
+def test_missing_settings_have_upstream_defaults(folder: Path) -> None:
     def shorten(module: dict[str, Any]) -> None:
         for name in ("cutoff", "max_neighbors", "max_cell_images_per_dim", "_target_"):
             del module["model"]["gemnet"][name]
@@ -220,7 +220,7 @@ def test_what_a_configuration_leaves_out_is_upstreams_default(folder: Path) -> N
         (lambda module: module["model"].pop("gemnet"), "no section lightning_module"),
     ],
 )
-def test_a_configuration_of_another_network(
+def test_configuration_of_another_network(
     folder: Path, change: Callable[[dict[str, Any]], Any], message: str
 ) -> None:
     edit(folder, change)
@@ -232,7 +232,7 @@ def test_a_configuration_of_another_network(
 @pytest.mark.parametrize(
     "text", ["a: [", "!!python/object/apply:os.system ['touch owned']", "\x00", "- 1", ""]
 )
-def test_an_unreadable_configuration(
+def test_unreadable_configuration(
     folder: Path, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -243,7 +243,7 @@ def test_an_unreadable_configuration(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("flavour", FLAVOURS)
-def test_the_full_size(tmp_path: Path, flavour: str) -> None:
+def test_full_size(tmp_path: Path, flavour: str) -> None:
     original = GemNetScore(GemNetConfig(**FLAVOURS[flavour])).eval()
     fill(original)
     loaded = load_gemnet(write(tmp_path / "model", original))

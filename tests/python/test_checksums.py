@@ -1,4 +1,4 @@
-"""One wrong bit in a file of weights or of a potential is seen before it is used."""
+"""A flipped bit in weights or potentials is detected before use."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ RELAX += ["--checkpoint", "checkpoint", "--output", "out.h5"]
 
 
 def flipped(source: Path, target: Path, where: int) -> Path:
-    """Copy a file with one bit changed."""
+    """Copy a file with one bit flipped."""
     content = bytearray(source.read_bytes())
     content[where] ^= 1 << (where % 8)
     target.write_bytes(content)
@@ -31,13 +31,13 @@ def flipped(source: Path, target: Path, where: int) -> Path:
 
 
 def places(path: Path, count: int) -> list[int]:
-    """Return random places inside the members of a zip archive."""
+    """Return random positions inside the members of a zip archive."""
     rng = random.Random(1)
     with zipfile.ZipFile(path) as file:
         members = [info for info in file.infolist() if info.compress_size]
     found = []
     for info in rng.choices(members, k=count):
-        # a local header is 30 bytes, the name and what is aligned behind it
+        # a local header has 30 bytes, the name and padding
         with path.open("rb") as opened:
             opened.seek(info.header_offset + 26)
             name, extra = (int.from_bytes(opened.read(2), "little") for _ in range(2))
@@ -46,13 +46,13 @@ def places(path: Path, count: int) -> list[int]:
     return found
 
 
-def test_a_wrong_bit_in_weights_is_seen(repository: Path, tmp_path: Path) -> None:
+def test_flipped_bit_in_weights_is_detected(repository: Path, tmp_path: Path) -> None:
     bundled = repository / "assets" / "weights" / "td.pt"
     for where in places(bundled, 20):
         path = flipped(bundled, tmp_path / "mine.pt", where)
         with pytest.raises(ConfigError, match=r"mine\.pt: damaged.*again"):
             load_weights(path)
-    # Bytes that no member holds are seen by the recorded checksum alone.
+    # Bytes outside the members are covered by SHA256SUMS only.
     sums = (bundled.parent / "SHA256SUMS").read_text(encoding="utf-8")
     (tmp_path / "SHA256SUMS").write_text(sums, encoding="utf-8")
     path = flipped(bundled, tmp_path / "td.pt", 45)
@@ -60,7 +60,7 @@ def test_a_wrong_bit_in_weights_is_seen(repository: Path, tmp_path: Path) -> Non
         load_weights(path)
 
 
-def test_a_wrong_bit_in_a_potential_is_seen(repository: Path, tmp_path: Path) -> None:
+def test_flipped_bit_in_a_potential_is_detected(repository: Path, tmp_path: Path) -> None:
     bundled = repository / "assets" / "potential" / "nequip-small.nequip.zip"
     check_file(bundled)
     for where in places(bundled, 10):
@@ -69,7 +69,7 @@ def test_a_wrong_bit_in_a_potential_is_seen(repository: Path, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("command", ["compile_potential.py", "relax.py"])
-def test_a_command_says_so_in_one_line(repository: Path, tmp_path: Path, command: str) -> None:
+def test_command_reports_damage_in_one_line(repository: Path, tmp_path: Path, command: str) -> None:
     bundled = repository / "assets" / "potential" / "nequip-small.nequip.zip"
     flipped(bundled, tmp_path / "mine.nequip.zip", places(bundled, 1)[0])
     write_batch(build([Case("mg", brucite(), 2, [Made()])]), tmp_path / "in.h5")

@@ -1,4 +1,4 @@
-"""Several runs side by side: the same structures, the labels asked for, paired tests."""
+"""Comparison of runs: shared structures, labels, paired tests."""
 
 import json
 import sys
@@ -28,7 +28,7 @@ def finished_run(outdir: Path, cases: list[Case]) -> Path:
 
 @pytest.fixture
 def runs(tmp_path: Path) -> dict[str, Path]:
-    """A run that is right on a and b, and one that is right on a alone and never saw c."""
+    """Two runs: one matches a and b; the other matches a only and has no c."""
     good, bad = [Made()], [Made(relaxed=WRONG)]
     first = [
         Case(name, brucite(), 2, made) for name, made in (("a", good), ("b", good), ("c", bad))
@@ -57,13 +57,13 @@ def test_only_shared_structures_count(runs: dict[str, Path]) -> None:
         assert rate in next(line for line in lines if line.startswith(f"| {label} | "))
 
 
-def test_a_run_with_two_methods_names_both(tmp_path: Path) -> None:
+def test_run_with_two_methods(tmp_path: Path) -> None:
     made = [Made(), Made(method="random", relaxed=WRONG)]
     outdir = finished_run(tmp_path / "both", [Case("a", brucite(), 2, made)])
     assert list(compare_runs({"mine": outdir})["methods"]) == ["mine:host", "mine:random"]
 
 
-def test_runs_that_share_nothing_and_foreign_folders_are_refused(tmp_path: Path) -> None:
+def test_runs_without_shared_structures_and_other_folders_are_refused(tmp_path: Path) -> None:
     one = finished_run(tmp_path / "one", [Case("a", brucite(), 2, [Made()])])
     other = finished_run(tmp_path / "other", [Case("z", brucite(), 2, [Made()])])
     with pytest.raises(InputError, match="no structure with a reference is in all runs"):
@@ -72,7 +72,7 @@ def test_runs_that_share_nothing_and_foreign_folders_are_refused(tmp_path: Path)
         compare_runs({"empty": tmp_path})
 
 
-def test_the_command_prints_and_writes(
+def test_command_prints_and_writes(
     runs: dict[str, Path],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -86,7 +86,7 @@ def test_the_command_prints_and_writes(
     assert json.loads(output.read_text())["n_structures"] == 2
 
 
-def test_a_run_without_a_label_is_one_clear_line(
+def test_run_without_label_gives_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["xtalfill", "compare", "results"])

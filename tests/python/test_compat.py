@@ -1,4 +1,4 @@
-"""mattergen beside numpy 2 and torch 2.13: the stand-ins, and a GemNet that really runs."""
+"""mattergen with numpy 2 and torch 2.13: the stubs, and a GemNet with them."""
 
 import os
 import subprocess
@@ -35,10 +35,8 @@ seeds = st.integers(0, 2**32 - 1)
 
 
 @given(index=indices, n_more=slots, seed=seeds, reduce=st.sampled_from(sorted(REDUCTIONS)))
-def test_scatter_is_the_reduction_of_each_slot(
-    index: list[int], n_more: int, seed: int, reduce: str
-) -> None:
-    n_slots = max(index, default=-1) + n_more  # the last slots get nothing
+def test_scatter_reduces_each_output(index: list[int], n_more: int, seed: int, reduce: str) -> None:
+    n_slots = max(index, default=-1) + n_more  # the last outputs have no input
     src = np.random.default_rng(seed).normal(size=(len(index), 3))
     expected = [REDUCTIONS[reduce](src[np.array(index, int) == slot]) for slot in range(n_slots)]
     got = compat.scatter(
@@ -48,7 +46,7 @@ def test_scatter_is_the_reduction_of_each_slot(
 
 
 @given(index=indices.filter(len), seed=seeds)
-def test_scatter_reduces_the_last_axis_unless_told_otherwise(index: list[int], seed: int) -> None:
+def test_scatter_reduces_the_last_axis_by_default(index: list[int], seed: int) -> None:
     src = np.random.default_rng(seed).normal(size=(2, len(index)))
     expected = np.zeros((2, max(index) + 1))
     np.add.at(expected, (slice(None), index), src)
@@ -57,7 +55,7 @@ def test_scatter_reduces_the_last_axis_unless_told_otherwise(index: list[int], s
         np.testing.assert_allclose(got, expected, atol=1e-12)
 
 
-def test_scatter_takes_its_number_of_slots_as_a_tensor() -> None:
+def test_scatter_accepts_dim_size_as_tensor() -> None:
     got = compat.scatter(torch.ones(2), torch.tensor([0, 0]), dim_size=torch.tensor(3))
     assert got.tolist() == [2.0, 0.0, 0.0]
 
@@ -69,9 +67,7 @@ def test_scatter_passes_gradients() -> None:
 
 
 @given(index=indices, seed=seeds, reduce=st.sampled_from(["sum", "mean", "min", "max"]))
-def test_segments_in_both_layouts_are_runs_of_rows(
-    index: list[int], seed: int, reduce: str
-) -> None:
+def test_segment_reductions(index: list[int], seed: int, reduce: str) -> None:
     index = sorted(index)
     src = np.random.default_rng(seed).normal(size=(len(index), 2))
     indptr = np.searchsorted(index, np.arange(7))
@@ -84,7 +80,7 @@ def test_segments_in_both_layouts_are_runs_of_rows(
     np.testing.assert_allclose(csr, expected, atol=1e-12)
 
 
-def test_segment_csr_counts_in_integers_and_leaves_the_rows_outside_alone() -> None:
+def test_segment_csr_of_integers_ignores_rows_outside() -> None:
     src = torch.tensor([9, 1, 2, 3, 9])
     got = compat.segment_csr(src, torch.tensor([1, 3, 3, 4]))
     assert got.dtype == torch.int64
@@ -95,9 +91,7 @@ def test_segment_csr_counts_in_integers_and_leaves_the_rows_outside_alone() -> N
     entries=st.lists(st.tuples(st.integers(0, 4), st.integers(0, 3)), max_size=25),
     rows=st.lists(st.integers(0, 4), max_size=10),
 )
-def test_row_selection_lists_every_entry_of_every_row_asked_for(
-    entries: list[tuple[int, int]], rows: list[int]
-) -> None:
+def test_row_selection(entries: list[tuple[int, int]], rows: list[int]) -> None:
     row, col = np.reshape(np.array(entries, dtype=np.int64), (-1, 2)).T
     matrix = compat.SparseTensor(
         row=torch.tensor(row),
@@ -108,7 +102,7 @@ def test_row_selection_lists_every_entry_of_every_row_asked_for(
     selected = matrix[torch.tensor(rows, dtype=torch.long)].to("cpu").storage
     columns = (selected.row(), selected.col(), selected.value())
     got = torch.stack(columns, dim=1).tolist()
-    # By row, then column, then the order in which the entries were given.
+    # By row, then column, then input order.
     expected = [
         [i, int(col[n]), n]
         for i, wanted in enumerate(rows)
@@ -140,8 +134,8 @@ def gemnet() -> torch.nn.Module:
             emb_size_cbf=8,
             emb_size_bil_trip=16,
             cutoff=4.5,
-            # Where a limit cuts neighbours off, GemNet keeps the list of the atom that comes
-            # first in the order of the atoms: it is then no longer permutation equivariant.
+            # If a limit truncates neighbour lists, GemNet keeps the list of the atom that comes
+            # first in the order of atoms and is no longer permutation equivariant.
             max_neighbors=200,
             otf_graph=True,
             regress_stress=True,
@@ -150,7 +144,7 @@ def gemnet() -> torch.nn.Module:
 
 
 def crystals(*sizes: int, seed: int = 1) -> dict[str, Any]:
-    """Random crystals of low symmetry as GemNet takes them: no two distances tie."""
+    """Random crystals of low symmetry without equal distances, as input of GemNet."""
     rng = np.random.default_rng(seed)
     n_atoms, n_crystals = sum(sizes), len(sizes)
     lattice = 4.5 * np.eye(3) + rng.normal(scale=0.3, size=(n_crystals, 3, 3))
@@ -168,7 +162,7 @@ def forces(model: torch.nn.Module, crystal: dict[str, Any]) -> np.ndarray:
     with torch.no_grad():
         result = model(**crystal).forces.numpy()
     assert np.isfinite(result).all()
-    assert np.abs(result).max() > 1e-2  # else the comparisons below compare nothing
+    assert np.abs(result).max() > 1e-2  # otherwise the comparisons below are empty
     return result
 
 
@@ -182,7 +176,7 @@ def test_gemnet_takes_its_scale_factors_from_the_file(gemnet: torch.nn.Module) -
     )
 
 
-def test_forces_turn_with_cell_and_positions(gemnet: torch.nn.Module) -> None:
+def test_forces_rotate_with_the_crystal(gemnet: torch.nn.Module) -> None:
     crystal = crystals(5)
     turn = torch.tensor(Rotation.random(rng=3).as_matrix(), dtype=torch.float32)
     turned = crystal | {"lattice": crystal["lattice"] @ turn.T}
@@ -191,20 +185,20 @@ def test_forces_turn_with_cell_and_positions(gemnet: torch.nn.Module) -> None:
     )
 
 
-def test_forces_do_not_change_when_the_crystal_is_shifted(gemnet: torch.nn.Module) -> None:
+def test_forces_are_invariant_under_translation(gemnet: torch.nn.Module) -> None:
     crystal = crystals(5)
     shifted = crystal | {"frac_coords": (crystal["frac_coords"] + torch.rand(3)) % 1.0}
     np.testing.assert_allclose(forces(gemnet, shifted), forces(gemnet, crystal), atol=2e-4)
 
 
-def test_forces_follow_a_permutation_of_the_atoms(gemnet: torch.nn.Module) -> None:
+def test_forces_follow_permutations(gemnet: torch.nn.Module) -> None:
     crystal = crystals(6)
     order = np.random.default_rng(4).permutation(6)
     permuted = crystal | {key: crystal[key][order] for key in ("frac_coords", "atom_types")}
     np.testing.assert_allclose(forces(gemnet, permuted), forces(gemnet, crystal)[order], atol=2e-4)
 
 
-def test_a_crystal_does_not_feel_its_neighbours_in_the_batch(gemnet: torch.nn.Module) -> None:
+def test_crystals_of_a_batch_are_independent(gemnet: torch.nn.Module) -> None:
     both = crystals(4, 6)
     second = {key: both[key][4:] for key in ("frac_coords", "atom_types")}
     second |= {key: both[key][1:] for key in ("z", "num_atoms", "lattice")}
@@ -214,14 +208,14 @@ def test_a_crystal_does_not_feel_its_neighbours_in_the_batch(gemnet: torch.nn.Mo
 
 @settings(max_examples=10)
 @given(seed=seeds)
-def test_triplets_are_all_pairs_of_edges_into_one_atom(gemnet: torch.nn.Module, seed: int) -> None:
+def test_triplets(gemnet: torch.nn.Module, seed: int) -> None:
     edges = torch.tensor(np.random.default_rng(seed).integers(0, 5, size=(2, 15)))
     ba, ca, copy = gemnet.get_triplets(edges, num_atoms=torch.tensor(5))
     target = edges[1].tolist()
     expected = {(b, c) for c in range(15) for b in range(15) if b != c and target[b] == target[c]}
     assert len(ba) == len(expected)
     assert set(zip(ba.tolist(), ca.tolist(), strict=True)) == expected
-    assert sorted(ca.tolist()) == ca.tolist()  # the ragged matrix needs its rows together
+    assert sorted(ca.tolist()) == ca.tolist()  # the ragged matrix needs sorted rows
     for edge in range(15):
         assert copy[ca == edge].tolist() == list(range(int((ca == edge).sum())))
 
@@ -236,7 +230,7 @@ def test_gemnet_trains(gemnet: torch.nn.Module) -> None:
 
 
 def run_python(code: str, *, path: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """Runs ``code`` in a fresh interpreter; ``path`` goes before all others on its path."""
+    """Runs ``code`` in a new interpreter with ``path`` first on its module path."""
     folders = [str(ROOT / "bin")] if path is None else [str(path), str(ROOT / "bin")]
     environment = {key: value for key, value in os.environ.items() if key != "PROJECT_ROOT"}
     environment["PYTHONPATH"] = os.pathsep.join(folders)
@@ -257,7 +251,7 @@ enable_mattergen(scale_file=Path({str(SCALE_FILE)!r}))
 """
 
 
-def test_nothing_happens_at_import_and_little_when_enabled() -> None:
+def test_no_side_effects() -> None:
     code = f"""
 import os, sys
 import xtalfill.models.mattergen_compat
@@ -277,7 +271,7 @@ assert not WITH_TORCH_SCATTER
     assert done.stdout == ""
 
 
-def test_a_torch_scatter_that_is_installed_is_used(tmp_path: Path) -> None:
+def test_installed_torch_scatter_is_used(tmp_path: Path) -> None:
     (tmp_path / "torch_scatter.py").write_text(
         "from xtalfill.models.mattergen_compat import "
         "scatter, scatter_add, segment_coo, segment_csr\n"
@@ -287,7 +281,7 @@ def test_a_torch_scatter_that_is_installed_is_used(tmp_path: Path) -> None:
     assert done.stdout.strip() == str(tmp_path / "torch_scatter.py"), done.stderr
 
 
-def test_a_torch_scatter_that_is_broken_is_not_papered_over(tmp_path: Path) -> None:
+def test_broken_torch_scatter_is_not_hidden(tmp_path: Path) -> None:
     (tmp_path / "torch_scatter.py").write_text("import torch_scatter_kernels\n")
     done = run_python(ENABLE, path=tmp_path)
     assert done.returncode != 0
@@ -297,7 +291,7 @@ def test_a_torch_scatter_that_is_broken_is_not_papered_over(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     "text", [None, "not json", "[1, 2]", '{"OutBlock_0_sum": "many"}', '{"OutBlock_0_sum": null}']
 )
-def test_unreadable_scale_factors_are_one_clear_line(tmp_path: Path, text: str | None) -> None:
+def test_unreadable_scale_factors_give_one_line(tmp_path: Path, text: str | None) -> None:
     path = tmp_path / "factors.json"
     if text is not None:
         path.write_text(text)
@@ -307,7 +301,9 @@ def test_unreadable_scale_factors_are_one_clear_line(tmp_path: Path, text: str |
 
 
 @pytest.mark.parametrize("version", [None, "1.0.4"])
-def test_another_mattergen_is_refused(monkeypatch: pytest.MonkeyPatch, version: str | None) -> None:
+def test_other_mattergen_version_is_refused(
+    monkeypatch: pytest.MonkeyPatch, version: str | None
+) -> None:
     def installed(_name: str) -> str:
         if version is None:
             raise compat.importlib.metadata.PackageNotFoundError

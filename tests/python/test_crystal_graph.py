@@ -1,4 +1,4 @@
-"""GemNet's edges: those of mattergen's own search, and steady where that one is not."""
+"""Edges of GemNet: equal to those of mattergen, and well-defined for ties."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ from xtalfill.models.mattergen_compat import enable_mattergen
 
 
 def crystals(*sizes: int, seed: int, edge: float, skew: float) -> Crystals:
-    """Return crystals with cells from nearly cubic to much skewed."""
+    """Return crystals with nearly cubic to strongly skewed cells."""
     rng = np.random.default_rng(seed)
     cell = edge * (np.eye(3) + skew * rng.normal(size=(len(sizes), 3, 3)))
     return Crystals(
@@ -59,12 +59,12 @@ def of_mattergen(
     max_images=st.sampled_from([1, 5]),
 )
 @settings(max_examples=60)
-def test_edges_are_those_of_mattergen_in_their_order(
+def test_edges_agree_with_mattergen(
     seed: int, sizes: list[int], edge: float, skew: float, max_images: int
 ) -> None:
     made = crystals(*sizes, seed=seed, edge=edge, skew=skew)
     if made.cell.det().abs().min() < 0.05 * edge**3:
-        return  # nearly flat: images without number
+        return  # nearly flat cell with very many images
     limits = {"cutoff": 5.0, "max_neighbors": 10_000, "max_images": max_images}
     ours, theirs = found(made, **limits), of_mattergen(made, **limits)
     assert ours.counts.tolist() == theirs[2].tolist()
@@ -73,8 +73,8 @@ def test_edges_are_those_of_mattergen_in_their_order(
 
 
 @pytest.mark.parametrize("max_neighbors", [1, 4, 12, 30])
-def test_a_cut_keeps_edges_as_long_as_mattergen_keeps(max_neighbors: int) -> None:
-    """A site's own images come in pairs of one length, of which a cut may leave either."""
+def test_truncated_lists_have_the_same_lengths_as_mattergen(max_neighbors: int) -> None:
+    """Images of a site come in pairs of equal distance; either one may be kept."""
     made = crystals(5, 1, 8, seed=4, edge=5.0, skew=0.15)
     limits = {"cutoff": 6.0, "max_neighbors": max_neighbors, "max_images": 5}
     ours, theirs = found(made, **limits), of_mattergen(made, **limits)
@@ -92,7 +92,7 @@ def edge_lengths(made: Crystals, edges: Tensor, images: Tensor) -> Tensor:
     return (vectors[:, None] @ made.cell[made.structure[edges[1]]])[:, 0].norm(dim=-1)
 
 
-def test_a_single_site_without_neighbours_has_no_edges() -> None:
+def test_isolated_site_has_no_edges() -> None:
     made = crystals(1, 2, seed=1, edge=20.0, skew=0.0)
     graph = found(made, cutoff=4.0, max_neighbors=9, max_images=5)
     assert graph.edges.shape[0] == 2
@@ -100,8 +100,8 @@ def test_a_single_site_without_neighbours_has_no_edges() -> None:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_ties_at_the_cut_do_not_follow_the_orientation(seed: int) -> None:
-    """Rock salt: the 6 nearest fit, of the 12 next ones some are cut."""
+def test_ties_do_not_depend_on_the_orientation(seed: int) -> None:
+    """Rock salt: the 6 nearest neighbours are kept, and some of the 12 next."""
     salt = Crystals(
         fractions=torch.tensor([[0.0, 0.0, 0.0], [0.5, 0.5, 0.5]], dtype=torch.float64),
         cell=2.82 * (1.0 - torch.eye(3, dtype=torch.float64))[None],
@@ -120,8 +120,8 @@ def test_ties_at_the_cut_do_not_follow_the_orientation(seed: int) -> None:
         assert torch.equal(got.images, expected.images)
 
 
-def test_more_neighbours_than_were_expected_are_all_found() -> None:
-    """A crowded corner of a large cell overflows the first guess of the list's length."""
+def test_more_neighbours_than_the_initial_capacity() -> None:
+    """Atoms in one corner of a large cell exceed the initial capacity."""
     rng = np.random.default_rng(0)
     made = Crystals(
         fractions=torch.tensor(0.03 * rng.random((60, 3))),

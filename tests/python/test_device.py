@@ -1,4 +1,4 @@
-"""The device of a task, on stand-ins for the GPUs of a node."""
+"""Device selection, with mocked GPUs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MIG = "MIG-2c1a7a2e-5b1e-5d0f-9d3c-0e9d5a2f6b11"
 
 @pytest.fixture
 def node(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Return a function that makes torch see GPUs with so much memory free."""
+    """Return a function that mocks GPUs with the given free memory."""
 
     def see(*, free: float, total: float = 80.0, count: int = 1, own: float = 0.0) -> None:
         monkeypatch.setattr(torch.cuda, "is_available", lambda: count > 0)
@@ -33,7 +33,7 @@ def node(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     return see
 
 
-def test_a_free_gpu_is_used_and_named(
+def test_free_gpu_is_used_and_reported(
     node: Callable[..., None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     node(free=79.0)
@@ -41,7 +41,7 @@ def test_a_free_gpu_is_used_and_named(
     assert capsys.readouterr().err == "device: NVIDIA H100, 79.0 of 80.0 GB free\n"
 
 
-def test_of_several_gpus_the_first_is_used(
+def test_first_of_several_gpus_is_used(
     node: Callable[..., None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     node(free=79.0, count=4)
@@ -49,29 +49,25 @@ def test_of_several_gpus_the_first_is_used(
     assert "(the first of 4)" in capsys.readouterr().err
 
 
-def test_a_slice_of_a_gpu_is_judged_by_its_own_memory(
-    node: Callable[..., None], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_memory_of_a_mig_slice(node: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", MIG)
     node(free=9.5, total=10.0)
     assert torch_device("cuda").type == "cuda"
 
 
-def test_a_half_busy_gpu_is_left_to_another_attempt(
-    node: Callable[..., None], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_busy_gpu_is_retried(node: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     node(free=30.0)
     with pytest.raises(TryAgainError, match=r"30.0 of 80.0 GB free, CUDA_VISIBLE_DEVICES is '0'"):
         torch_device("cuda")
 
 
-def test_what_this_process_holds_counts_as_free(node: Callable[..., None]) -> None:
+def test_memory_of_this_process_counts_as_free(node: Callable[..., None]) -> None:
     node(free=30.0, own=45.0)
     torch_device("cuda")
 
 
-def test_a_gpu_that_takes_one_process_alone_is_left_to_another_attempt(
+def test_gpu_in_exclusive_mode_is_retried(
     node: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     node(free=80.0)
@@ -87,7 +83,7 @@ def test_a_gpu_that_takes_one_process_alone_is_left_to_another_attempt(
 @pytest.mark.parametrize(
     ("visible", "says"), [(None, "is not set"), ("", "is ''"), (MIG, f"is '{MIG}'")]
 )
-def test_without_a_gpu_the_error_tells_what_slurm_gave(
+def test_error_names_cuda_visible_devices(
     node: Callable[..., None], monkeypatch: pytest.MonkeyPatch, visible: str | None, says: str
 ) -> None:
     node(free=0.0, count=0)
@@ -100,7 +96,7 @@ def test_without_a_gpu_the_error_tells_what_slurm_gave(
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_a_task_without_a_gpu_fails_at_once_with_one_line(repository: Path) -> None:
+def test_task_without_a_gpu_fails_with_one_line(repository: Path) -> None:
     code = (
         "from xtalfill.core.errors import run_command; "
         "from xtalfill.core.device import torch_device; "

@@ -1,4 +1,4 @@
-"""tools/equal_cost.py: CPU time out of a finished run, and what it buys."""
+"""tools/equal_cost.py: CPU time of a finished run, and candidates at equal cost."""
 
 from __future__ import annotations
 
@@ -32,9 +32,7 @@ def judged(name: str, energy: list[float], matched: list[bool]) -> Judged:
     return Judged(name, "", "", "", np.array(energy), np.zeros(len(flags), bool), outcome)
 
 
-def test_cpu_time_is_that_of_the_stages_that_make_candidates(
-    tool: ModuleType, tmp_path: Path
-) -> None:
+def test_cpu_time_of_the_candidate_stages(tool: ModuleType, tmp_path: Path) -> None:
     (tmp_path / "pipeline_info").mkdir()
     (tmp_path / "pipeline_info" / "trace.txt").write_text(TRACE, encoding="utf-8")
     tasks = [{"runs": [{"cpu_seconds": 3.0}, {"cpu_seconds": 4.0}]}, {"runs": []}]
@@ -43,7 +41,7 @@ def test_cpu_time_is_that_of_the_stages_that_make_candidates(
     assert tool.cpu_seconds(tmp_path) == pytest.approx((35.0 + 7.0, 360.002 + 2.5))
 
 
-def test_equal_cost_buys_as_many_candidates_as_it_pays_for(tool: ModuleType) -> None:
+def test_number_of_candidates_at_equal_cost(tool: ModuleType) -> None:
     ids = frozenset()
     dear = tool.Run("potential", {"a": judged("a", [1.0], [False])}, 60.0, ids)
     cheap = tool.Run(
@@ -53,7 +51,7 @@ def test_equal_cost_buys_as_many_candidates_as_it_pays_for(tool: ModuleType) -> 
     cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
     assert cells[0][:4] == ["potential", "1.000", "1", "0 % (0–0)"]
     assert cells[1][:4] == ["host", "0.333", "3", "25 % (25–25)"]
-    # of the first three candidates the second is the lowest that has an energy
+    # the second of three candidates has the lowest finite energy
     assert cells[1][-1] == "1 : 0, p = 1"
     assert not tool.first_lowest(cheap.judged["a"], "les", 4)
     assert not tool.first_lowest(dear.judged["a"], "les", 1)

@@ -1,4 +1,4 @@
-"""tools/fit_dft_cost.py: the cost model comes out of data files that pw.x left."""
+"""tools/fit_dft_cost.py: cost models from data files of pw.x."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SIZES = (1, 2, 4, 8, 16, 32)
 
 
 def make_runs(outdir: Path, sizes: tuple[int, ...]) -> None:
-    """Write data files of relaxations whose cost grows with the square root of their size."""
+    """Write data files of relaxations with a cost proportional to the square root of the size."""
     text = gzip.decompress((RECORDED / "success" / "pwscf.xml.gz").read_bytes()).decode()
     cpu = text.split("<cpu>")[1].split("</cpu>")[0]
     for size in sizes:
@@ -44,9 +44,7 @@ def fit(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path, Path], None]:
     return run
 
 
-def test_the_law_behind_the_runs_is_found(
-    tmp_path: Path, fit: Callable[[Path, Path], None]
-) -> None:
+def test_fit_recovers_the_exponent(tmp_path: Path, fit: Callable[[Path, Path], None]) -> None:
     make_runs(tmp_path, SIZES)
     fit(tmp_path, tmp_path / "cost.json")
     model = read_cost_model(tmp_path / "cost.json", "relaxation")
@@ -68,7 +66,7 @@ def test_too_few_runs_are_refused(tmp_path: Path, fit: Callable[[Path, Path], No
     assert not (tmp_path / "cost.json").exists()
 
 
-def test_calculations_of_a_host_are_added_and_the_other_model_stays(
+def test_calculations_of_a_host_are_summed(
     tmp_path: Path, fit: Callable[[Path, Path], None]
 ) -> None:
     make_runs(tmp_path / "validate", SIZES)
@@ -82,6 +80,6 @@ def test_calculations_of_a_host_are_added_and_the_other_model_stays(
     after = json.loads((tmp_path / "cost.json").read_text(encoding="utf-8"))
     assert after["relaxation"] == before["relaxation"]
     one, two = before["relaxation"]["runs"][0], after["host"]["runs"][0]
-    assert two["size"] == one["size"]  # that of the first calculation
+    assert two["size"] == one["size"]  # size of the first calculation
     assert (two["n_scf"], two["core_seconds"]) == (2 * one["n_scf"], 2 * one["core_seconds"])
     assert read_cost_model(tmp_path / "cost.json", "host").exponent == pytest.approx(0.5, abs=1e-3)

@@ -1,4 +1,4 @@
-"""GemNetScore: mattergen's and XtalPaint's numbers, the symmetries, and the weights format."""
+"""GemNetScore: agreement with mattergen and XtalPaint, symmetries, weights format."""
 
 import json
 from dataclasses import replace
@@ -33,7 +33,7 @@ from xtalfill.models.weights import load_weights, save_weights
 
 DATA = Path(__file__).parent / "data"
 UNCUT = {"sizes": (4, 6), "seed": 7}
-# 12 neighbours of each site, and none at about the distance of the 13th
+# each site has 12 neighbours, clearly separated from the 13th
 CUT = {"sizes": (4, 3), "seed": 115}
 
 
@@ -44,7 +44,7 @@ def site_times(crystals: Crystals) -> Tensor:
 
 
 def single(crystals: Crystals, number: int) -> tuple[Crystals, Tensor]:
-    """Return one of several crystals, and which sites it has."""
+    """Return one of several crystals and the indices of its sites."""
     ours = crystals.structure == number
     alone = Crystals(
         crystals.fractions[ours],
@@ -56,14 +56,14 @@ def single(crystals: Crystals, number: int) -> tuple[Crystals, Tensor]:
 
 
 def assert_same(got: Tensor, expected: Tensor, *, atol: float = 1e-12) -> None:
-    """Compare scores in double precision; they must be large enough to tell anything."""
+    """Compare scores in double precision; they must not be too small."""
     assert expected.abs().max() > 1e-2
     torch.testing.assert_close(got, expected, rtol=0, atol=atol)
 
 
 @pytest.mark.parametrize("three_fields", [False, True])
 @pytest.mark.parametrize(("example", "max_neighbors"), [(UNCUT, 200), (CUT, 12)])
-def test_mattergens_own_denoiser_gives_the_same(
+def test_agrees_with_mattergens_denoiser(
     three_fields: bool, example: dict[str, Any], max_neighbors: int
 ) -> None:
     changes = {"three_fields": three_fields, "max_neighbors": max_neighbors}
@@ -77,7 +77,7 @@ def test_mattergens_own_denoiser_gives_the_same(
 
 
 @pytest.mark.parametrize("number", [0, 1])
-def test_xtalpaints_network_with_a_time_for_each_site_gave_the_same(number: int) -> None:
+def test_agrees_with_xtalpaints_network(number: int) -> None:
     # td_gemnet.json: TDGemNetT of psi-lms/XtalPaint, src/xtalpaint/time_dependent/gemnet.py at
     # commit 8e01af38e58fe7f0ac0a72ad97885c4adedb23a5, inside mattergen's GemNetTDenoiser:
     # `upstream_denoiser(config, TDGemNetT)` with the weights of `fill`, given the inputs of the
@@ -95,7 +95,7 @@ def test_xtalpaints_network_with_a_time_for_each_site_gave_the_same(number: int)
 
 
 @pytest.mark.parametrize("three_fields", [False, True])
-def test_parameters_are_those_of_mattergens_denoiser(three_fields: bool) -> None:
+def test_parameter_names_of_mattergens_denoiser(three_fields: bool) -> None:
     config = replace(SMALL, three_fields=three_fields)
     ours = GemNetScore(config, scale_file=SCALE_FILE).state_dict()
     theirs = upstream_denoiser(config).state_dict()
@@ -113,7 +113,7 @@ def test_parameters_are_those_of_mattergens_denoiser(three_fields: bool) -> None
     }  # fmt: skip
 
 
-def test_equal_times_give_the_bits_of_one_time_for_each_crystal() -> None:
+def test_equal_site_times_agree_with_one_time() -> None:
     model = small_score(per_site_times=True).float()
     crystals = random_crystals(5, 3)
     times = torch.tensor([0.2, 0.9])
@@ -134,7 +134,7 @@ def test_equal_times_give_the_bits_of_one_time_for_each_crystal() -> None:
     assert torch.equal(model.scaled_score(crystals, times[crystals.structure]), expected)
 
 
-def test_the_time_of_a_site_is_its_own() -> None:
+def test_each_site_uses_its_own_time() -> None:
     model = small_score(per_site_times=True)
     crystals = random_crystals(5, 3)
     times = site_times(crystals)
@@ -145,7 +145,7 @@ def test_the_time_of_a_site_is_its_own() -> None:
     assert changed[crystals.structure == 1].max() < 1e-12
 
 
-def test_times_that_differ_are_refused_by_a_network_with_one_for_each_crystal() -> None:
+def test_different_times_need_per_site_times() -> None:
     model: CrystalScore = small_score()
     crystals = random_crystals(5, 3)
     with pytest.raises(ValueError, match="one time for all sites"):
@@ -153,7 +153,7 @@ def test_times_that_differ_are_refused_by_a_network_with_one_for_each_crystal() 
 
 
 @pytest.mark.parametrize("determinant", [1, -1])
-def test_the_orientation_of_the_cell_does_not_matter(determinant: int) -> None:
+def test_invariant_under_rotation(determinant: int) -> None:
     model = small_score(per_site_times=True)
     crystals = random_crystals(5, 3)
     times = site_times(crystals)
@@ -162,12 +162,12 @@ def test_the_orientation_of_the_cell_does_not_matter(determinant: int) -> None:
     expected = model.scaled_score(crystals, times)
     got = model.scaled_score(turned, times)
     assert_same(got, expected)
-    # as displacements in space the scores turn with the cell
+    # as Cartesian displacements the scores rotate with the cell
     in_space = (expected[:, None] @ crystals.cell[crystals.structure])[:, 0]
     assert_same((got[:, None] @ turned.cell[crystals.structure])[:, 0], in_space @ turn.T)
 
 
-def test_a_shift_of_the_crystal_does_not_matter() -> None:
+def test_invariant_under_translation() -> None:
     model = small_score(per_site_times=True)
     crystals = random_crystals(5, 3)
     times = site_times(crystals)
@@ -179,7 +179,7 @@ def test_a_shift_of_the_crystal_does_not_matter() -> None:
     assert_same(model.scaled_score(shifted, times), expected)
 
 
-def test_scores_follow_a_permutation_of_the_sites() -> None:
+def test_equivariant_under_permutation() -> None:
     model = small_score(per_site_times=True)
     crystals = random_crystals(5, 4)
     times = site_times(crystals)
@@ -192,8 +192,8 @@ def test_scores_follow_a_permutation_of_the_sites() -> None:
 
 
 @pytest.mark.parametrize(("example", "max_neighbors"), [(UNCUT, 200), (CUT, 12)])
-def test_a_batch_is_its_crystals(example: dict[str, Any], max_neighbors: int) -> None:
-    # Equal distances at the 12th neighbour would be cut by rounding: see the module's text.
+def test_batch_agrees_with_single_crystals(example: dict[str, Any], max_neighbors: int) -> None:
+    # With equal distances at the 12th neighbour rounding would decide: see the module docstring.
     model = small_score(per_site_times=True, max_neighbors=max_neighbors)
     crystals = random_crystals(*example["sizes"], seed=example["seed"])
     times = site_times(crystals)
@@ -203,9 +203,9 @@ def test_a_batch_is_its_crystals(example: dict[str, Any], max_neighbors: int) ->
         assert_same(model.scaled_score(alone, times[ours]), together[ours])
 
 
-def test_equal_distances_at_the_cut_do_not_make_single_precision_unsteady() -> None:
-    # In rock salt many neighbours tie. The cell is made symmetric in double precision, so that
-    # its rounding, which decides between them, is the same in all orientations and batches.
+def test_ties_are_stable_in_single_precision() -> None:
+    # Rock salt has many equal distances. The cell is symmetrised in double precision, so that
+    # rounding resolves the ties in the same way in all orientations and batches.
     model = small_score(cutoff=7.0, max_neighbors=50).float()
     salt = Crystals(
         torch.tensor([[0.0, 0.0, 0.0], [0.5, 0.5, 0.5]]),
@@ -228,7 +228,7 @@ def test_equal_distances_at_the_cut_do_not_make_single_precision_unsteady() -> N
     assert_same(got, expected, atol=1e-6)
 
 
-def test_same_input_same_bits_and_single_precision_is_near_double() -> None:
+def test_reproducible_and_close_to_double_precision() -> None:
     model = small_score(per_site_times=True)
     crystals = random_crystals(5, 3)
     times = site_times(crystals)
@@ -236,14 +236,14 @@ def test_same_input_same_bits_and_single_precision_is_near_double() -> None:
     model.float()
     rounded = model.scaled_score(crystals, times)
     assert torch.equal(model.scaled_score(crystals, times), rounded)
-    assert rounded.dtype == torch.float64  # that of the coordinates
+    assert rounded.dtype == torch.float64  # dtype of the coordinates
     assert_same(rounded, double, atol=1e-5)
     singles = replace(crystals, fractions=crystals.fractions.float(), cell=crystals.cell.float())
     assert model.scaled_score(singles, times.float()).dtype == torch.float32
 
 
 @pytest.mark.parametrize("example", [UNCUT, CUT])
-def test_another_default_type_changes_nothing(example: dict[str, Any]) -> None:
+def test_independent_of_the_default_dtype(example: dict[str, Any]) -> None:
     crystals = random_crystals(*example["sizes"], seed=example["seed"])
     changes = {"per_site_times": True, "max_neighbors": 12 if example is CUT else 200}
     times = site_times(crystals)
@@ -259,7 +259,7 @@ def test_another_default_type_changes_nothing(example: dict[str, Any]) -> None:
     assert_same(got, expected, atol=1e-5)
 
 
-def test_the_symmetric_cell_is_mattergens_and_keeps_lengths_and_angles() -> None:
+def test_symmetric_cell_agrees_with_mattergen() -> None:
     upstream_denoiser(SMALL)  # makes mattergen importable
     from mattergen.common.utils.data_utils import compute_lattice_polar_decomposition
 
@@ -271,7 +271,7 @@ def test_the_symmetric_cell_is_mattergens_and_keeps_lengths_and_angles() -> None
     assert torch.linalg.eigvalsh(got).min() > 0
 
 
-def test_it_learns() -> None:
+def test_training_lowers_the_loss() -> None:
     model = small_score(per_site_times=True).float().train()
     model.requires_grad_(requires_grad=True)
     crystals = random_crystals(3, 3)
@@ -283,7 +283,7 @@ def test_it_learns() -> None:
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_a_gpu_gives_the_same() -> None:
+def test_gpu_agrees_with_cpu() -> None:
     model = small_score(per_site_times=True)
     crystals = random_crystals(5, 3)
     times = site_times(crystals)
@@ -294,7 +294,7 @@ def test_a_gpu_gives_the_same() -> None:
 
 
 @pytest.mark.parametrize("half", [False, True])
-def test_weights_file_brings_a_gemnet_back(tmp_path: Path, half: bool) -> None:
+def test_weights_round_trip(tmp_path: Path, half: bool) -> None:
     model = small_score(per_site_times=True, three_fields=True).float()
     path = tmp_path / "gemnet.pt"
     save_weights(model, path, training={"steps": 3}, half=half)
@@ -307,11 +307,11 @@ def test_weights_file_brings_a_gemnet_back(tmp_path: Path, half: bool) -> None:
     expected = model.scaled_score(crystals, times)
     with torch.no_grad():
         assert_same(loaded.scaled_score(crystals, times), expected, atol=1e-3 if half else 0)
-    # GemNet has layers under two names; they are stored once
+    # GemNet has layers with two names, which are stored once
     state = torch.load(path, weights_only=True)["state"]
     twins = [f"gemnet.out_blocks.0.{name}.0.linear.weight" for name in ("layers", "seq_energy")]
     assert state[twins[0]].data_ptr() == state[twins[1]].data_ptr()
-    # constants of the network would lose more than the weights do
+    # constants of the network are stored in single precision
     assert torch.equal(loaded.noise_level_encoding.div_term, model.noise_level_encoding.div_term)
 
 
@@ -324,9 +324,7 @@ def test_weights_file_brings_a_gemnet_back(tmp_path: Path, half: bool) -> None:
         ({"state": {}}, "invalid network configuration"),
     ],
 )
-def test_a_weights_file_that_contradicts_itself(
-    tmp_path: Path, change: dict[str, Any], message: str
-) -> None:
+def test_inconsistent_weights_file(tmp_path: Path, change: dict[str, Any], message: str) -> None:
     path = tmp_path / "gemnet.pt"
     save_weights(small_score(), path, training={})
     torch.save({**torch.load(path, weights_only=True), **change}, path)
@@ -334,7 +332,7 @@ def test_a_weights_file_that_contradicts_itself(
         load_weights(path)
 
 
-def test_a_weight_too_large_for_half_precision_is_noticed(tmp_path: Path) -> None:
+def test_overflow_in_half_precision_is_detected(tmp_path: Path) -> None:
     model = small_score()
     model.fc_atom.bias[3] = 1e6
     save_weights(model, tmp_path / "gemnet.pt", training={})
@@ -343,12 +341,12 @@ def test_a_weight_too_large_for_half_precision_is_noticed(tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
-def test_the_full_size_is_that_of_the_published_models() -> None:
+def test_size_of_the_published_models() -> None:
     model = GemNetScore(GemNetConfig(), scale_file=SCALE_FILE)
     assert sum(weight.numel() for weight in model.parameters()) == 44_561_018
 
 
-def test_a_crystal_without_neighbours_has_no_score() -> None:
+def test_crystal_without_edges_has_zero_score() -> None:
     network = small_score()
     alone = Crystals(
         fractions=torch.zeros(1, 3),
@@ -359,7 +357,7 @@ def test_a_crystal_without_neighbours_has_no_score() -> None:
     assert torch.equal(network.scaled_score(alone, torch.ones(1)), torch.zeros(1, 3))
 
 
-def test_an_element_beyond_the_network_is_refused() -> None:
+def test_unsupported_element_is_refused() -> None:
     crystals = Crystals(
         fractions=torch.zeros(1, 3),
         cell=3.0 * torch.eye(3)[None],

@@ -1,4 +1,4 @@
-"""Recipes, the scripts of containers/ and the check at launch; scripts stand in for the engines."""
+"""Image recipes, scripts in containers/, and the check at launch, with mock container engines."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CONTAINERS = REPOSITORY / "containers"
 IMAGES = ("dft", "inpaint", "relax", "tools")
 VERSION = re.search(r"version += '(.+)'", (REPOSITORY / "nextflow.config").read_text()).group(1)
 SECTIONS = ("arguments", "labels", "files", "post", "environment", "test")
-# In all recipes alike: what makes an image safe for other users, and what is measured and shown.
+# Lines in all recipes: permissions for all users, task metrics, versions.
 COMMON = {
     "labels": (
         "org.opencontainers.image.version {{ VERSION }}",
@@ -35,7 +35,7 @@ COMMON = {
         "ps --version",
     ),
 }
-# Stands in for Apptainer: keeps its arguments and the settings of pip, writes an image.
+# Mock Apptainer for builds: records its arguments and the pip settings, writes an image.
 APPTAINER = """#!/usr/bin/env bash
 printf '%s\\n' "$@" > "{log}/arguments"
 if [ "$1" = exec ]; then
@@ -51,7 +51,7 @@ else
     echo "image of ${{@: -1}}" > "${{@: -2:1}}"
 fi
 """
-# Stands in for it in a run: the task goes on outside.
+# Mock Apptainer for runs: runs the task without a container.
 RUNNER = """#!/usr/bin/env bash
 exec "${@: -3}"
 """
@@ -71,7 +71,7 @@ STAGES = {
     "COLLECT": "tools",
     "REPORT": "tools",
 }
-# Stands in for Docker: keeps its arguments and the archive, has no image.
+# Mock Docker: records its arguments and the archive, has no images.
 DOCKER = """#!/usr/bin/env bash
 [ "$1" = import ] || exit 1
 printf '%s\\n' "$@" > "{log}/docker"
@@ -80,7 +80,7 @@ tar -xO ./image > "{log}/content"
 
 
 def sections(image: str) -> dict[str, list[str]]:
-    """Return the lines of each section of a recipe; those of the header under ''."""
+    """Return the lines of each section of a recipe; the header has the key ''."""
     found: dict[str, list[str]] = {"": []}
     name = ""
     for line in (CONTAINERS / f"{image}.def").read_text().splitlines():
@@ -93,7 +93,7 @@ def sections(image: str) -> dict[str, list[str]]:
 
 
 @pytest.mark.parametrize("image", IMAGES)
-def test_a_recipe_has_all_that_the_others_have(image: str) -> None:
+def test_recipes_share_common_lines(image: str) -> None:
     recipe = sections(image)
     assert [name for name in recipe if name] == list(SECTIONS)
     assert f"org.opencontainers.image.title xtalfill-{image}" in recipe["labels"]
@@ -104,21 +104,21 @@ def test_a_recipe_has_all_that_the_others_have(image: str) -> None:
 
 
 @pytest.mark.parametrize("image", IMAGES)
-def test_a_base_is_the_same_release_of_debian_either_way(image: str) -> None:
+def test_debian_release_agrees_for_both_bootstraps(image: str) -> None:
     arguments = dict(line.split("=", 1) for line in sections(image)["arguments"] if line)
     release = {"debian:12-slim": "bookworm", "debian:13-slim": "trixie"}
     assert arguments["OS_VERSION"] == release[arguments["FROM"]]
 
 
 @pytest.mark.parametrize("image", IMAGES)
-def test_an_image_is_tested_by_more_than_imports(image: str) -> None:
+def test_image_test_computes_something(image: str) -> None:
     test = "\n".join(sections(image)["test"])
     assert re.search(r"assert .*==|assert .*<|exit !found", test)
 
 
 @pytest.fixture
 def builder(tmp_path: Path) -> Project:
-    """Return a copy of what build.sh reads, and a stand-in for Apptainer in front of PATH."""
+    """Return a copy of the input of build.sh, with a mock Apptainer first on PATH."""
     root = tmp_path / "project"
     for name in ("containers", "requirements"):
         ignore = shutil.ignore_patterns("*.sif")
@@ -142,7 +142,7 @@ def build(builder: Project, *arguments: str, **environment: str) -> subprocess.C
 def script(
     builder: Project, name: str, *arguments: str, **environment: str
 ) -> subprocess.CompletedProcess:
-    """Run a script of the copy's containers/; pip has no settings but those of ``environment``."""
+    """Run a script of containers/ in the copy, with the pip settings of ``environment`` only."""
     path = os.pathsep.join([*map(str, builder.path), os.environ["PATH"]])
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PIP_")}
     return subprocess.run(
@@ -170,7 +170,7 @@ def test_images_are_built_once_with_version_and_checksum(builder: Project) -> No
     assert (output / "SHA256SUMS").read_text().splitlines() == sums
 
 
-def test_a_build_that_fails_keeps_the_image_before(builder: Project) -> None:
+def test_failed_build_keeps_the_old_image(builder: Project) -> None:
     output = builder.launch / "images"
     assert build(builder, "--output", str(output), "tools").returncode == 0
     before = {path: path.read_bytes() for path in output.iterdir()}
@@ -180,13 +180,13 @@ def test_a_build_that_fails_keeps_the_image_before(builder: Project) -> None:
     assert {path: path.read_bytes() for path in output.iterdir()} == before
 
 
-def test_a_mirror_is_passed_on(builder: Project) -> None:
+def test_mirror_is_passed_on(builder: Project) -> None:
     build(builder, "--mirror", "http://mirror.example/debian", "tools")
     arguments = (builder.launch / "arguments").read_text().splitlines()
     assert {"BOOTSTRAP=debootstrap", "MIRROR=http://mirror.example/debian"} <= set(arguments)
 
 
-def test_the_settings_of_pip_reach_the_build_as_a_folder_alone(builder: Project) -> None:
+def test_pip_settings_are_mounted_during_the_build(builder: Project) -> None:
     certificate = builder.launch / "own.crt"
     certificate.write_text("a certificate", encoding="utf-8")
     pip = {"PIP_INDEX_URL": "https://user:secret@index.example/simple", "PIP_CERT": certificate}
@@ -211,12 +211,14 @@ def test_the_settings_of_pip_reach_the_build_as_a_folder_alone(builder: Project)
         (["magic"], "ERROR: recipe containers/magic.def does not exist"),
     ],
 )
-def test_a_wrong_argument_is_one_line(builder: Project, arguments: list[str], message: str) -> None:
+def test_invalid_argument_of_build_gives_one_line(
+    builder: Project, arguments: list[str], message: str
+) -> None:
     result = build(builder, *arguments)
     assert (result.returncode, result.stderr) == (1, f"{message}\n")
 
 
-def test_an_image_is_given_to_docker_with_its_environment(builder: Project) -> None:
+def test_image_is_imported_into_docker_with_its_environment(builder: Project) -> None:
     images = str(builder.launch)
     assert build(builder, "--output", images, "tools").returncode == 0
     result = script(builder, "load.sh", "--images", images, "docker", "tools")
@@ -240,14 +242,14 @@ def test_an_image_is_given_to_docker_with_its_environment(builder: Project) -> N
         ),
     ],
 )
-def test_what_cannot_be_given_is_one_line(
+def test_invalid_argument_of_load_gives_one_line(
     builder: Project, arguments: list[str], message: str
 ) -> None:
     result = script(builder, "load.sh", *arguments)
     assert (result.returncode, result.stderr) == (1, f"{message}\n")
 
 
-def test_missing_and_damaged_images_are_a_line_each_before_any_task(tmp_path: Path) -> None:
+def test_missing_and_damaged_images_are_reported_before_any_task(tmp_path: Path) -> None:
     project = Project.make(tmp_path)
     work = tmp_path / "never"
     paths = {name: tmp_path / f"xtalfill-{name}-{VERSION}.sif" for name in IMAGES}
@@ -263,7 +265,7 @@ def test_missing_and_damaged_images_are_a_line_each_before_any_task(tmp_path: Pa
     assert len(lines_with(text, [f"{paths['dft'].name} is missing in", "make images"])) == 1
     assert len(lines_with(text, [f"{paths['relax']} is truncated or not a SIF image"])) == 1
     assert len(lines_with(text, [f"{paths['tools']} differs from its checksum in SHA256SUMS"])) == 1
-    # DFT is not asked for, and what is run has no use for its image
+    # without DFT its image is not needed
     assert "2 problem(s) with the parameters" in said(project.run(*command))
     path = tmp_path / "path"
     path.mkdir()
@@ -277,7 +279,7 @@ def test_missing_and_damaged_images_are_a_line_each_before_any_task(tmp_path: Pa
     assert not list(work.glob("*/*"))
 
 
-def test_every_stage_runs_in_the_image_of_its_engine(tmp_path: Path) -> None:
+def test_image_of_every_stage(tmp_path: Path) -> None:
     project = Project.make(tmp_path)
     for name in IMAGES:
         make_image(tmp_path / f"xtalfill-{name}-{VERSION}.sif")

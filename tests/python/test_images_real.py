@@ -1,4 +1,4 @@
-"""Images that were built: their own tests, and the pipeline in them."""
+"""Built images: their own tests, and the pipeline in them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FOLDER = Path(os.environ.get("XTALFILL_IMAGES", REPOSITORY / "containers"))
 
 
 def find_image(name: str) -> Path:
-    """Return the image of an engine; skip without it or without Apptainer."""
+    """Return an image; skip the test without it or without Apptainer."""
     path = FOLDER / f"xtalfill-{name}-{VERSION}.sif"
     if shutil.which("apptainer") is None:
         pytest.skip("no apptainer on PATH")
@@ -26,7 +26,7 @@ def find_image(name: str) -> Path:
 
 
 @pytest.mark.parametrize("name", IMAGES)
-def test_an_image_passes_its_own_test_and_tells_its_version(name: str) -> None:
+def test_image_passes_its_test_and_has_its_version(name: str) -> None:
     image = find_image(name)
     result = subprocess.run(
         ["apptainer", "test", image], capture_output=True, text=True, check=False
@@ -39,7 +39,7 @@ def test_an_image_passes_its_own_test_and_tells_its_version(name: str) -> None:
 
 
 @pytest.mark.slow
-def test_a_run_in_images_gives_the_numbers_of_one_without(tmp_path: Path) -> None:
+def test_run_in_images_agrees_with_run_without(tmp_path: Path) -> None:
     for name in ("tools", "inpaint", "relax"):
         find_image(name)
     project = Project.make(tmp_path)

@@ -32,7 +32,7 @@ def make_host(seed: int, *, n_host: int = 6, n_sites: int = 3) -> Host:
 
 
 def make_model(config: HostNetConfig = CONFIG) -> HostNet:
-    """Return a network whose every part matters, answers too (these begin as zeros)."""
+    """Return a network with random weights in all parts, including feedback (initially zero)."""
     torch.manual_seed(0)
     network = HostNet(config).eval()
     for parameter in network.answers.parameters():
@@ -53,7 +53,7 @@ def displacement(model: HostNet, hosts: list[Host], draws: list[Draw]) -> np.nda
 
 @given(seed=st.integers(0, 10_000), cutoff=st.floats(0.5, 8.0))
 @settings(max_examples=25)
-def test_edges_equal_an_independent_neighbour_list(seed: int, cutoff: float) -> None:
+def test_edges_agree_with_ase(seed: int, cutoff: float) -> None:
     host = make_host(seed, n_host=4)
     edges = periodic_edges(host.positions, host.positions, host.cell, cutoff, same=True)
     i, j, vectors = neighbour_list(
@@ -70,7 +70,7 @@ def test_edges_equal_an_independent_neighbour_list(seed: int, cutoff: float) -> 
     np.testing.assert_array_equal(counted, np.bincount(i * 4 + j, minlength=16))
 
 
-def test_edges_between_two_sets_hold_every_image_in_order() -> None:
+def test_edges_between_two_sets() -> None:
     cell = np.eye(3) * 2.0
     edges = periodic_edges(np.zeros((1, 3)), np.full((1, 3), 1.0), cell, 1.8, same=False)
     assert len(edges.receiver) == 8
@@ -79,13 +79,13 @@ def test_edges_between_two_sets_hold_every_image_in_order() -> None:
     np.testing.assert_array_equal(edges.vector, again.vector)
 
 
-def test_a_site_sees_its_own_images_but_not_itself() -> None:
+def test_edges_to_own_images_but_not_to_itself() -> None:
     edges = periodic_edges(np.zeros((1, 3)), np.zeros((1, 3)), np.eye(3) * 2.0, 2.1, same=True)
     assert len(edges.receiver) == 6
 
 
 @pytest.mark.parametrize("n_edges", [0, 1, 200])
-def test_fused_messages_and_gradients_equal_torch(n_edges: int) -> None:
+def test_fused_messages_and_gradients_agree_with_torch(n_edges: int) -> None:
     generator = torch.Generator().manual_seed(3)
     width, n_senders, n_receivers = 8, 7, 5
 
@@ -110,7 +110,7 @@ def test_fused_messages_and_gradients_equal_torch(n_edges: int) -> None:
         torch.testing.assert_close(fused, plain, rtol=2e-5, atol=2e-4)
 
 
-def test_displacement_turns_with_the_crystal(model: HostNet) -> None:
+def test_displacement_rotates_with_the_crystal(model: HostNet) -> None:
     host = make_host(1)
     sites = np.random.default_rng(2).random((3, 3)) @ host.cell
     turn = Rotation.from_euler("xyz", [0.3, -1.1, 2.0]).as_matrix()
@@ -131,7 +131,7 @@ def test_displacement_is_mirrored_with_the_crystal(model: HostNet) -> None:
     np.testing.assert_allclose(there, here @ mirror, atol=2e-5)
 
 
-def test_displacement_ignores_translation_and_choice_of_images(model: HostNet) -> None:
+def test_displacement_is_invariant_under_translation(model: HostNet) -> None:
     host = make_host(4)
     rng = np.random.default_rng(5)
     sites = rng.random((3, 3)) @ host.cell
@@ -142,7 +142,7 @@ def test_displacement_ignores_translation_and_choice_of_images(model: HostNet) -
     np.testing.assert_allclose(there, here, atol=2e-5)
 
 
-def test_displacement_follows_the_order_of_the_sites(model: HostNet) -> None:
+def test_displacement_follows_permutations(model: HostNet) -> None:
     host = make_host(6)
     sites = np.random.default_rng(7).random((3, 3)) @ host.cell
     order = [2, 0, 1]
@@ -151,7 +151,7 @@ def test_displacement_follows_the_order_of_the_sites(model: HostNet) -> None:
     np.testing.assert_allclose(there, here[order], atol=2e-5)
 
 
-def test_a_joined_graph_equals_its_parts(model: HostNet) -> None:
+def test_batched_graph_agrees_with_its_parts(model: HostNet) -> None:
     hosts = [make_host(8), make_host(9, n_host=4, n_sites=2), make_host(10, n_sites=1)]
     rng = np.random.default_rng(11)
     draws = [
@@ -165,8 +165,8 @@ def test_a_joined_graph_equals_its_parts(model: HostNet) -> None:
     np.testing.assert_allclose(joined, np.concatenate(parts), atol=2e-5)
 
 
-def test_answers_tell_a_site_what_another_one_does_to_their_host() -> None:
-    """Two sites out of each other's sight, a host site between them."""
+def test_feedback_transmits_through_the_host() -> None:
+    """Two sites beyond the cutoff of each other, with a host site between them."""
     quiet = replace(ANSWERING, site_site_cutoff=1.0)
     cell = np.eye(3) * 30.0
     host = Host(np.array([8]), np.array([[15.0, 15.0, 15.0]]), cell, 1, 2)
@@ -182,7 +182,7 @@ def test_answers_tell_a_site_what_another_one_does_to_their_host() -> None:
         assert bool(np.abs(moves[0] - moves[1]).max() > 1e-4) is expected
 
 
-def test_new_answers_change_nothing() -> None:
+def test_new_feedback_layers_are_the_identity() -> None:
     host = make_host(3)
     draws = [Draw(0, np.random.default_rng(4).random((3, 3)) @ host.cell, 0.6)]
     plain = make_model(replace(CONFIG, site_layers=3))
@@ -193,8 +193,8 @@ def test_new_answers_change_nothing() -> None:
     )
 
 
-def test_the_default_type_of_torch_does_not_matter() -> None:
-    """A potential loaded in the same process may have set it to double precision."""
+def test_independent_of_the_default_dtype() -> None:
+    """A potential in the same process may set it to double precision."""
     host = make_host(12)
     draws = [Draw(0, np.random.default_rng(0).random((3, 3)) @ host.cell, 0.7)]
     state = make_model().state_dict()
@@ -210,8 +210,8 @@ def test_the_default_type_of_torch_does_not_matter() -> None:
     np.testing.assert_allclose(after, before, atol=1e-6)
 
 
-def test_messages_fade_out_at_the_cutoff(model: HostNet) -> None:
-    """No jump when a neighbour crosses the cut-off: relaxed paths of the sampler are smooth."""
+def test_messages_vanish_at_the_cutoff(model: HostNet) -> None:
+    """The output is continuous when a neighbour crosses the cutoff."""
     cell = np.eye(3) * 40.0
     host = Host(np.array([8]), np.array([[20.0, 20.0, 20.0]]), cell, 1, 1)
     values = [
@@ -221,7 +221,7 @@ def test_messages_fade_out_at_the_cutoff(model: HostNet) -> None:
     np.testing.assert_allclose(values[0], values[1], atol=1e-5)
 
 
-def test_global_features_are_finite_and_extensive_only_in_the_count() -> None:
+def test_global_features() -> None:
     one = global_features(volume=60.0, n_host=4, n_sites=2)
     double = global_features(volume=120.0, n_host=8, n_sites=4)
     np.testing.assert_allclose(one[:2], double[:2])

@@ -1,4 +1,4 @@
-"""What a run leaves in --outdir: its own files, all of them, and nobody else's touched."""
+"""--outdir: contains the results of the run, and files of others are untouched."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ RECORDS = {f"pipeline_info/{name}" for name in ("trace.txt", "check.json", "time
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """Return a copy of the project with stand-ins, and sheets a (two hosts) and b (another)."""
+    """Return a copy of the project with stub commands, and sheets a (two hosts) and b (one)."""
     project = Project.make(tmp_path_factory.mktemp("outdir"))
     put_stand_ins(project)
     write_hosts(project.launch / "a.csv", ["a1", "a2"])
@@ -37,13 +37,13 @@ def run(project: Project, sheet: str, *arguments: str | Path) -> subprocess.Comp
 
 
 def files_in(folder: Path) -> set[str]:
-    """Return the files in a folder that are not hidden."""
+    """Return the visible files in a folder."""
     paths = (path.relative_to(folder) for path in folder.rglob("*") if not path.is_dir())
     return {str(path) for path in paths if not str(path).startswith(".")}
 
 
 def is_of(outdir: Path, names: set[str], *, others: set[str] = frozenset()) -> bool:
-    """Say whether a folder holds what a run on these structures leaves, and nothing else."""
+    """Return whether a folder contains exactly the results of a run on these structures."""
     batches = {name for name in files_in(outdir) if name.startswith("batches/")}
     known = TOP | RECORDS | batches | others | {f"structures/{name}.cif" for name in names}
     known |= {"pipeline_info/report.html", "pipeline_info/dag.html"}
@@ -56,7 +56,7 @@ def is_of(outdir: Path, names: set[str], *, others: set[str] = frozenset()) -> b
     )
 
 
-def test_a_then_b_then_a_again_leaves_a(project: Project) -> None:
+def test_results_are_those_of_the_last_run(project: Project) -> None:
     outdir = project.launch / "results"
     assert run(project, "a", "--batch_size", "1").returncode == 0
     assert is_of(outdir, {"a1", "a2"})
@@ -78,7 +78,7 @@ def test_a_then_b_then_a_again_leaves_a(project: Project) -> None:
     assert set(read_trace(outdir).values()) == {"CACHED"}
 
 
-def test_a_failed_run_leaves_what_was_there(project: Project) -> None:
+def test_failed_run_keeps_old_results(project: Project) -> None:
     outdir = project.launch / "kept"
     assert run(project, "a", "--outdir", "kept").returncode == 0
     before = {name: (outdir / name).read_bytes() for name in files_in(outdir) - RECORDS}
@@ -93,7 +93,7 @@ def test_a_failed_run_leaves_what_was_there(project: Project) -> None:
 
 
 @pytest.mark.parametrize("mode", ["link", "symlink", "rellink", "move"])
-def test_every_mode_of_publishing(project: Project, mode: str) -> None:
+def test_every_publish_mode(project: Project, mode: str) -> None:
     arguments = ["--outdir", f"by/{mode}", "--publish_dir_mode", mode]
     for sheet, names in (("a", {"a1", "a2"}), ("b", {"b1"})):
         result = run(project, sheet, *arguments, "-w", f"work_{mode}")
@@ -105,7 +105,7 @@ def test_every_mode_of_publishing(project: Project, mode: str) -> None:
         assert table.readlink().is_absolute() == (mode == "symlink")
 
 
-def test_a_training_and_a_stub_run_leave_the_results_alone(project: Project) -> None:
+def test_training_and_stub_run_keep_the_results(project: Project) -> None:
     outdir = project.launch / "shared"
     assert run(project, "a", "--outdir", "shared").returncode == 0
     (project.root / "bin" / "train.py").write_text(
@@ -128,7 +128,7 @@ def test_a_training_and_a_stub_run_leave_the_results_alone(project: Project) -> 
 
 
 def hold(outdir: Path, *, pid: int, host: str | None = None, start: int = 0) -> Path:
-    """Lock a folder in the name of a process."""
+    """Create a lock owned by a process."""
     lock = outdir / ".xtalfill" / "lock"
     lock.parent.mkdir(parents=True)
     here = Path("/proc/sys/kernel/hostname")
@@ -138,7 +138,7 @@ def hold(outdir: Path, *, pid: int, host: str | None = None, start: int = 0) -> 
     return lock
 
 
-def test_the_lock_of_another_host_is_told_and_kept(project: Project) -> None:
+def test_lock_of_another_host_is_reported_and_kept(project: Project) -> None:
     lock = hold(project.launch / "held", pid=77, host="elsewhere")
     result = run(project, "a", "--outdir", "held", "-w", "never")
     assert result.returncode != 0
@@ -151,11 +151,11 @@ def test_the_lock_of_another_host_is_told_and_kept(project: Project) -> None:
 
 
 @pytest.mark.parametrize("reused", [False, True])
-def test_the_lock_of_a_process_that_is_gone_is_taken_over(project: Project, reused: bool) -> None:
+def test_lock_of_a_dead_process_is_replaced(project: Project, reused: bool) -> None:
     ended = subprocess.Popen(["true"])
     ended.wait()
     name = f"stale_{reused}"
-    # a process of this number that began at another time is not the one that locked
+    # same process id but another start time: not the owner
     lock = hold(project.launch / name, pid=os.getpid() if reused else ended.pid, start=5)
     result = run(project, "a", "--outdir", name)
     assert result.returncode == 0, said(result)
@@ -163,7 +163,7 @@ def test_the_lock_of_a_process_that_is_gone_is_taken_over(project: Project, reus
     assert not lock.exists()
 
 
-def test_of_two_runs_at_once_one_is_refused(project: Project) -> None:
+def test_second_simultaneous_run_is_refused(project: Project) -> None:
     arguments = ["run", project.root / "main.nf", "--outdir", "both", "--method", "random"]
     (project.launch / "slow").mkdir()
     slow = project.root / "bin" / "inpaint.py"
@@ -185,7 +185,7 @@ def test_of_two_runs_at_once_one_is_refused(project: Project) -> None:
     assert any(name.startswith("INPAINT") for name in read_trace(project.launch / "both"))
 
 
-def test_a_killed_run_needs_no_hand(project: Project) -> None:
+def test_lock_of_a_killed_run_is_replaced(project: Project) -> None:
     arguments = ["run", project.root / "main.nf", "--outdir", "killed", "--method", "random"]
     with project.started(*arguments, "--input", "a.csv") as first:
         lock = project.launch / "killed" / ".xtalfill" / "lock"
@@ -199,7 +199,7 @@ def test_a_killed_run_needs_no_hand(project: Project) -> None:
     assert is_of(project.launch / "killed", {"b1"})
 
 
-def test_a_full_disk_is_one_line_and_loses_nothing(project: Project, small_disk: Path) -> None:
+def test_full_disk_gives_one_line_and_keeps_results(project: Project, small_disk: Path) -> None:
     (small_disk / "mine").write_text("of the user", encoding="utf-8")
     result = run(project, "a", "--batch_size", "1", "--outdir", small_disk, "-w", "work_full")
     assert result.returncode != 0

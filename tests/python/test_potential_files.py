@@ -1,4 +1,4 @@
-"""Potentials that are downloaded or compiled: what arrives is right, or one line says why not."""
+"""Download and compilation of potentials: correct files, or an error in one line."""
 
 import hashlib
 import json
@@ -30,7 +30,7 @@ CONTENT = b"a packaged model"
 def run(
     repository: Path, script: str, folder: Path, *arguments: str, **env: str
 ) -> tuple[int, str]:
-    """Run a command; return its exit code and what it said on stderr."""
+    """Run a command; return its exit code and stderr."""
     done = subprocess.run(
         [sys.executable, repository / "bin" / script, *arguments],
         cwd=folder,
@@ -45,7 +45,7 @@ def run(
 
 @pytest.fixture
 def nequip_net(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[list[str]]:
-    """Stand in for nequip.net on this machine; yield the paths that were asked for."""
+    """Run a local server instead of nequip.net; yield the requested paths."""
     from nequip.utils.model_repository import NequIPNetAPIClient
 
     asked: list[str] = []
@@ -74,7 +74,7 @@ def nequip_net(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[list
     server.server_close()
 
 
-def test_a_published_model_is_downloaded_once(tmp_path: Path, nequip_net: list[str]) -> None:
+def test_model_is_downloaded_once(tmp_path: Path, nequip_net: list[str]) -> None:
     for name in ("one.nequip.zip", "two.nequip.zip"):
         download_model(NAME, tmp_path / name)
         assert (tmp_path / name).read_bytes() == CONTENT
@@ -89,7 +89,7 @@ def test_a_published_model_is_downloaded_once(tmp_path: Path, nequip_net: list[s
         ("some-group/some-model:0.1", "is not of the form nequip.net:group/model:version"),
     ],
 )
-def test_a_wrong_name_is_one_line(
+def test_invalid_name_gives_one_line(
     tmp_path: Path, nequip_net: list[str], name: str, says: str
 ) -> None:
     with pytest.raises(ConfigError) as caught:
@@ -99,7 +99,7 @@ def test_a_wrong_name_is_one_line(
     assert not (tmp_path / "m.nequip.zip").exists()
 
 
-def test_without_a_network_is_one_line(tmp_path: Path, repository: Path) -> None:
+def test_missing_network_gives_one_line(tmp_path: Path, repository: Path) -> None:
     arguments = ["--name", NAME, "--output", "m.nequip.zip", "--record", "r.json"]
     nowhere = {"HTTPS_PROXY": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9"}
     code, said = run(repository, "fetch_potential.py", tmp_path, *arguments, **nowhere)
@@ -114,7 +114,7 @@ def test_without_a_network_is_one_line(tmp_path: Path, repository: Path) -> None
 
 
 class Fixed(MorsePotential):
-    """Was traced with several crystals and cannot take one."""
+    """Fails for one crystal, as if traced with several."""
 
     def evaluate(self, crystals: Sequence[Crystal]) -> list[Evaluation]:
         """Return energies of several crystals."""
@@ -124,7 +124,7 @@ class Fixed(MorsePotential):
 
 
 class Silent(MorsePotential):
-    """Gives no forces for all crystals but the first."""
+    """Returns zero forces for all crystals except the first."""
 
     def evaluate(self, crystals: Sequence[Crystal]) -> list[Evaluation]:
         """Return energies, and forces of the first."""
@@ -133,7 +133,7 @@ class Silent(MorsePotential):
 
 
 class NotFinite(MorsePotential):
-    """Has no energy."""
+    """Returns NaN energies."""
 
     def evaluate(self, crystals: Sequence[Crystal]) -> list[Evaluation]:
         """Return forces."""
@@ -150,14 +150,14 @@ class NotFinite(MorsePotential):
         (Fixed(), "cannot be compared on 1 crystal(s): expected dimension"),
     ],
 )
-def test_a_compiled_model_has_to_give_the_same_numbers(other: Potential, says: str) -> None:
+def test_compiled_model_must_agree_with_the_eager_one(other: Potential, says: str) -> None:
     found = disagreement(MorsePotential(), other)
     assert says in found
     assert bool(found) == bool(says)
 
 
 @pytest.mark.parametrize("other", [MorsePotential(), WiderMorse()])
-def test_a_compiled_model_that_differs_is_thrown_away(
+def test_compiled_model_that_differs_is_removed(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, other: Potential
 ) -> None:
     potentials = {"m.nequip.zip": MorsePotential(), "m.nequip.pt2": other}
@@ -176,7 +176,7 @@ def test_a_compiled_model_that_differs_is_thrown_away(
     assert output.is_file() == (problem == "") == (other.name == "morse")
 
 
-def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
+def test_file_of_another_format_is_refused(tmp_path: Path) -> None:
     (tmp_path / "m.nequip.zip").write_bytes(b"not a model")
     with pytest.raises(ConfigError, match="cannot be loaded"):
         compile_model(tmp_path / "m.nequip.zip", tmp_path / "m.nequip.pt2", device="cpu")
@@ -184,7 +184,7 @@ def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_packaged_model_is_compiled_or_passed_on(tmp_path: Path, repository: Path) -> None:
+def test_packaged_model_is_compiled_or_used_as_it_is(tmp_path: Path, repository: Path) -> None:
     package = tiny_package(tmp_path)
     digest = hashlib.sha256(package.read_bytes()).hexdigest()
     arguments = ["--model", str(package), "--device", "cpu", "--record", "r.json", "--outdir", "."]

@@ -1,4 +1,4 @@
-"""The record of a task."""
+"""Record of a task."""
 
 import hashlib
 import json
@@ -27,7 +27,7 @@ def write(path: Path, **changes: Any) -> dict:
     return json.loads(path.read_text())
 
 
-def test_holds_what_was_run_where_and_for_how_long(tmp_path: Path) -> None:
+def test_content_of_a_record(tmp_path: Path) -> None:
     record = write(tmp_path / "relax.json")
     assert record["stage"] == "relax"
     assert record["batch"] == "batch_0000.h5"
@@ -42,7 +42,7 @@ def test_holds_what_was_run_where_and_for_how_long(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["relax.json"]
 
 
-def test_replaces_an_older_record_and_leaves_it_when_it_cannot_write(tmp_path: Path) -> None:
+def test_old_record_is_replaced_or_kept_on_failure(tmp_path: Path) -> None:
     path = tmp_path / "relax.json"
     write(path)
     with pytest.raises(TypeError):
@@ -52,7 +52,7 @@ def test_replaces_an_older_record_and_leaves_it_when_it_cannot_write(tmp_path: P
     assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_missing_packages_are_left_out() -> None:
+def test_missing_packages_are_omitted() -> None:
     assert set(package_versions(["numpy", "no-such-package"])) == {"python", "numpy"}
 
 
@@ -75,7 +75,7 @@ def test_sha256_of_a_file(tmp_path: Path) -> None:
         file_sha256(tmp_path / "none.pt")
 
 
-def test_is_light(repository: Path) -> None:
+def test_import_is_light(repository: Path) -> None:
     code = "import sys, xtalfill.core.record as r; r.hardware(); print('torch' in sys.modules)"
     shown = subprocess.run(
         [sys.executable, "-c", code], cwd=repository / "bin", capture_output=True, check=True

@@ -1,4 +1,4 @@
-"""The optimiser and the batch it runs in, on a potential that costs nothing."""
+"""FIRE and batched relaxation with a cheap analytic potential."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -57,7 +57,7 @@ def test_forces_of_the_test_potential_are_the_gradient() -> None:
         assert -(energies[0] - energies[1]) / 2e-4 == pytest.approx(found[atom, axis], rel=1e-4)
 
 
-def test_follows_ase_fire_with_fixed_atoms() -> None:
+def test_agrees_with_ase_fire_and_fixatoms() -> None:
     some = jobs(8)
     for job, ours in zip(some, relax(some), strict=True):
         atoms = as_atoms(job.crystal)
@@ -70,14 +70,14 @@ def test_follows_ase_fire_with_fixed_atoms() -> None:
         np.testing.assert_allclose(ours.positions, atoms.positions, atol=1e-7)
 
 
-def test_fixed_sites_keep_their_bits() -> None:
+def test_fixed_sites_are_bit_identical() -> None:
     for job, relaxed in zip(jobs(12), relax(jobs(12)), strict=True):
         fixed = ~job.free
         assert relaxed.positions[fixed].tobytes() == job.crystal.positions[fixed].tobytes()
         assert (relaxed.positions[job.free] != job.crystal.positions[job.free]).any()
 
 
-def test_converged_means_no_free_force_reaches_the_threshold() -> None:
+def test_convergence_criterion() -> None:
     for job, relaxed in zip(jobs(12), relax(jobs(12)), strict=True):
         at_the_end = Crystal(job.crystal.numbers, relaxed.positions, job.crystal.cell)
         largest = np.linalg.norm(morse(at_the_end).forces[job.free], axis=1).max()
@@ -88,7 +88,7 @@ def test_converged_means_no_free_force_reaches_the_threshold() -> None:
 
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("max_atoms", [1, 17, 1000])
-def test_a_batch_equals_its_crystals_alone(max_atoms: int, threads: int) -> None:
+def test_batch_agrees_with_single_crystals(max_atoms: int, threads: int) -> None:
     some = jobs(15)
     together = relax(some, max_atoms=max_atoms, threads=threads)
     alone = [relax([job])[0] for job in some]
@@ -103,17 +103,17 @@ def test_order_does_not_matter() -> None:
     assert all(same_bits(forwards[k], one) for k, one in zip(shuffled, backwards, strict=True))
 
 
-def test_calls_stay_within_the_memory_and_shrink_as_crystals_converge() -> None:
+def test_size_of_the_evaluations() -> None:
     potential = MorsePotential()
     some = jobs(20)
     results = relax(some, potential, max_atoms=25)
     assert all(sum(call) <= 25 for call in potential.calls)
     assert max(len(call) for call in potential.calls) > 2
-    # A crystal is evaluated once at the start and once a step, never after it is done.
+    # One evaluation at the start and one for each step, none after the end.
     assert sum(map(len, potential.calls)) == sum(one.n_steps + 1 for one in results)
 
 
-def test_a_known_start_is_not_evaluated_again() -> None:
+def test_known_start_is_not_evaluated() -> None:
     job = jobs(1)[0]
     potential = MorsePotential()
     known = Relaxation(job.crystal, job.free, morse(job.crystal))
@@ -130,7 +130,7 @@ def test_steps_are_counted_for_each_crystal(max_steps: int) -> None:
     assert all(np.isfinite(one.evaluation.energy) and one.fmax >= FMAX for one in results)
 
 
-def test_nothing_to_move_and_nothing_to_do() -> None:
+def test_no_free_sites_and_no_jobs() -> None:
     job = jobs(1)[0]
     still = relax([Relaxation(job.crystal, np.zeros_like(job.free))])[0]
     assert (still.converged, still.n_steps, still.fmax) == (True, 0, 0.0)
@@ -138,14 +138,14 @@ def test_nothing_to_move_and_nothing_to_do() -> None:
 
 
 class Sick(MorsePotential):
-    """Treats crystals whose first atom is an argon atom (18) badly."""
+    """Fails for crystals whose first atom is argon (18)."""
 
     def __init__(self, illness: str) -> None:
         super().__init__()
         self.illness = illness
 
     def evaluate(self, crystals: Sequence[Crystal]) -> list[Evaluation]:
-        """Return the energies, as far as this potential can."""
+        """Return the energies, or fail."""
         if self.illness == "raises" and any(c.numbers[0] == 18 for c in crystals):
             raise EvaluationError("no such atom")
         return [self._one(crystal) for crystal in crystals]
@@ -173,7 +173,7 @@ class Sick(MorsePotential):
         ("raises", "no such atom"),
     ],
 )
-def test_a_sick_crystal_fails_alone(illness: str, message: str) -> None:
+def test_failing_crystal_does_not_affect_others(illness: str, message: str) -> None:
     some = jobs(9)
     some[4].crystal.numbers[0] = 18
     results = relax(some, Sick(illness))
@@ -186,27 +186,27 @@ def test_a_sick_crystal_fails_alone(illness: str, message: str) -> None:
 
 
 class Small(MorsePotential):
-    """Has memory for 20 atoms."""
+    """Runs out of memory above 20 atoms."""
 
     def evaluate(self, crystals: Sequence[Crystal]) -> list[Evaluation]:
-        """Return the energies, as far as this potential can."""
+        """Return the energies, or fail."""
         found = super().evaluate(crystals)
         if sum(self.calls[-1]) > 20:
             raise MemoryShortageError("does not fit in memory")
         return found
 
 
-def test_out_of_memory_halves_the_batch_and_goes_on() -> None:
+def test_batch_is_halved_when_memory_runs_out() -> None:
     potential = Small()
     some = jobs(14)
     results = relax(some, potential, max_atoms=200)
     assert all(same_bits(a, b) for a, b in zip(results, relax(some), strict=True))
     too_large = [sum(call) > 20 for call in potential.calls]
-    assert sum(too_large) <= 8  # learnt, not met again at every step
+    assert sum(too_large) <= 8  # the smaller batch size is kept
     assert not any(too_large[-20:])
 
 
-def test_a_crystal_too_large_for_the_memory_fails_alone() -> None:
+def test_crystal_too_large_for_memory_fails_alone() -> None:
     big = Crystal(np.ones(27, int), np.random.default_rng(0).random((27, 3)) * 9, np.eye(3) * 9)
     some = [*jobs(3), Relaxation(big, np.ones(27, bool))]
     results = relax(some, Small())
@@ -215,7 +215,7 @@ def test_a_crystal_too_large_for_the_memory_fails_alone() -> None:
 
 
 @pytest.mark.parametrize("distance", [0.05, 0.3, 0.5])
-def test_clashing_proposals_come_apart(distance: float) -> None:
+def test_clashing_proposals_are_relaxed(distance: float) -> None:
     crystal, _ = crystals(1, seed=3)[0]
     positions = crystal.positions.copy()
     positions[-1] = positions[0] + [distance, 0, 0]
@@ -231,7 +231,7 @@ def test_clashing_proposals_come_apart(distance: float) -> None:
     n_steps=st.integers(1, 30),
 )
 @settings(max_examples=50)
-def test_no_step_exceeds_the_cap(forces: list[float], n_steps: int) -> None:
+def test_maximum_step(forces: list[float], n_steps: int) -> None:
     fire = Fire(2)
     rng = np.random.default_rng(0)
     for _ in range(n_steps):

@@ -1,4 +1,4 @@
-"""relax.py and select_candidates.py as a task runs them."""
+"""The commands relax.py and select_candidates.py."""
 
 import json
 import os
@@ -41,7 +41,7 @@ def run(repository: Path, script: str, folder: Path, **options: str) -> subproce
 
 @pytest.fixture
 def proposals(tmp_path: Path, brucite: Atoms) -> Path:
-    """Write a batch of two proposals for brucite, as INPAINT leaves it."""
+    """Write a batch of two proposals for brucite, as after INPAINT."""
     moved = brucite.positions.copy()
     moved[3:] += [[0.2, 0.0, 0.1], [0.0, 0.1, -0.1]]
     is_host = np.tile(brucite.numbers != 1, 2)
@@ -103,7 +103,7 @@ def test_relax_then_select(repository: Path, proposals: Path) -> None:
         ({"--batch": "no.h5"}, 65, "no.h5: not a readable batch"),
     ],
 )
-def test_what_cannot_be_done_is_one_line(
+def test_errors_are_one_line(
     repository: Path, proposals: Path, options: dict[str, str], code: int, says: str
 ) -> None:
     arguments = {**OPTIONS, **files("out.h5", "relax.json", "in.h5"), **options}
@@ -116,7 +116,7 @@ def test_what_cannot_be_done_is_one_line(
     assert not (proposals / "out.h5").exists()
 
 
-def test_a_task_whose_time_is_up_exits_75_and_goes_on(repository: Path, proposals: Path) -> None:
+def test_time_limit_exits_75_and_resumes(repository: Path, proposals: Path) -> None:
     files_of = files("out.h5", "relax.json", "in.h5")
     short = {**OPTIONS, **files_of, "--max_seconds": "0.1"}
     stopped = run(repository, "relax.py", proposals, **short)

@@ -1,4 +1,4 @@
-"""Candidates in one minimum are relaxed on once and hopeless ones not at all; nobody is lost."""
+"""Deduplication and dropping of candidates before a relaxation; none is lost."""
 
 import io
 from collections.abc import Sequence
@@ -35,7 +35,7 @@ class Wells(MorsePotential):
     """
 
     def evaluate(self, crystals: Sequence[Crystal]) -> list[Evaluation]:
-        """Return energy and forces of each crystal, and remember the sizes."""
+        """Return energy and forces of each crystal; record the sizes."""
         self.calls.append([len(crystal.numbers) for crystal in crystals])
         return [self._one(crystal) for crystal in crystals]
 
@@ -50,7 +50,7 @@ class Wells(MorsePotential):
         return Evaluation(float(energy), forces)
 
 
-# id, method, sample, where the two hydrogen atoms start
+# id, method, sample, initial positions of the two hydrogen atoms
 START = [
     ("a", "host", 0, [LEFT, RIGHT]),
     ("a", "host", 1, [RIGHT, LEFT]),  # exchanged
@@ -59,7 +59,7 @@ START = [
         "host",
         2,
         [LEFT + np.array([8, 0, -4.4]), RIGHT + np.array([0, 4.2, 0])],
-    ),  # in other images
+    ),  # other periodic images
     ("a", "random", 0, [LEFT, RIGHT]),
     ("b", "host", 0, [LEFT, RIGHT]),
     ("a", REFERENCE, 0, [LEFT, RIGHT]),
@@ -67,7 +67,7 @@ START = [
 
 
 def make_batch(start: list[tuple[str, str, int, list[np.ndarray]]] = START) -> Batch:
-    """Return proposals around the wells, no two alike."""
+    """Return distinct proposals around the wells."""
     rng = np.random.default_rng(4)
     sites = [np.array(row[3]) + rng.uniform(-0.3, 0.3, (2, 3)) for row in start]
     return proposed_batch([row[:3] for row in start], HOST, sites, CELL)
@@ -82,7 +82,7 @@ def relax(
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_places_are_found_whatever_atom_lies_in_whatever_image(seed: int) -> None:
+def test_mapping_of_permuted_atoms_and_images(seed: int) -> None:
     rng = np.random.default_rng(seed)
     crystal, _ = crystals(1, seed=seed)[0]
     n = len(crystal.numbers)
@@ -101,7 +101,7 @@ def test_places_are_found_whatever_atom_lies_in_whatever_image(seed: int) -> Non
     )
 
 
-def test_one_atom_elsewhere_or_of_another_element_is_another_crystal() -> None:
+def test_different_crystals_have_no_mapping() -> None:
     crystal, _ = crystals(1, seed=3)[0]
     moved = crystal.positions.copy()
     moved[2] += [0.0, 1.1 * MERGE_DISTANCE, 0.0]
@@ -113,13 +113,13 @@ def test_one_atom_elsewhere_or_of_another_element_is_another_crystal() -> None:
     assert map_atoms(swapped, one) is None
 
 
-def test_two_atoms_cannot_share_a_place() -> None:
+def test_atoms_do_not_share_a_partner() -> None:
     one = Crystal(np.array([1, 1]), np.array([[0.0, 0, 0], [0.05, 0, 0]]), CELL)
     assert map_atoms(one, replace(one, positions=np.array([[0.0, 0, 0], [1.0, 0, 0]]))) is None
 
 
 @pytest.mark.parametrize("ranking", [None, "again"])
-def test_a_merged_candidate_gets_what_its_own_relaxation_gives(ranking: str | None) -> None:
+def test_copied_result_agrees_with_a_relaxation(ranking: str | None) -> None:
     more = {"ranking": Wells() if ranking else None}
     alone, merged = relax(make_batch(), SETTINGS, **more), relax(make_batch(), MERGING, **more)
     for name in list(merged.stages)[2:]:
@@ -137,7 +137,7 @@ def test_a_merged_candidate_gets_what_its_own_relaxation_gives(ranking: str | No
     assert (merged.status == "ok").all()
 
 
-def test_merging_saves_evaluations_and_changes_nothing_for_the_others() -> None:
+def test_merging_saves_evaluations_and_keeps_other_results() -> None:
     potentials = [Wells(), Wells()]
     alone = relax(make_batch(), SETTINGS, potentials[0])
     merged = relax(make_batch(), MERGING, potentials[1])
@@ -151,7 +151,7 @@ def test_merging_saves_evaluations_and_changes_nothing_for_the_others() -> None:
 
 
 def test_different_wells_are_not_merged() -> None:
-    up = np.array([0.0, 0.0, 2.2])  # a crest in z, held by no steps at all
+    up = np.array([0.0, 0.0, 2.2])  # a maximum in z, kept with zero steps
     start = [("a", "host", 0, [LEFT, RIGHT]), ("a", "host", 1, [LEFT + up, RIGHT])]
     batch = make_batch(start)
     batch.stages["inpaint"].arrays["positions"][6] = LEFT + up
@@ -159,14 +159,14 @@ def test_different_wells_are_not_merged() -> None:
     assert batch.stages["relax_positions"].arrays["merged_with"].tolist() == [-1, -1]
 
 
-def test_what_did_not_converge_is_not_merged() -> None:
+def test_unconverged_candidates_are_not_merged() -> None:
     late = relax(make_batch(), replace(MERGING, sites_max_steps=0))
     assert (late.stages["relax_positions"].arrays["merged_with"] == -1).all()
 
 
-def test_a_failure_is_taken_over_and_says_so() -> None:
+def test_failure_is_copied_with_its_message() -> None:
     class Frail(Wells):
-        """Has no answer once the host moves."""
+        """Returns NaN once the host moves."""
 
         def _one(self, crystal: Crystal) -> Evaluation:
             found = super()._one(crystal)
@@ -181,7 +181,7 @@ def test_a_failure_is_taken_over_and_says_so() -> None:
     assert np.isnan(batch.stages["relax_positions"].arrays["energy"]).all()
 
 
-def test_ranks_and_measures_keep_every_merged_candidate() -> None:
+def test_merged_candidates_are_ranked_and_evaluated() -> None:
     batch = relax(make_batch(), MERGING)
     select_candidates(batch)
     select = batch.stages["select"].arrays
@@ -190,13 +190,13 @@ def test_ranks_and_measures_keep_every_merged_candidate() -> None:
     assert evaluate_batch(batch).arrays["matched"][:4].all()
 
 
-def test_merging_does_not_depend_on_the_rest_of_the_batch() -> None:
+def test_merging_is_independent_of_other_systems() -> None:
     whole = relax(make_batch(), MERGING)
     part = relax(make_batch().subset([0, 1, 2]), MERGING)
     assert content_sha256(whole.subset([0, 1, 2])) == content_sha256(part)
 
 
-# The second hydrogen atom sits on the crest in z: its energy is 2 eV, 0.5 eV/atom, higher.
+# The second hydrogen atom is at the maximum in z: 2 eV or 0.5 eV/atom higher.
 CREST = RIGHT - [0.0, 0.0, 2.2]
 HIGH = [
     ("a", "host", 0, [LEFT, CREST]),
@@ -214,7 +214,7 @@ def high_batch() -> Batch:
     return batch
 
 
-def test_the_hopeless_are_dropped_and_neither_the_best_nor_a_reference() -> None:
+def test_high_energy_candidates_are_dropped() -> None:
     batch = relax(high_batch(), replace(SETTINGS, drop_above=0.4))
     assert batch.status.tolist() == ["dropped", "ok", "ok", "ok"]
     assert batch.message[0] == "relax_sites: dropped, 0.5 eV/atom above the best candidate"
@@ -225,7 +225,7 @@ def test_the_hopeless_are_dropped_and_neither_the_best_nor_a_reference() -> None
     assert (kept.status == "ok").all()
 
 
-def test_a_dropped_candidate_is_never_selected_and_counts_as_wrong() -> None:
+def test_dropped_candidate_is_not_selected_and_does_not_match() -> None:
     batch = relax(high_batch(), replace(SETTINGS, drop_above=0.4))
     select_candidates(batch)
     assert batch.stages["select"].arrays["rank"].tolist() == [-1, 0, 0, -1]
@@ -235,7 +235,7 @@ def test_a_dropped_candidate_is_never_selected_and_counts_as_wrong() -> None:
     assert not found["les"][0]
 
 
-def test_what_may_still_fall_is_kept() -> None:
+def test_unconverged_candidates_are_not_dropped() -> None:
     batch = high_batch()
     batch.stages["inpaint"].arrays["positions"][2] += [0.2, 0.0, 0.0]
     relax(batch, replace(SETTINGS, drop_above=0.4, sites_max_steps=0))
@@ -243,9 +243,9 @@ def test_what_may_still_fall_is_kept() -> None:
     assert (batch.status == "ok").all()
 
 
-def test_a_hole_of_the_potential_is_not_the_best() -> None:
+def test_collapsed_crystal_is_not_the_best() -> None:
     class Hole(Wells):
-        """Is deep where two atoms meet."""
+        """Has a very low energy if two atoms coincide."""
 
         def _one(self, crystal: Crystal) -> Evaluation:
             found = super()._one(crystal)
@@ -257,13 +257,13 @@ def test_a_hole_of_the_potential_is_not_the_best() -> None:
     assert batch.status.tolist() == ["failed", "ok"]
 
 
-def test_with_a_second_potential_the_dropped_stay_dropped() -> None:
+def test_dropped_candidates_skip_relax_rank() -> None:
     batch = relax(high_batch(), replace(MERGING, drop_above=0.4), ranking=WiderMorse())
     assert batch.status[0] == "dropped"
     assert np.isnan(batch.stages["relax_rank"].arrays["energy"][0])
 
 
 @pytest.mark.parametrize("above", [0.0, -1.0, float("nan")])
-def test_a_threshold_that_makes_no_sense_is_refused(above: float) -> None:
+def test_invalid_threshold_is_refused(above: float) -> None:
     with pytest.raises(ConfigError, match=r"^drop_above is "):
         replace(SETTINGS, drop_above=above)

@@ -1,4 +1,4 @@
-"""What a potential knows of elements is told without building it, and never wrongly."""
+"""Elements of a potential, read from its file without loading it."""
 
 import json
 import subprocess
@@ -27,23 +27,23 @@ def packaged(path: Path, types: str) -> str:
 
 
 @pytest.mark.parametrize("name", [*SEVENNET_NAMES, str(BUNDLED)])
-def test_they_are_those_of_the_loaded_potential(name: str) -> None:
+def test_agrees_with_the_loaded_potential(name: str) -> None:
     assert known_elements(name) == load_potential(name, device="cpu").elements
 
 
-def test_the_bundled_model_is_known_by_its_name() -> None:
+def test_bundled_model_by_name() -> None:
     assert known_elements("nequip-small") == known_elements(str(BUNDLED))
 
 
-def test_a_compiled_model_tells_them(tmp_path: Path) -> None:
-    """The file that torch's inductor writes beside the code, as nequip-compile fills it."""
+def test_compiled_model(tmp_path: Path) -> None:
+    """Metadata that torch's inductor writes and nequip-compile fills."""
     content = json.dumps({"type_names": "H Al", "num_types": "2", "AOTI_DEVICE_KEY": "cpu"})
     path = tmp_path / "m.nequip.pt2"
     name = "m/data/aotinductor/model/cab.wrapper_metadata.json"
     assert known_elements(archive(path, name, content)) == {1, 13}
 
 
-def test_what_cannot_be_told_is_none(tmp_path: Path) -> None:
+def test_unknown_elements_are_none(tmp_path: Path) -> None:
     damaged = tmp_path / "a.nequip.zip"
     damaged.write_bytes(BUNDLED.read_bytes()[:5000])
     assert known_elements(str(damaged)) is None
@@ -58,7 +58,7 @@ def test_what_cannot_be_told_is_none(tmp_path: Path) -> None:
     assert known_elements(content) is None
 
 
-def test_no_torch_is_needed() -> None:
+def test_does_not_import_torch() -> None:
     code = "import sys; from xtalfill.relax.elements import known_elements as known; "
     code += "known('7net-0'), known(sys.argv[1]); assert 'torch' not in sys.modules"
     bin_folder = BUNDLED.parents[2] / "bin"
@@ -66,7 +66,7 @@ def test_no_torch_is_needed() -> None:
 
 
 @pytest.mark.slow
-def test_a_package_and_what_is_compiled_of_it(tmp_path: Path) -> None:
+def test_package_and_its_compiled_model(tmp_path: Path) -> None:
     package, compiled = tiny_package(tmp_path), tmp_path / "tiny.nequip.pt2"
     assert known_elements(str(package)) == {1, 13}
     command = [sys.executable, "-m", "nequip.scripts.compile", package, compiled]

@@ -1,4 +1,4 @@
-"""Nonsense does not win, however low its energy; what may be true gets a note."""
+"""Unphysical crystals are never selected, however low their energy; unusual ones get a note."""
 
 import csv
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ SETTINGS = RelaxSettings(0.05, 100, 0.05, 200, max_atoms_per_batch=50)
 
 
 class Tethered:
-    """Pulls each atom to a place of its own; the energy there can be chosen."""
+    """Harmonic potential with a given minimum for each atom and a given energy."""
 
     name = "tethered"
     elements = frozenset(range(1, 20))
@@ -76,7 +76,7 @@ def test_neighbour_distance(formula: str, distance: float, lonely: bool) -> None
 
 
 def test_periodic_images_are_not_neighbours() -> None:
-    """In a cell with an angle of 5 degrees a site has its own images at 1.7 Angstrom."""
+    """In a cell with an angle of 5 degrees the images of a site are at 1.7 Angstrom."""
     cell = [[20.0, 0.0, 0.0], [19.92389396, 1.74311485, 0.0], [0.0, 0.0, 4.0]]
     atoms = Atoms("MgOH", [[0, 0, 0], [19.96, 0.87, 2.0], [6.0, 0.5, 1.0]], cell=cell, pbc=True)
     assert "from the nearest atom" in one(atoms)
@@ -140,7 +140,7 @@ def test_host_displacement_is_noted_without_drift() -> None:
     assert "host_shift" not in batch.stages["relax_sites"].arrays
 
 
-def test_every_full_relaxation_is_judged() -> None:
+def test_every_full_relaxation_is_checked() -> None:
     places = np.vstack([HOST, BOUND])
     batch = relaxed([BOUND], Tethered(places), ranking=Tethered(places, 9.0))
     assert batch.status[0] == "failed"
@@ -158,8 +158,8 @@ def test_shift_and_note_by_numbers() -> None:
     assert note(4, 1.0, 1.1).count(";") == 1
 
 
-def test_nonsense_never_wins_and_is_told(tmp_path: Path) -> None:
-    """The lonely candidate is the lowest in energy; a true structure is judged alike."""
+def test_unphysical_candidate_is_reported_and_not_selected(tmp_path: Path) -> None:
+    """The isolated candidate has the lowest energy; references are checked too."""
     rows = [("a", "host", 0), ("a", "host", 1), ("a", REFERENCE, 0)]
     batch = proposed_batch(rows, HOST, [LONELY, BOUND, LONELY], CELL)
     relax_batch(batch, MorsePotential(), SETTINGS)

@@ -1,4 +1,4 @@
-"""The pretrained potentials: exact against their own packages, honest about what is missing."""
+"""Pretrained potentials: agreement with their packages, errors for missing models."""
 
 import warnings
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ def crystal_of(atoms: Atoms) -> Crystal:
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread() -> Iterator[None]:
-    """Keep torch from waiting for cores that others use."""
+    """Restrict torch to one thread."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -43,7 +43,7 @@ def sevennet() -> SevenNetPotential:
 
 @pytest.fixture(scope="module")
 def calculator() -> Calculator:
-    """Return sevenn's own calculator for 7net-0, which never sees our kernels."""
+    """Return sevenn's ASE calculator for 7net-0, without our kernels."""
     from sevenn.calculator import SevenNetCalculator
 
     with warnings.catch_warnings():
@@ -52,8 +52,8 @@ def calculator() -> Calculator:
 
 
 @pytest.mark.parametrize("name", ["7net-0", "7net-l3i5"])
-def test_another_default_type_changes_nothing(name: str, brucite: Atoms) -> None:
-    """A nequip model loaded before, as with --mlip_rank, leaves torch with doubles by default."""
+def test_independent_of_the_default_dtype(name: str, brucite: Atoms) -> None:
+    """A nequip model loaded before, as with --mlip_rank, changes the default dtype to double."""
     expected = load_potential(name, device="cpu").evaluate([crystal_of(brucite)])[0]
     torch.set_default_dtype(torch.float64)
     try:
@@ -67,7 +67,7 @@ def test_another_default_type_changes_nothing(name: str, brucite: Atoms) -> None
 
 @pytest.fixture
 def some_atoms(brucite: Atoms) -> list[Atoms]:
-    """Return three small crystals away from their minima; one has a skew cell."""
+    """Return three small crystals away from their minima, one with a skewed cell."""
     salt = bulk("LiH", "rocksalt", a=4.0)
     skew = Atoms("AlH", [[0, 0, 0], [1.6, 0.1, 0.2]], cell=[[3, 0, 0], [1, 3, 0], [0, 1, 4]])
     skew.pbc = True
@@ -77,7 +77,7 @@ def some_atoms(brucite: Atoms) -> list[Atoms]:
     return some
 
 
-def test_energies_and_forces_are_those_of_the_calculator(
+def test_agrees_with_the_calculator(
     sevennet: SevenNetPotential, calculator: Calculator, some_atoms: list[Atoms]
 ) -> None:
     found = sevennet.evaluate([crystal_of(atoms) for atoms in some_atoms])
@@ -105,7 +105,7 @@ def test_forces_are_the_gradient_of_the_energy(
         assert -slope == pytest.approx(here.forces[atom, axis], abs=5e-3, rel=5e-3)
 
 
-def test_relaxes_as_ase_does_with_the_same_potential(
+def test_relaxation_agrees_with_ase(
     sevennet: SevenNetPotential, calculator: Calculator, brucite: Atoms
 ) -> None:
     start = brucite.copy()
@@ -126,12 +126,12 @@ def test_relaxes_as_ase_does_with_the_same_potential(
     assert ours.positions[~free].tobytes() == start.positions[~free].tobytes()
 
 
-def test_one_sick_crystal_leaves_the_others_alone(
+def test_failing_crystal_does_not_affect_others(
     sevennet: SevenNetPotential, brucite: Atoms
 ) -> None:
     healthy = crystal_of(brucite)
     sick = Crystal(healthy.numbers, healthy.positions.copy(), healthy.cell)
-    sick.positions[4] = sick.positions[3]  # two atoms in one place have no direction
+    sick.positions[4] = sick.positions[3]  # the direction between coinciding atoms is undefined
     first, _, last = sevennet.evaluate([healthy, sick, healthy])
     alone = sevennet.evaluate([healthy])[0]
     for one in (first, last):
@@ -139,14 +139,14 @@ def test_one_sick_crystal_leaves_the_others_alone(
         np.testing.assert_allclose(one.forces, alone.forces, atol=1e-4)
 
 
-def test_atoms_out_of_reach_of_each_other(sevennet: SevenNetPotential) -> None:
+def test_atoms_beyond_the_cutoff(sevennet: SevenNetPotential) -> None:
     lonely = Crystal(np.array([1]), np.zeros((1, 3)), np.eye(3) * 20.0)
     found = sevennet.evaluate([lonely])[0]
     assert np.isfinite(found.energy)
     assert not found.forces.any()
 
 
-def test_knows_its_elements_and_weights(sevennet: SevenNetPotential) -> None:
+def test_elements_and_weights(sevennet: SevenNetPotential) -> None:
     assert {1, 8, 26, 94} <= sevennet.elements
     assert not {0, 85, 110} & sevennet.elements
     assert len(sevennet.weights["7net-0"]) == 64
@@ -161,7 +161,7 @@ def test_knows_its_elements_and_weights(sevennet: SevenNetPotential) -> None:
         ("checkpoint.pth", "unknown"),  # a pickle
     ],
 )
-def test_what_is_not_there_is_one_clear_line(mlip: str, says: str) -> None:
+def test_missing_model_gives_one_line(mlip: str, says: str) -> None:
     with pytest.raises(ConfigError) as caught:
         load_potential(mlip, device="cpu")
     assert says in str(caught.value)
@@ -169,7 +169,7 @@ def test_what_is_not_there_is_one_clear_line(mlip: str, says: str) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".nequip.zip", ".nequip.pt2"])
-def test_a_damaged_model_file_is_one_clear_line(tmp_path: Path, suffix: str) -> None:
+def test_damaged_model_file_gives_one_line(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"broken{suffix}"
     path.write_bytes(b"not a model")
     with pytest.raises(ConfigError, match="cannot be loaded") as caught:
@@ -177,7 +177,7 @@ def test_a_damaged_model_file_is_one_clear_line(tmp_path: Path, suffix: str) -> 
     assert "\n" not in str(caught.value)
 
 
-def test_no_silent_fallback_from_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_fallback_to_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ConfigError, match="torch sees no GPU"):
         load_potential("7net-0", device="cuda")
@@ -206,12 +206,14 @@ def product(x: str, y: str, *, lmax: int) -> o3.TensorProduct:
     [
         ("8x0e", "0e+1o+2e", 2),
         ("16x0e+8x1o+4x2e", "0e+1o+2e", 2),
-        ("5x0e+3x0o+7x1o+2x1e+3x2e+2x3o", "0e+1o+2e+3o", 3),  # multiplicities of no power of two
+        (
+            "5x0e+3x0o+7x1o+2x1e+3x2e+2x3o",
+            "0e+1o+2e+3o",
+            3,
+        ),  # multiplicities that are not powers of two
     ],
 )
-def test_the_fused_convolution_is_that_of_e3nn(
-    x: str, y: str, lmax: int, dtype: torch.dtype
-) -> None:
+def test_fused_convolution_agrees_with_e3nn(x: str, y: str, lmax: int, dtype: torch.dtype) -> None:
     e3nn_product = product(x, y, lmax=lmax).to(dtype)
     convolution = fused(e3nn_product)
     assert isinstance(convolution, EdgeConvolution)
@@ -240,12 +242,12 @@ def test_the_fused_convolution_is_that_of_e3nn(
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
 
 
-def test_a_radial_layer_inside_the_convolution_changes_nothing() -> None:
+def test_radial_layer_inside_the_convolution() -> None:
     e3nn_product = product("6x0e+4x1o", "0e+1o", lmax=1)
     generator = torch.Generator().manual_seed(0)
     radial = torch.randn(5, e3nn_product.weight_numel, generator=generator)
     inside, outside = fused(e3nn_product, radial), fused(e3nn_product)
-    n_edges = 2 * EDGES_AT_ONCE + 7  # three portions, the last one short
+    n_edges = 2 * EDGES_AT_ONCE + 7  # three chunks, the last one shorter
     x = torch.randn(9, e3nn_product.irreps_in1.dim, generator=generator).requires_grad_()
     y = torch.randn(n_edges, e3nn_product.irreps_in2.dim, generator=generator).requires_grad_()
     hidden = torch.randn(n_edges, 5, generator=generator).requires_grad_()
@@ -261,19 +263,19 @@ def test_a_radial_layer_inside_the_convolution_changes_nothing() -> None:
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-3)
 
 
-def test_every_convolution_of_the_bundled_models_is_fused(sevennet: SevenNetPotential) -> None:
+def test_all_convolutions_are_fused(sevennet: SevenNetPotential) -> None:
     kinds = [type(module).__name__ for module in sevennet._model.modules()]
     assert kinds.count("EdgeConvolution") == 5
     assert kinds.count("IrrepsConvolution") == 0
 
 
-def test_a_product_of_another_kind_stays_as_it_is() -> None:
+def test_unsupported_tensor_product_is_not_fused() -> None:
     full = o3.FullyConnectedTensorProduct("4x0e+2x1o", "0e+1o", "4x0e+2x1o")
     assert fused(full) is None
     assert fused(product("2x0e+2x4e", "0e+4e", lmax=4)) is None
 
 
-def test_a_nequip_model_is_fused_to_the_same_numbers() -> None:
+def test_fused_nequip_model_agrees() -> None:
     from nequip.data import AtomicDataDict, from_ase
     from nequip.data.transforms import ChemicalSpeciesToAtomTypeMapper, NeighborListTransform
     from nequip.model import NequIPGNNModel
@@ -300,7 +302,7 @@ def test_a_nequip_model_is_fused_to_the_same_numbers() -> None:
 
 
 @pytest.mark.slow
-def test_a_packaged_nequip_model_relaxes(tmp_path: Path) -> None:
+def test_relaxation_with_a_packaged_model(tmp_path: Path) -> None:
     from nequip.integrations.ase import NequIPCalculator
 
     path = str(tiny_package(tmp_path))

@@ -1,4 +1,4 @@
-"""Of many proposals the best go on, judged by one energy each; nothing else changes."""
+"""Screening of proposals by single-point energies."""
 
 from collections.abc import Sequence
 
@@ -46,7 +46,7 @@ def kept(batch: Batch) -> list[tuple[str, str, int]]:
     return list(zip(batch.id, batch.method, batch.sample.tolist(), strict=True))
 
 
-def test_the_lowest_in_energy_stay() -> None:
+def test_lowest_energies_are_kept() -> None:
     batch = make_batch()
     energies = [energy_of(batch, index) for index in range(6)]
     best = sorted(np.argsort(energies)[:3].tolist())
@@ -59,7 +59,7 @@ def test_the_lowest_in_energy_stay() -> None:
     assert stage.attrs == {"keep": 3, "mlip": "morse"}
 
 
-def test_what_stays_keeps_its_bits() -> None:
+def test_kept_proposals_are_bit_identical() -> None:
     batch = make_batch()
     before = {row: batch.to_ase(i, stage="inpaint").positions for i, row in enumerate(ROWS)}
     found = screen(batch, 2)
@@ -69,14 +69,14 @@ def test_what_stays_keeps_its_bits() -> None:
         assert found.is_host[found.atoms_slice(index)].tolist() == [True, True, False, False]
 
 
-def test_nothing_is_evaluated_where_nothing_is_left_over() -> None:
+def test_no_evaluation_without_surplus() -> None:
     batch, potential = make_batch(), MorsePotential()
     assert screen(batch, 6, potential) is batch
     assert potential.calls == []
     assert list(batch.stages) == ["inpaint"]
 
 
-def test_failed_proposals_go_first_and_stay_only_where_others_lack() -> None:
+def test_failed_proposals_are_removed_first() -> None:
     batch = make_batch()
     batch.fail(0, "inpaint: no room")
     batch.stages["inpaint"].arrays["positions"][4:8] = np.nan
@@ -87,7 +87,7 @@ def test_failed_proposals_go_first_and_stay_only_where_others_lack() -> None:
     assert five.status[0] == "failed"
 
 
-def test_absent_proposals_go_last_and_are_not_counted() -> None:
+def test_absent_proposals_rank_last_and_are_not_counted() -> None:
     batch = make_batch()
     for index in (1, 3):
         batch.stages["inpaint"].arrays["positions"][batch.atoms_slice(index)][2:] = np.nan
@@ -99,10 +99,10 @@ def test_absent_proposals_go_last_and_are_not_counted() -> None:
 
 
 class HolePotential(MorsePotential):
-    """Rewards two atoms in one place, as 7net-0 does: -1454 eV for two H at 0.1 Angstrom."""
+    """Very low energy for coinciding atoms, like 7net-0: -1454 eV for two H at 0.1 Angstrom."""
 
     def evaluate(self, crystals: Sequence[Crystal]) -> list[Evaluation]:
-        """Return what Morse pairs say, and far less for a collapsed crystal."""
+        """Return Morse energies, much lower for a collapsed crystal."""
         found = super().evaluate(crystals)
         return [
             Evaluation(one.energy - 1454.0 * is_collapsed(crystal), one.forces)
@@ -110,7 +110,7 @@ class HolePotential(MorsePotential):
         ]
 
 
-def test_collapsed_proposals_go_after_sound_ones_and_before_failed_ones() -> None:
+def test_collapsed_proposals_rank_between_valid_and_failed_ones() -> None:
     batch = make_batch()
     batch.fail(0, "inpaint: no room")
     positions = batch.stages["inpaint"].arrays["positions"]
@@ -128,17 +128,17 @@ def batch_copy(batch: Batch) -> Batch:
     return batch.subset(range(batch.n_systems))
 
 
-def test_an_element_the_potential_lacks_is_no_reason_to_stop() -> None:
+def test_unsupported_element() -> None:
     batch = make_batch()
     batch.atomic_numbers[:4] = [60, 8, 1, 1]
     assert ("a", "host", 0) not in kept(screen(batch, 3))
 
 
-def test_equal_batches_give_equal_choices() -> None:
+def test_screening_is_reproducible() -> None:
     assert content_sha256(screen(make_batch(), 2)) == content_sha256(screen(make_batch(), 2))
 
 
-def test_a_batch_before_inpaint_is_refused() -> None:
+def test_batch_without_proposals_is_refused() -> None:
     batch = make_batch()
     del batch.stages["inpaint"]
     with pytest.raises(InputError, match="run INPAINT on it first"):

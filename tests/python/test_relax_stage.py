@@ -1,4 +1,4 @@
-"""RELAX on a batch: what it adds, what it leaves alone, how failures show."""
+"""RELAX on a batch: results, unchanged data, failures."""
 
 import io
 import json
@@ -24,7 +24,7 @@ SETTINGS = RelaxSettings(
 
 
 def make_batch(n: int = 5) -> Batch:
-    """Return a batch of n proposals and one reference, which has the id of the first."""
+    """Return a batch of n proposals and a reference with the id of the first."""
     some = crystals(n, seed=1)
     some.append(some[0])
     counts = [len(crystal.numbers) for crystal, _ in some]
@@ -58,7 +58,7 @@ def relax(
     return batch
 
 
-def test_an_absent_candidate_stays_absent() -> None:
+def test_absent_candidate_stays_absent() -> None:
     batch = make_batch()
     batch.stages["inpaint"].arrays["positions"][batch.atoms_slice(0)][2:] = np.nan
     batch.mark_absent(0, "inpaint: no more")
@@ -70,7 +70,7 @@ def test_an_absent_candidate_stays_absent() -> None:
     assert (batch.status[1:] == "ok").all()
 
 
-def test_both_steps_are_added_and_everything_converges() -> None:
+def test_both_steps_converge() -> None:
     batch = relax(make_batch())
     assert list(batch.stages) == ["inpaint", "relax_sites", "relax_positions"]
     for name in ("relax_sites", "relax_positions"):
@@ -90,7 +90,7 @@ def test_both_steps_are_added_and_everything_converges() -> None:
     assert (batch.message == "").all()
 
 
-def test_the_host_moves_in_the_second_step_only() -> None:
+def test_host_moves_only_in_the_second_step() -> None:
     batch = relax(make_batch())
     before = batch.stages["inpaint"].arrays["positions"]
     sites = batch.stages["relax_sites"].arrays["positions"]
@@ -101,7 +101,7 @@ def test_the_host_moves_in_the_second_step_only() -> None:
     assert np.abs(full[host] - before[host]).max() > 1e-3
 
 
-def test_the_full_step_goes_on_where_the_sites_ended_and_lowers_the_energy() -> None:
+def test_second_step_continues_and_lowers_the_energy() -> None:
     batch = relax(make_batch())
     sites = batch.stages["relax_sites"].arrays["energy"]
     assert (batch.stages["relax_positions"].arrays["energy"] <= sites + 1e-9).all()
@@ -109,15 +109,15 @@ def test_the_full_step_goes_on_where_the_sites_ended_and_lowers_the_energy() -> 
     assert only_sites.stages["relax_positions"].arrays["energy"].tolist() == sites.tolist()
 
 
-def test_the_reference_is_relaxed_as_a_candidate_is() -> None:
+def test_reference_is_relaxed_like_a_candidate() -> None:
     batch = make_batch()
     reference = batch.reference_of("c0")
     relax(batch)
     energy = batch.stages["relax_positions"].arrays["energy"]
-    assert energy[reference] == energy[0]  # it was made with the positions of candidate 0
+    assert energy[reference] == energy[0]  # its positions are those of candidate 0
 
 
-def test_equal_calls_give_equal_bits_in_any_packing() -> None:
+def test_result_is_independent_of_the_batch_size() -> None:
     first, second = relax(make_batch()), relax(make_batch())
     assert content_sha256(first) == content_sha256(second)
     packed = relax(make_batch(), replace(SETTINGS, max_atoms_per_batch=1, threads=2))
@@ -126,7 +126,7 @@ def test_equal_calls_give_equal_bits_in_any_packing() -> None:
         assert one["positions"].tobytes() == other["positions"].tobytes()
 
 
-def test_parameters_are_plain_json_without_times_or_machines() -> None:
+def test_parameters_are_plain_json() -> None:
     batch = relax(make_batch())
     attrs = batch.stages["relax_positions"].attrs
     assert json.loads(json.dumps(attrs)) == attrs
@@ -135,7 +135,7 @@ def test_parameters_are_plain_json_without_times_or_machines() -> None:
     assert attrs["versions"]["numpy"] == np.__version__
 
 
-def test_failed_systems_are_skipped_and_keep_their_message() -> None:
+def test_failed_systems_are_skipped() -> None:
     batch = make_batch()
     batch.fail(1, "inpaint: it rained")
     relax(batch)
@@ -150,7 +150,7 @@ def test_failed_systems_are_skipped_and_keep_their_message() -> None:
     assert batch.status.tolist().count("ok") == batch.n_systems - 1
 
 
-def test_unknown_elements_and_broken_proposals_fail_with_a_message() -> None:
+def test_unsupported_elements_and_invalid_proposals_fail() -> None:
     batch = make_batch()
     batch.atomic_numbers[batch.atoms_slice(2)] = 92
     batch.stages["inpaint"].arrays["positions"][batch.atoms_slice(3).start] = np.nan
@@ -160,7 +160,7 @@ def test_unknown_elements_and_broken_proposals_fail_with_a_message() -> None:
     assert batch.status.tolist() == ["ok", "ok", "failed", "failed", "ok", "ok"]
 
 
-def test_not_converged_is_said_and_the_energy_kept() -> None:
+def test_unconverged_system_keeps_its_energy() -> None:
     batch = relax(make_batch(), replace(SETTINGS, max_steps=2))
     late = batch.status == "unconverged"
     assert late.any()
@@ -169,20 +169,20 @@ def test_not_converged_is_said_and_the_energy_kept() -> None:
     assert batch.message[late][0].endswith(" eV/Å")
 
 
-def test_sites_not_converged_is_no_failure() -> None:
+def test_unconverged_first_step_is_not_a_failure() -> None:
     batch = relax(make_batch(), replace(SETTINGS, sites_max_steps=1))
     assert not batch.stages["relax_sites"].arrays["converged"].all()
     assert (batch.status == "ok").all()
 
 
-def test_all_failed_still_gives_both_stages() -> None:
+def test_batch_without_usable_systems_has_both_stages() -> None:
     batch = make_batch()
     batch.status[:] = "failed"
     relax(batch)
     assert np.isnan(batch.stages["relax_positions"].arrays["energy"]).all()
 
 
-def test_a_second_potential_goes_on_from_where_the_first_ended() -> None:
+def test_second_potential_continues_from_the_first() -> None:
     plain, ranked = relax(make_batch()), relax(make_batch(), ranking=WiderMorse())
     assert list(ranked.stages) == [*plain.stages, "relax_rank"]
     assert content_sha256(plain) == content_sha256(without(ranked, "relax_rank"))
@@ -199,7 +199,7 @@ def test_a_second_potential_goes_on_from_where_the_first_ended() -> None:
         assert after["energy"][index] == pytest.approx(expected.energy, abs=1e-9)
         np.testing.assert_allclose(after["forces"][here], expected.forces, atol=1e-9)
     assert (after["energy"] != before["energy"]).all()
-    assert after["energy"][-1] == after["energy"][0]  # the reference went the same way
+    assert after["energy"][-1] == after["energy"][0]  # the reference is relaxed in the same steps
     assert ranked.stages["relax_rank"].attrs["mlip"] == "wider"
     assert ranked.stages["relax_rank"].attrs["weights"] == {"wider": "1" * 64}
 
@@ -208,7 +208,7 @@ def without(batch: Batch, stage: str) -> Batch:
     return replace(batch, stages={k: v for k, v in batch.stages.items() if k != stage})
 
 
-def test_the_same_potential_again_has_nothing_to_do() -> None:
+def test_same_potential_again_takes_no_steps() -> None:
     batch = relax(make_batch(), ranking=MorsePotential())
     before, after = (batch.stages[name].arrays for name in ("relax_positions", "relax_rank"))
     assert (after["n_steps"] == 0).all()
@@ -216,7 +216,7 @@ def test_the_same_potential_again_has_nothing_to_do() -> None:
     assert after["energy"].tolist() == before["energy"].tolist()
 
 
-def test_a_batch_ranks_as_its_systems_alone() -> None:
+def test_ranking_is_independent_of_other_systems() -> None:
     together = relax(make_batch(), ranking=WiderMorse()).stages["relax_rank"].arrays
     for index in range(make_batch().n_systems):
         alone = relax(make_batch().subset([index]), ranking=WiderMorse())
@@ -226,7 +226,7 @@ def test_a_batch_ranks_as_its_systems_alone() -> None:
         assert arrays["positions"].tobytes() == together["positions"][here].tobytes()
 
 
-def test_the_last_step_alone_decides_the_status() -> None:
+def test_last_step_determines_the_status() -> None:
     late = relax(make_batch(), replace(SETTINGS, max_steps=2), ranking=WiderMorse())
     assert "unconverged" in late.status
     for status, message in zip(late.status, late.message, strict=True):
@@ -240,7 +240,7 @@ def test_the_last_step_alone_decides_the_status() -> None:
     assert (batch.status == "ok").all()
 
 
-def test_what_the_second_potential_does_not_know_fails_before_any_work() -> None:
+def test_element_unsupported_by_the_second_potential_fails_first() -> None:
     class Few(WiderMorse):
         elements = frozenset(range(1, 8))
 
@@ -252,14 +252,14 @@ def test_what_the_second_potential_does_not_know_fails_before_any_work() -> None
 
 
 class Hole(MorsePotential):
-    """Has no repulsion: everything falls into one point, as in a hole of a learnt potential."""
+    """Has no repulsion, so that crystals collapse."""
 
     def evaluate(self, crystals: Sequence[Crystal]) -> list[Evaluation]:
-        """Return energies, and no forces."""
+        """Return energies and zero forces."""
         return [replace(one, forces=one.forces * 0.0) for one in super().evaluate(crystals)]
 
 
-def test_a_collapsed_crystal_is_no_result() -> None:
+def test_collapsed_crystal_fails() -> None:
     batch = make_batch()
     positions = batch.stages["inpaint"].arrays["positions"]
     here = batch.atoms_slice(0)
@@ -270,14 +270,14 @@ def test_a_collapsed_crystal_is_no_result() -> None:
     assert np.isfinite(batch.stages["relax_positions"].arrays["energy"][0])
 
 
-def test_nearest_distance_looks_across_the_boundary() -> None:
+def test_nearest_distance_is_periodic() -> None:
     cell = np.eye(3) * 5.0
     assert nearest_distance(np.array([[0.1, 0, 0], [4.8, 0, 0]]), cell) == pytest.approx(0.3)
     assert nearest_distance(np.array([[0.1, 0, 0], [2.5, 0, 0]]), cell) == np.inf
     assert nearest_distance(np.zeros((1, 3)), np.diag([5.0, 5.0, 0.4])) == pytest.approx(0.4)
 
 
-def test_progress_says_how_far_it_is() -> None:
+def test_progress_lines() -> None:
     text = io.StringIO()
     batch = make_batch()
     batch.atomic_numbers[batch.atoms_slice(2)] = 92
@@ -290,7 +290,7 @@ def test_progress_says_how_far_it_is() -> None:
     assert len(quiet.getvalue().splitlines()) == 2
 
 
-def test_a_batch_without_proposals_is_refused() -> None:
+def test_batch_without_proposals_is_refused() -> None:
     batch = make_batch()
     del batch.stages["inpaint"]
     with pytest.raises(InputError, match="no stage 'inpaint'"):
@@ -301,6 +301,6 @@ def test_a_batch_without_proposals_is_refused() -> None:
     ("name", "value"),
     [("fmax", 0.0), ("sites_fmax", float("nan")), ("max_steps", -1), ("max_atoms_per_batch", 0)],
 )
-def test_settings_that_make_no_sense_are_refused(name: str, value: float) -> None:
+def test_invalid_settings_are_refused(name: str, value: float) -> None:
     with pytest.raises(ConfigError, match=f"^{name} is "):
         replace(SETTINGS, **{name: value})

@@ -1,4 +1,4 @@
-"""Which candidate is chosen, and which minima are one."""
+"""SELECT: ranking of candidates and distinct minima."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -40,16 +40,16 @@ def different(_first: int, _second: int) -> bool:
     return False
 
 
-def test_lowest_energy_first_and_ties_by_sample() -> None:
+def test_order_by_energy_then_sample() -> None:
     assert energy_order(candidates(-1.0, -3.0, -2.0, -3.0)) == [1, 3, 2, 0]
 
 
-def test_unconverged_comes_after_all_converged() -> None:
+def test_unconverged_candidates_rank_last() -> None:
     some = candidates(-9.0, -1.0, -8.0, -2.0, status=["unconverged", "ok", "unconverged", "ok"])
     assert energy_order(some) == [3, 1, 0, 2]
 
 
-def test_failed_and_without_energy_are_unusable() -> None:
+def test_unusable_candidates() -> None:
     some = candidates(-1.0, NAN, float("-inf"), -2.0, status=["ok", "ok", "ok", "failed"])
     assert energy_order(some) == [0]
     assert energy_order(candidates(-1.0, -2.0, status="failed")) == []
@@ -57,7 +57,7 @@ def test_failed_and_without_energy_are_unusable() -> None:
 
 
 @given(st.lists(st.floats(-10, 10) | st.just(NAN), max_size=8))
-def test_order_holds_each_usable_candidate_once(energies: Sequence[float]) -> None:
+def test_order_contains_each_usable_candidate_once(energies: Sequence[float]) -> None:
     order = energy_order(candidates(*energies))
     assert sorted(order) == [k for k, energy in enumerate(energies) if np.isfinite(energy)]
     ordered = [energies[k] for k in order]
@@ -69,7 +69,7 @@ def minima_of(some: list[Ranked], same: Same) -> tuple[list[int], dict[int, int]
     return order, distinct_minima(some, order, same)
 
 
-def test_a_minimum_needs_both_energy_and_structure() -> None:
+def test_equal_minima_agree_in_energy_and_structure() -> None:
     far = 10 * ENERGY_WINDOW * 1.1
     near = 10 * ENERGY_WINDOW * 0.9
     some = candidates(0.0, near, far)
@@ -77,7 +77,7 @@ def test_a_minimum_needs_both_energy_and_structure() -> None:
     assert minima_of(some, different)[1] == {0: 0, 1: 1, 2: 2}
 
 
-def test_structures_are_compared_only_where_energies_agree() -> None:
+def test_structures_are_compared_only_for_equal_energies() -> None:
     asked = []
 
     def same(a: int, b: int) -> bool:
@@ -88,13 +88,13 @@ def test_structures_are_compared_only_where_energies_agree() -> None:
     assert asked == [(1, 2)]
 
 
-def test_a_minimum_does_not_creep() -> None:
+def test_minima_are_compared_with_their_best_member() -> None:
     step = 10 * ENERGY_WINDOW * 0.8
     some = candidates(0.0, step, 2 * step, 3 * step)
     assert minima_of(some, equal)[1] == {0: 0, 1: 0, 2: 1, 3: 1}
 
 
-def test_gap_reaches_to_the_next_distinct_minimum() -> None:
+def test_gap_to_the_next_distinct_minimum() -> None:
     some = candidates(-5.0, -4.999, -4.2, -3.0)
     order, minimum = minima_of(some, equal)
     assert energy_gap(some, order, minimum) == pytest.approx(0.8)
@@ -106,7 +106,7 @@ def test_no_gap_without_a_second_minimum() -> None:
     assert np.isnan(energy_gap(some, [], {}))
 
 
-def test_gap_is_not_measured_to_an_unconverged_candidate() -> None:
+def test_gap_ignores_unconverged_candidates() -> None:
     some = candidates(-5.0, -7.0, -4.0, status=["ok", "unconverged", "ok"])
     assert energy_gap(some, *minima_of(some, different)) == pytest.approx(1.0)
     late = candidates(-5.0, -4.0, status="unconverged")
@@ -119,7 +119,7 @@ SITES = {"octahedral": (0.5, 0.5, 0.5), "tetrahedral": (0.25, 0.25, 0.25)}
 def palladium_hydride(
     where: list[tuple[float, float, float]], energies: Sequence[float], **more: Any
 ) -> Batch:
-    """Return candidates of one H in the primitive cell of palladium, and a reference."""
+    """Return candidates for one H in the primitive cell of palladium, and a reference."""
     cell = 2.05 * np.array([[0.0, 1, 1], [1, 0, 1], [1, 1, 0]])
     n = len(where)
     positions = np.concatenate([np.array([(0, 0, 0), site]) @ cell for site in where])
@@ -149,7 +149,7 @@ def selected(batch: Batch) -> dict[str, list]:
 
 
 def test_equivalent_sites_are_one_minimum() -> None:
-    tetrahedral, other = (0.25, 0.25, 0.25), (0.75, 0.75, 0.75)  # images by inversion
+    tetrahedral, other = (0.25, 0.25, 0.25), (0.75, 0.75, 0.75)  # equivalent by inversion
     octahedral = (0.5, 0.5, 0.5)
     batch = palladium_hydride(
         [octahedral, tetrahedral, other, octahedral], [-9.0, -9.2001, -9.2, -8.9999]
@@ -161,13 +161,13 @@ def test_equivalent_sites_are_one_minimum() -> None:
     assert found["energy_gap"] == pytest.approx([0.2001] * 4)
 
 
-def test_degenerate_but_different_sites_are_two_minima() -> None:
+def test_degenerate_sites_are_distinct_minima() -> None:
     found = selected(palladium_hydride(list(SITES.values()), [-9.0, -9.0]))
     assert found["minimum"] == [0, 1]
     assert found["energy_gap"] == [0.0, 0.0]
 
 
-def test_structures_and_methods_are_ranked_apart_and_references_not_at_all() -> None:
+def test_ranking_by_structure_and_method() -> None:
     site = SITES["octahedral"]
     batch = palladium_hydride(
         [site] * 5,
@@ -190,12 +190,12 @@ def test_all_failed_selects_none() -> None:
     assert found["selected"] == [False, False]
 
 
-def test_a_failed_candidate_is_never_selected_whatever_its_energy() -> None:
+def test_failed_candidate_is_not_selected() -> None:
     batch = palladium_hydride([SITES["octahedral"]] * 2, [-99.0, -9.0], status=["failed", "ok"])
     assert selected(batch)["selected"] == [False, True]
 
 
-def test_unconverged_is_selected_only_where_nothing_converged() -> None:
+def test_unconverged_candidate_is_selected_only_without_converged_ones() -> None:
     sites = [SITES["octahedral"]] * 2
     late = ["unconverged", "ok"]
     assert selected(palladium_hydride(sites, [-9.5, -9.0], status=late))["rank"] == [1, 0]
@@ -211,7 +211,7 @@ def test_the_last_relaxation_ranks() -> None:
     assert batch.stages["select"].attrs["relaxed"] == "relax_rank"
 
 
-def test_a_batch_that_was_not_relaxed_is_refused() -> None:
+def test_batch_without_relaxation_is_refused() -> None:
     batch = palladium_hydride([SITES["octahedral"]], [-9.0])
     del batch.stages["relax_positions"]
     with pytest.raises(InputError, match="no stage 'relax_positions'"):

@@ -1,4 +1,4 @@
-"""The pipeline on a real Slurm of one node: run, preempted, out of memory, resumed."""
+"""The pipeline on a real single-node Slurm: preemption, memory and time limits, resume."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from xtalfill.dft.job import write_job
 from xtalfill.dft.result import read_result
 
 CRYSTALS = REPOSITORY / "tests" / "fixtures" / "crystals.h5"
-# No images, and no pauses that are kind to a scheduler with other users.
+# No images, and short polling intervals.
 SITE = """
 apptainer.enabled = false
 executor {
@@ -35,7 +35,7 @@ report.enabled = false
 timeline.enabled = false
 dag.enabled = false
 """
-# Stands in for pw.x: the first time it takes more memory than its task has.
+# Mock pw.x: exceeds the memory of its task the first time.
 PW = """#!/usr/bin/env bash
 set -eu
 if mkdir "{folder}/called" 2> /dev/null; then
@@ -66,7 +66,7 @@ workflow {{
 
 @dataclass
 class Cluster:
-    """A Slurm of one node, and a copy of the project whose jobs go there."""
+    """A single-node Slurm and a copy of the project that submits to it."""
 
     conf: Path
     project: Project
@@ -83,7 +83,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 
 def log_of(project: Project, process: str) -> Path | None:
-    """Return the newest log of a process, as far as there is one."""
+    """Return the newest log of a process, empty if there is none."""
     for script in (project.launch / "work").glob("*/*/.command.run"):
         log = script.with_name(".command.err")
         if f"### name: '{process}" in script.read_text(encoding="utf-8") and log.is_file():
@@ -92,7 +92,7 @@ def log_of(project: Project, process: str) -> Path | None:
 
 
 def wait_for_line(run: subprocess.Popen[str], project: Project, process: str, text: str) -> None:
-    """Wait until a process of a run that goes on has logged a text."""
+    """Wait until a process of a running pipeline has logged a text."""
 
     def logged() -> bool:
         assert run.poll() is None, run.communicate()
@@ -103,23 +103,23 @@ def wait_for_line(run: subprocess.Popen[str], project: Project, process: str, te
 
 
 def attempts(outdir: Path, process: str) -> dict[str, dict[str, str]]:
-    """Return the rows of a run's trace that are of a process, by their attempt."""
+    """Return the trace rows of a process, by attempt."""
     rows = read_csv(outdir / "pipeline_info" / "trace.txt", delimiter="\t")
     return {row["attempt"]: row for row in rows if row["name"].startswith(process)}
 
 
 def log_at(row: dict[str, str]) -> str:
-    """Return the log of a task by its row in the trace."""
+    """Return the log of a task, given its trace row."""
     return (Path(row["workdir"]) / ".command.err").read_text(encoding="utf-8")
 
 
 def running_job(cluster: Cluster, name: str) -> str | None:
-    """Return the number of a job that runs, by a part of its name."""
+    """Return the id of a running job, given a part of its name."""
     lines = slurm(cluster.conf, "squeue", "-h", "-t", "running", "-o", "%i %j").splitlines()
     return next((line.split()[0] for line in lines if name in line), None)
 
 
-def test_a_preempted_run_goes_on_and_resume_runs_nothing_again(cluster: Cluster) -> None:
+def test_preempted_run_continues_and_resumes(cluster: Cluster) -> None:
     project = cluster.project
     command = ["-profile", "slurm,test", "-c", "site.config", "--outdir", "results"]
     command += ["--method", "random", "--batch_size", "10", "--relax_cpus", "1"]
@@ -150,14 +150,14 @@ TRAINING = ["--mode", "train", "--train_data", str(CRYSTALS), "--train_width", "
 TRAINING += ["--train_crystals", "2", "--train_cpus", "1", "-profile", "slurm"]
 
 
-def test_a_cancelled_job_goes_on_and_none_is_put_back_into_the_queue(cluster: Cluster) -> None:
+def test_cancelled_job_is_retried_and_not_requeued(cluster: Cluster) -> None:
     project = cluster.project
     command = [*TRAINING, "-c", "site.config", "--outdir", "cancelled", "--train_steps", "200"]
     with project.started("run", project.root / "main.nf", *command) as run:
         wait_for_line(run, project, "TRAIN", "step 100 loss")
         job = running_job(cluster, "TRAIN")
         assert job is not None
-        # Nextflow begins a task anew by itself, in a new folder
+        # Nextflow retries the task in a new folder
         with pytest.raises(subprocess.CalledProcessError):
             slurm(cluster.conf, "scontrol", "requeue", job)
         slurm(cluster.conf, "scancel", job)
@@ -166,7 +166,7 @@ def test_a_cancelled_job_goes_on_and_none_is_put_back_into_the_queue(cluster: Cl
     assert "Process `TRAIN (host)` terminated with an error exit status (" in said_by_run
     tries = attempts(project.launch / "cancelled", "TRAIN")
     assert set(tries) == {"1", "2"}
-    # written when Slurm's SIGTERM came: the time for one by itself had not passed
+    # written on SIGTERM: the checkpoint interval had not passed
     resumed = re.search(r"resumed at step (\d+)", log_at(tries["2"]))
     assert resumed is not None
     assert int(resumed[1]) >= 100
@@ -174,7 +174,7 @@ def test_a_cancelled_job_goes_on_and_none_is_put_back_into_the_queue(cluster: Cl
 
 @pytest.mark.slow
 @pytest.mark.parametrize("warned", [False, True])
-def test_a_job_stops_itself_before_its_time_is_up(cluster: Cluster, warned: bool) -> None:
+def test_job_stops_before_its_time_limit(cluster: Cluster, warned: bool) -> None:
     project = cluster.project
     # Nextflow has Slurm send a signal 30 to 90 s before the end: of so short a job that comes first
     options = "" if warned else "--signal=B:CONT@1"
@@ -208,7 +208,7 @@ def test_a_job_stops_itself_before_its_time_is_up(cluster: Cluster, warned: bool
     assert "JobState=TIMEOUT" not in jobs
 
 
-def test_a_job_killed_for_its_memory_gets_more(cluster: Cluster, tmp_path: Path) -> None:
+def test_job_killed_for_memory_is_retried_with_more(cluster: Cluster, tmp_path: Path) -> None:
     project = cluster.project
     for name in ("path", "pseudos", "results"):
         (tmp_path / name).mkdir()
@@ -237,7 +237,7 @@ def test_a_job_killed_for_its_memory_gets_more(cluster: Cluster, tmp_path: Path)
     assert "exceeded memory limit" in (cluster.conf.parent / "slurmd.log").read_text()
     assert not (
         Path(failed["workdir"]) / ".exitcode"
-    ).exists()  # nothing of the job was left to write it
+    ).exists()  # the job was killed and could not write it
     assert len(rows) == 4
     assert shutil.which("sbatch")
     sizes = slurm(cluster.conf, "squeue", "-h", "-t", "all", "-o", "%F %K %m").splitlines()
@@ -246,7 +246,7 @@ def test_a_job_killed_for_its_memory_gets_more(cluster: Cluster, tmp_path: Path)
     assert any(line.endswith("N/A 1000M") for line in sizes)
 
 
-def test_the_head_job_runs_the_pipeline(cluster: Cluster) -> None:
+def test_pipeline_in_a_head_job(cluster: Cluster) -> None:
     project = cluster.project
     profile = {"XTALFILL": str(project.root), "XTALFILL_PROFILE": "slurm,test,stub"}
     environment = {**project.environment(), **profile, "XTALFILL_SITE": "site.config"}
@@ -267,7 +267,7 @@ def test_the_head_job_runs_the_pipeline(cluster: Cluster) -> None:
 
 
 @pytest.mark.slow
-def test_a_head_job_that_is_put_back_into_the_queue_goes_on(cluster: Cluster) -> None:
+def test_requeued_head_job_continues(cluster: Cluster) -> None:
     project = cluster.project
     profile = {"XTALFILL": str(project.root), "XTALFILL_PROFILE": "slurm,test"}
     environment = {**project.environment(), **profile, "XTALFILL_SITE": "site.config"}
@@ -297,7 +297,7 @@ def test_a_head_job_that_is_put_back_into_the_queue_goes_on(cluster: Cluster) ->
 
 
 @pytest.mark.slow
-def test_the_pipeline_runs_in_the_images(cluster: Cluster) -> None:
+def test_pipeline_in_images(cluster: Cluster) -> None:
     images = Path(os.environ.get("XTALFILL_IMAGES", REPOSITORY / "containers"))
     if shutil.which("apptainer") is None or not list(images.glob("*tools*.sif")):
         pytest.skip("no Apptainer or no images: make images, or name their folder: XTALFILL_IMAGES")
@@ -312,7 +312,7 @@ def test_the_pipeline_runs_in_the_images(cluster: Cluster) -> None:
     assert versions["workflow"]["container"] == "apptainer"
 
 
-def test_the_node_can_be_started_beside_another(tmp_path: Path) -> None:
+def test_two_nodes_on_one_machine(tmp_path: Path) -> None:
     with slurm_node(tmp_path) as conf:
         out = slurm(conf, "srun", "hostname")
         assert (

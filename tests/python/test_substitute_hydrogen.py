@@ -1,4 +1,4 @@
-"""Training crystals made by substitution are minima, new, and nothing of the benchmark."""
+"""tools/substitute_hydrogen.py: relaxed, new crystals outside the benchmark."""
 
 from pathlib import Path
 
@@ -33,7 +33,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return _made(tmp_path_factory.mktemp("made"), ["HCl"])
 
 
-def test_they_are_minima_of_the_potential_with_one_element_replaced(made: Path) -> None:
+def test_crystals_are_minima_with_one_element_replaced(made: Path) -> None:
     originals, crystals = CrystalSet([DATA]), CrystalSet([made])
     with h5py.File(made) as file:
         parents = file["parent"][()]
@@ -48,22 +48,20 @@ def test_they_are_minima_of_the_potential_with_one_element_replaced(made: Path) 
         assert HYDROGEN not in old[changed]
         found.append(Crystal(numbers, positions, cell))
     for evaluation in load_potential(SMALL, device="cpu").evaluate(found):
-        # 0.05, and what 1 / 65536 of a cell rounds away
+        # 0.05 plus the rounding of coordinates to 1 / 65536
         assert np.linalg.norm(evaluation.forces, axis=1).max() < 0.06
     assert not crystals.is_validation.any()
     assert crystals.has_hydrogen.all()
 
 
-def test_no_pair_is_made_twice(made: Path) -> None:
+def test_substitutions_are_unique(made: Path) -> None:
     with h5py.File(made) as file:
         parents = file["parent"][()].tolist()
     pairs = list(zip(parents, _systems(CrystalSet([made])), strict=True))
     assert len(set(pairs)) == len(pairs)
 
 
-def test_systems_of_the_benchmark_and_held_out_ones_are_not_made(
-    made: Path, tmp_path: Path
-) -> None:
+def test_benchmark_and_held_out_systems_are_excluded(made: Path, tmp_path: Path) -> None:
     originals, systems = CrystalSet([DATA]), _systems(CrystalSet([made]))
     held_out = {frozenset(originals.crystal(i)[0].tolist()) for i in (6, 7)}
     assert held_out.isdisjoint(systems)

@@ -1,4 +1,4 @@
-"""The benchmark tools: what the documentation tells to run does run."""
+"""Benchmark tools: the commands of the documentation run."""
 
 import argparse
 import json
@@ -24,33 +24,33 @@ def held_out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_held_out_crystals_have_hydrogen_and_ids(held_out: Path) -> None:
+def test_held_out_crystals(held_out: Path) -> None:
     frames = ase.io.read(held_out, ":")
     assert frames
     assert all(1 in atoms.numbers for atoms in frames)
     assert len({atoms.info["id"] for atoms in frames}) == len(frames)
 
 
-def test_another_species_is_held_out_and_measured(tmp_path: Path) -> None:
+def test_held_out_crystals_of_another_element(tmp_path: Path) -> None:
     path, rates = tmp_path / "magnesium.extxyz", tmp_path / "rates.json"
     tool("held_out.py", "--data", DATA, "--element", "Mg", "--output", path)
     (crystal,) = ase.io.read(path, ":")
     assert crystal.get_chemical_formula() == "H2MgO2"
-    # no model is needed to place sites at random
+    # random sites need no model
     ways = ("--method", "random", "--samples", 1, "--workers", 1)
     tool("bench_proposals.py", "--bench", path, "--element", "Mg", *ways, "--output", rates)
     (result,) = json.loads(rates.read_text(encoding="utf-8"))
     assert result["element"] == "Mg"
-    assert "1 site" in result["groups"]  # of hydrogen there are two
+    assert "1 site" in result["groups"]  # there are two with hydrogen
 
 
-def test_a_crystal_without_the_species_is_told(held_out: Path, tmp_path: Path) -> None:
+def test_crystal_without_the_element_is_refused(held_out: Path, tmp_path: Path) -> None:
     ways = ("--method", "random", "--workers", 1, "--output", tmp_path / "rates.json")
     with pytest.raises(AssertionError, match=r"ERROR: .* has no Xe, or nothing else; remove it"):
         tool("bench_proposals.py", "--bench", held_out, "--element", "Xe", *ways)
 
 
-def test_a_host_is_shaken_by_the_seed_and_its_sites_stay(held_out: Path) -> None:
+def test_host_noise_is_seeded_and_keeps_the_sites(held_out: Path) -> None:
     bench = tool_module("bench_proposals")
     atoms = ase.io.read(held_out, 0)
 
@@ -65,7 +65,7 @@ def test_a_host_is_shaken_by_the_seed_and_its_sites_stay(held_out: Path) -> None
     np.testing.assert_array_equal(once.sites, atoms.positions[atoms.numbers == 1])
 
 
-def test_a_subset_keeps_to_its_bounds(held_out: Path, tmp_path: Path) -> None:
+def test_subset_size_limits(held_out: Path, tmp_path: Path) -> None:
     frames = ase.io.read(held_out, ":")
     largest = max(len(atoms) for atoms in frames)
     path = tmp_path / "subset.extxyz"
@@ -74,7 +74,7 @@ def test_a_subset_keeps_to_its_bounds(held_out: Path, tmp_path: Path) -> None:
     assert [len(atoms) for atoms in ase.io.read(path, ":")] == [largest]
 
 
-def test_a_subset_can_be_named(held_out: Path, tmp_path: Path) -> None:
+def test_subset_by_ids(held_out: Path, tmp_path: Path) -> None:
     bench, path = tmp_path / "bench.extxyz", tmp_path / "subset.extxyz"
     atoms = ase.io.read(held_out, 0)
     for name in ("one", "two", "three"):
@@ -84,14 +84,14 @@ def test_a_subset_can_be_named(held_out: Path, tmp_path: Path) -> None:
     assert [atoms.info["id"] for atoms in ase.io.read(path, ":")] == ["three", "one"]
 
 
-def test_a_name_that_is_not_in_the_benchmark_is_told(held_out: Path, tmp_path: Path) -> None:
+def test_unknown_id_is_refused(held_out: Path, tmp_path: Path) -> None:
     path = tmp_path / "subset.extxyz"
     with pytest.raises(AssertionError, match="ERROR: not in the benchmark: mp-0"):
         tool("bench_subset.py", "--bench", held_out, "--ids", "mp-0", "--output", path)
     assert not path.exists()
 
 
-def test_proposals_are_measured_for_every_combination(held_out: Path, tmp_path: Path) -> None:
+def test_benchmark_runs_every_combination(held_out: Path, tmp_path: Path) -> None:
     path = tmp_path / "rates.json"
     printed = tool(
         "bench_proposals.py", "--bench", held_out, "--model", REPOSITORY / "assets/weights/host.pt",
@@ -99,7 +99,7 @@ def test_proposals_are_measured_for_every_combination(held_out: Path, tmp_path: 
         "--corrector", "none", "level", "--workers", 1, "--output", path,
     )  # fmt: skip
     results = json.loads(path.read_text(encoding="utf-8"))
-    # x0_jump makes no noise and is not possible without a corrector
+    # x0_jump adds no noise and needs a corrector
     assert [(r["steps"], r["predictor"], r["corrector_steps"]) for r in results] == [
         (steps, *rest)
         for steps in (2, 3)
@@ -111,7 +111,7 @@ def test_proposals_are_measured_for_every_combination(held_out: Path, tmp_path: 
         assert result["seconds_per_candidate"] > 0
 
 
-def test_two_potentials_choose_from_the_same_candidates(tmp_path: Path) -> None:
+def test_comparison_of_two_rankings(tmp_path: Path) -> None:
     true, wrong = Made(), Made(proposed=(1.0, 0.6, 0.0), relaxed=(1.0, 0.6, 0.0), energy=-0.5)
     above = Made(proposed=(1.0, 0.6, 0.0), relaxed=(1.0, 0.6, 0.0), energy=0.5)
     cases = [
@@ -147,7 +147,7 @@ def train(folder: Path, width: int) -> None:
     main([str(argument) for argument in arguments])
 
 
-def test_scaling_curves_tell_size_and_end_of_each_run(tmp_path: Path) -> None:
+def test_scaling_curves(tmp_path: Path) -> None:
     small, large = tmp_path / "small", tmp_path / "large"
     train(small, 4)
     train(large, 8)
@@ -166,7 +166,7 @@ def test_scaling_curves_tell_size_and_end_of_each_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [None, "", "step,seconds\n1,one\n", "step,seconds\n1,2\n"])
-def test_a_folder_without_a_log_is_told(tmp_path: Path, content: str | None) -> None:
+def test_folder_without_a_log_is_refused(tmp_path: Path, content: str | None) -> None:
     if content is not None:
         (tmp_path / "log.csv").write_text(content)
     with pytest.raises(AssertionError, match=r"ERROR: .*log\.csv: "):

@@ -1,4 +1,4 @@
-"""Training: exact targets, honest splits, resumable runs."""
+"""Training: exact targets, splits without leakage, resumable runs."""
 
 import csv
 import itertools
@@ -48,7 +48,7 @@ def image_shifts(cell: np.ndarray, reach: int = 2) -> np.ndarray:
 def exact_displacement(
     noised: np.ndarray, true: np.ndarray, cell: np.ndarray, sigma: float
 ) -> np.ndarray:
-    """Sum over every assignment and every image, in plain numpy."""
+    """Sum over all assignments and images in plain numpy."""
     n = len(noised)
     ways = true[None, :, None] - noised[:, None, None] + image_shifts(cell)
     log_weight = -(ways**2).sum(-1) / (2 * sigma**2)
@@ -70,7 +70,7 @@ CELL = np.array([[4.2, 0.0, 0.0], [0.5, 4.6, 0.0], [-0.3, 0.4, 5.1]])
 
 @given(seed=st.integers(0, 10_000), sigma=st.floats(0.05, 2.0))
 @settings(max_examples=20)
-def test_target_of_one_site_is_the_wrapped_score(seed: int, sigma: float) -> None:
+def test_target_of_one_site(seed: int, sigma: float) -> None:
     rng = np.random.default_rng(seed)
     true = rng.random((1, 3)) @ CELL
     noised = true + sigma * rng.normal(size=(1, 3))
@@ -83,7 +83,7 @@ def test_target_of_one_site_is_the_wrapped_score(seed: int, sigma: float) -> Non
 
 
 @pytest.mark.parametrize("sigma", [0.1, 0.4, 1.0])
-def test_target_of_several_sites_is_the_sum_over_assignments(sigma: float) -> None:
+def test_target_of_several_sites(sigma: float) -> None:
     rng = np.random.default_rng(0)
     without_exchange = []
     for _ in range(20):
@@ -102,7 +102,7 @@ def test_target_of_several_sites_is_the_sum_over_assignments(sigma: float) -> No
         assert max(without_exchange) > 0.1
 
 
-def test_target_does_not_care_which_site_a_noised_one_came_from() -> None:
+def test_target_is_independent_of_the_assignment() -> None:
     rng = np.random.default_rng(1)
     true = rng.random((3, 3)) @ CELL
     noised = true + 0.5 * rng.normal(size=(3, 3))
@@ -111,7 +111,7 @@ def test_target_does_not_care_which_site_a_noised_one_came_from() -> None:
 
 
 def write_crystals(path: Path, *, kinds: int) -> Path:
-    """Write eight small crystals of `kinds` different geometries, the last two held out."""
+    """Write eight small crystals with `kinds` different geometries; the last two are held out."""
     numbers, fractions, cells = [], [], []
     for k in range(8):
         rng = np.random.default_rng(k % kinds)
@@ -134,7 +134,7 @@ def data(tmp_path: Path) -> Path:
     return write_crystals(tmp_path / "data.h5", kinds=8)
 
 
-def test_crystals_of_two_files_are_told_apart(data: Path) -> None:
+def test_crystals_of_two_files(data: Path) -> None:
     crystals = CrystalSet([data, data])
     assert len(crystals) == 16
     for index in range(8):
@@ -154,7 +154,7 @@ def test_unreadable_training_file(tmp_path: Path, content: bytes | None) -> None
 
 @pytest.fixture
 def named(data: Path) -> Path:
-    """Return the file with material ids m0 to m7."""
+    """Return a training file with material ids m0 to m7."""
     with h5py.File(data, "r+") as file:
         file["material_id"] = np.array([f"m{k}".encode() for k in range(8)])
     return data
@@ -165,9 +165,7 @@ def write_list(path: Path, column: str, values: list[str]) -> Path:
     return path
 
 
-def test_excluded_crystals_are_gone_and_listed_systems_are_held_out(
-    named: Path, tmp_path: Path
-) -> None:
+def test_excluded_crystals_and_held_out_systems(named: Path, tmp_path: Path) -> None:
     whole = CrystalSet([named])
     system = whole.chemical_system(1)
     backwards = "-".join(reversed(system.split("-")))
@@ -187,7 +185,7 @@ def test_excluded_crystals_are_gone_and_listed_systems_are_held_out(
     assert kept.is_validation.sum() > whole.is_validation[originals].sum()
 
 
-def test_lists_that_do_not_belong_to_the_data_are_refused(named: Path, tmp_path: Path) -> None:
+def test_lists_of_other_data_are_refused(named: Path, tmp_path: Path) -> None:
     split = read_split(exclude=write_list(tmp_path / "e.csv", "material_id", ["m0", "m9"]),
                        hold_out=None)  # fmt: skip
     with pytest.raises(ConfigError, match="1 of 2 ids are not in the training files"):
@@ -199,7 +197,7 @@ def test_lists_that_do_not_belong_to_the_data_are_refused(named: Path, tmp_path:
     assert read_split(exclude=None, hold_out=None) is None
 
 
-def test_the_lists_that_come_along_do_not_contradict_each_other(repository: Path) -> None:
+def test_bundled_lists_are_consistent(repository: Path) -> None:
     folder = repository / "assets" / "training"
     split = read_split(exclude=folder / "mc3d_matches.csv",
                        hold_out=folder / "held_out_systems.csv")  # fmt: skip
@@ -209,7 +207,7 @@ def test_the_lists_that_come_along_do_not_contradict_each_other(repository: Path
     assert all("H" in name.split("-") for name in split.held_out)
 
 
-def test_no_task_comes_from_a_held_out_system(data: Path) -> None:
+def test_held_out_systems_are_not_sampled(data: Path) -> None:
     crystals = CrystalSet([data])
     held_out = {tuple(crystals.crystal(k)[1][0].round(6)) for k in (6, 7)}
     sampler = TaskSampler(crystals, hydrogen_fraction=0.5, max_sites=4, substituted_fraction=0.2)
@@ -227,7 +225,7 @@ def test_no_task_comes_from_a_held_out_system(data: Path) -> None:
     assert [len(t.sites) for t in validation_tasks(crystals, count=5, seed=0)] == [2]
 
 
-def test_only_elements_much_alike_stand_in_for_each_other() -> None:
+def test_similar_elements() -> None:
     rng = np.random.default_rng(0)
     seen = {
         z: {int(substitute_element(np.array([z]), rng)[0]) for _ in range(60)}
@@ -245,7 +243,7 @@ def test_only_elements_much_alike_stand_in_for_each_other() -> None:
     assert all((c == host)[[1, 3]].all() and c[0] == c[2] for c in changed)
 
 
-def test_is_match_knows_right_from_wrong(data: Path) -> None:
+def test_is_match(data: Path) -> None:
     numbers = np.array([12, 8, 8, 1, 1])
     cell = np.array([[3.14, 0, 0], [-1.57, 2.72, 0], [0, 0, 4.77]])
     fractions = [[0, 0, 0], [1 / 3, 2 / 3, 0.22], [2 / 3, 1 / 3, 0.78]]
@@ -256,7 +254,7 @@ def test_is_match_knows_right_from_wrong(data: Path) -> None:
     assert not is_match(task, np.array([[0, 0, 0.5], [0.5, 0, 0.5]]) @ cell)
 
 
-def test_noise_levels_cover_the_sampler() -> None:
+def test_noise_levels_cover_those_of_the_sampler() -> None:
     rng = np.random.default_rng(0)
     sigma = np.array([draw_sigma(rng) for _ in range(4000)])
     assert sigma.min() >= 0.04
@@ -270,7 +268,7 @@ def read_log(folder: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_a_run_trains_logs_and_resumes(data: Path, tmp_path: Path) -> None:
+def test_run_trains_logs_and_resumes(data: Path, tmp_path: Path) -> None:
     torch.set_num_threads(1)
     objective = host_objective(data)
     folder = tmp_path / "run"
@@ -290,7 +288,7 @@ def test_a_run_trains_logs_and_resumes(data: Path, tmp_path: Path) -> None:
 
 
 class KilledError(Exception):
-    """Stands for a kill."""
+    """Simulates a kill."""
 
 
 class EverySecond(Checkpoint):
@@ -299,7 +297,7 @@ class EverySecond(Checkpoint):
     steps = 0
 
     def step(self, content: Callable[[], Mapping[str, np.ndarray]]) -> None:
-        """Write, or not."""
+        """Write at every second step."""
         self.steps += 1
         if self.steps % 2 == 0:
             super().step(content)
@@ -323,7 +321,7 @@ def assert_same_end(folder: Path, other: Path) -> None:
 
 @pytest.mark.parametrize("kind", [Checkpoint, EverySecond])
 @pytest.mark.parametrize("killed_at", [1, 3, 4, 5])
-def test_a_killed_run_ends_as_one_that_was_not(
+def test_killed_run_resumes_bit_identically(
     data: Path,
     tmp_path: Path,
     killed_at: int,
@@ -348,7 +346,7 @@ def test_a_killed_run_ends_as_one_that_was_not(
     assert_same_end(whole, killed)
 
 
-def test_a_run_that_stops_itself_ends_as_one_that_had_the_time(data: Path, tmp_path: Path) -> None:
+def test_run_stopped_by_its_time_limit_resumes_bit_identically(data: Path, tmp_path: Path) -> None:
     torch.set_num_threads(1)
     objective, whole, stopped = host_objective(data), tmp_path / "whole", tmp_path / "stopped"
     train(objective, RUN, whole, source={})
@@ -360,7 +358,7 @@ def test_a_run_that_stops_itself_ends_as_one_that_had_the_time(data: Path, tmp_p
     assert_same_end(whole, stopped)
 
 
-def test_more_steps_go_on_from_the_end(data: Path, tmp_path: Path) -> None:
+def test_run_can_be_extended(data: Path, tmp_path: Path) -> None:
     train(host_objective(data), RUN, tmp_path, source={}, checkpoint=kept(tmp_path, every=1e9))
     longer = replace(RUN, steps=8)
     train(host_objective(data), longer, tmp_path, source={}, checkpoint=kept(tmp_path))
@@ -374,7 +372,7 @@ def test_checkpoint_of_another_network_is_refused(data: Path, tmp_path: Path) ->
         train(other, RUN, tmp_path, source={}, checkpoint=kept(tmp_path))
 
 
-def test_a_run_starts_from_given_weights(data: Path, tmp_path: Path) -> None:
+def test_run_with_initial_weights(data: Path, tmp_path: Path) -> None:
     torch.set_num_threads(1)
     train(host_objective(data), RUN, tmp_path / "first", source={})
     given = tmp_path / "first" / "last.pt"
@@ -394,7 +392,7 @@ def test_a_run_starts_from_given_weights(data: Path, tmp_path: Path) -> None:
         train(other, RUN, tmp_path / "fourth", source={}, start=given)
 
 
-def test_a_loss_that_is_not_finite_ends_the_run_with_a_reason(data: Path, tmp_path: Path) -> None:
+def test_non_finite_loss_stops_the_run(data: Path, tmp_path: Path) -> None:
     objective = host_objective(data)
     objective.loss = lambda network, _part: sum(p.sum() for p in network.parameters()) * np.nan
     with pytest.raises(ConfigError, match=r"not finite at step 1; .* lower --learning_rate"):
@@ -402,8 +400,8 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_a_reason(data: Path, tmp_pa
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_no_thread_is_left_behind(data: Path, tmp_path: Path, fails: bool) -> None:
-    """A thread for each part of a step, none when the training ended or failed."""
+def test_threads_end_with_the_training(data: Path, tmp_path: Path, fails: bool) -> None:
+    """One thread for each micro-batch; none after the end or a failure of the training."""
     before, objective = set(threading.enumerate()), host_objective(data)
     learn, during = objective.loss, set()
 
@@ -414,12 +412,12 @@ def test_no_thread_is_left_behind(data: Path, tmp_path: Path, fails: bool) -> No
     objective.loss = loss
     with pytest.raises(ConfigError) if fails else nullcontext() as caught:
         train(objective, RUN, tmp_path, source={})
-    assert (caught is not None) == fails  # its traceback would keep a forgotten pool alive
+    assert (caught is not None) == fails  # its traceback would keep a leaked pool alive
     assert during - before
     assert set(threading.enumerate()) - before == set()
 
 
-def test_mixed_precision_learns_what_single_precision_learns(data: Path, tmp_path: Path) -> None:
+def test_mixed_precision_agrees_with_single_precision(data: Path, tmp_path: Path) -> None:
     torch.set_num_threads(1)
     losses, states = [], []
     for name, mixed in (("single", False), ("mixed", True)):
@@ -431,14 +429,14 @@ def test_mixed_precision_learns_what_single_precision_learns(data: Path, tmp_pat
     assert any(not torch.equal(value, states[1][name]) for name, value in states[0].items())
 
 
-def test_a_gpu_that_is_not_there_is_an_error(data: Path, tmp_path: Path) -> None:
+def test_missing_gpu_is_an_error(data: Path, tmp_path: Path) -> None:
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
     with pytest.raises(ConfigError, match="torch sees no GPU"):
         train(host_objective(data), replace(RUN, device="cuda"), tmp_path, source={})
 
 
-def test_learning_lowers_the_loss(tmp_path: Path) -> None:
+def test_training_lowers_the_loss(tmp_path: Path) -> None:
     torch.set_num_threads(1)
     data = write_crystals(tmp_path / "data.h5", kinds=2)
     tasks = replace(TASKS, size=MicroBatchSize(crystals=3), hydrogen_fraction=1.0)

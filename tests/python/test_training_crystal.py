@@ -1,4 +1,4 @@
-"""Training over whole crystals: exact targets, the right times, weights that sample."""
+"""Training with whole crystals: exact targets, times, weights usable for sampling."""
 
 import itertools
 from dataclasses import replace
@@ -49,7 +49,7 @@ def objective(path: Path, method: str, *, tasks: CrystalTasks = TASKS) -> Crysta
 
 @given(seed=st.integers(0, 1000), std=st.floats(0.01, 5.0))
 @settings(max_examples=40)
-def test_target_is_the_gradient_of_the_wrapped_density(seed: int, std: float) -> None:
+def test_target_is_the_score_of_the_wrapped_density(seed: int, std: float) -> None:
     place = np.random.default_rng(seed).uniform(-0.5, 0.5, (1, 3))
 
     def log_density(x: np.ndarray) -> float:
@@ -65,7 +65,7 @@ def test_target_is_the_gradient_of_the_wrapped_density(seed: int, std: float) ->
     np.testing.assert_allclose(found, std * slope, atol=2e-4)
 
 
-def test_target_is_that_of_mattergen_where_its_sum_is_long_enough() -> None:
+def test_target_agrees_with_mattergen() -> None:
     small("pos")  # makes mattergen importable
     from mattergen.diffusion.wrapped.wrapped_normal_loss import wrapped_normal_score
 
@@ -85,13 +85,13 @@ def test_target_is_that_of_mattergen_where_its_sum_is_long_enough() -> None:
     np.testing.assert_allclose(ours, std[:, None] * theirs.numpy(), atol=1e-5)
 
 
-def test_no_noise_is_left_of_the_target_at_time_one() -> None:
+def test_target_vanishes_at_time_one() -> None:
     place = np.random.default_rng(1).random((20, 3))
     assert np.abs(scaled_wrapped_score(place, np.full(20, 1.5))[0]).max() < 1e-10
 
 
 @pytest.mark.parametrize("std", [0.03, 0.15, 0.5])
-def test_target_of_sites_alike_is_the_gradient_of_their_common_density(std: float) -> None:
+def test_target_of_indistinguishable_sites(std: float) -> None:
     rng = np.random.default_rng(2)
     true = rng.random((3, 3))
     displacement = std * rng.normal(size=(3, 3))
@@ -113,14 +113,14 @@ def test_target_of_sites_alike_is_the_gradient_of_their_common_density(std: floa
     np.testing.assert_allclose(found, std * slope, atol=1e-4)
 
 
-def test_only_sites_of_one_species_and_one_noise_exchange() -> None:
+def test_indistinguishable_groups() -> None:
     groups = indistinguishable_groups(
         np.array([1, 8, 1, 1, 8, 3]), np.array([0.5, 0.5, 0.5, 0.001, 0.5, 0.5])
     )
     assert [group.tolist() for group in groups] == [[0, 2], [1, 4]]
 
 
-def test_the_target_of_a_part_is_that_of_its_sites(data: Path) -> None:
+def test_target_of_a_micro_batch(data: Path) -> None:
     numbers, positions, cell = CrystalSet([data]).crystal(1)
     task = remove_sublattice(numbers, positions, cell, numbers == 1)
     times = np.array([0.001, 0.001, 0.001, 0.6, 0.6])
@@ -138,7 +138,7 @@ def test_the_target_of_a_part_is_that_of_its_sites(data: Path) -> None:
         np.testing.assert_allclose(part.target[first : first + 3], known, atol=1e-2)
 
 
-def test_sites_are_noised_to_their_times(data: Path) -> None:
+def test_noise_follows_the_times(data: Path) -> None:
     numbers, positions, cell = CrystalSet([data]).crystal(1)
     task = remove_sublattice(numbers, positions, cell, numbers == 1)
     times = np.array([0.001, 0.001, 0.001, 0.6, 0.6])
@@ -154,14 +154,14 @@ def test_sites_are_noised_to_their_times(data: Path) -> None:
     assert ((part.crystals.fractions >= 0) & (part.crystals.fractions < 1)).all()
 
 
-def test_times_of_pos_are_one_for_a_crystal(data: Path) -> None:
+def test_times_of_pos(data: Path) -> None:
     part = objective(data, "pos").draw(np.random.default_rng(0))
     for structure in range(3):
         here = part.times[part.crystals.structure == structure]
         assert (here == here[0]).all()
 
 
-def test_times_of_td_tell_what_is_known(data: Path) -> None:
+def test_times_of_td(data: Path) -> None:
     rng = np.random.default_rng(0)
     sublattice = objective(data, "td", tasks=replace(TASKS, sublattice_fraction=1.0))
     for _ in range(10):
@@ -179,7 +179,7 @@ def test_times_of_td_tell_what_is_known(data: Path) -> None:
     assert np.mean(known) == pytest.approx(TASKS.known_fraction, abs=0.03)
 
 
-def test_loss_is_zero_for_the_right_answer_and_sums_over_sites(data: Path) -> None:
+def test_loss_is_zero_for_the_exact_score_and_sums_over_sites(data: Path) -> None:
     made = objective(data, "pos")
     part = made.draw(np.random.default_rng(0))
     network = made.new_network()
@@ -189,7 +189,7 @@ def test_loss_is_zero_for_the_right_answer_and_sums_over_sites(data: Path) -> No
     assert made.loss(network, part).item() == pytest.approx(4.0 * len(part.times) / 3)
 
 
-def test_nothing_is_learned_of_known_sites(data: Path) -> None:
+def test_known_sites_have_no_loss(data: Path) -> None:
     made = objective(data, "td", tasks=replace(TASKS, sublattice_fraction=1.0))
     part = made.draw(np.random.default_rng(0))
     network = made.new_network()
@@ -199,7 +199,7 @@ def test_nothing_is_learned_of_known_sites(data: Path) -> None:
     assert made.loss(network, part).item() == 0.0
 
 
-def test_drawn_times_reach_from_known_to_pure_noise() -> None:
+def test_range_of_drawn_times() -> None:
     rng = np.random.default_rng(0)
     times = np.array([draw_time(rng) for _ in range(4000)])
     assert times.min() >= TRAINED_KNOWN_TIME
@@ -208,7 +208,7 @@ def test_drawn_times_reach_from_known_to_pure_noise() -> None:
     assert (times > 0.7).mean() == pytest.approx(0.15, abs=0.03)
 
 
-def test_a_network_of_the_wrong_architecture_is_refused(data: Path) -> None:
+def test_wrong_architecture_is_refused(data: Path) -> None:
     made = objective(data, "pos")
     with pytest.raises(TypeError, match="HostNet is not a GemNet"):
         made.loss(small("host"), made.draw(np.random.default_rng(0)))
@@ -216,7 +216,7 @@ def test_a_network_of_the_wrong_architecture_is_refused(data: Path) -> None:
 
 
 @pytest.mark.parametrize("method", ["td", "pos"])
-def test_training_lowers_the_loss_and_writes_weights_of_its_kind(
+def test_training_lowers_the_loss_and_writes_weights(
     tmp_path: Path, method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("xtalfill.training.crystal._VALIDATION_STEPS", 3)
@@ -236,7 +236,7 @@ def test_training_lowers_the_loss_and_writes_weights_of_its_kind(
     assert losses[0] < 0.97 * losses[1]
 
 
-def test_weights_of_td_can_begin_a_training_of_pos(data: Path, tmp_path: Path) -> None:
+def test_weights_of_td_can_initialise_pos(data: Path, tmp_path: Path) -> None:
     frozen = replace(RUN, steps=1, warmup=1, validate_every=5, learning_rate=0.0)
     td, pos = tmp_path / "td", tmp_path / "pos"
     train(objective(data, "td"), frozen, td, source={})

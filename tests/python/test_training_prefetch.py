@@ -1,4 +1,4 @@
-"""Parts of a step: their size, who draws them, and that a GPU is not waited for."""
+"""Micro-batches: size, data processes, no GPU synchronisation."""
 
 import gc
 import logging
@@ -38,7 +38,7 @@ from xtalfill.training.objective import MicroBatchSize
 from xtalfill.training.prefetch import MicroBatchLoader
 
 ROOT = Path(__file__).parents[2]
-META = torch.device("meta")  # has no numbers: whoever asks for one gets an error
+META = torch.device("meta")  # the meta device has no data: reading a value is an error
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def assert_same_part(part: TensorGroup, other: TensorGroup) -> None:
 
 
 @pytest.mark.parametrize("atoms", [12, 1])
-def test_a_part_by_atoms_ends_with_the_crystal_that_fills_it(data: Path, atoms: int) -> None:
+def test_size_in_atoms(data: Path, atoms: int) -> None:
     size = MicroBatchSize(atoms=atoms)
     made = host_objective(data, tasks=replace(TASKS, size=size))
     for number in range(10):
@@ -90,17 +90,17 @@ def test_a_part_by_atoms_ends_with_the_crystal_that_fills_it(data: Path, atoms: 
 
 
 @pytest.mark.parametrize("size", [{"crystals": 0}, {"atoms": 0}, {"atoms": -5}])
-def test_a_part_of_nothing_is_refused(size: dict[str, int]) -> None:
+def test_empty_micro_batch_is_refused(size: dict[str, int]) -> None:
     with pytest.raises(ConfigError, match=f"--{next(iter(size))} .* at least 1"):
         MicroBatchSize(**size)
 
 
-def test_a_negative_number_of_processes_is_refused() -> None:
+def test_negative_number_of_processes_is_refused() -> None:
     with pytest.raises(ConfigError, match="--draw_processes is -1"):
         replace(RUN, draw_processes=-1)
 
 
-def test_weights_do_not_depend_on_who_draws(
+def test_weights_are_independent_of_data_processes(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch.set_num_threads(1)
@@ -129,7 +129,7 @@ def test_weights_do_not_depend_on_who_draws(
         assert torch.equal(value, other[name]), name
 
 
-def test_processes_hand_out_what_a_thread_does(data: Path) -> None:
+def test_processes_agree_with_the_thread(data: Path) -> None:
     made = crystal_objective(data, "td")
     streams = [
         MicroBatchLoader(made, seed=3, steps=range(first, 4), parts=2, processes=processes)
@@ -148,7 +148,7 @@ def test_processes_hand_out_what_a_thread_does(data: Path) -> None:
 
 
 class Failing:
-    """An objective whose third part cannot be drawn."""
+    """An objective that fails to draw the third micro-batch."""
 
     def __init__(self, *, exits: bool) -> None:
         self.exits, self.left = exits, 2
@@ -165,7 +165,7 @@ class Failing:
 
 @pytest.mark.parametrize("processes", [0, 1])
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_a_part_that_cannot_be_drawn_ends_the_run_with_its_reason(processes: int) -> None:
+def test_failed_draw_stops_the_run(processes: int) -> None:
     stream = MicroBatchLoader(
         Failing(exits=False), seed=0, steps=range(9), parts=1, processes=processes
     )
@@ -178,7 +178,7 @@ def test_a_part_that_cannot_be_drawn_ends_the_run_with_its_reason(processes: int
     stream.close()
 
 
-def test_a_process_that_dies_ends_the_run_and_no_other_stays(data: Path) -> None:
+def test_dead_data_process_stops_the_run(data: Path) -> None:
     stream = MicroBatchLoader(Failing(exits=True), seed=0, steps=range(9), parts=1, processes=2)
     with pytest.raises((ConfigError, RuntimeError), match=r"(process|worker).* (died|exit)"):
         list(iter(stream.next, None))
@@ -188,7 +188,7 @@ def test_a_process_that_dies_ends_the_run_and_no_other_stays(data: Path) -> None
 
 
 @pytest.mark.parametrize("method", ["td", "pos"])
-def test_a_graph_made_at_the_drawing_changes_no_bit_of_the_loss(data: Path, method: str) -> None:
+def test_prefetched_graph_gives_the_same_loss(data: Path, method: str) -> None:
     made = crystal_objective(data, method)
     part, network = made.draw(np.random.default_rng(0)), small(method)
     score = network.scaled_score
@@ -197,7 +197,7 @@ def test_a_graph_made_at_the_drawing_changes_no_bit_of_the_loss(data: Path, meth
     assert torch.equal(known, made.loss(network, part))
 
 
-def test_a_step_of_hostnet_asks_the_device_for_nothing(data: Path) -> None:
+def test_step_of_hostnet_does_not_synchronise(data: Path) -> None:
     made = host_objective(data, model=replace(NETWORK, answers=2, site_layers=3))
     part = made.draw(np.random.default_rng(0)).to(META)
     network = made.new_network().to(META)
@@ -207,17 +207,17 @@ def test_a_step_of_hostnet_asks_the_device_for_nothing(data: Path) -> None:
 
 
 @pytest.mark.parametrize("method", ["td", "pos"])
-def test_a_step_asks_the_device_for_nothing_around_gemnet(data: Path, method: str) -> None:
+def test_step_of_gemnet_does_not_synchronise(data: Path, method: str) -> None:
     made = crystal_objective(data, method)
     part = made.draw(np.random.default_rng(0)).to(META)
     network = made.new_network().to(META)
     output = SimpleNamespace(forces=torch.zeros(len(part.times), 3, device=META))
-    network.gemnet.forward = lambda **_arguments: output  # mattergen's own code does ask
+    network.gemnet.forward = lambda **_arguments: output  # mattergen's code does synchronise
     assert made.loss(network, part).device == META
 
 
 @pytest.mark.filterwarnings("ignore:for .* copying from a non-meta parameter")
-def test_a_resumed_run_keeps_the_optimisers_counts_on_the_cpu(
+def test_resumed_run_keeps_step_counts_on_the_cpu(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     train(host_objective(data), RUN, tmp_path, source={}, checkpoint=kept(tmp_path))
@@ -229,7 +229,7 @@ def test_a_resumed_run_keeps_the_optimisers_counts_on_the_cpu(
     assert {state["exp_avg"].device.type for state in states} == {"meta"}
 
 
-def test_a_part_is_pinned_whole(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_micro_batch_is_pinned(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     part = crystal_objective(data, "td").draw(np.random.default_rng(0))
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor.clone())
     pinned = part.pin_memory()
@@ -238,7 +238,7 @@ def test_a_part_is_pinned_whole(data: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert all(one[1].data_ptr() != other[1].data_ptr() for one, other in pairs)
 
 
-def test_the_log_tells_the_speed(
+def test_log_contains_the_speed(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("xtalfill.training.loop._LOG_EVERY", 2)
@@ -249,7 +249,7 @@ def test_the_log_tells_the_speed(
     assert all(float(line.split()[-2]) > 0 for line in lines)
 
 
-def test_the_script_trains_with_processes_that_import_it_again(data: Path, tmp_path: Path) -> None:
+def test_script_trains_with_data_processes(data: Path, tmp_path: Path) -> None:
     options = ["--steps", "2", "--width", "8", "--atoms", "20", "--threads", "1"]
     subprocess.run(
         [sys.executable, ROOT / "bin" / "train.py", "--data", data, "--folder", tmp_path / "run",
@@ -259,7 +259,7 @@ def test_the_script_trains_with_processes_that_import_it_again(data: Path, tmp_p
     assert (tmp_path / "run" / "last.pt").is_file()
 
 
-def test_a_script_that_is_told_to_stop_does_so_after_a_step(data: Path, tmp_path: Path) -> None:
+def test_sigterm_stops_a_script_after_a_step(data: Path, tmp_path: Path) -> None:
     options = ["--steps", "100000", "--width", "8", "--crystals", "2", "--threads", "1"]
     with subprocess.Popen(
         [sys.executable, ROOT / "bin" / "train.py", "--data", data, "--folder", tmp_path / "run",
@@ -268,7 +268,9 @@ def test_a_script_that_is_told_to_stop_does_so_after_a_step(data: Path, tmp_path
         stderr=subprocess.PIPE, text=True,
     ) as run:  # fmt: skip
         wait_for((tmp_path / "run" / "last.pt").is_file, seconds=300)
-        os.killpg(run.pid, signal.SIGTERM)  # as Slurm does: the processes that draw, too
+        os.killpg(
+            run.pid, signal.SIGTERM
+        )  # to the process group, including data processes, like Slurm
         errors = run.communicate(timeout=60)[1]
     assert run.returncode == os.EX_TEMPFAIL, errors
     assert (

@@ -1,4 +1,4 @@
-"""Weights files: what is written comes back, and nothing else is believed."""
+"""Weights files: round trip, and refusal of invalid files."""
 
 import hashlib
 import pickle
@@ -62,13 +62,13 @@ def test_pickle_is_not_executed(tmp_path: Path) -> None:
     assert not (tmp_path / "owned").exists()
 
 
-def test_foreign_file(tmp_path: Path) -> None:
+def test_file_of_another_format(tmp_path: Path) -> None:
     torch.save({"state_dict": {"w": torch.zeros(2)}}, tmp_path / "foreign.pt")
     with pytest.raises(ConfigError, match="neither an xtalfill-hostnet file"):
         load_weights(tmp_path / "foreign.pt")
 
 
-def test_other_version_other_configuration_and_other_tensors(weights: Path) -> None:
+def test_inconsistent_content(weights: Path) -> None:
     content = torch.load(weights, weights_only=True)
     cases = [
         ({"version": 99}, "version 99"),
@@ -85,7 +85,7 @@ def test_other_version_other_configuration_and_other_tensors(weights: Path) -> N
             load_weights(weights)
 
 
-def test_checksum_file_is_obeyed(weights: Path) -> None:
+def test_checksum_file_is_used(weights: Path) -> None:
     sums = weights.with_name("SHA256SUMS")
     sums.write_text(f"{hashlib.sha256(weights.read_bytes()).hexdigest()}  host.pt\n")
     load_weights(weights)
@@ -99,7 +99,7 @@ def test_checksum_file_is_obeyed(weights: Path) -> None:
         load_weights(link)
 
 
-def test_loaded_weights_compute(weights: Path) -> None:
+def test_loaded_weights_are_usable(weights: Path) -> None:
     model = load_weights(weights)
     scale = model.output_scale(torch.tensor([1e-3, 100.0])).numpy()
     np.testing.assert_allclose(scale, [1e-3, CONFIG.sigma_data], rtol=1e-3)
