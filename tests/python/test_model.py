@@ -53,7 +53,7 @@ def displacement(model: HostNet, hosts: list[Host], draws: list[Draw]) -> np.nda
 
 @given(seed=st.integers(0, 10_000), cutoff=st.floats(0.5, 8.0))
 @settings(max_examples=25)
-def test_edges_agree_with_ase(seed: int, cutoff: float) -> None:
+def test_edges_agree_with_matscipy(seed: int, cutoff: float) -> None:
     host = make_host(seed, n_host=4)
     edges = periodic_edges(host.positions, host.positions, host.cell, cutoff, same=True)
     i, j, vectors = neighbour_list(
