@@ -155,7 +155,7 @@ def test_unsupported_elements_and_invalid_proposals_fail() -> None:
     batch.atomic_numbers[batch.atoms_slice(2)] = 92
     batch.stages["inpaint"].arrays["positions"][batch.atoms_slice(3).start] = np.nan
     relax(batch)
-    assert batch.message[2] == "relax_sites: morse does not know U"
+    assert batch.message[2] == "relax_sites: morse does not support U"
     assert batch.message[3] == "relax_sites: the proposed positions are not finite"
     assert batch.status.tolist() == ["ok", "ok", "failed", "failed", "ok", "ok"]
 
@@ -247,7 +247,7 @@ def test_element_unsupported_by_the_second_potential_fails_first() -> None:
     batch, potential = make_batch(), MorsePotential()
     batch.atomic_numbers[batch.atoms_slice(1)] = 8
     relax(batch, potential=potential, ranking=Few())
-    assert batch.message[1] == "relax_rank: wider does not know O"
+    assert batch.message[1] == "relax_rank: wider does not support O"
     assert np.isnan(batch.stages["relax_sites"].arrays["energy"][1])
 
 

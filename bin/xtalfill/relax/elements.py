@@ -1,4 +1,4 @@
-"""The elements that a potential knows, told without building it: milliseconds, and no torch."""
+"""Elements supported by a potential, read from its file in milliseconds without torch."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from pathlib import Path
 import yaml
 from ase.data import atomic_numbers
 
-# Of MPtrj, which both were trained on: up to Pu without Po, At, Rn, Fr and Ra.
+# Elements of MPtrj, the training data of both: up to Pu without Po, At, Rn, Fr and Ra.
 _MPTRJ = frozenset(range(1, 95)) - frozenset(range(84, 89))
 _SEVENNET = {"7net-0": _MPTRJ, "7net-l3i5": _MPTRJ}
-# Where the project is whole; a task that has bin/ alone gets the file's path.
+# In a complete checkout; a task with bin/ only gets the path of the file.
 _BUNDLED = Path(__file__).resolve().parents[3] / "assets" / "potential"
 _BUNDLED_NAMES = ("nequip-small",)
 _PACKAGED = "/model/package_metadata.txt"
 _COMPILED = "wrapper_metadata.json"
-# What a file raises that is missing, damaged, or laid out in another way.
-_UNTOLD = (
+# Exceptions for a file that is missing, damaged, or of another format.
+_UNREADABLE = (
     AttributeError,
     KeyError,
     OSError,
@@ -33,17 +33,17 @@ _UNTOLD = (
 
 
 def known_elements(mlip: str) -> frozenset[int] | None:
-    """Return the nuclear charges that a potential knows, from what its file says of itself.
+    """Return the atomic numbers that a potential supports, from the metadata of its file.
 
-    Nothing in the file is run.
+    No code of the file is run.
 
     Args:
-        mlip: A name of SevenNet, that of the bundled model, or the path of a nequip model file,
-            packaged or compiled.
+        mlip: A SevenNet name, the name of the bundled model, or the path of a packaged or compiled
+            nequip model file.
 
     Returns:
-        None where it cannot be told: a model that has yet to be downloaded, another name, a file
-        that is missing, damaged or silent. RELAX then says what is wrong.
+        Atomic numbers, or None if they are unknown: a model that is not downloaded yet, another
+        name, or a file that is missing, damaged or without metadata. RELAX reports the error.
     """
     if mlip in _SEVENNET:
         return _SEVENNET[mlip]
@@ -51,16 +51,16 @@ def known_elements(mlip: str) -> frozenset[int] | None:
     try:
         with zipfile.ZipFile(path) as archive:
             symbols = _symbols(archive)
-    except _UNTOLD:
+    except _UNREADABLE:
         return None
     numbers = {atomic_numbers.get(symbol) for symbol in symbols}
-    # A type that is no chemical symbol: what it stands for is not known here.
+    # A type that is not a chemical symbol: its element is unknown.
     known = frozenset(number for number in numbers if number is not None)
     return known if known and len(known) == len(numbers) else None
 
 
 def _symbols(archive: zipfile.ZipFile) -> Iterable[str]:
-    """Return the types of atoms of a nequip model file."""
+    """Return the atom types of a nequip model file."""
     for name in archive.namelist():
         if name.endswith(_PACKAGED):
             types = yaml.safe_load(archive.read(name))["atom_types"].values()

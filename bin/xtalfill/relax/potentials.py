@@ -1,9 +1,9 @@
-"""The pretrained potentials that ``--mlip`` can name, behind one interface.
+"""Pretrained potentials that ``--mlip`` can name, with a common interface.
 
-SevenNet models ship inside the sevenn package and need no network. Models of the nequip
-package are given as files: a packaged model (``.nequip.zip``) runs eagerly, one compiled for
-``--target batch`` (``.nequip.pt2``) runs as it was compiled. Both files hold code that is run
-when they are opened, so use only those you trust. Published ones are downloaded before.
+SevenNet models are part of the sevenn package. Models of the nequip package are files: a packaged
+model (``.nequip.zip``) runs eagerly; a model compiled with ``--target batch`` (``.nequip.pt2``)
+runs compiled. Both formats contain code that is run when the file is opened, so use only files you
+trust. Published models are downloaded in an earlier task.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from xtalfill.relax.interface import Evaluation, EvaluationError, MemoryShortage
 SEVENNET_NAMES = ("7net-0", "7net-l3i5")
 NEQUIP_SUFFIXES = (".nequip.zip", ".nequip.pt2")
 
-# What nequip and torch raise for a file that is damaged, foreign or of another version.
+# Exceptions of nequip and torch for a file that is damaged, or of another format or version.
 _UNREADABLE = (
     AssertionError,
     ImportError,
@@ -44,14 +44,15 @@ _UNREADABLE = (
 
 
 def load_potential(mlip: str, *, device: str) -> Potential:
-    """Return the potential that `mlip` names, ready on `device`.
+    """Load a potential on a device.
 
     Args:
         mlip: A name of `SEVENNET_NAMES`, or the path of a nequip model file.
         device: "cpu" or "cuda".
 
     Raises:
-        ConfigError: Unknown name, missing, damaged or unreadable file, or no such device here.
+        ConfigError: The name is unknown, the file is missing, damaged or unreadable, or the device
+            is not available.
     """
     torch_device(device)
     if mlip in SEVENNET_NAMES:
@@ -71,9 +72,10 @@ def _possible() -> str:
 
 @contextmanager
 def _as_own_errors() -> Iterator[None]:
-    """Tell what one crystal is to blame for from what the machine is.
+    """Convert errors of torch to `MemoryShortageError` or `EvaluationError`.
 
-    A broken accelerator is left to end the task; the next attempt may get a sound one.
+    Errors of the accelerator itself are not converted: the task fails and is retried, possibly on
+    another node.
     """
     try:
         yield
@@ -92,7 +94,7 @@ def _as_own_errors() -> Iterator[None]:
 
 @contextmanager
 def _single_by_default() -> Iterator[None]:
-    """Give torch its own default type while a model is built; nequip's models change it."""
+    """Set torch's default dtype to float32 while a model is built; nequip models change it."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float32)
     try:
@@ -115,10 +117,10 @@ def _system_idx(crystals: Sequence[Crystal]) -> np.ndarray:
 
 
 def neighbour_graph(crystals: Sequence[Crystal], cutoff: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return all pairs within `cutoff`, over all periodic images, of several crystals.
+    """Return all pairs within `cutoff`, including periodic images, of several crystals.
 
     Args:
-        crystals: Their atoms are numbered through.
+        crystals: Crystals; atom indices are consecutive over all of them.
         cutoff: Angstrom.
 
     Returns:
@@ -155,7 +157,7 @@ class SevenNetPotential:
 
         path = pretrained_name_to_path(name)
         with warnings.catch_warnings(), _single_by_default():
-            warnings.simplefilter("ignore")  # advice on CUDA accelerators
+            warnings.simplefilter("ignore")  # hints about CUDA accelerators
             model = SevenNetCheckpoint(path).build_model()
             model.set_is_batch_data(True)
             if device == "cpu":
@@ -175,7 +177,7 @@ class SevenNetPotential:
             output = self._model(self._inputs(crystals))
             atomic = output[KEY.ATOMIC_ENERGY].detach().cpu().double().numpy().reshape(-1)
             forces = output[KEY.PRED_FORCE].detach().cpu().double().numpy()
-        # Summed in float64: the total's own float32 resolution is 1e-5 eV at 100 eV.
+        # Sum in float64: the resolution of a float32 total is 1e-5 eV at 100 eV.
         energies = np.bincount(_system_idx(crystals), weights=atomic, minlength=len(crystals))
         return _split(crystals, energies, forces)
 
@@ -199,14 +201,14 @@ class SevenNetPotential:
 
 
 class NequipPotential:
-    """A model file of the nequip package, through nequip's own torch-sim integration.
+    """A model file of the nequip package, evaluated with nequip's torch-sim integration.
 
     Args:
         path: A ``.nequip.zip`` or ``.nequip.pt2`` file.
         device: "cpu" or "cuda".
 
     Raises:
-        ConfigError: The file is not such a model, or was compiled for something else.
+        ConfigError: The file is not a nequip model, or was compiled for another target.
     """
 
     packages: tuple[str, ...] = (
@@ -222,7 +224,7 @@ class NequipPotential:
         from nequip.integrations.torchsim import NequIPTorchSimCalc
 
         compiled = path.endswith(".pt2")
-        # nequip offers the eager path under a private name only; its public one needs a compiler.
+        # The public loader needs a compiler; the eager loader of nequip is private.
         load = (
             NequIPTorchSimCalc.from_compiled_model
             if compiled
@@ -268,7 +270,7 @@ class NequipPotential:
             state = SimState(
                 positions=tensor(np.concatenate([c.positions for c in crystals]), torch.float64),
                 masses=tensor(np.ones(len(numbers)), torch.float64),
-                # torch-sim keeps the lattice vectors as columns.
+                # torch-sim stores lattice vectors as columns.
                 cell=tensor(np.stack([c.cell.T for c in crystals]), torch.float64),
                 pbc=True,
                 atomic_numbers=tensor(numbers, torch.int64),

@@ -1,9 +1,9 @@
-"""The stage RELAX on a batch: relax_sites, then relax_positions, then maybe relax_rank.
+"""RELAX for a batch: relax_sites, relax_positions, and optionally relax_rank.
 
-relax_sites moves only the sites that were filled; the host keeps its positions to the last
-bit. relax_positions then moves every atom. relax_rank goes on from there with a second, better
-potential, whose energies then rank the candidates. The cell is fixed in all. References go the
-same way, so that their energies compare with those of the candidates.
+relax_sites moves only the filled sites; host positions stay bit-identical. relax_positions moves
+all atoms. relax_rank continues with a second, more accurate potential, whose energies rank the
+candidates. The cell is fixed in all steps. References are relaxed in the same steps, so that their
+energies are comparable.
 """
 
 from __future__ import annotations
@@ -39,18 +39,18 @@ from xtalfill.relax.relax_checkpoint import RelaxCheckpoint
 
 @dataclass(frozen=True)
 class RelaxSettings:
-    """How to relax.
+    """Settings of the relaxations.
 
     Attributes:
-        sites_fmax: eV/Angstrom; threshold of relax_sites, over the filled sites.
-        sites_max_steps: Steps relax_sites may take.
-        fmax: eV/Angstrom; threshold of relax_positions and relax_rank, over all atoms.
-        max_steps: Steps each of the two may take.
+        sites_fmax: Force threshold of relax_sites for the filled sites, eV/Angstrom.
+        sites_max_steps: Maximum number of steps of relax_sites.
+        fmax: Force threshold of relax_positions and relax_rank for all atoms, eV/Angstrom.
+        max_steps: Maximum number of steps of relax_positions and of relax_rank.
         max_atoms_per_batch: Atoms evaluated together.
-        merge: Relax on one only of the candidates that are in one minimum.
-        drop_above: eV per atom; candidates farther above the best one after relax_sites are not
-            relaxed on. None drops none.
-        threads: Groups evaluated at the same time.
+        merge: Relax only one of several candidates in the same minimum.
+        drop_above: Energy window above the best candidate after relax_sites, eV per atom;
+            candidates above it are dropped. None drops none.
+        threads: Number of groups evaluated in parallel.
     """
 
     sites_fmax: float
@@ -63,10 +63,10 @@ class RelaxSettings:
     threads: int = 1
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be meant.
+        """Validate the settings.
 
         Raises:
-            ConfigError: A threshold that is not positive, or a count below its least value.
+            ConfigError: A threshold is not positive, or a count is below its minimum.
         """
         for name in ("sites_fmax", "fmax"):
             if not 0.0 < getattr(self, name) < np.inf:
@@ -81,7 +81,7 @@ class RelaxSettings:
 
 @dataclass(frozen=True)
 class _Step:
-    """One relaxation, from where stage `previous` left the systems."""
+    """One relaxation, starting from the results of stage `previous`."""
 
     name: str
     previous: str
@@ -102,17 +102,17 @@ def relax_batch(
     progress: TextIO = sys.stderr,
     progress_seconds: float = 30.0,
 ) -> None:
-    """Add a stage for each relaxation to `batch`, and set its systems' status.
+    """Add a stage for each relaxation to `batch` and set the status of its systems.
 
     Args:
-        batch: With a stage "inpaint".
-        potential: Evaluates relax_sites and relax_positions.
-        settings: How to relax.
-        ranking: Evaluates relax_rank; None leaves that step out.
-        device: Where the potentials run; recorded.
-        checkpoint: Holds what is done, for another attempt; None keeps nothing.
-        progress: Gets a line now and then.
-        progress_seconds: Least time between two lines.
+        batch: Batch with the stage "inpaint".
+        potential: Potential for relax_sites and relax_positions.
+        settings: Settings of the relaxations.
+        ranking: Potential for relax_rank; None to skip that step.
+        device: Device of the potentials, for the record.
+        checkpoint: Stores partial results for another attempt; None to store nothing.
+        progress: Receives progress lines.
+        progress_seconds: Minimum time between two lines, s.
 
     Raises:
         InputError: The batch has no stage "inpaint".
@@ -121,7 +121,7 @@ def relax_batch(
     if ranking is not None:
         fail_unsupported(batch, ranking, stage=RANK)
     steps = _steps(potential, ranking, settings)
-    journal = None if checkpoint is None else RelaxCheckpoint(checkpoint)
+    saved = None if checkpoint is None else RelaxCheckpoint(checkpoint)
     for step in steps:
         if step.name == POSITIONS and settings.drop_above is not None:
             drop_high_energy(batch, above=settings.drop_above)
@@ -129,7 +129,7 @@ def relax_batch(
         merged = find_duplicates(batch, step.previous) if merging else {}
         systems = [i for i in active_systems(batch, range(batch.n_systems)) if i not in merged]
         report = Progress(step.name, len(systems), file=progress, seconds=progress_seconds)
-        found = _relax(batch, step, systems, report, journal)
+        found = _relax(batch, step, systems, report, saved)
         for index, one in merged.items():
             found[index] = one.copy_result(found[one.into], sample=batch.sample[one.into])
         _add_stage(batch, step.name, found, _provenance(step, settings, device))
@@ -139,7 +139,7 @@ def relax_batch(
 
 
 def _steps(potential: Potential, ranking: Potential | None, settings: RelaxSettings) -> list[_Step]:
-    """Return the relaxations in their order."""
+    """Return the relaxations in order of execution."""
     driver = make_driver(potential, settings)
     full = (settings.fmax, settings.max_steps)
     steps = [
@@ -156,7 +156,7 @@ def _relax(
     step: _Step,
     systems: Sequence[int],
     report: Progress,
-    journal: RelaxCheckpoint | None,
+    saved: RelaxCheckpoint | None,
 ) -> dict[int, RelaxationResult]:
     """Relax some systems in a step, each as if it were alone."""
     jobs = [relaxation_of(batch, index, step.name, step.previous) for index in systems]
@@ -165,16 +165,16 @@ def _relax(
         fmax=step.fmax,
         max_steps=step.max_steps,
         on_done=report.count,
-        states=None if journal is None else journal.states(step.name),
-        on_round=None if journal is None else partial(journal.note, step.name),
+        states=None if saved is None else saved.states(step.name),
+        on_round=None if saved is None else partial(saved.note, step.name),
     )
-    if journal is not None:
-        journal.end(step.name, results)
+    if saved is not None:
+        saved.end(step.name, results)
     return dict(zip(systems, results, strict=True))
 
 
 def _merged_with(batch: Batch, merged: Mapping[int, Duplicate]) -> np.ndarray:
-    """Return the sample whose result each system took over, (n_systems,); -1 for none."""
+    """Return the sample whose result was copied to each system, (n_systems,); -1 for none."""
     sample = np.full(batch.n_systems, -1, dtype=np.int32)
     for index, one in merged.items():
         sample[index] = batch.sample[one.into]
@@ -182,7 +182,7 @@ def _merged_with(batch: Batch, merged: Mapping[int, Duplicate]) -> np.ndarray:
 
 
 def _provenance(step: _Step, settings: RelaxSettings, device: str) -> dict[str, Any]:
-    """Return what a step was run with, as plain JSON."""
+    """Return the parameters of a step as plain JSON."""
     spared: dict[str, Any] = {}
     if settings.drop_above is not None and step.name == POSITIONS:
         spared["drop_above"] = settings.drop_above
@@ -202,19 +202,19 @@ def _provenance(step: _Step, settings: RelaxSettings, device: str) -> dict[str, 
 
 
 def make_driver(potential: Potential, settings: RelaxSettings) -> BatchedRelaxer:
-    """Return what evaluates many crystals at once."""
+    """Return the batched relaxation for a potential."""
     return BatchedRelaxer(
         potential, max_atoms=settings.max_atoms_per_batch, threads=settings.threads
     )
 
 
 def fail_unsupported(batch: Batch, potential: Potential, *, stage: str = SITES) -> None:
-    """Fail the systems that the potential cannot evaluate as they were proposed.
+    """Fail systems with unsupported elements or non-finite positions.
 
     Args:
-        batch: With a stage "inpaint".
-        potential: Will evaluate it.
-        stage: Where it will; named in the message.
+        batch: Batch with the stage "inpaint".
+        potential: Potential that will evaluate the batch.
+        stage: Name of the stage for the message.
 
     Raises:
         InputError: The batch has no stage "inpaint".
@@ -227,19 +227,19 @@ def fail_unsupported(batch: Batch, potential: Potential, *, stage: str = SITES) 
         unknown = sorted(set(batch.atomic_numbers[here].tolist()) - potential.elements)
         if unknown:
             symbols = ", ".join(chemical_symbols[number] for number in unknown)
-            batch.fail(index, f"{stage}: {potential.name} does not know {symbols}")
+            batch.fail(index, f"{stage}: {potential.name} does not support {symbols}")
         elif not np.isfinite(positions[here]).all():
             batch.fail(index, f"{stage}: the proposed positions are not finite")
 
 
 def relaxation_of(batch: Batch, index: int, name: str, previous: str) -> Relaxation:
-    """Return the relaxation of a system in stage `name`, from where `previous` left it."""
+    """Return the relaxation of a system in stage `name`, starting from stage `previous`."""
     here = batch.atoms_slice(index)
     arrays = batch.stages[previous].arrays
     crystal = crystal_of(batch, index, previous)
     if name == SITES:
         return Relaxation(crystal, ~batch.is_host[here])
-    # relax_rank has another potential, which has not seen the crystal yet.
+    # relax_rank uses another potential: the previous energy and forces do not apply.
     known = Evaluation(float(arrays["energy"][index]), arrays["forces"][here])
     start = known if name == POSITIONS else None
     return Relaxation(crystal, np.ones(len(crystal.numbers), dtype=bool), start)
@@ -248,7 +248,7 @@ def relaxation_of(batch: Batch, index: int, name: str, previous: str) -> Relaxat
 def _add_stage(
     batch: Batch, name: str, results: dict[int, RelaxationResult], attrs: dict[str, Any]
 ) -> None:
-    """Write what a step found into the batch; positions of systems it skipped are NaN."""
+    """Add the results of a step to the batch; skipped systems have NaN positions."""
     n_atoms, n_systems = batch.n_atoms, batch.n_systems
     arrays = {
         "positions": np.full((n_atoms, 3), np.nan),
@@ -280,7 +280,7 @@ def _add_stage(
 def _judge_crystal(
     batch: Batch, index: int, name: str, result: RelaxationResult, arrays: dict[str, np.ndarray]
 ) -> None:
-    """Fail a system whose crystal means nothing; note what is unusual in another."""
+    """Fail a system if its crystal is not physical, else note what is unusual."""
     if result.evaluation is None:
         return
     here = batch.atoms_slice(index)
@@ -295,7 +295,7 @@ def _judge_crystal(
 
 
 def _judge_convergence(batch: Batch, step: _Step) -> None:
-    """Set the status of the systems that the last step did not bring to a minimum."""
+    """Set the status of systems that did not converge in the last step."""
     arrays = batch.stages[step.name].arrays
     for index in active_systems(batch, np.flatnonzero(~arrays["converged"]).tolist()):
         batch.status[index] = "unconverged"
@@ -306,13 +306,13 @@ def _judge_convergence(batch: Batch, step: _Step) -> None:
 
 
 class Progress:
-    """Says now and then how far a step is.
+    """Prints the progress of a step.
 
     Args:
-        name: Of the step.
-        total: Systems to relax.
-        file: Where the lines go.
-        seconds: Least time between two lines.
+        name: Name of the step.
+        total: Number of systems.
+        file: Output stream.
+        seconds: Minimum time between two lines, s.
     """
 
     def __init__(self, name: str, total: int, *, file: TextIO, seconds: float) -> None:
@@ -321,7 +321,7 @@ class Progress:
         self._done = self._failed = 0
 
     def count(self, relaxed: RelaxationResult) -> None:
-        """Count one more system as done; maybe print a line."""
+        """Count a finished system; print a line if one is due."""
         self._done += 1
         self._failed += relaxed.evaluation is None
         now = time.monotonic()
