@@ -38,9 +38,9 @@ def main() -> None:
     from xtalfill.dft.estimate import read_cost_model
     from xtalfill.dft.job import write_job
     from xtalfill.dft.plan import ValidationChoice
+    from xtalfill.dft.plan_run import plan_run
     from xtalfill.dft.protocols import read_protocol
     from xtalfill.dft.pseudos import read_table
-    from xtalfill.dft.stage import plan_run
 
     choice = ValidationChoice(
         args.window, args.candidates, args.max_structures, args.max_electrons, args.seed

@@ -30,9 +30,9 @@ from xtalfill.dft.estimate import CostModel, needs, read_cost_model, size_of, su
 from xtalfill.dft.gather import gather_dft
 from xtalfill.dft.job import read_job
 from xtalfill.dft.plan import Level, Sent, ValidationChoice, chosen_systems, drawn, plan_batch
+from xtalfill.dft.plan_run import Plan
 from xtalfill.dft.pseudos import read_table
 from xtalfill.dft.result import Attempt, PwResult
-from xtalfill.dft.stage import Plan
 from xtalfill.evaluate.dft import judge_dft
 from xtalfill.evaluate.match import evaluate_batch
 from xtalfill.results.collect import collect
