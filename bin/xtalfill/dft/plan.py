@@ -19,10 +19,10 @@ from xtalfill.core.batch import Batch
 from xtalfill.core.errors import ConfigError, InputError
 from xtalfill.core.matching import matcher, to_pymatgen
 from xtalfill.core.relaxations import ENERGY_WINDOW, final_stage
+from xtalfill.dft.checks import refusal_reason, unknown_elements
 from xtalfill.dft.job import SHIFTS, PwJob
 from xtalfill.dft.protocols import Protocol
 from xtalfill.dft.pseudos import Pseudo, cutoffs
-from xtalfill.dft.refusals import refusal, unknown_elements
 from xtalfill.dft.symmetry import (
     SAME_SITE,
     as_seen,
@@ -224,7 +224,7 @@ def _refusal(job: PwJob | str, choice: ValidationChoice) -> str:
     """Say why a job cannot run; empty when it can."""
     if isinstance(job, PwJob):
         system, most = job.system, choice.max_electrons
-        reason = refusal(system.atoms, system.n_electrons, max_electrons=most)
+        reason = refusal_reason(system.atoms, system.n_electrons, max_electrons=most)
     else:
         reason = job
     return f"dft: {reason}" if reason else ""

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from xtalfill.core.batch import Batch
+from xtalfill.dft.checks import refusal_reason, unknown_elements
 from xtalfill.dft.estimate import CostModel, needs, summary
 from xtalfill.dft.protocols import Protocol
 from xtalfill.dft.pseudos import Table, check_files
-from xtalfill.dft.refusals import refusal, unknown_elements
 from xtalfill.dft.system import System
 from xtalfill.proposals.dft_potential.calculation import Recipe
 from xtalfill.proposals.dft_potential.job import HostJob, jobs_of
@@ -91,7 +91,7 @@ def plan_hosts(
         nothing = np.zeros(len(job.numbers), dtype=bool)
         system = recipe.system(job.id, job.key, job.host, job.n_sites, nothing)
         n_electrons = sum(valence[symbol] for symbol in job.symbols)
-        if reason := refusal(system.atoms, n_electrons, max_electrons=max_electrons):
+        if reason := refusal_reason(system.atoms, n_electrons, max_electrons=max_electrons):
             refused[job.key] = reason
         else:
             systems[job.key] = system

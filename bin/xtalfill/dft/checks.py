@@ -20,7 +20,7 @@ def unknown_elements(symbols: list[str], valence: Mapping[str, float]) -> str:
     return f"no pseudopotential for {', '.join(unknown)}" if unknown else ""
 
 
-def refusal(atoms: Atoms, n_electrons: float, *, max_electrons: int) -> str:
+def refusal_reason(atoms: Atoms, n_electrons: float, *, max_electrons: int) -> str:
     """Say why a crystal is not calculated; empty when it is.
 
     Args:
