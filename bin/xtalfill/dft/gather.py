@@ -10,8 +10,8 @@ import numpy as np
 from xtalfill.core.batch import Batch, Stage
 from xtalfill.core.errors import InputError
 from xtalfill.dft.job import SHIFTS
-from xtalfill.dft.jobfile import KILLED, check_keys
 from xtalfill.dft.result import PwResult
+from xtalfill.dft.serialization import KILLED, check_keys
 
 STAGE = "dft"
 

@@ -9,9 +9,15 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
-from xtalfill.dft.jobfile import check_crystal, check_key, read_content, refusing, write_content
 from xtalfill.dft.protocols import Protocol
 from xtalfill.dft.pseudos import SAFE_NAME, Pseudo
+from xtalfill.dft.serialization import (
+    check_crystal,
+    check_key,
+    input_errors,
+    read_content,
+    write_content,
+)
 from xtalfill.dft.system import System
 
 FORMAT = "xtalfill-dft-job 3"
@@ -69,7 +75,7 @@ def read_job(path: Path) -> PwJob:
     Raises:
         InputError: It is not a job that `write_job` wrote.
     """
-    with refusing(path, "a job of PLAN_DFT"):
+    with input_errors(path, "a job of PLAN_DFT"):
         content = read_content(path, FORMAT, [item.name for item in fields(PwJob)])
         content["system"] = _system(content["system"])
         for name in _ARRAYS:

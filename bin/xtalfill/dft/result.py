@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from xtalfill.dft.jobfile import read_content, refusing, write_content
+from xtalfill.dft.serialization import input_errors, read_content, write_content
 
 FORMAT = "xtalfill-dft-result 1"
 STATUSES = ("ok", "unconverged", "failed")
@@ -99,7 +99,7 @@ def read_result(path: Path) -> PwResult:
     Raises:
         InputError: It is not one that `write_result` wrote.
     """
-    with refusing(path, "a result of PW_RELAX"):
+    with input_errors(path, "a result of PW_RELAX"):
         names = [item.name for item in fields(PwResult)]
         content = read_content(path, FORMAT, names)
         if content["status"] not in STATUSES:

@@ -9,7 +9,7 @@ import numpy as np
 
 from xtalfill.core.batch import Batch
 from xtalfill.core.errors import InputError
-from xtalfill.dft.jobfile import KILLED, check_keys
+from xtalfill.dft.serialization import KILLED, check_keys
 from xtalfill.proposals.clearance import record_arrays, write_sites
 from xtalfill.proposals.dft_potential.job import METHOD, jobs_of
 

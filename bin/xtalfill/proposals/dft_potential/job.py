@@ -12,7 +12,13 @@ from ase.data import chemical_symbols
 
 from xtalfill.core.batch import Batch
 from xtalfill.core.crystal import Crystal
-from xtalfill.dft.jobfile import check_crystal, check_key, read_content, refusing, write_content
+from xtalfill.dft.serialization import (
+    check_crystal,
+    check_key,
+    input_errors,
+    read_content,
+    write_content,
+)
 from xtalfill.proposals.dft_potential.restore import Placement
 
 METHOD = "potential"
@@ -106,7 +112,7 @@ def read_job(path: Path) -> HostJob:
     Raises:
         InputError: It is not a job that `write_job` wrote.
     """
-    with refusing(path, "a job of PLAN_POTENTIAL"):
+    with input_errors(path, "a job of PLAN_POTENTIAL"):
         content = read_content(path, FORMAT, [item.name for item in fields(HostJob)])
         content["numbers"] = np.asarray(content["numbers"], dtype=np.int64)
         for name in ("positions", "cell"):
@@ -151,7 +157,7 @@ def read_result(path: Path) -> dict[str, Any]:
     Raises:
         InputError: It is not one that `write_result` wrote.
     """
-    with refusing(path, "a result of PLACE_POTENTIAL"):
+    with input_errors(path, "a result of PLACE_POTENTIAL"):
         names = [item.name for item in fields(PlacementResult)]
         content = read_content(path, RESULT_FORMAT, names)
         for one in content["candidates"]:

@@ -39,7 +39,7 @@ def read_content(path: Path, form: str, names: Iterable[str]) -> dict[str, Any]:
 
 
 @contextmanager
-def refusing(path: Path, what: str) -> Iterator[None]:
+def input_errors(path: Path, what: str) -> Iterator[None]:
     """Turn what a damaged file makes its reader raise into one line.
 
     Raises:
