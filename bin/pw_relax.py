@@ -36,8 +36,8 @@ def main() -> None:
     from xtalfill.dft.job import read_job
     from xtalfill.dft.launch import Machine, scratch_folder
     from xtalfill.dft.pw_runner import Folders, Limits
+    from xtalfill.dft.relax import relax_job
     from xtalfill.dft.result import STATUSES, write_result
-    from xtalfill.dft.run import relax_job
 
     job = read_job(args.job)
     machine = Machine(ranks=args.cores, launcher=args.launcher)

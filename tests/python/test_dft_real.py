@@ -15,7 +15,7 @@ from xtalfill.dft.launch import Machine
 from xtalfill.dft.plan import Level, ValidationChoice, plan_batch
 from xtalfill.dft.pseudos import check_files, read_table
 from xtalfill.dft.pw_runner import Folders, Limits
-from xtalfill.dft.run import relax_job
+from xtalfill.dft.relax import relax_job
 
 CHOICE = ValidationChoice(window=0.0, candidates=1, max_structures=None, max_electrons=400, seed=42)
 

@@ -30,8 +30,8 @@ from xtalfill.dft.job import PwJob
 from xtalfill.dft.launch import Machine, command, environment, layout, scratch_folder
 from xtalfill.dft.pseudos import cutoffs
 from xtalfill.dft.pw_runner import Folders, Limits
+from xtalfill.dft.relax import relax_job
 from xtalfill.dft.result import PwResult, read_result, write_result
-from xtalfill.dft.run import relax_job
 from xtalfill.dft.symmetry import as_seen
 from xtalfill.dft.system import PwSettings
 
