@@ -29,7 +29,14 @@ from xtalfill.core.errors import ConfigError, InputError
 from xtalfill.dft.estimate import CostModel, needs, read_cost_model, size_of, summary
 from xtalfill.dft.gather import gather_dft
 from xtalfill.dft.job import read_job
-from xtalfill.dft.plan import Level, Sent, ValidationChoice, chosen_systems, drawn, plan_batch
+from xtalfill.dft.plan import (
+    Level,
+    PlannedSystem,
+    ValidationChoice,
+    draw_structures,
+    plan_batch,
+    select_systems,
+)
 from xtalfill.dft.plan_run import Plan
 from xtalfill.dft.pseudos import read_table
 from xtalfill.dft.result import Attempt, PwResult
@@ -89,7 +96,7 @@ def members(batch: Batch, name: str) -> list[int]:
 def names(
     batch: Batch, name: str, choice: ValidationChoice = CHOICE
 ) -> list[tuple[str, int, bool]]:
-    found = chosen_systems(batch, name, choice)
+    found = select_systems(batch, name, choice)
     return [(batch.method[i], int(batch.sample[i]), i == own) for i, own in found]
 
 
@@ -162,13 +169,13 @@ def test_two_atoms_on_one_site_are_refused(batch: Batch) -> None:
 
 def test_a_sample_does_not_depend_on_the_others() -> None:
     ids = [f"s{number}" for number in range(50)]
-    chosen = drawn(ids, replace(CHOICE, max_structures=10))
+    chosen = draw_structures(ids, replace(CHOICE, max_structures=10))
     assert len(chosen) == 10
-    assert drawn(ids[::-1] + ids, replace(CHOICE, max_structures=10)) == chosen
-    fewer = drawn(ids[:25], replace(CHOICE, max_structures=10))
+    assert draw_structures(ids[::-1] + ids, replace(CHOICE, max_structures=10)) == chosen
+    fewer = draw_structures(ids[:25], replace(CHOICE, max_structures=10))
     assert chosen & set(ids[:25]) <= fewer
-    assert drawn(ids, replace(CHOICE, max_structures=10, seed=43)) != chosen
-    assert drawn(ids, CHOICE) == set(ids)
+    assert draw_structures(ids, replace(CHOICE, max_structures=10, seed=43)) != chosen
+    assert draw_structures(ids, CHOICE) == set(ids)
 
 
 @pytest.mark.parametrize("change", [{"window": -1.0}, {"candidates": 0}, {"max_electrons": 0}])
@@ -204,7 +211,7 @@ def test_cost_grows_with_the_crystal(tmp_path: Path) -> None:
         assert read_cost_model(COST, kind).n_scf > 1
 
 
-def found(batch: Batch, sent: Sent, *, energy: float, status: str = "ok") -> PwResult:
+def found(batch: Batch, sent: PlannedSystem, *, energy: float, status: str = "ok") -> PwResult:
     """Return a result at the relaxed positions."""
     here = batch.atoms_slice(sent.calculation)
     positions = batch.stages["relax_positions"].arrays["positions"][here]

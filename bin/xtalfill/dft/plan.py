@@ -82,7 +82,7 @@ class Level:
 
 
 @dataclass(frozen=True)
-class Sent:
+class PlannedSystem:
     """A system that was chosen.
 
     Attributes:
@@ -109,7 +109,7 @@ class Sent:
         return f"{self.batch}.{self.calculation}"
 
 
-def drawn(ids: Sequence[str], choice: ValidationChoice) -> set[str]:
+def draw_structures(ids: Sequence[str], choice: ValidationChoice) -> set[str]:
     """Return the structures to validate: all, or a sample that no property of theirs decides.
 
     The order is that of a digest of seed and id, so that a structure's place does not depend on
@@ -127,7 +127,7 @@ def elements_of(batch: Batch, systems: Sequence[int]) -> set[str]:
     return {symbol for index in systems for symbol in batch.to_ase(index).get_chemical_symbols()}
 
 
-def chosen_systems(
+def select_systems(
     batch: Batch, structure_id: str, choice: ValidationChoice
 ) -> list[tuple[int, int]]:
     """Return the systems of a structure to send, each with the one whose calculation serves it.
@@ -191,7 +191,7 @@ def _has_energy(batch: Batch, index: int, relaxed: str) -> bool:
 
 def plan_batch(
     batch: Batch, name: str, structures: set[str], choice: ValidationChoice, level: Level
-) -> tuple[list[Sent], list[PwJob]]:
+) -> tuple[list[PlannedSystem], list[PwJob]]:
     """Plan the jobs of a batch.
 
     Args:
@@ -209,14 +209,14 @@ def plan_batch(
         if structure_id not in structures:
             continue
         reasons: dict[int, str] = {}
-        for index, calculation in chosen_systems(batch, structure_id, choice):
+        for index, calculation in select_systems(batch, structure_id, choice):
             if index == calculation:
                 job = _job(batch, index, name, level)
                 reasons[index] = _refusal(job, choice)
                 if isinstance(job, PwJob) and not reasons[index]:
                     jobs.append(job)
             one = (str(batch.method[index]), int(batch.sample[index]), calculation)
-            sent.append(Sent(name, index, structure_id, *one, reasons[calculation]))
+            sent.append(PlannedSystem(name, index, structure_id, *one, reasons[calculation]))
     return sent, jobs
 
 
@@ -270,7 +270,7 @@ def _job(batch: Batch, index: int, name: str, level: Level) -> PwJob | str:
     return PwJob(system, rotation, origin, symmetric.n_symmetry, *shifts)
 
 
-def describe(sent: Sequence[Sent], jobs: Sequence[PwJob]) -> list[dict[str, Any]]:
+def systems_as_json(sent: Sequence[PlannedSystem], jobs: Sequence[PwJob]) -> list[dict[str, Any]]:
     """Return the systems of a plan as plain JSON."""
     by_key = {job.system.key: job for job in jobs}
     return [

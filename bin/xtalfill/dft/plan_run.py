@@ -12,13 +12,13 @@ from xtalfill.dft.estimate import CostModel, needs, summary
 from xtalfill.dft.job import PwJob
 from xtalfill.dft.plan import (
     Level,
-    Sent,
+    PlannedSystem,
     ValidationChoice,
-    chosen_systems,
-    describe,
-    drawn,
+    draw_structures,
     elements_of,
     plan_batch,
+    select_systems,
+    systems_as_json,
 )
 from xtalfill.dft.protocols import Protocol
 from xtalfill.dft.pseudos import Pseudo, check_files, functionals, library_of
@@ -34,7 +34,7 @@ class Plan:
         parameters: What they were chosen by and at which level: plain JSON values.
     """
 
-    sent: list[Sent]
+    sent: list[PlannedSystem]
     jobs: list[PwJob]
     parameters: dict[str, Any]
 
@@ -45,7 +45,7 @@ class Plan:
             "parameters": self.parameters,
             "estimate": summary(model, systems),
             "jobs": needs(model, systems),
-            "systems": describe(self.sent, self.jobs),
+            "systems": systems_as_json(self.sent, self.jobs),
         }
 
     def pseudos(self) -> dict[str, str]:
@@ -77,16 +77,18 @@ def plan_run(
         ConfigError: A pseudopotential that is needed is missing or another one.
         InputError: A batch was not through SELECT.
     """
-    structures = drawn([name for batch in batches.values() for name in batch.groups()], choice)
+    structures = draw_structures(
+        [name for batch in batches.values() for name in batch.groups()], choice
+    )
     symbols = {
         symbol
         for batch in batches.values()
         for name in structures & set(batch.groups())
-        for symbol in elements_of(batch, [i for i, _ in chosen_systems(batch, name, choice)])
+        for symbol in elements_of(batch, [i for i, _ in select_systems(batch, name, choice)])
     }
     headers = check_files(table, pseudo_dir, symbols)
     level = Level(protocol, table, {name: one.valence for name, one in headers.items()}, spin)
-    sent: list[Sent] = []
+    sent: list[PlannedSystem] = []
     jobs: list[PwJob] = []
     for name in sorted(batches):
         chosen, runnable = plan_batch(batches[name], name, structures, choice, level)
