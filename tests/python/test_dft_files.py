@@ -19,7 +19,7 @@ from xtalfill.dft.failures import PwFailure, diagnose, explain
 from xtalfill.dft.inputs import write_input
 from xtalfill.dft.job import read_job, write_job
 from xtalfill.dft.output import last_geometry, steps_of
-from xtalfill.dft.repair import DIAGONALISERS, Situation, repair
+from xtalfill.dft.repair import DIAGONALISERS, FailedAttempt, repair
 from xtalfill.dft.system import PwSettings, System
 from xtalfill.dft.xmlfile import DataFileError, read_data_file
 
@@ -272,15 +272,15 @@ def test_an_attempt_without_a_whole_step_leaves_no_geometry(tmp_path: Path) -> N
     assert last_geometry(recorded("scf_not_converged", tmp_path)) is None
 
 
-def situation(**options: object) -> Situation:
-    return Situation(replace(lih_system().first_settings(), **options), 6, 4.0, 80)
+def situation(**options: object) -> FailedAttempt:
+    return FailedAttempt(replace(lih_system().first_settings(), **options), 6, 4.0, 80)
 
 
 def test_self_consistency_mixes_less_then_locally() -> None:
     first = repair(PwFailure.SCF, situation())
     assert (first.settings.mixing_beta, first.settings.electron_maxstep) == (0.32, 120)
     assert first.settings.mixing_mode == "plain"
-    second = repair(PwFailure.SCF, Situation(first.settings, 6, 4.0, 80))
+    second = repair(PwFailure.SCF, FailedAttempt(first.settings, 6, 4.0, 80))
     assert second.settings.mixing_beta == pytest.approx(0.256)
     assert second.settings.mixing_mode == "local-TF"
 
@@ -290,7 +290,7 @@ def test_diagonalisers_are_tried_in_their_order() -> None:
     while (found := repair(PwFailure.DIAGONALISATION, now)) is not None:
         names.append(found.settings.diagonalization)
         assert not found.keep_density
-        now = Situation(found.settings, 6, 4.0, 80)
+        now = FailedAttempt(found.settings, 6, 4.0, 80)
     assert names == list(DIAGONALISERS[1:])
 
 
@@ -299,7 +299,7 @@ def test_bfgs_takes_smaller_steps_then_damps() -> None:
     while (found := repair(PwFailure.BFGS, now)) is not None:
         assert found.keep_density
         actions.append((found.settings.ion_dynamics, found.settings.trust_radius_min))
-        now = Situation(found.settings, 6, 4.0, 80)
+        now = FailedAttempt(found.settings, 6, 4.0, 80)
     assert [name for name, _ in actions] == ["bfgs", "bfgs", "damp"]
     assert actions[1][1] == pytest.approx(1e-5)
 
@@ -308,7 +308,7 @@ def test_other_repairs() -> None:
     assert repair(PwFailure.BANDS, situation()).settings.nbnd == 10
     assert (
         repair(
-            PwFailure.BANDS, Situation(lih_system().first_settings(), 200, 4.0, 80)
+            PwFailure.BANDS, FailedAttempt(lih_system().first_settings(), 200, 4.0, 80)
         ).settings.nbnd
         == 210
     )

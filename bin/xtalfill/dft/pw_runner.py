@@ -27,7 +27,7 @@ from xtalfill.dft.failures import PwFailure, Run, diagnose, explain
 from xtalfill.dft.inputs import OUTDIR, PREFIX, PSEUDO_DIR, write_input
 from xtalfill.dft.launch import Machine, Stopwatch, layout, run_pw
 from xtalfill.dft.output import last_geometry, read_run, steps_of
-from xtalfill.dft.repair import MAX_ATTEMPTS, Repair, Situation, repair
+from xtalfill.dft.repair import MAX_ATTEMPTS, FailedAttempt, Repair, repair
 from xtalfill.dft.result import Attempt
 from xtalfill.dft.system import PwSettings, System
 from xtalfill.dft.xmlfile import IonicStep
@@ -214,7 +214,7 @@ class PwRunner:
             return None
         bands = None if run.data is None else run.data.n_bands
         first = self.system.protocol.electron_maxstep
-        return repair(failure, Situation(self.settings, bands, self.system.n_electrons, first))
+        return repair(failure, FailedAttempt(self.settings, bands, self.system.n_electrons, first))
 
     def _give_up(self, failure: PwFailure, said: str) -> tuple[PwFailure, str]:
         """Stop for Nextflow to start the task again, or return what is wrong."""

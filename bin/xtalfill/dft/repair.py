@@ -30,7 +30,7 @@ class Repair:
 
 
 @dataclass(frozen=True)
-class Situation:
+class FailedAttempt:
     """What an action may look at beside the settings.
 
     Attributes:
@@ -46,7 +46,7 @@ class Situation:
     first_maxstep: int
 
 
-def repair(failure: PwFailure, situation: Situation) -> Repair | None:
+def repair(failure: PwFailure, situation: FailedAttempt) -> Repair | None:
     """Return the corrective action, or None where there is none left.
 
     WALLTIME is not repaired here: the task stops and Nextflow starts it again.
@@ -55,7 +55,7 @@ def repair(failure: PwFailure, situation: Situation) -> Repair | None:
     return None if action is None else action(situation)
 
 
-def _scf(now: Situation) -> Repair:
+def _scf(now: FailedAttempt) -> Repair:
     """Mix less and allow more steps; from the second time on screen the mixing locally."""
     old = now.settings
     beta, steps = round(0.8 * old.mixing_beta, 6), math.ceil(1.5 * old.electron_maxstep)
@@ -67,7 +67,7 @@ def _scf(now: Situation) -> Repair:
     return Repair(new, words)
 
 
-def _diagonalisation(now: Situation) -> Repair | None:
+def _diagonalisation(now: FailedAttempt) -> Repair | None:
     """Take the next diagonaliser, and start from the atoms' density: the last one is suspect."""
     place = DIAGONALISERS.index(now.settings.diagonalization) + 1
     if place == len(DIAGONALISERS):
@@ -76,7 +76,7 @@ def _diagonalisation(now: Situation) -> Repair | None:
     return Repair(replace(now.settings, diagonalization=name), f"diagonalization {name}")
 
 
-def _bfgs(now: Situation) -> Repair | None:
+def _bfgs(now: FailedAttempt) -> Repair | None:
     """Allow BFGS smaller steps from a fresh history, then damp the motion instead."""
     old = now.settings
     if old.ion_dynamics != "bfgs":
@@ -89,18 +89,18 @@ def _bfgs(now: Situation) -> Repair | None:
     return Repair(new, "ion_dynamics damp from the last geometry", True)
 
 
-def _ionic_steps(now: Situation) -> Repair:
+def _ionic_steps(now: FailedAttempt) -> Repair:
     return Repair(now.settings, "more steps from the last geometry", True)
 
 
-def _bands(now: Situation) -> Repair:
+def _bands(now: FailedAttempt) -> Repair:
     """Add a twentieth of the bands, four at least."""
     had = now.n_bands or math.ceil(now.n_electrons / 2)
     nbnd = had + max(4, math.ceil(had / 20))
     return Repair(replace(now.settings, nbnd=nbnd), f"nbnd {nbnd}", True)
 
 
-def _memory(now: Situation) -> Repair | None:
+def _memory(now: FailedAttempt) -> Repair | None:
     """Spread the plane waves over all processes, then shrink the workspaces."""
     old = now.settings
     if old.pools > 1:
@@ -110,18 +110,18 @@ def _memory(now: Situation) -> Repair | None:
     return None
 
 
-def _mpi(now: Situation) -> Repair:
+def _mpi(now: FailedAttempt) -> Repair:
     """Start again on half of the processes; one alone runs without MPI's launcher."""
     ranks = max(1, now.settings.ranks // 2)
     pools = math.gcd(ranks, now.settings.pools)
     return Repair(replace(now.settings, ranks=ranks, pools=pools), f"{ranks} process(es)")
 
 
-def _corrupt_xml(now: Situation) -> Repair:
+def _corrupt_xml(now: FailedAttempt) -> Repair:
     return Repair(now.settings, "again in an empty folder")
 
 
-_ACTIONS: dict[PwFailure, Callable[[Situation], Repair | None]] = {
+_ACTIONS: dict[PwFailure, Callable[[FailedAttempt], Repair | None]] = {
     PwFailure.SCF: _scf,
     PwFailure.DIAGONALISATION: _diagonalisation,
     PwFailure.BFGS: _bfgs,
