@@ -15,10 +15,10 @@ import pytest
 from ase import Atoms
 from ase.build import bulk
 
-from xtalfill.dft.failures import Run
+from xtalfill.dft.failures import PwOutput
 from xtalfill.dft.inputs import OUTDIR, PREFIX
 from xtalfill.dft.job import PwJob
-from xtalfill.dft.output import read_run
+from xtalfill.dft.output import read_output
 from xtalfill.dft.protocols import Protocol, read_protocol
 from xtalfill.dft.pseudos import Pseudo, read_table
 from xtalfill.dft.system import System
@@ -84,9 +84,9 @@ def unpack(name: str, folder: Path, *, attempt: str = "pw.1") -> int:
     return int((source / "exit_code").read_text())
 
 
-def recorded(name: str, folder: Path) -> Run:
+def recorded(name: str, folder: Path) -> PwOutput:
     """Return a recorded run as the stage reads it."""
-    return read_run(folder, "pw.1", unpack(name, folder))
+    return read_output(folder, "pw.1", unpack(name, folder))
 
 
 def find_pw(*, ranks: int = 1) -> str:

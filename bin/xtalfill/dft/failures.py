@@ -36,7 +36,7 @@ class PwFailure(StrEnum):
 
 
 @dataclass(frozen=True)
-class Run:
+class PwOutput:
     """What is left of a run.
 
     Attributes:
@@ -82,7 +82,7 @@ _PATTERNS: tuple[tuple[PwFailure, re.Pattern[str]], ...] = (
 _ERROR = re.compile(r"Error in routine +(\S+) +\((-?\d+)\):\s*\n\s*(.+)")
 
 
-def diagnose(run: Run, *, max_force: float) -> PwFailure | None:
+def diagnose(run: PwOutput, *, max_force: float) -> PwFailure | None:
     """Return what went wrong, or None when the relaxation converged and can be trusted.
 
     BFGS says "converged" also when its history gave out ("history already reset at previous
@@ -95,7 +95,7 @@ def diagnose(run: Run, *, max_force: float) -> PwFailure | None:
     return _told(run) or _found(run, max_force)
 
 
-def _told(run: Run) -> PwFailure | None:
+def _told(run: PwOutput) -> PwFailure | None:
     """Return the failure that exit code or output tell of."""
     if run.exit_code in _KILLED:
         return PwFailure.MEMORY
@@ -106,7 +106,7 @@ def _told(run: Run) -> PwFailure | None:
     return told or (PwFailure.MPI if run.exit_code != 0 else None)
 
 
-def _found(run: Run, max_force: float) -> PwFailure | None:
+def _found(run: PwOutput, max_force: float) -> PwFailure | None:
     """Return the failure that the data file shows, of a run that ended as if all were well."""
     if run.data is None:
         return PwFailure.CORRUPT_XML
@@ -120,7 +120,7 @@ def _found(run: Run, max_force: float) -> PwFailure | None:
     return found if last.scf_converged else PwFailure.SCF
 
 
-def explain(run: Run, failure: PwFailure) -> str:
+def explain(run: PwOutput, failure: PwFailure) -> str:
     """Say in one line what pw.x said about a failure."""
     said = run.stdout + run.stderr
     if match := _ERROR.search(said):

@@ -10,7 +10,7 @@ from ase import Atoms
 from ase.calculators.calculator import PropertyNotImplementedError
 from ase.io.espresso import read_espresso_out
 
-from xtalfill.dft.failures import Run
+from xtalfill.dft.failures import PwOutput
 from xtalfill.dft.inputs import OUTDIR, PREFIX
 from xtalfill.dft.xmlfile import DataFileError, IonicStep, read_data_file
 
@@ -19,7 +19,7 @@ MAX_TEXT_BYTES = 1 << 28
 _CUT_OFF = (ArithmeticError, AssertionError, LookupError, TypeError, ValueError)
 
 
-def read_run(folder: Path, name: str, exit_code: int) -> Run:
+def read_output(folder: Path, name: str, exit_code: int) -> PwOutput:
     """Read what an attempt left.
 
     Args:
@@ -30,14 +30,14 @@ def read_run(folder: Path, name: str, exit_code: int) -> Run:
     stderr = _text(folder / f"{name}.err") + _text(folder / "CRASH")
     stdout, path = _text(folder / f"{name}.out"), folder / OUTDIR / f"{PREFIX}.xml"
     if not path.exists():
-        return Run(exit_code, stdout, stderr)
+        return PwOutput(exit_code, stdout, stderr)
     try:
-        return Run(exit_code, stdout, stderr, data=read_data_file(path))
+        return PwOutput(exit_code, stdout, stderr, data=read_data_file(path))
     except DataFileError as error:
-        return Run(exit_code, stdout, stderr, xml_error=str(error))
+        return PwOutput(exit_code, stdout, stderr, xml_error=str(error))
 
 
-def steps_of(run: Run) -> list[IonicStep]:
+def steps_of(run: PwOutput) -> list[IonicStep]:
     """Return the geometries of an attempt that have an energy: from the data file, else the text.
 
     pw.x writes its data file at the end; one that was killed, ran out of time or did not reach
@@ -48,7 +48,7 @@ def steps_of(run: Run) -> list[IonicStep]:
     return [step for step in map(_step, _frames(run.stdout)) if step is not None]
 
 
-def last_geometry(run: Run) -> np.ndarray | None:
+def last_geometry(run: PwOutput) -> np.ndarray | None:
     """Return the last geometry that an attempt reached, fractional; None where it left none."""
     if run.data is not None:
         return run.data.steps[-1].scaled

@@ -23,10 +23,10 @@ from ase.units import Bohr, Rydberg
 
 from xtalfill.core.errors import ConfigError, MemoryNeededError, TryAgainError
 from xtalfill.core.io import write_json
-from xtalfill.dft.failures import PwFailure, Run, diagnose, explain
+from xtalfill.dft.failures import PwFailure, PwOutput, diagnose, explain
 from xtalfill.dft.inputs import OUTDIR, PREFIX, PSEUDO_DIR, write_input
 from xtalfill.dft.launch import Machine, Stopwatch, layout, run_pw
-from xtalfill.dft.output import last_geometry, read_run, steps_of
+from xtalfill.dft.output import last_geometry, read_output, steps_of
 from xtalfill.dft.repair import MAX_ATTEMPTS, FailedAttempt, Repair, repair
 from xtalfill.dft.result import Attempt
 from xtalfill.dft.system import PwSettings, System
@@ -37,7 +37,7 @@ SHARE_OF_TIME = 0.95  # of what is left to the task: the rest is for ending in o
 LEAST_SECONDS = 60.0  # less is not worth starting an attempt
 _NO_DENSITY = ("wfc*", "*.UPF", "*.upf")
 
-Judge = Callable[[Run], PwFailure | None]
+Judge = Callable[[PwOutput], PwFailure | None]
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ class PwRunner:
         self.scaled = np.asarray(system.atoms.get_scaled_positions(wrap=False))
         self.first: IonicStep | None = None
         self.last: IonicStep | None = None
-        self.last_run: Run | None = None
+        self.last_run: PwOutput | None = None
 
     def run(self) -> tuple[PwFailure | None, str]:
         """Run pw.x until it converges, nothing is left to repair, or the attempts are used up.
@@ -167,7 +167,7 @@ class PwRunner:
         if folders.previous is not None and (folders.previous / STATE).is_file():
             self._restore(folders.previous)
 
-    def _attempt(self) -> tuple[PwFailure | None, Run]:
+    def _attempt(self) -> tuple[PwFailure | None, PwOutput]:
         """Run pw.x once and judge it."""
         name, scratch = f"pw.{len(self.attempts) + 1}", self.folders.scratch
         text = write_input(
@@ -176,15 +176,15 @@ class PwRunner:
         (scratch / f"{name}.in").write_text(text, encoding="utf-8")
         watch = Stopwatch()
         code = run_pw(self.machine, self.settings, scratch, name=name)
-        run = read_run(scratch, name, code)
+        run = read_output(scratch, name, code)
         self._learn(run, watch)
         self._keep(name)
         return self._judge(run), run
 
-    def _by_forces(self, run: Run) -> PwFailure | None:
+    def _by_forces(self, run: PwOutput) -> PwFailure | None:
         return diagnose(run, max_force=self.system.protocol.force_threshold * Rydberg / Bohr)
 
-    def _learn(self, run: Run, watch: Stopwatch) -> None:
+    def _learn(self, run: PwOutput, watch: Stopwatch) -> None:
         """Take over from an attempt what it found, whether or not it failed."""
         steps = steps_of(run)
         if steps and self.first is None:
@@ -207,7 +207,7 @@ class PwRunner:
             f"{self.system.name}: {failure} ({said}); {action or 'nothing left'}", file=sys.stderr
         )
 
-    def _next(self, failure: PwFailure, run: Run) -> Repair | None:
+    def _next(self, failure: PwFailure, run: PwOutput) -> Repair | None:
         """Return the corrective action; None where there is none or the attempts are used up."""
         failed = [one for one in self.attempts if one.failure != PwFailure.WALLTIME]
         if failure is PwFailure.WALLTIME or len(failed) >= MAX_ATTEMPTS:

@@ -16,9 +16,9 @@ from ase import Atoms
 
 from xtalfill.core.crystal import Crystal
 from xtalfill.core.io import replacing
-from xtalfill.dft.failures import TOP_OCCUPATION, PwFailure, Run, diagnose, explain
+from xtalfill.dft.failures import TOP_OCCUPATION, PwFailure, PwOutput, diagnose, explain
 from xtalfill.dft.launch import Machine, Stopwatch, run_pw
-from xtalfill.dft.output import read_run
+from xtalfill.dft.output import read_output
 from xtalfill.dft.protocols import Protocol
 from xtalfill.dft.pseudos import Table, cutoffs
 from xtalfill.dft.pw_runner import KEPT, Folders, Limits, PwRunner, pack
@@ -182,7 +182,7 @@ class Electrons:
         watch, machine = Stopwatch(), replace(self.machine, pw=PP)
         (folders.scratch / "pp.in").write_text(pp_input(), encoding="utf-8")
         code = run_pw(machine, one_process, folders.scratch, name="pp")
-        left = read_run(folders.scratch, "pp", code)
+        left = read_output(folders.scratch, "pp", code)
         run["core_seconds"] = round(run["core_seconds"] + watch.seconds, 3)
         run["cpu_seconds"] = round(run["cpu_seconds"] + watch.cpu_seconds, 2)
         shutil.copyfile(folders.scratch / "pp.in", folders.kept / "pp.in")
@@ -231,7 +231,7 @@ class Electrons:
         return done
 
 
-def _judge(run: Run) -> PwFailure | None:
+def _judge(run: PwOutput) -> PwFailure | None:
     """Return what went wrong in a self-consistency or relaxation; None when it can be used."""
     failure = diagnose(run, max_force=math.inf)
     if failure not in _GOOD_ENOUGH or run.data is None:
