@@ -21,7 +21,7 @@ from xtalfill.dft.job import PwJob
 from xtalfill.dft.output import read_output
 from xtalfill.dft.protocols import Protocol, read_protocol
 from xtalfill.dft.pseudos import Pseudo, read_table
-from xtalfill.dft.system import System
+from xtalfill.dft.system import PwSystem
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 RECORDED = REPOSITORY / "tests" / "fixtures" / "pw"
@@ -34,17 +34,17 @@ def protocol(name: str) -> Protocol:
     return read_protocol(REPOSITORY / "assets" / "protocols" / f"{name}.yaml")
 
 
-def system_of(atoms: Atoms, pseudos: dict[str, Pseudo], **more: Any) -> System:
+def system_of(atoms: Atoms, pseudos: dict[str, Pseudo], **more: Any) -> PwSystem:
     """Return a crystal as PLAN_DFT sends it to pw.x with protocol fast, at cutoffs of its own."""
     fast = protocol("fast")
     default = {"key": "batch_0000.1", "kpoints": (1, 1, 1), "n_irreducible": 1}
     fixed = {"degauss": fast.degauss, "smearing": fast.smearing, "extra": 0}
     free = np.ones(len(atoms), dtype=bool)
     given = default | fixed | more
-    return System(atoms=atoms, protocol=fast, pseudos=pseudos, free=free, **given)
+    return PwSystem(atoms=atoms, protocol=fast, pseudos=pseudos, free=free, **given)
 
 
-def lih_system(**changes: Any) -> System:
+def lih_system(**changes: Any) -> PwSystem:
     """Return LiH in its primitive cell, H off its place, as the recorded ones were."""
     atoms = bulk("LiH", "rocksalt", a=4.08)
     atoms.positions[1] += [0.10, 0.05, -0.07]
@@ -62,7 +62,7 @@ def lih_system(**changes: Any) -> System:
     return replace(system, **changes)
 
 
-def as_job(system: System) -> PwJob:
+def as_job(system: PwSystem) -> PwJob:
     """Return the job of a crystal that pw.x gets as it is."""
     return PwJob(system, rotation=np.eye(3), origin=np.zeros(3), n_symmetry=4)
 

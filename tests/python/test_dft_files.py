@@ -20,7 +20,7 @@ from xtalfill.dft.inputs import write_input
 from xtalfill.dft.job import read_job, write_job
 from xtalfill.dft.output import last_geometry, steps_of
 from xtalfill.dft.repair import DIAGONALISERS, FailedAttempt, repair
-from xtalfill.dft.system import PwSettings, System
+from xtalfill.dft.system import PwSettings, PwSystem
 from xtalfill.dft.xmlfile import DataFileError, read_data_file
 
 MAX_FORCE = lih_system().protocol.force_threshold * Rydberg / Bohr
@@ -39,7 +39,7 @@ KINDS = {
 }
 
 
-def written(system: System, **options: object) -> str:
+def written(system: PwSystem, **options: object) -> str:
     settings = replace(system.first_settings(), **options)
     scaled = system.atoms.get_scaled_positions(wrap=False)
     return write_input(system, settings, scaled=scaled, max_seconds=3600.0)

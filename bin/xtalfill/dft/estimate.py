@@ -17,7 +17,7 @@ from pathlib import Path
 from ase.units import Bohr
 
 from xtalfill.core.errors import ConfigError
-from xtalfill.dft.system import System
+from xtalfill.dft.system import PwSystem
 
 
 @dataclass(frozen=True)
@@ -38,12 +38,12 @@ class CostModel:
     spread: float
     machine: str
 
-    def core_hours(self, system: System) -> float:
+    def core_hours(self, system: PwSystem) -> float:
         """Return the core-hours that a calculation will take."""
         return self.n_scf * self.seconds * (size_of(system) / 1e6) ** self.exponent / 3600.0
 
 
-def size_of(system: System) -> float:
+def size_of(system: PwSystem) -> float:
     """Return x = k-points x bands x plane waves; twice that with spin."""
     volume = abs(float(system.atoms.get_volume())) / Bohr**3
     waves = volume * system.ecutwfc**1.5 / (6 * math.pi**2)  # a sphere of radius sqrt(E/Ry)/bohr
@@ -77,7 +77,7 @@ def read_cost_model(path: Path, kind: str) -> CostModel:
     return model
 
 
-def summary(model: CostModel, systems: Sequence[System]) -> dict[str, float | int | str]:
+def summary(model: CostModel, systems: Sequence[PwSystem]) -> dict[str, float | int | str]:
     """Return what a set of calculations will take, with the model's spread."""
     hours = [model.core_hours(system) for system in systems]
     return {
@@ -89,7 +89,7 @@ def summary(model: CostModel, systems: Sequence[System]) -> dict[str, float | in
     }
 
 
-def needs(model: CostModel, systems: Sequence[System]) -> dict[str, dict[str, float]]:
+def needs(model: CostModel, systems: Sequence[PwSystem]) -> dict[str, dict[str, float]]:
     """Return by the key of each calculation what a task asks memory and time by.
 
     Returns:

@@ -14,7 +14,7 @@ from qe_tools.exceptions import ParsingError
 from qe_tools.parsers import PwInputFile
 
 from xtalfill.core.errors import InputError
-from xtalfill.dft.system import PwSettings, System
+from xtalfill.dft.system import PwSettings, PwSystem
 
 PREFIX = "pwscf"
 OUTDIR = "out"
@@ -24,7 +24,7 @@ _ROUNDING = 2e-10
 
 
 def write_input(
-    system: System, settings: PwSettings, *, scaled: np.ndarray, max_seconds: float | None
+    system: PwSystem, settings: PwSettings, *, scaled: np.ndarray, max_seconds: float | None
 ) -> str:
     """Return the text of an input, after reading it back.
 
@@ -58,7 +58,7 @@ def write_input(
     return text
 
 
-def _start(system: System, symbol: str) -> float:
+def _start(system: PwSystem, symbol: str) -> float:
     """Return the magnetisation an atom starts with, as a share of its valence electrons."""
     d_or_f = any(
         first <= atomic_numbers[symbol] <= last for first, last in ((21, 30), (39, 48), (57, 80))
@@ -68,7 +68,7 @@ def _start(system: System, symbol: str) -> float:
 
 
 def _namelists(
-    system: System, settings: PwSettings, *, max_seconds: float | None
+    system: PwSystem, settings: PwSettings, *, max_seconds: float | None
 ) -> dict[str, dict[str, Any]]:
     """Return the namelists; thresholds of a cell are those of an atom times its atoms."""
     n_atoms, protocol = len(system.atoms), system.protocol
@@ -102,7 +102,7 @@ def _namelists(
     return namelists
 
 
-def _system(system: System, settings: PwSettings) -> dict[str, Any]:
+def _system(system: PwSystem, settings: PwSettings) -> dict[str, Any]:
     """Return the namelist SYSTEM; smearing lets an odd number of electrons be."""
     found: dict[str, Any] = {
         "ecutwfc": system.ecutwfc,
@@ -121,7 +121,7 @@ def _system(system: System, settings: PwSettings) -> dict[str, Any]:
 
 
 def _verify(
-    text: str, system: System, namelists: Mapping[str, Mapping[str, Any]], scaled: np.ndarray
+    text: str, system: PwSystem, namelists: Mapping[str, Mapping[str, Any]], scaled: np.ndarray
 ) -> None:
     """Compare what qe-tools reads with what was meant."""
     try:
@@ -138,7 +138,7 @@ def _verify(
         raise _refuse(system, "has another k-point mesh than was meant")
 
 
-def _verify_atoms(found: PwInputFile, system: System, scaled: np.ndarray) -> None:
+def _verify_atoms(found: PwInputFile, system: PwSystem, scaled: np.ndarray) -> None:
     labels = [name.rstrip("0123456789") for name in found.atomic_positions["names"]]
     if labels != system.symbols:
         raise _refuse(system, "lists other atoms than were meant")
@@ -162,6 +162,6 @@ def _same(found: Any, meant: Any) -> bool:
     return bool(found == meant)
 
 
-def _refuse(system: System, what: str) -> InputError:
+def _refuse(system: PwSystem, what: str) -> InputError:
     where = f"{system.name} ({system.key})"
     return InputError(f"{where}: the input of pw.x {what}; this is a bug of xtalfill")

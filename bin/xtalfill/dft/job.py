@@ -18,7 +18,7 @@ from xtalfill.dft.serialization import (
     read_content,
     write_content,
 )
-from xtalfill.dft.system import System
+from xtalfill.dft.system import PwSystem
 
 FORMAT = "xtalfill-dft-job 3"
 SHIFTS = ("shift_host", "shift_filled")
@@ -38,7 +38,7 @@ class PwJob:
         shift_filled: Angstrom; the farthest that a filled site was.
     """
 
-    system: System
+    system: PwSystem
     rotation: np.ndarray
     origin: np.ndarray
     n_symmetry: int
@@ -54,7 +54,7 @@ class PwJob:
 def write_job(job: PwJob, path: Path) -> None:
     """Write a job as JSON."""
     system, atoms = job.system, job.system.atoms
-    inner: dict[str, Any] = {item.name: getattr(system, item.name) for item in fields(System)}
+    inner: dict[str, Any] = {item.name: getattr(system, item.name) for item in fields(PwSystem)}
     inner["atoms"] = {
         "symbols": system.symbols,
         "positions": atoms.positions.tolist(),
@@ -85,7 +85,7 @@ def read_job(path: Path) -> PwJob:
     return job
 
 
-def _system(content: dict[str, Any]) -> System:
+def _system(content: dict[str, Any]) -> PwSystem:
     """Return the system of a job's file."""
     atoms = content["atoms"]
     symbols = [str(symbol) for symbol in atoms["symbols"]]
@@ -96,7 +96,7 @@ def _system(content: dict[str, Any]) -> System:
     content["pseudos"] = {name: Pseudo(**one) for name, one in content["pseudos"].items()}
     content["kpoints"] = tuple(content["kpoints"])
     content["free"] = np.asarray(content["free"], dtype=bool)
-    return System(**content)
+    return PwSystem(**content)
 
 
 def _check(job: PwJob) -> None:

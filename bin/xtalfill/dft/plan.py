@@ -31,7 +31,7 @@ from xtalfill.dft.symmetry import (
     standard_setting,
     symmetrised,
 )
-from xtalfill.dft.system import System
+from xtalfill.dft.system import PwSystem
 
 
 @dataclass(frozen=True)
@@ -249,7 +249,7 @@ def _job(batch: Batch, index: int, name: str, level: Level) -> PwJob | str:
     rotation, origin = standard_setting(crystal, tolerance=SAME_SITE)
     mesh = kpoint_mesh(crystal, protocol.kpoints_distance)
     ecutwfc, ecutrho = cutoffs(level.table, symbols)
-    system = System(
+    system = PwSystem(
         name=str(batch.id[index]),
         key=f"{name}.{index}",
         atoms=as_seen(crystal, rotation, origin),

@@ -29,7 +29,7 @@ from xtalfill.dft.launch import Machine, Stopwatch, layout, run_pw
 from xtalfill.dft.output import last_geometry, read_output, steps_of
 from xtalfill.dft.repair import MAX_ATTEMPTS, FailedAttempt, Repair, repair
 from xtalfill.dft.result import Attempt
-from xtalfill.dft.system import PwSettings, System
+from xtalfill.dft.system import PwSettings, PwSystem
 from xtalfill.dft.xmlfile import IonicStep
 
 STATE, DENSITY, KEPT = "state.json", "density", "kept"
@@ -107,7 +107,7 @@ class PwRunner:
 
     def __init__(
         self,
-        system: System,
+        system: PwSystem,
         machine: Machine,
         folders: Folders,
         limits: Limits,

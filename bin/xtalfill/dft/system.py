@@ -48,7 +48,7 @@ class PwSettings:
 
 
 @dataclass(frozen=True)
-class System:
+class PwSystem:
     """A crystal as pw.x gets it, and all that no repair changes.
 
     Attributes:

@@ -23,7 +23,7 @@ from xtalfill.dft.protocols import Protocol
 from xtalfill.dft.pseudos import Table, cutoffs
 from xtalfill.dft.pw_runner import KEPT, Folders, Limits, PwRunner, pack
 from xtalfill.dft.symmetry import as_seen, irreducible_kpoints, kpoint_mesh, standard_setting
-from xtalfill.dft.system import PwSettings, System
+from xtalfill.dft.system import PwSettings, PwSystem
 from xtalfill.proposals.dft_potential.grid import CUBE, PP, pp_input, read_potential
 from xtalfill.proposals.dft_potential.restore import GiveUpError
 from xtalfill.proposals.sites import SYMPREC
@@ -50,7 +50,9 @@ class Recipe:
     valence: dict[str, float]
     degauss: float
 
-    def system(self, name: str, key: str, crystal: Crystal, extra: int, free: np.ndarray) -> System:
+    def system(
+        self, name: str, key: str, crystal: Crystal, extra: int, free: np.ndarray
+    ) -> PwSystem:
         """Return what pw.x calculates, in the orientation in which it finds the symmetry.
 
         Args:
@@ -66,7 +68,7 @@ class Recipe:
         mesh = kpoint_mesh(atoms, self.protocol.kpoints_distance)
         symbols = sorted(set(atoms.get_chemical_symbols()))
         ecutwfc, ecutrho = cutoffs(self.table, symbols)
-        return System(
+        return PwSystem(
             name=name,
             key=key,
             atoms=as_seen(atoms, rotation, np.zeros(3)),
@@ -163,7 +165,7 @@ class Electrons:
         positions = np.where(free[:, None], attempts.scaled @ crystal.cell, crystal.positions)
         return positions, values
 
-    def _system(self, number: str, crystal: Crystal, free: np.ndarray, extra: int) -> System:
+    def _system(self, number: str, crystal: Crystal, free: np.ndarray, extra: int) -> PwSystem:
         return self.recipe.system(self.name, f"calculation {number}", crystal, extra, free)
 
     def _folders(self, number: str) -> Folders:

@@ -14,7 +14,7 @@ from xtalfill.dft.checks import refusal_reason, unknown_elements
 from xtalfill.dft.estimate import CostModel, needs, summary
 from xtalfill.dft.protocols import Protocol
 from xtalfill.dft.pseudos import Table, check_files
-from xtalfill.dft.system import System
+from xtalfill.dft.system import PwSystem
 from xtalfill.proposals.dft_potential.calculation import Recipe
 from xtalfill.proposals.dft_potential.job import HostJob, jobs_of
 
@@ -32,7 +32,7 @@ class HostPlan:
 
     jobs: list[HostJob]
     refused: dict[str, str]
-    systems: dict[str, System]
+    systems: dict[str, PwSystem]
     recipe: Recipe
 
     def content(self, model: CostModel) -> dict[str, Any]:
@@ -83,7 +83,7 @@ def plan_hosts(
     valence = {name: one.valence for name, one in headers.items()}
     recipe = Recipe(protocol, table, valence, degauss)
     refused: dict[str, str] = {}
-    systems: dict[str, System] = {}
+    systems: dict[str, PwSystem] = {}
     for job in jobs:
         if reason := unknown_elements(job.symbols, valence):
             refused[job.key] = reason
