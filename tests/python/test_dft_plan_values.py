@@ -26,11 +26,11 @@ from xtalfill.dft.pseudos import (
     read_table,
 )
 from xtalfill.dft.symmetry import (
-    Symmetrised,
+    SymmetrisedCrystal,
     irreducible_kpoints,
     kpoint_mesh,
     standard_setting,
-    symmetrised,
+    symmetrise,
 )
 
 PROTOCOLS = REPOSITORY / "assets" / "protocols"
@@ -212,8 +212,8 @@ def test_symmetry_is_restored_where_it_nearly_is() -> None:
     assert 0 < max(found.shift_host, found.shift_filled) < 0.01
 
 
-def whole(atoms: Atoms, is_host: np.ndarray, *, tolerance: float = 0.05) -> Symmetrised:
-    return symmetrised(atoms, is_host, tolerance=tolerance, tolerance_filled=0.01)
+def whole(atoms: Atoms, is_host: np.ndarray, *, tolerance: float = 0.05) -> SymmetrisedCrystal:
+    return symmetrise(atoms, is_host, tolerance=tolerance, tolerance_filled=0.01)
 
 
 def hydrogen_bond(off: float) -> tuple[Atoms, np.ndarray]:

@@ -32,7 +32,7 @@ from xtalfill.dft.pseudos import cutoffs
 from xtalfill.dft.pw_runner import Folders, Limits
 from xtalfill.dft.relax import relax_job
 from xtalfill.dft.result import PwResult, read_result, write_result
-from xtalfill.dft.symmetry import as_seen
+from xtalfill.dft.symmetry import in_setting
 from xtalfill.dft.system import PwSettings
 
 
@@ -95,7 +95,7 @@ def test_forces_come_back_in_the_orientation_of_the_cell(
     straight = relax(folders, Replay("success"), monkeypatch)
     rotation = np.array([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
     origin = np.array([0.1, 0.2, 0.3])
-    seen = lih_system(atoms=as_seen(lih_system().atoms, rotation, origin))
+    seen = lih_system(atoms=in_setting(lih_system().atoms, rotation, origin))
     job = PwJob(seen, rotation, origin, n_symmetry=4)
     replay = Replay("success")
     monkeypatch.setattr(pw_runner, "run_pw", replay)

@@ -24,12 +24,12 @@ from xtalfill.dft.job import SHIFTS, PwJob
 from xtalfill.dft.protocols import Protocol
 from xtalfill.dft.pseudos import Pseudo, cutoffs
 from xtalfill.dft.symmetry import (
-    SAME_SITE,
-    as_seen,
+    SITE_TOLERANCE,
+    in_setting,
     irreducible_kpoints,
     kpoint_mesh,
     standard_setting,
-    symmetrised,
+    symmetrise,
 )
 from xtalfill.dft.system import PwSystem
 
@@ -239,27 +239,27 @@ def _job(batch: Batch, index: int, name: str, level: Level) -> PwJob | str:
     if not math.isfinite(float(np.abs(atoms.positions).max())):
         return "no relaxed positions"
     protocol = level.protocol
-    symmetric = symmetrised(
+    symmetric = symmetrise(
         atoms,
         batch.is_host[batch.atoms_slice(index)],
         tolerance=protocol.symmetry_tolerance,
         tolerance_filled=protocol.symmetry_tolerance_filled,
     )
     crystal = symmetric.atoms
-    rotation, origin = standard_setting(crystal, tolerance=SAME_SITE)
+    rotation, origin = standard_setting(crystal, tolerance=SITE_TOLERANCE)
     mesh = kpoint_mesh(crystal, protocol.kpoints_distance)
     ecutwfc, ecutrho = cutoffs(level.table, symbols)
     system = PwSystem(
         name=str(batch.id[index]),
         key=f"{name}.{index}",
-        atoms=as_seen(crystal, rotation, origin),
+        atoms=in_setting(crystal, rotation, origin),
         protocol=protocol,
         pseudos={symbol: level.table[symbol] for symbol in sorted(set(symbols))},
         valence={symbol: level.valence[symbol] for symbol in sorted(set(symbols))},
         ecutwfc=ecutwfc,
         ecutrho=ecutrho,
         kpoints=mesh,
-        n_irreducible=irreducible_kpoints(crystal, mesh, tolerance=SAME_SITE),
+        n_irreducible=irreducible_kpoints(crystal, mesh, tolerance=SITE_TOLERANCE),
         degauss=protocol.degauss,
         smearing=protocol.smearing,
         extra=0,

@@ -12,7 +12,7 @@ import spglib
 from ase import Atoms
 
 # pw.x asks of two sites that they agree to 1e-5 of the lattice vectors or better.
-SAME_SITE = 1e-5
+SITE_TOLERANCE = 1e-5
 
 
 def kpoint_mesh(atoms: Atoms, distance: float) -> tuple[int, int, int]:
@@ -43,7 +43,7 @@ def irreducible_kpoints(atoms: Atoms, mesh: tuple[int, int, int], *, tolerance: 
 
 
 @dataclass(frozen=True)
-class Symmetrised:
+class SymmetrisedCrystal:
     """A crystal whose atoms were moved onto its symmetry.
 
     Attributes:
@@ -59,9 +59,9 @@ class Symmetrised:
     shift_filled: float = 0.0
 
 
-def symmetrised(
+def symmetrise(
     atoms: Atoms, is_host: np.ndarray, *, tolerance: float, tolerance_filled: float
-) -> Symmetrised:
+) -> SymmetrisedCrystal:
     """Move the atoms onto the symmetry that they have within a tolerance.
 
     A relaxation that ends at a threshold leaves atoms a thousandth of an Angstrom off their
@@ -82,7 +82,7 @@ def symmetrised(
     """
     found = spglib.get_symmetry(_spglib_cell(atoms), symprec=tolerance)
     if found is None or len(found["rotations"]) == 1:
-        return Symmetrised(atoms, 1)
+        return SymmetrisedCrystal(atoms, 1)
     rotations, translations = found["rotations"], found["translations"]
     partners, away = _images(atoms, rotations, translations)
     held = is_host if is_host.any() else np.ones(len(atoms), dtype=bool)
@@ -97,10 +97,10 @@ def symmetrised(
             continue
         moved = atoms.copy()
         moved.positions += shift
-        same = spglib.get_symmetry(_spglib_cell(moved), symprec=SAME_SITE)
+        same = spglib.get_symmetry(_spglib_cell(moved), symprec=SITE_TOLERANCE)
         if same is not None and len(same["rotations"]) > 1:
-            return Symmetrised(moved, len(same["rotations"]), host, filled)
-    return Symmetrised(atoms, 1)
+            return SymmetrisedCrystal(moved, len(same["rotations"]), host, filled)
+    return SymmetrisedCrystal(atoms, 1)
 
 
 def _images(
@@ -173,7 +173,7 @@ def standard_setting(atoms: Atoms, *, tolerance: float) -> tuple[np.ndarray, np.
     return np.asarray(left @ right), origin
 
 
-def as_seen(atoms: Atoms, rotation: np.ndarray, origin: np.ndarray) -> Atoms:
+def in_setting(atoms: Atoms, rotation: np.ndarray, origin: np.ndarray) -> Atoms:
     """Return a crystal in the orientation and with the origin that pw.x gets.
 
     Args:

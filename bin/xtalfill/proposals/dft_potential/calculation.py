@@ -22,7 +22,7 @@ from xtalfill.dft.output import read_output
 from xtalfill.dft.protocols import Protocol
 from xtalfill.dft.pseudos import Table, cutoffs
 from xtalfill.dft.pw_runner import KEPT, Folders, Limits, PwRunner, pack
-from xtalfill.dft.symmetry import as_seen, irreducible_kpoints, kpoint_mesh, standard_setting
+from xtalfill.dft.symmetry import in_setting, irreducible_kpoints, kpoint_mesh, standard_setting
 from xtalfill.dft.system import PwSettings, PwSystem
 from xtalfill.proposals.dft_potential.grid import CUBE, PP, pp_input, read_potential
 from xtalfill.proposals.dft_potential.restore import GiveUpError
@@ -71,7 +71,7 @@ class Recipe:
         return PwSystem(
             name=name,
             key=key,
-            atoms=as_seen(atoms, rotation, np.zeros(3)),
+            atoms=in_setting(atoms, rotation, np.zeros(3)),
             protocol=self.protocol,
             pseudos={symbol: self.table[symbol] for symbol in symbols},
             valence=self.valence,
