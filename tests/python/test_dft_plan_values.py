@@ -17,7 +17,7 @@ from dft_examples import REPOSITORY, TABLE, protocol
 from xtalfill.core.errors import ConfigError
 from xtalfill.dft.protocols import read_protocol
 from xtalfill.dft.pseudos import (
-    Header,
+    UpfHeader,
     check_files,
     cutoffs,
     functionals,
@@ -120,7 +120,7 @@ def test_files_are_compared_with_the_table(tmp_path: Path) -> None:
     folder, path = pseudo_folder(tmp_path)
     table = read_table(path)
     found = check_files(table, folder, ["H", "Li", "Xx"])
-    assert found == {"H": Header(1.0, "PBE"), "Li": Header(3.0, "PBE")}
+    assert found == {"H": UpfHeader(1.0, "PBE"), "Li": UpfHeader(3.0, "PBE")}
     for digest in ("0" * 32, "f" * 32):
         other = table | {"H": replace(table["H"], md5=digest)}
         with pytest.raises(ConfigError, match=r"H\.UPF \(md5 is not that of the table\)"):
@@ -162,8 +162,8 @@ def test_the_functional_is_that_of_the_file(written: str, name: str) -> None:
 
 
 def test_functionals_of_several_files_are_all_told() -> None:
-    assert functionals({"H": Header(1.0, "PBE"), "O": Header(6.0, "PBE")}) == "PBE"
-    mixed = {"H": Header(1.0, "PBEsol"), "O": Header(6.0, "PBE"), "Li": Header(1.0, "")}
+    assert functionals({"H": UpfHeader(1.0, "PBE"), "O": UpfHeader(6.0, "PBE")}) == "PBE"
+    mixed = {"H": UpfHeader(1.0, "PBEsol"), "O": UpfHeader(6.0, "PBE"), "Li": UpfHeader(1.0, "")}
     assert functionals(mixed) == "PBE and PBEsol"
     assert functionals({}) == ""
 

@@ -62,11 +62,11 @@ class Pseudo:
     cutoff_rho: float
 
 
-Table = Mapping[str, Pseudo]
+PseudoTable = Mapping[str, Pseudo]
 
 
 @dataclass(frozen=True)
-class Header:
+class UpfHeader:
     """What a pseudopotential's file says of itself.
 
     Attributes:
@@ -108,23 +108,23 @@ def read_table(path: Path) -> dict[str, Pseudo]:
     return table
 
 
-def library_of(table: Table) -> str:
+def library_of(table: PseudoTable) -> str:
     """Return the name of the library that a table is, told by its content; empty if unknown."""
     return _LIBRARIES.get(digest_of(table), "")
 
 
-def digest_of(table: Table) -> str:
+def digest_of(table: PseudoTable) -> str:
     """Return the sha256 of a table's content, however its file is laid out."""
     content = {symbol: asdict(pseudo) for symbol, pseudo in table.items()}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def functionals(headers: Mapping[str, Header]) -> str:
+def functionals(headers: Mapping[str, UpfHeader]) -> str:
     """Return the functionals of some pseudopotentials, in words; empty where none is told."""
     return " and ".join(sorted({one.functional for one in headers.values()} - {""}))
 
 
-def check_files(table: Table, folder: Path, symbols: Iterable[str]) -> dict[str, Header]:
+def check_files(table: PseudoTable, folder: Path, symbols: Iterable[str]) -> dict[str, UpfHeader]:
     """Compare the files of some elements with the table.
 
     Args:
@@ -159,7 +159,7 @@ def check_files(table: Table, folder: Path, symbols: Iterable[str]) -> dict[str,
     return headers
 
 
-def header_of(content: bytes, *, name: str) -> Header:
+def header_of(content: bytes, *, name: str) -> UpfHeader:
     """Return what a UPF file says of itself.
 
     Raises:
@@ -172,7 +172,7 @@ def header_of(content: bytes, *, name: str) -> Header:
     parts = tuple(re.split(r"[\s+-]+", (functional or "").strip().upper()))
     # A short name may follow the four parts.
     usual = _NAMES.get(parts[:4], " ".join(parts))
-    return Header(float(valence.upper().replace("D", "E")), usual)
+    return UpfHeader(float(valence.upper().replace("D", "E")), usual)
 
 
 def _first(patterns: Iterable[re.Pattern[str]], text: str) -> str | None:
@@ -180,7 +180,7 @@ def _first(patterns: Iterable[re.Pattern[str]], text: str) -> str | None:
     return next((match[1] for match in matches if match), None)
 
 
-def cutoffs(table: Table, symbols: Iterable[str]) -> tuple[float, float]:
+def cutoffs(table: PseudoTable, symbols: Iterable[str]) -> tuple[float, float]:
     """Return the cutoffs of a crystal in Ry, (wavefunctions, density): each the largest."""
     chosen = [table[symbol] for symbol in set(symbols)]
     return max(one.cutoff_wfc for one in chosen), max(one.cutoff_rho for one in chosen)

@@ -20,7 +20,7 @@ from xtalfill.dft.failures import TOP_OCCUPATION, PwFailure, PwOutput, diagnose,
 from xtalfill.dft.launch import Machine, Stopwatch, run_pw
 from xtalfill.dft.output import read_output
 from xtalfill.dft.protocols import Protocol
-from xtalfill.dft.pseudos import Table, cutoffs
+from xtalfill.dft.pseudos import PseudoTable, cutoffs
 from xtalfill.dft.pw_runner import KEPT, Folders, Limits, PwRunner, pack
 from xtalfill.dft.symmetry import in_setting, irreducible_kpoints, kpoint_mesh, standard_setting
 from xtalfill.dft.system import PwSettings, PwSystem
@@ -46,7 +46,7 @@ class Recipe:
     """
 
     protocol: Protocol
-    table: Table
+    table: PseudoTable
     valence: dict[str, float]
     degauss: float
 

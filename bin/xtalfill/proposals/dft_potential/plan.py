@@ -13,7 +13,7 @@ from xtalfill.core.batch import Batch
 from xtalfill.dft.checks import refusal_reason, unknown_elements
 from xtalfill.dft.estimate import CostModel, needs, summary
 from xtalfill.dft.protocols import Protocol
-from xtalfill.dft.pseudos import Table, check_files
+from xtalfill.dft.pseudos import PseudoTable, check_files
 from xtalfill.dft.system import PwSystem
 from xtalfill.proposals.dft_potential.calculation import Recipe
 from xtalfill.proposals.dft_potential.job import HostJob, jobs_of
@@ -60,7 +60,7 @@ def plan_hosts(
     batches: Mapping[str, Batch],
     *,
     protocol: Protocol,
-    table: Table,
+    table: PseudoTable,
     pseudo_dir: Path,
     degauss: float,
     max_electrons: int,
