@@ -26,7 +26,13 @@ from dft_examples import (
 from hand_made_batches import Case, Made, brucite, build, lithium_hydride, write_check
 from xtalfill.core.batch import Batch, read_batch, write_batch
 from xtalfill.core.errors import ConfigError, InputError
-from xtalfill.dft.estimate import CostModel, needs, read_cost_model, size_of, summary
+from xtalfill.dft.estimate import (
+    CostModel,
+    cost_summary,
+    job_requirements,
+    problem_size,
+    read_cost_model,
+)
 from xtalfill.dft.gather import gather_dft
 from xtalfill.dft.job import read_job
 from xtalfill.dft.plan import (
@@ -187,21 +193,21 @@ def test_a_choice_that_cannot_be_meant_is_refused(change: dict[str, Any]) -> Non
 def test_cost_grows_with_the_crystal(tmp_path: Path) -> None:
     job = lih_system()
     model = CostModel(seconds=2.0, exponent=1.0, n_scf=30.0, spread=1.5, machine="test")
-    assert size_of(replace(job, n_irreducible=8)) == pytest.approx(2 * size_of(job))
-    assert size_of(replace(job, spin=True)) == pytest.approx(2 * size_of(job))
-    assert size_of(replace(job, ecutwfc=120.0)) == pytest.approx(8 * size_of(job))
+    assert problem_size(replace(job, n_irreducible=8)) == pytest.approx(2 * problem_size(job))
+    assert problem_size(replace(job, spin=True)) == pytest.approx(2 * problem_size(job))
+    assert problem_size(replace(job, ecutwfc=120.0)) == pytest.approx(8 * problem_size(job))
     # 906 plane waves and 6 bands is what pw.x 6.7 reports for this cell at 60 Ry.
-    assert size_of(replace(job, ecutwfc=60.0)) == pytest.approx(4 * 6 * 906, rel=0.05)
-    assert model.core_hours(job) == pytest.approx(30 * 2.0 * size_of(job) / 1e6 / 3600)
+    assert problem_size(replace(job, ecutwfc=60.0)) == pytest.approx(4 * 6 * 906, rel=0.05)
+    assert model.core_hours(job) == pytest.approx(30 * 2.0 * problem_size(job) / 1e6 / 3600)
     # 4 electrons: 6 bands, four above the occupied ones; 60 electrons: a fifth more, 36
     heavy = replace(job, valence={"Li": 59.0, "H": 1.0})
-    assert size_of(heavy) == pytest.approx(6 * size_of(job))
+    assert problem_size(heavy) == pytest.approx(6 * problem_size(job))
     bent = replace(model, exponent=1.2)
-    assert bent.core_hours(job) / 60.0 == pytest.approx((size_of(job) / 1e6) ** 1.2 / 3600)
-    assert summary(model, [job, job])["core_hours"] == pytest.approx(
+    assert bent.core_hours(job) / 60.0 == pytest.approx((problem_size(job) / 1e6) ** 1.2 / 3600)
+    assert cost_summary(model, [job, job])["core_hours"] == pytest.approx(
         2 * model.core_hours(job), abs=1e-3
     )
-    assert summary(model, [])["core_hours_longest"] == 0.0
+    assert cost_summary(model, [])["core_hours_longest"] == 0.0
     path = tmp_path / "cost.json"
     for text in ("{", '{"host": {"model": {"seconds": 1}}}', '{"host": {"runs": []}}'):
         path.write_text(text, encoding="utf-8")
@@ -245,12 +251,12 @@ def test_the_plan_tells_the_size_of_each_job(batch: Batch) -> None:
     assert len(content["jobs"]) == len(jobs) < len(content["systems"])
     for job in jobs:
         assert content["jobs"][job.system.key] == {
-            "size": pytest.approx(size_of(job.system) / 1e6, rel=0.005),
+            "size": pytest.approx(problem_size(job.system) / 1e6, rel=0.005),
             "core_hours": pytest.approx(model.core_hours(job.system), rel=0.005),
         }
     # However small, it is told.
     tiny = replace(lih_system(), ecutwfc=1e-3)
-    assert needs(model, [tiny])[tiny.key]["core_hours"] > 0.0
+    assert job_requirements(model, [tiny])[tiny.key]["core_hours"] > 0.0
 
 
 @pytest.fixture

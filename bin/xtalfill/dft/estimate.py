@@ -40,10 +40,10 @@ class CostModel:
 
     def core_hours(self, system: PwSystem) -> float:
         """Return the core-hours that a calculation will take."""
-        return self.n_scf * self.seconds * (size_of(system) / 1e6) ** self.exponent / 3600.0
+        return self.n_scf * self.seconds * (problem_size(system) / 1e6) ** self.exponent / 3600.0
 
 
-def size_of(system: PwSystem) -> float:
+def problem_size(system: PwSystem) -> float:
     """Return x = k-points x bands x plane waves; twice that with spin."""
     volume = abs(float(system.atoms.get_volume())) / Bohr**3
     waves = volume * system.ecutwfc**1.5 / (6 * math.pi**2)  # a sphere of radius sqrt(E/Ry)/bohr
@@ -77,7 +77,7 @@ def read_cost_model(path: Path, kind: str) -> CostModel:
     return model
 
 
-def summary(model: CostModel, systems: Sequence[PwSystem]) -> dict[str, float | int | str]:
+def cost_summary(model: CostModel, systems: Sequence[PwSystem]) -> dict[str, float | int | str]:
     """Return what a set of calculations will take, with the model's spread."""
     hours = [model.core_hours(system) for system in systems]
     return {
@@ -89,13 +89,13 @@ def summary(model: CostModel, systems: Sequence[PwSystem]) -> dict[str, float | 
     }
 
 
-def needs(model: CostModel, systems: Sequence[PwSystem]) -> dict[str, dict[str, float]]:
+def job_requirements(model: CostModel, systems: Sequence[PwSystem]) -> dict[str, dict[str, float]]:
     """Return by the key of each calculation what a task asks memory and time by.
 
     Returns:
         key -> size: k-points x bands x plane waves, in millions; core_hours. Three digits.
     """
-    found = {one.key: (size_of(one) / 1e6, model.core_hours(one)) for one in systems}
+    found = {one.key: (problem_size(one) / 1e6, model.core_hours(one)) for one in systems}
     return {
         key: {"size": float(f"{size:.3g}"), "core_hours": float(f"{hours:.3g}")}
         for key, (size, hours) in found.items()

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from xtalfill.core.batch import Batch
-from xtalfill.dft.estimate import CostModel, needs, summary
+from xtalfill.dft.estimate import CostModel, cost_summary, job_requirements
 from xtalfill.dft.job import PwJob
 from xtalfill.dft.plan import (
     Level,
@@ -43,8 +43,8 @@ class Plan:
         systems = [job.system for job in self.jobs]
         return {
             "parameters": self.parameters,
-            "estimate": summary(model, systems),
-            "jobs": needs(model, systems),
+            "estimate": cost_summary(model, systems),
+            "jobs": job_requirements(model, systems),
             "systems": systems_as_json(self.sent, self.jobs),
         }
 

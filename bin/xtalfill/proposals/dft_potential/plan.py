@@ -11,7 +11,7 @@ import numpy as np
 
 from xtalfill.core.batch import Batch
 from xtalfill.dft.checks import refusal_reason, unknown_elements
-from xtalfill.dft.estimate import CostModel, needs, summary
+from xtalfill.dft.estimate import CostModel, cost_summary, job_requirements
 from xtalfill.dft.protocols import Protocol
 from xtalfill.dft.pseudos import PseudoTable, check_files
 from xtalfill.dft.system import PwSystem
@@ -40,8 +40,8 @@ class HostPlan:
         systems = list(self.systems.values())
         return {
             "parameters": {"protocol": asdict(self.recipe.protocol)},
-            "estimate": summary(model, systems),
-            "jobs": needs(model, systems),
+            "estimate": cost_summary(model, systems),
+            "jobs": job_requirements(model, systems),
             "hosts": [
                 {"key": job.key, "id": job.id, "refused": self.refused.get(job.key, "")}
                 for job in self.jobs
