@@ -13,7 +13,7 @@ from ase.io.cube import read_cube
 from ase.units import Rydberg
 
 from xtalfill.core.crystal import Crystal
-from xtalfill.proposals.dft_potential.restore import GiveUpError, Rules
+from xtalfill.proposals.dft_potential.restore import PlacementError, Rules
 
 RECORDED = Path(__file__).resolve().parents[1] / "fixtures" / "potential"
 RULES = Rules(degenerate=0.995, bond=0.6, apart=1.3, charge=0.5, bound=1000)
@@ -44,7 +44,7 @@ class Played:
         calls: (atoms, extra electrons, number of free atoms) of each call.
     """
 
-    steps: list[np.ndarray | GiveUpError]
+    steps: list[np.ndarray | PlacementError]
     shift: float = 0.0
     calls: list[tuple[int, int, int]] = field(default_factory=list)
 
@@ -61,6 +61,6 @@ class Played:
     def _next(self, crystal: Crystal, extra: int, n_free: int) -> np.ndarray:
         self.calls.append((len(crystal.numbers), extra, n_free))
         step = self.steps.pop(0)
-        if isinstance(step, GiveUpError):
+        if isinstance(step, PlacementError):
             raise step
         return step

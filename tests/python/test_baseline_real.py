@@ -16,7 +16,7 @@ from xtalfill.dft.launch import Machine
 from xtalfill.dft.pw_runner import Folders, Limits
 from xtalfill.proposals.dft_potential.calculation import Electrons, Recipe
 from xtalfill.proposals.dft_potential.grid import PP
-from xtalfill.proposals.dft_potential.restore import GiveUpError, restore
+from xtalfill.proposals.dft_potential.restore import PlacementError, restore
 
 
 @pytest.fixture
@@ -78,5 +78,5 @@ def test_placed_atoms_relax_and_the_host_keeps_its_bits(electrons: Electrons) ->
 
 
 def test_what_pw_refuses_is_a_reason(electrons: Electrons) -> None:
-    with pytest.raises(GiveUpError, match=r"^pw\.x, refused by pw: "):
+    with pytest.raises(PlacementError, match=r"^pw\.x, refused by pw: "):
         electrons.potential(lithium(), -3)

@@ -13,7 +13,7 @@ from potential_examples import RULES, Played, recorded
 from xtalfill.core.crystal import Crystal
 from xtalfill.proposals.dft_potential.ewald import pair_energies
 from xtalfill.proposals.dft_potential.grid import read_potential
-from xtalfill.proposals.dft_potential.restore import GiveUpError, Placement, restore
+from xtalfill.proposals.dft_potential.restore import Placement, PlacementError, restore
 from xtalfill.proposals.sites import distances
 
 OCTAHEDRAL = np.array([[0.5, 0.5, 0.5], [0.5, 0, 0], [0, 0.5, 0], [0, 0, 0.5]])
@@ -106,7 +106,7 @@ def test_a_wide_degenerate_set_is_a_parameter() -> None:
 def test_the_zero_of_the_potential_decides_nothing(name: str, n_sites: int, zero: float) -> None:
     """A constant added to a recorded potential changes no site, no round and no other sample."""
     host, potential = recorded(name)
-    stop = GiveUpError("stop here")
+    stop = PlacementError("stop here")
     as_written, shifted = (
         run(host, n_sites, Played([values, stop]), samples=3)
         for values in (potential, potential + zero)
@@ -151,7 +151,7 @@ def test_a_height_below_the_mean_still_fills_the_highest() -> None:
 
 def test_sites_too_near_to_each_other_are_not_filled_together() -> None:
     host, potential = recorded("lithium_cubic")
-    solver = Played([potential, GiveUpError("stop here")])
+    solver = Played([potential, PlacementError("stop here")])
     candidate = run(host, 4, solver, apart=3.0)[0]  # two octahedral places are 2.88 apart
     assert solver.calls[1] == (5, 3, 1)  # so one is filled, and three electrons are left
     assert candidate.sites is None
@@ -179,7 +179,7 @@ def test_it_gives_up_with_the_reason() -> None:
     assert re.fullmatch(reason, everywhere[0].message)
     flat = run(host, 1, Played([np.full((8, 8, 8), -1.0)]))[0]
     assert flat.message == "none of the 0 maxima of the potential keeps its distance"
-    broken = run(host, 1, Played([GiveUpError("pw.x, scf not converged: no")]), samples=2)
+    broken = run(host, 1, Played([PlacementError("pw.x, scf not converged: no")]), samples=2)
     assert [one.message for one in broken] == ["pw.x, scf not converged: no"] * 2
 
 
@@ -270,5 +270,5 @@ def test_choices_repeat_bit_for_bit() -> None:
 def test_a_damaged_cube_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "potential.cube"
     path.write_text(text, encoding="ascii")
-    with pytest.raises(GiveUpError, match=r"potential\.cube"):
+    with pytest.raises(PlacementError, match=r"potential\.cube"):
         read_potential(path)

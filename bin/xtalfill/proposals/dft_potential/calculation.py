@@ -25,7 +25,7 @@ from xtalfill.dft.pw_runner import KEPT, Folders, Limits, PwRunner, pack
 from xtalfill.dft.symmetry import in_setting, irreducible_kpoints, kpoint_mesh, standard_setting
 from xtalfill.dft.system import PwSettings, PwSystem
 from xtalfill.proposals.dft_potential.grid import CUBE, PP, pp_input, read_potential
-from xtalfill.proposals.dft_potential.restore import GiveUpError
+from xtalfill.proposals.dft_potential.restore import PlacementError
 from xtalfill.proposals.sites import SYMPREC
 
 # A relaxation between two placements need not converge.
@@ -160,7 +160,7 @@ class Electrons:
         }
         self.runs.append(run)
         if failure is not None:
-            raise GiveUpError(f"pw.x, {failure.value.replace('_', ' ')}: {said}")
+            raise PlacementError(f"pw.x, {failure.value.replace('_', ' ')}: {said}")
         values = self._post_process(folders, system.first_settings(), run)
         positions = np.where(free[:, None], attempts.scaled @ crystal.cell, crystal.positions)
         return positions, values
@@ -191,7 +191,7 @@ class Electrons:
         pack(folders.scratch / "pp.out", folders.kept / "pp.out.gz")
         path = folders.scratch / CUBE
         if left.exit_code != 0 or not path.is_file():
-            raise GiveUpError(f"pp.x, {explain(left, PwFailure.REFUSED)}")
+            raise PlacementError(f"pp.x, {explain(left, PwFailure.REFUSED)}")
         return read_potential(path)
 
     def _remember(

@@ -9,7 +9,7 @@ from ase.io.cube import read_cube
 from ase.units import Rydberg
 
 from xtalfill.dft.inputs import OUTDIR, PREFIX
-from xtalfill.proposals.dft_potential.restore import GiveUpError
+from xtalfill.proposals.dft_potential.restore import PlacementError
 
 PP = "pp.x"
 CUBE = "potential.cube"
@@ -40,7 +40,9 @@ def read_potential(path: Path) -> np.ndarray:
         with path.open(encoding="ascii") as file:
             values = np.asarray(read_cube(file)["data"], dtype=np.float64) * Rydberg
     except (OSError, ValueError, LookupError, TypeError) as error:
-        raise GiveUpError(f"{path.name} cannot be read ({' '.join(str(error).split())})") from error
+        raise PlacementError(
+            f"{path.name} cannot be read ({' '.join(str(error).split())})"
+        ) from error
     if values.ndim != 3 or not np.isfinite(values).all():
-        raise GiveUpError(f"{path.name} is not a grid of finite numbers")
+        raise PlacementError(f"{path.name} is not a grid of finite numbers")
     return values

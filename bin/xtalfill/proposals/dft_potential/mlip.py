@@ -6,7 +6,7 @@ import numpy as np
 
 from xtalfill.core.crystal import Crystal
 from xtalfill.proposals.dft_potential.calculation import Electrons
-from xtalfill.proposals.dft_potential.restore import GiveUpError
+from xtalfill.proposals.dft_potential.restore import PlacementError
 from xtalfill.relax.batched import BatchedRelaxer, Relaxation
 from xtalfill.relax.interface import Potential
 
@@ -35,11 +35,11 @@ class PotentialSolver:
         """As `Electrons.relaxed`."""
         unknown = set(crystal.numbers.tolist()) - self._potential.elements
         if unknown:
-            raise GiveUpError(f"{self._potential.name} does not know elements {sorted(unknown)}")
+            raise PlacementError(f"{self._potential.name} does not know elements {sorted(unknown)}")
         job = Relaxation(crystal, free)
         driver = BatchedRelaxer(self._potential, max_atoms=len(crystal.numbers))
         found = driver.relax([job], fmax=self._fmax, max_steps=self._max_steps)[0]
         if found.evaluation is None:
-            raise GiveUpError(f"{self._potential.name}: {found.error}")
+            raise PlacementError(f"{self._potential.name}: {found.error}")
         relaxed = Crystal(crystal.numbers, found.positions, crystal.cell)
         return relaxed, self._electrons.potential(relaxed, extra)

@@ -25,7 +25,7 @@ from xtalfill.proposals.dft_potential.pinball import (
 from xtalfill.proposals.sites import Sites, distances, far_from_atoms, symmetric_sites, within_reach
 
 
-class GiveUpError(Exception):
+class PlacementError(Exception):
     """The method cannot go on with this structure; says why."""
 
 
@@ -140,7 +140,7 @@ def restore(
     try:
         potential = solver.potential(host, n_sites)
         sites = _sites(potential, host, element, rules)
-    except GiveUpError as error:
+    except PlacementError as error:
         return [Placement(None, str(error)) for _ in range(samples)]
     first, placed = _follow(host, element, n_sites, sites, rules, solver, generator)
     others = _others(sites, host, n_sites, samples, placed, rules, generator)
@@ -171,7 +171,7 @@ def _follow(
             free = np.arange(len(crystal.numbers)) >= n_host
             crystal, potential = solver.relaxed(crystal, free, missing - done.placed)
             sites = _sites(potential, crystal, element, rules)
-        except GiveUpError as error:
+        except PlacementError as error:
             placed = sum(one.placed for one in rounds)
             return Placement(None, f"{placed} of {n_sites} placed: {error}", rounds), first
 
@@ -186,10 +186,12 @@ def _sites(potential: np.ndarray, crystal: Crystal, element: int, rules: Rules) 
     sites = symmetric_sites(scaled, values - potential.mean(), crystal, merge=rules.merge)
     sites = far_from_atoms(sites, crystal, element, fraction=rules.bond, same_element=rules.apart)
     if not len(sites):
-        raise GiveUpError(f"none of the {len(values)} maxima of the potential keeps its distance")
+        raise PlacementError(
+            f"none of the {len(values)} maxima of the potential keeps its distance"
+        )
     touching = within_reach(sites, crystal, element)
     if not len(touching):
-        raise GiveUpError(
+        raise PlacementError(
             f"the {len(sites)} maxima of the potential that keep their distance touch no atom"
         )
     return touching
