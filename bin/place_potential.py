@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from xtalfill.core.errors import ConfigError, run_command
 
 if TYPE_CHECKING:
-    from xtalfill.proposals.dft_potential.calculation import Electrons
+    from xtalfill.proposals.dft_potential.calculation import PotentialCalculator
     from xtalfill.proposals.dft_potential.restore import Solver
 
 
@@ -44,7 +44,7 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def solver_of(electrons: "Electrons", args: argparse.Namespace) -> "Solver":
+def solver_of(electrons: "PotentialCalculator", args: argparse.Namespace) -> "Solver":
     """Return what finds potentials and relaxes.
 
     Raises:
@@ -53,7 +53,7 @@ def solver_of(electrons: "Electrons", args: argparse.Namespace) -> "Solver":
     if args.relax == "qe":
         return electrons
     try:
-        from xtalfill.proposals.dft_potential.mlip import PotentialSolver
+        from xtalfill.proposals.dft_potential.mlip import MlipSolver
         from xtalfill.relax.potentials import load_potential
 
         potential = load_potential(args.mlip, device="cpu")
@@ -61,7 +61,7 @@ def solver_of(electrons: "Electrons", args: argparse.Namespace) -> "Solver":
         raise ConfigError(
             f"--baseline_relax mlip needs {error.name}, which is not here; use qe"
         ) from error
-    return PotentialSolver(electrons, potential, fmax=args.fmax, max_steps=args.max_steps)
+    return MlipSolver(electrons, potential, fmax=args.fmax, max_steps=args.max_steps)
 
 
 def main() -> None:
@@ -74,7 +74,7 @@ def main() -> None:
     from xtalfill.dft.protocols import read_protocol
     from xtalfill.dft.pseudos import check_files, functionals, library_of, read_table
     from xtalfill.dft.pw_runner import Folders, Limits
-    from xtalfill.proposals.dft_potential.calculation import Electrons, Recipe
+    from xtalfill.proposals.dft_potential.calculation import PotentialCalculator, Recipe
     from xtalfill.proposals.dft_potential.job import PlacementResult, read_job, write_result
     from xtalfill.proposals.dft_potential.restore import Rules, restore
 
@@ -94,7 +94,7 @@ def main() -> None:
     args.kept.mkdir(parents=True, exist_ok=True)
     with scratch_folder(args.scratch, "potential") as scratch:
         folders = Folders(args.pseudo_dir, scratch, args.kept, args.checkpoint, args.previous)
-        electrons = Electrons(job.id, recipe, machine, folders, limits)
+        electrons = PotentialCalculator(job.id, recipe, machine, folders, limits)
         candidates = restore(
             job.host,
             job.element,

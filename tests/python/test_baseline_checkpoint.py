@@ -18,7 +18,7 @@ from xtalfill.dft.pseudos import read_table
 from xtalfill.dft.pw_runner import Folders, Limits
 from xtalfill.dft.system import PwSettings
 from xtalfill.proposals.dft_potential import calculation
-from xtalfill.proposals.dft_potential.calculation import Electrons, Recipe
+from xtalfill.proposals.dft_potential.calculation import PotentialCalculator, Recipe
 from xtalfill.proposals.dft_potential.grid import PP
 from xtalfill.proposals.dft_potential.restore import Placement, restore
 
@@ -70,12 +70,12 @@ def fill(
     monkeypatch: pytest.MonkeyPatch,
     limits: Limits = Limits(),  # noqa: B008 - frozen
     machine: Machine = Machine(),  # noqa: B008 - frozen
-) -> tuple[Placement, Electrons]:
+) -> tuple[Placement, PotentialCalculator]:
     """Fill a lithium host that lacks two atoms: one is placed first, relaxed, then the other."""
     for module in (pw_runner, calculation):
         monkeypatch.setattr(module, "run_pw", replay)
     recipe = Recipe(protocol("fast"), read_table(TABLE), dict(VALENCE), 0.01)
-    electrons = Electrons("li", recipe, machine, folders, limits)
+    electrons = PotentialCalculator("li", recipe, machine, folders, limits)
     host, _ = recorded("lithium_2")
     candidate = restore(
         host, 1, 2, samples=1, rules=RULES, solver=electrons, generator=np.random.default_rng(0)

@@ -14,13 +14,13 @@ from potential_examples import RULES, lithium
 from xtalfill.core.crystal import Crystal
 from xtalfill.dft.launch import Machine
 from xtalfill.dft.pw_runner import Folders, Limits
-from xtalfill.proposals.dft_potential.calculation import Electrons, Recipe
+from xtalfill.proposals.dft_potential.calculation import PotentialCalculator, Recipe
 from xtalfill.proposals.dft_potential.grid import PP
 from xtalfill.proposals.dft_potential.restore import PlacementError, restore
 
 
 @pytest.fixture
-def electrons(tmp_path: Path) -> Electrons:
+def electrons(tmp_path: Path) -> PotentialCalculator:
     """Return what runs pw.x and pp.x with loose settings."""
     find_pw()
     if shutil.which(PP) is None:
@@ -32,10 +32,10 @@ def electrons(tmp_path: Path) -> Electrons:
     loose = replace(protocol("fast"), kpoints_distance=0.5, nstep=10)
     recipe = Recipe(loose, table, {"H": 1.0, "Li": 1.0}, 0.01)
     folders = Folders(pseudos, *(tmp_path / name for name in ("scratch", "kept", "checkpoint")))
-    return Electrons("lih", recipe, Machine(), folders, Limits())
+    return PotentialCalculator("lih", recipe, Machine(), folders, Limits())
 
 
-def test_an_electron_is_drawn_to_the_nucleus(electrons: Electrons) -> None:
+def test_an_electron_is_drawn_to_the_nucleus(electrons: PotentialCalculator) -> None:
     """The sign: low at a proton, about zero on average, rising away from it."""
     atom = Crystal(np.array([1]), np.zeros((1, 3)), np.eye(3) * 5.0)
     potential = electrons.potential(atom, 1)
@@ -47,7 +47,9 @@ def test_an_electron_is_drawn_to_the_nucleus(electrons: Electrons) -> None:
     assert potential[potential.shape[0] // 2, 0, 0] > along[2]
 
 
-def test_hydrogen_goes_back_into_lithium_hydride(electrons: Electrons, tmp_path: Path) -> None:
+def test_hydrogen_goes_back_into_lithium_hydride(
+    electrons: PotentialCalculator, tmp_path: Path
+) -> None:
     host = lithium()
     candidate = restore(
         host,
@@ -66,7 +68,7 @@ def test_hydrogen_goes_back_into_lithium_hydride(electrons: Electrons, tmp_path:
     assert all(one["cpu_seconds"] > 0 for one in electrons.runs)
 
 
-def test_placed_atoms_relax_and_the_host_keeps_its_bits(electrons: Electrons) -> None:
+def test_placed_atoms_relax_and_the_host_keeps_its_bits(electrons: PotentialCalculator) -> None:
     """Hydrogen off its place goes back towards it, the lithium stays, one electron more."""
     host = lithium()
     crystal = host.with_atoms(1, np.full((1, 3), 0.5) @ host.cell + [[0.2, 0.0, 0.0]])
@@ -77,6 +79,6 @@ def test_placed_atoms_relax_and_the_host_keeps_its_bits(electrons: Electrons) ->
     assert np.isfinite(potential).all()
 
 
-def test_what_pw_refuses_is_a_reason(electrons: Electrons) -> None:
+def test_what_pw_refuses_is_a_reason(electrons: PotentialCalculator) -> None:
     with pytest.raises(PlacementError, match=r"^pw\.x, refused by pw: "):
         electrons.potential(lithium(), -3)

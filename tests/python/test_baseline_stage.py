@@ -23,7 +23,7 @@ from xtalfill.dft.estimate import read_cost_model
 from xtalfill.dft.pseudos import Pseudo
 from xtalfill.inputs.batching import build_batch
 from xtalfill.inputs.hosts import CheckedHost
-from xtalfill.proposals.dft_potential.calculation import Electrons
+from xtalfill.proposals.dft_potential.calculation import PotentialCalculator
 from xtalfill.proposals.dft_potential.gather import gather_potential
 from xtalfill.proposals.dft_potential.job import (
     PlacementResult,
@@ -33,7 +33,7 @@ from xtalfill.proposals.dft_potential.job import (
     write_job,
     write_result,
 )
-from xtalfill.proposals.dft_potential.mlip import PotentialSolver
+from xtalfill.proposals.dft_potential.mlip import MlipSolver
 from xtalfill.proposals.dft_potential.plan import plan_hosts
 from xtalfill.proposals.dft_potential.restore import Placement, Round
 from xtalfill.proposals.diffusion.settings import SamplerSettings
@@ -246,13 +246,13 @@ class Spring:
 def test_a_potential_may_relax_what_was_placed(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
-    def potential(self: Electrons, crystal: Crystal, extra: int) -> np.ndarray:
+    def potential(self: PotentialCalculator, crystal: Crystal, extra: int) -> np.ndarray:
         asked.append((crystal, extra))
         return np.zeros((4, 4, 4))
 
-    monkeypatch.setattr(Electrons, "potential", potential)
-    electrons = Electrons("lih", None, None, None, None)
-    solver = PotentialSolver(electrons, Spring(), fmax=0.01, max_steps=100)
+    monkeypatch.setattr(PotentialCalculator, "potential", potential)
+    electrons = PotentialCalculator("lih", None, None, None, None)
+    solver = MlipSolver(electrons, Spring(), fmax=0.01, max_steps=100)
     start = lithium().with_atoms(1, np.array([[1.5, 2.0, 2.2]]))
     relaxed, _ = solver.relaxed(start, np.array([False, True]), 1)
     assert np.array_equal(relaxed.positions[0], start.positions[0])

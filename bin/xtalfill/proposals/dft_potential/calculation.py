@@ -87,7 +87,7 @@ class Recipe:
 
 
 @dataclass
-class Electrons:
+class PotentialCalculator:
     """Runs pw.x and pp.x for one structure, one calculation after the other.
 
     A task that is started again takes the calculations that are done from its checkpoint.

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from xtalfill.core.crystal import Crystal
-from xtalfill.proposals.dft_potential.calculation import Electrons
+from xtalfill.proposals.dft_potential.calculation import PotentialCalculator
 from xtalfill.proposals.dft_potential.restore import PlacementError
 from xtalfill.relax.batched import BatchedRelaxer, Relaxation
 from xtalfill.relax.interface import Potential
 
 
-class PotentialSolver:
+class MlipSolver:
     """Electrons by pw.x, relaxations by a potential, which knows nothing of extra electrons.
 
     Args:
@@ -22,7 +22,7 @@ class PotentialSolver:
     """
 
     def __init__(
-        self, electrons: Electrons, potential: Potential, *, fmax: float, max_steps: int
+        self, electrons: PotentialCalculator, potential: Potential, *, fmax: float, max_steps: int
     ) -> None:
         self._electrons, self._potential = electrons, potential
         self._fmax, self._max_steps = fmax, max_steps
