@@ -20,7 +20,7 @@ from ase.neighborlist import neighbor_list
 
 from xtalfill.core.errors import InputError
 from xtalfill.core.text import one_line, shortened
-from xtalfill.inputs.missing import Lacking, decide
+from xtalfill.inputs.missing import IncompleteStructure, count_missing
 from xtalfill.inputs.structures import Entry
 from xtalfill.inputs.structures.entry import ISOTOPES, MAX_SECONDS, time_limit
 from xtalfill.inputs.structures.expand import MAX_ATOMS
@@ -203,8 +203,10 @@ def _check_entry(
         notes.append(f"{removed.sum()} {chemical_symbols[target]} removed")
     own = entry.n_missing
     given = own if own is not None and str(own).strip() else n_missing
-    lacking = Lacking(target=target, host=host, removed=atoms[removed], evidence=entry.evidence)
-    count = decide(given, lacking=lacking, notes=notes)
+    lacking = IncompleteStructure(
+        target=target, host=host, removed=atoms[removed], evidence=entry.evidence
+    )
+    count = count_missing(given, lacking=lacking, notes=notes)
     _check_count(host, count)
     bare = Atoms(host.numbers, host.positions, cell=host.cell, pbc=True)
     return CheckedHost(name, entry.source, bare, target, count, tuple(notes))

@@ -20,7 +20,7 @@ from ase.neighborlist import neighbor_list
 
 from xtalfill.core.errors import InputError
 from xtalfill.core.text import one_line, shortened
-from xtalfill.inputs.structures.evidence import Carried, Evidence
+from xtalfill.inputs.structures.evidence import Evidence, HydrogenCount
 from xtalfill.inputs.structures.formula import formula_units, in_ratio
 from xtalfill.inputs.structures.pairs import joined
 
@@ -37,7 +37,7 @@ _LARGEST_SUPERCELL = 12
 
 
 @dataclass(frozen=True, kw_only=True)
-class Lacking:
+class IncompleteStructure:
     """What is known of one structure when its missing sites are counted.
 
     Attributes:
@@ -60,7 +60,7 @@ class Lacking:
 
 
 @dataclass(frozen=True)
-class Source:
+class CountSource:
     """One source of the number: it lies between two counts.
 
     Attributes:
@@ -78,7 +78,7 @@ class Source:
         return f"{self.words}: {count}"
 
 
-def decide(given: Any, *, lacking: Lacking, notes: list[str]) -> int:
+def count_missing(given: Any, *, structure: IncompleteStructure, notes: list[str]) -> int:
     """Return the number of missing sites.
 
     Args:
@@ -91,19 +91,19 @@ def decide(given: Any, *, lacking: Lacking, notes: list[str]) -> int:
     """
     if given is not None:
         count = parse_count(given)
-        notes.extend(f"n_missing {count} was given; {one}" for one in _against(count, lacking))
+        notes.extend(f"n_missing {count} was given; {one}" for one in _against(count, structure))
         return count
-    if problem := _other_elements(lacking):
+    if problem := _other_elements(structure):
         raise InputError(problem)
-    sources = _sources(lacking)
-    split = _split(lacking)
+    sources = _sources(structure)
+    split = _split(structure)
     if not sources:
-        return _removed(lacking, split, notes)
+        return _removed(structure, split, notes)
     first = sources[0]
     for other in sources[1:]:
         if other.fewest > first.most or other.most < first.fewest:
             raise InputError(f"sources contradict each other ({first}; {other}); give n_missing")
-    return _checked(first, lacking, split, notes)
+    return _checked(first, structure, split, notes)
 
 
 def parse_count(value: Any) -> int:
@@ -122,52 +122,54 @@ def parse_count(value: Any) -> int:
     return int(number)
 
 
-def _against(count: int, lacking: Lacking) -> list[str]:
+def _against(count: int, structure: IncompleteStructure) -> list[str]:
     """Return what speaks against a number that was given."""
-    sources = [*_sources(lacking), *_unlocated(lacking)]
+    sources = [*_sources(structure), *_unlocated(structure)]
     against = [str(one) for one in sources if not one.fewest <= count <= one.most]
-    problem = _other_elements(lacking)
+    problem = _other_elements(structure)
     return [*dict.fromkeys(against), *([problem] if problem else [])]
 
 
-def _sources(lacking: Lacking) -> list[Source]:
+def _sources(structure: IncompleteStructure) -> list[CountSource]:
     """Return the sources that can decide, in their order."""
     found = []
-    formula = _by_formula(lacking)
+    formula = _by_formula(structure)
     if formula is not None:
-        found.append(Source(formula, formula, "the formula that the file declares"))
-    if lacking.target == 1:
+        found.append(CountSource(formula, formula, "the formula that the file declares"))
+    if structure.target == 1:
         carried = [
-            (lacking.evidence.attached, _occupied(lacking)),
-            (lacking.evidence.named, -lacking.kept),
+            (structure.evidence.attached, _occupied(structure)),
+            (structure.evidence.named, -structure.kept),
         ]
         found += [_carried(one, beside) for one, beside in carried if one is not None]
-    return [source for source in found if source.most > 0] or _unlocated(lacking)
+    return [source for source in found if source.most > 0] or _unlocated(structure)
 
 
-def _carried(carried: Carried, beside: float) -> Source:
-    return Source(round(carried.fewest + beside), round(carried.most + beside), carried.words)
+def _carried(carried: HydrogenCount, beside: float) -> CountSource:
+    return CountSource(round(carried.fewest + beside), round(carried.most + beside), carried.words)
 
 
-def _unlocated(lacking: Lacking) -> list[Source]:
-    unlocated = lacking.evidence.unlocated.get(lacking.target, 0.0)
+def _unlocated(structure: IncompleteStructure) -> list[CountSource]:
+    unlocated = structure.evidence.unlocated.get(structure.target, 0.0)
     if unlocated <= 0:
         return []
-    count = round(unlocated + _occupied(lacking))
-    return [Source(count, count, "sites listed without coordinates")]
+    count = round(unlocated + _occupied(structure))
+    return [CountSource(count, count, "sites listed without coordinates")]
 
 
-def _occupied(lacking: Lacking) -> float:
+def _occupied(structure: IncompleteStructure) -> float:
     """Return how many sites were removed, each counted by its occupancy."""
-    return float(lacking.removed.arrays.get("occupancy", np.ones(len(lacking.removed))).sum())
+    return float(structure.removed.arrays.get("occupancy", np.ones(len(structure.removed))).sum())
 
 
-def _checked(source: Source, lacking: Lacking, split: int, notes: list[str]) -> int:
+def _checked(
+    source: CountSource, structure: IncompleteStructure, split: int, notes: list[str]
+) -> int:
     """Return the count of a source, compared with what was removed and what was not located."""
-    symbol = chemical_symbols[lacking.target]
+    symbol = chemical_symbols[structure.target]
     if source.fewest != source.most:
         raise InputError(f"n_missing is not certain ({source}); give n_missing")
-    count, occupied = source.fewest, _occupied(lacking)
+    count, occupied = source.fewest, _occupied(structure)
     notes.append(f"n_missing {count} taken from {source.words}")
     if occupied > count + _WHOLE_OCCUPANCY:
         if split != count:
@@ -178,26 +180,26 @@ def _checked(source: Source, lacking: Lacking, split: int, notes: list[str]) -> 
         notes.append(f"the {occupied:g} {symbol} removed are {split} sites, split")
     elif 0 < occupied < count - _WHOLE_OCCUPANCY:
         notes.append(f"{occupied:g} {symbol} were removed, the others are not in the file")
-    formula = lacking.evidence.formula
-    if formula is not None and lacking.target not in formula:
+    formula = structure.evidence.formula
+    if formula is not None and structure.target not in formula:
         notes.append(f"the formula that the file declares has no {symbol}")
     notes.extend(
         f"{other} (their multiplicity may be less)"
-        for other in _unlocated(lacking)
+        for other in _unlocated(structure)
         if other.fewest != count
     )
     return count
 
 
-def _removed(lacking: Lacking, split: int, notes: list[str]) -> int:
+def _removed(structure: IncompleteStructure, split: int, notes: list[str]) -> int:
     """Return the number of removed sites, where nothing else tells one.
 
     Raises:
         InputError: None was removed, or the occupancies sum to no whole number.
     """
-    symbol, occupied = chemical_symbols[lacking.target], _occupied(lacking)
-    if not len(lacking.removed):
-        if lacking.kept:
+    symbol, occupied = chemical_symbols[structure.target], _occupied(structure)
+    if not len(structure.removed):
+        if structure.kept:
             raise InputError(
                 f"no n_missing: {lacking.kept} {symbol} are listed and nothing tells that more are "
                 "missing; give n_missing, or --remove_existing to place them anew"
@@ -206,8 +208,8 @@ def _removed(lacking: Lacking, split: int, notes: list[str]) -> int:
             f"no n_missing: give the number of missing {symbol} in the sheet's column, the "
             "frame's key or --n_missing"
         )
-    if "occupancy" not in lacking.removed.arrays:
-        if split < len(lacking.removed):
+    if "occupancy" not in structure.removed.arrays:
+        if split < len(structure.removed):
             notes.append(f"the {len(lacking.removed)} {symbol} removed are {split} sites, split")
         return split
     count = round(occupied)
@@ -218,7 +220,7 @@ def _removed(lacking: Lacking, split: int, notes: list[str]) -> int:
             f"cell, no whole number; give n_missing, or a supercell of {cells.denominator} "
             f"cells, which holds about {cells.numerator}"
         )
-    if count < len(lacking.removed):
+    if count < len(structure.removed):
         notes.append(f"n_missing {count} is the sum of the occupancies that were removed")
     return count
 
@@ -228,34 +230,34 @@ def _labels(atoms: Atoms) -> str:
     return shortened(list(dict.fromkeys(labels.tolist())))
 
 
-def _split(lacking: Lacking) -> int:
+def _split(structure: IncompleteStructure) -> int:
     """Return how many of the removed sites can be filled at once, by their distances.
 
     Sites of one element that are nearer than `_SPLIT_SHARE` of the bond between them are places
     of one atom; hydrogens on two sides of a hydrogen bond, each bound to an atom of its own,
     nearer than `_PROTON_PLACES`.
     """
-    atoms, hydrogen = lacking.removed, lacking.target == 1
+    atoms, hydrogen = structure.removed, structure.target == 1
     if len(atoms) < 2:
         return len(atoms)
-    reach = 2 * covalent_radii[lacking.target] * _SPLIT_SHARE
-    periodic = Atoms(atoms.numbers, atoms.positions, cell=lacking.host.cell, pbc=True)
+    reach = 2 * covalent_radii[structure.target] * _SPLIT_SHARE
+    periodic = Atoms(atoms.numbers, atoms.positions, cell=structure.host.cell, pbc=True)
     first, second, distance = neighbor_list("ijd", periodic, max(reach, _PROTON_PLACES))
     near = distance < reach
     if hydrogen:
-        bound = _bound(lacking)
+        bound = _bound(structure)
         near |= (distance < _PROTON_PLACES) & bound[first] & bound[second]
     count, _ = joined(np.column_stack([first[near], second[near]]), len(atoms))
     return count
 
 
-def _bound(lacking: Lacking) -> np.ndarray:
+def _bound(structure: IncompleteStructure) -> np.ndarray:
     """Return (n_removed,) True for hydrogen within a bond's length of a host atom."""
-    n_host = len(lacking.host)
+    n_host = len(structure.host)
     both = Atoms(
-        np.concatenate([lacking.host.numbers, lacking.removed.numbers]),
-        np.concatenate([lacking.host.positions, lacking.removed.positions]),
-        cell=lacking.host.cell,
+        np.concatenate([structure.host.numbers, structure.removed.numbers]),
+        np.concatenate([structure.host.positions, structure.removed.positions]),
+        cell=structure.host.cell,
         pbc=True,
     )
     first, second = neighbor_list("ij", both, _LONGEST_BOND)
@@ -264,27 +266,27 @@ def _bound(lacking: Lacking) -> np.ndarray:
     return bound[n_host:]
 
 
-def _by_formula(lacking: Lacking) -> int | None:
+def _by_formula(structure: IncompleteStructure) -> int | None:
     """Return how many sites the declared formula has beyond the host's."""
-    formula = lacking.evidence.formula
-    if formula is None or _other_elements(lacking) is not None:
+    formula = structure.evidence.formula
+    if formula is None or _other_elements(structure) is not None:
         return None
-    units = formula_units(lacking.host.numbers, formula, without=lacking.target)
+    units = formula_units(structure.host.numbers, formula, without=structure.target)
     if not units:
         return None
-    missing = formula.get(lacking.target, 0.0) * sum(units) / len(units) - lacking.kept
+    missing = formula.get(structure.target, 0.0) * sum(units) / len(units) - structure.kept
     count = round(missing)
     return count if count >= 1 and abs(missing - count) < _WHOLE_FORMULA else None
 
 
-def _other_elements(lacking: Lacking) -> str | None:
+def _other_elements(structure: IncompleteStructure) -> str | None:
     """Say how the other elements contradict the formula: sites are missing or doubled."""
-    formula = lacking.evidence.formula
+    formula = structure.evidence.formula
     if formula is None:
         return None
-    declared = {z: count for z, count in formula.items() if z != lacking.target and count > 0}
-    present = Counter(int(z) for z in lacking.host.numbers if z != lacking.target)
-    units = formula_units(lacking.host.numbers, formula, without=lacking.target)
+    declared = {z: count for z, count in formula.items() if z != structure.target and count > 0}
+    present = Counter(int(z) for z in structure.host.numbers if z != structure.target)
+    units = formula_units(structure.host.numbers, formula, without=structure.target)
     if declared.keys() == present.keys() and in_ratio(units):
         return None
     return (

@@ -12,7 +12,7 @@ from xtalfill.core.text import one_line, shortened
 from xtalfill.inputs.structures.cifblock import CifBlock, parse_document, unit_cell
 from xtalfill.inputs.structures.cifsites import X_TAG, SiteRow, read_rows
 from xtalfill.inputs.structures.entry import Entry, attempt, note_isotopes
-from xtalfill.inputs.structures.evidence import Carried, Evidence
+from xtalfill.inputs.structures.evidence import Evidence, HydrogenCount
 from xtalfill.inputs.structures.expand import Expanded, ListedSite, expand
 from xtalfill.inputs.structures.formula import formula_units, in_ratio, parse_formula
 from xtalfill.inputs.structures.pairs import close_pairs
@@ -179,23 +179,23 @@ def _unlocated(
     return counts
 
 
-def _attached(located: list[SiteRow], expanded: Expanded) -> Carried | None:
+def _attached(located: list[SiteRow], expanded: Expanded) -> HydrogenCount | None:
     """Return the hydrogens that _atom_site_attached_hydrogens counts; all 0 tells nothing."""
     rows = zip(located, expanded.filled, strict=True)
     bearing = [(row, each) for row, each in rows if row.attached]
     if not bearing:
         return None
     count = float(sum((row.attached or 0) * each for row, each in bearing))
-    return Carried(count, count, "the attached hydrogens (_atom_site_attached_hydrogens)")
+    return HydrogenCount(count, count, "the attached hydrogens (_atom_site_attached_hydrogens)")
 
 
-def _named(located: list[SiteRow], expanded: Expanded) -> Carried | None:
+def _named(located: list[SiteRow], expanded: Expanded) -> HydrogenCount | None:
     rows = zip(located, expanded.filled, strict=True)
     bearing = [(row, each) for row, each in rows if row.most_hydrogens]
     if not bearing:
         return None
     labels = [row.label for row, _ in bearing]
-    return Carried(
+    return HydrogenCount(
         float(sum(row.fewest_hydrogens * each for row, each in bearing)),
         float(sum(row.most_hydrogens * each for row, each in bearing)),
         f"the label{'s' if len(labels) > 1 else ''} {shortened(labels)} of "

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
-class Carried:
+class HydrogenCount:
     """Hydrogens that the atoms of the cell carry, as one source tells.
 
     Attributes:
@@ -33,5 +33,5 @@ class Evidence:
 
     formula: dict[int, float] | None = None
     unlocated: dict[int, float] = field(default_factory=dict)
-    attached: Carried | None = None
-    named: Carried | None = None
+    attached: HydrogenCount | None = None
+    named: HydrogenCount | None = None

@@ -22,7 +22,7 @@ from xtalfill.inputs.structures.entry import (
     fill_from_pymatgen,
     fill_keys,
 )
-from xtalfill.inputs.structures.evidence import Carried
+from xtalfill.inputs.structures.evidence import HydrogenCount
 
 _RECORD_KEYS = {"lattice", "sites", "structure", "attributes", "atoms", "lattice_mat"}
 _VACANCY = "vacancy"
@@ -195,4 +195,4 @@ def _fill_from_optimade(entry: Entry, attributes: Mapping[str, Any]) -> None:
     if isinstance(entry.atoms, Atoms):
         entry.atoms.set_pbc([bool(axis) for axis in dimensions])
     if carried:
-        entry.evidence.attached = Carried(carried, carried, "attached hydrogens (nattached)")
+        entry.evidence.attached = HydrogenCount(carried, carried, "attached hydrogens (nattached)")
