@@ -203,10 +203,10 @@ def _check_entry(
         notes.append(f"{removed.sum()} {chemical_symbols[target]} removed")
     own = entry.n_missing
     given = own if own is not None and str(own).strip() else n_missing
-    lacking = IncompleteStructure(
+    incomplete = IncompleteStructure(
         target=target, host=host, removed=atoms[removed], evidence=entry.evidence
     )
-    count = count_missing(given, lacking=lacking, notes=notes)
+    count = count_missing(given, structure=incomplete, notes=notes)
     _check_count(host, count)
     bare = Atoms(host.numbers, host.positions, cell=host.cell, pbc=True)
     return CheckedHost(name, entry.source, bare, target, count, tuple(notes))

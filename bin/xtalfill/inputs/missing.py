@@ -22,7 +22,7 @@ from xtalfill.core.errors import InputError
 from xtalfill.core.text import one_line, shortened
 from xtalfill.inputs.structures.evidence import Evidence, HydrogenCount
 from xtalfill.inputs.structures.formula import formula_units, in_ratio
-from xtalfill.inputs.structures.pairs import joined
+from xtalfill.inputs.structures.pairs import connected_groups
 
 # A count from a formula, and a sum of occupancies, is a whole number within these.
 _WHOLE_FORMULA = 0.05
@@ -83,7 +83,7 @@ def count_missing(given: Any, *, structure: IncompleteStructure, notes: list[str
 
     Args:
         given: As given for this structure or for all, or None.
-        lacking: What is known.
+        structure: What is known.
         notes: Gets what was decided, and what contradicts it.
 
     Raises:
@@ -201,7 +201,7 @@ def _removed(structure: IncompleteStructure, split: int, notes: list[str]) -> in
     if not len(structure.removed):
         if structure.kept:
             raise InputError(
-                f"no n_missing: {lacking.kept} {symbol} are listed and nothing tells that more are "
+                f"no n_missing: {structure.kept} {symbol} are listed and nothing tells that more are "
                 "missing; give n_missing, or --remove_existing to place them anew"
             )
         raise InputError(
@@ -210,13 +210,13 @@ def _removed(structure: IncompleteStructure, split: int, notes: list[str]) -> in
         )
     if "occupancy" not in structure.removed.arrays:
         if split < len(structure.removed):
-            notes.append(f"the {len(lacking.removed)} {symbol} removed are {split} sites, split")
+            notes.append(f"the {len(structure.removed)} {symbol} removed are {split} sites, split")
         return split
     count = round(occupied)
     if abs(occupied - count) > _WHOLE_OCCUPANCY:
         cells = Fraction(occupied).limit_denominator(_LARGEST_SUPERCELL)
         raise InputError(
-            f"the occupancies of {_labels(lacking.removed)} sum to {occupied:.3g} {symbol} a "
+            f"the occupancies of {_labels(structure.removed)} sum to {occupied:.3g} {symbol} a "
             f"cell, no whole number; give n_missing, or a supercell of {cells.denominator} "
             f"cells, which holds about {cells.numerator}"
         )
@@ -247,7 +247,7 @@ def _split(structure: IncompleteStructure) -> int:
     if hydrogen:
         bound = _bound(structure)
         near |= (distance < _PROTON_PLACES) & bound[first] & bound[second]
-    count, _ = joined(np.column_stack([first[near], second[near]]), len(atoms))
+    count, _ = connected_groups(np.column_stack([first[near], second[near]]), len(atoms))
     return count
 
 

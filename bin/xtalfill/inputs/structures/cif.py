@@ -11,9 +11,9 @@ from xtalfill.core.errors import InputError
 from xtalfill.core.text import one_line, shortened
 from xtalfill.inputs.structures.cifblock import CifBlock, parse_document, unit_cell
 from xtalfill.inputs.structures.cifsites import X_TAG, SiteRow, read_rows
-from xtalfill.inputs.structures.entry import Entry, attempt, note_isotopes
+from xtalfill.inputs.structures.entry import Entry, fill_entry, note_isotopes
 from xtalfill.inputs.structures.evidence import Evidence, HydrogenCount
-from xtalfill.inputs.structures.expand import Expanded, ListedSite, expand
+from xtalfill.inputs.structures.expand import ExpandedCell, ListedSite, expand
 from xtalfill.inputs.structures.formula import formula_units, in_ratio, parse_formula
 from xtalfill.inputs.structures.pairs import close_pairs
 from xtalfill.inputs.structures.symmetry import Symmetry, read_symmetry
@@ -53,7 +53,7 @@ def read_cif(text: str, *, source: str, stem: str) -> list[Entry]:
             source=f"{source} block {one_line(block.name, limit=40)}" if several else source,
             fallback_id=f"{stem}_{number}" if several else stem,
         )
-        attempt(entry, _fill_from_block, block, blocks, kind="CIF")
+        fill_entry(entry, _fill_from_block, block, blocks, kind="CIF")
         entries.append(entry)
     return entries
 
@@ -118,7 +118,7 @@ def _expand(
     choices: list[Symmetry],
     cell: np.ndarray,
     formula: dict[int, float] | None,
-) -> tuple[Expanded, Symmetry]:
+) -> tuple[ExpandedCell, Symmetry]:
     """Expand with the first symmetry that gives the formula and no clash, else no clash.
 
     Raises:
@@ -142,12 +142,12 @@ def _expand(
     return next(told, apart[0])
 
 
-def _clashes(expanded: Expanded, cell: np.ndarray) -> bool:
+def _clashes(expanded: ExpandedCell, cell: np.ndarray) -> bool:
     full = expanded.occupancy[expanded.row] >= 1
     return len(close_pairs(expanded.fractional[full], cell, _CONTACT)) > 0
 
 
-def _atoms(located: list[SiteRow], expanded: Expanded, cell: np.ndarray) -> Atoms:
+def _atoms(located: list[SiteRow], expanded: ExpandedCell, cell: np.ndarray) -> Atoms:
     numbers = np.array([row.number for row in located])[expanded.row]
     atoms = Atoms(numbers, positions=expanded.fractional @ cell, cell=cell, pbc=True)
     atoms.set_array("label", np.array([located[index].label for index in expanded.row]))
@@ -158,7 +158,7 @@ def _atoms(located: list[SiteRow], expanded: Expanded, cell: np.ndarray) -> Atom
 
 
 def _unlocated(
-    rows: list[SiteRow], located: list[SiteRow], expanded: Expanded, *, order: int
+    rows: list[SiteRow], located: list[SiteRow], expanded: ExpandedCell, *, order: int
 ) -> dict[int, float]:
     """Return nuclear charge -> sites in the cell that are listed without coordinates.
 
@@ -179,7 +179,7 @@ def _unlocated(
     return counts
 
 
-def _attached(located: list[SiteRow], expanded: Expanded) -> HydrogenCount | None:
+def _attached(located: list[SiteRow], expanded: ExpandedCell) -> HydrogenCount | None:
     """Return the hydrogens that _atom_site_attached_hydrogens counts; all 0 tells nothing."""
     rows = zip(located, expanded.filled, strict=True)
     bearing = [(row, each) for row, each in rows if row.attached]
@@ -189,7 +189,7 @@ def _attached(located: list[SiteRow], expanded: Expanded) -> HydrogenCount | Non
     return HydrogenCount(count, count, "the attached hydrogens (_atom_site_attached_hydrogens)")
 
 
-def _named(located: list[SiteRow], expanded: Expanded) -> HydrogenCount | None:
+def _named(located: list[SiteRow], expanded: ExpandedCell) -> HydrogenCount | None:
     rows = zip(located, expanded.filled, strict=True)
     bearing = [(row, each) for row, each in rows if row.most_hydrogens]
     if not bearing:

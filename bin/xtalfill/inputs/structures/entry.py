@@ -83,7 +83,7 @@ def explain(error: Exception, *, kind: str) -> str:
     )
 
 
-def attempt(entry: Entry, fill: Callable[..., None], *data: Any, kind: str) -> None:
+def fill_entry(entry: Entry, fill: Callable[..., None], *data: Any, kind: str) -> None:
     """Fill one entry; what goes wrong becomes its error.
 
     Args:

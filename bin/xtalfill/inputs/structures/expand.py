@@ -9,7 +9,7 @@ import numpy as np
 
 from xtalfill.core.errors import InputError
 from xtalfill.core.text import listed
-from xtalfill.inputs.structures.pairs import close_pairs, joined
+from xtalfill.inputs.structures.pairs import close_pairs, connected_groups
 from xtalfill.inputs.structures.symmetry import Symmetry
 
 # Images of one site, or equivalents listed beside the operations, that are one atom (Å): a
@@ -39,7 +39,7 @@ class ListedSite:
 
 
 @dataclass(frozen=True)
-class Expanded:
+class ExpandedCell:
     """All atoms of a cell.
 
     Attributes:
@@ -62,7 +62,7 @@ class Expanded:
         return np.asarray(self.multiplicity * self.occupancy)
 
 
-def expand(sites: Sequence[ListedSite], symmetry: Symmetry, cell: np.ndarray) -> Expanded:
+def expand(sites: Sequence[ListedSite], symmetry: Symmetry, cell: np.ndarray) -> ExpandedCell:
     """Apply the operations to every listed site.
 
     Images of one site within `SAME_PLACE` of each other are one atom, at their mean. A listed
@@ -100,7 +100,7 @@ def expand(sites: Sequence[ListedSite], symmetry: Symmetry, cell: np.ndarray) ->
     multiplicity = np.where(same_as == np.arange(len(sites)), _sizes(orbits), 0)
     pairs = [f"{sites[one].label} is {sites[same_as[one]].label}" for one in merged]
     notes = _notes(rounded, pairs)
-    return Expanded(fractional[kept], row[kept], multiplicity, occupancy, tuple(notes))
+    return ExpandedCell(fractional[kept], row[kept], multiplicity, occupancy, tuple(notes))
 
 
 def _sizes(orbits: list[np.ndarray]) -> np.ndarray:
@@ -121,7 +121,7 @@ def _orbit(site: ListedSite, symmetry: Symmetry, cell: np.ndarray) -> tuple[np.n
     distance = np.linalg.norm((shift - np.round(shift)) @ cell, axis=1)
     if (distance < SAME_PLACE).sum() == 1:
         return images, 0.0  # a general position: operations keep distances
-    count, group = joined(close_pairs(images, cell, SAME_PLACE), len(images))
+    count, group = connected_groups(close_pairs(images, cell, SAME_PLACE), len(images))
     orbit, moved = [], 0.0
     for one in range(count):
         members = images[group == one]

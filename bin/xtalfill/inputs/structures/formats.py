@@ -28,9 +28,9 @@ from xtalfill.inputs.structures.cif import read_cif
 from xtalfill.inputs.structures.entry import (
     ID_KEYS,
     Entry,
-    attempt,
     drop_shared_names,
     explain,
+    fill_entry,
     fill_from_pymatgen,
     fill_keys,
     note_isotopes,
@@ -158,7 +158,7 @@ def _read_extxyz(path: Path, source: str, stem: str) -> list[Entry]:
         if problem:
             entry.error = f"{problem}; what follows cannot be read"
         else:
-            attempt(entry, _fill_from_frame, frame, kind="extended XYZ")
+            fill_entry(entry, _fill_from_frame, frame, kind="extended XYZ")
         entries.append(entry)
     drop_shared_names(entries)
     return entries
@@ -204,7 +204,7 @@ def _read_ase(path: Path, source: str, stem: str) -> list[Entry]:
         entries = []
         for (row_id,) in rows:
             entry = Entry(source=f"{source} row {row_id}", fallback_id=f"{stem}_{row_id}")
-            attempt(entry, _fill_from_database, connected, row_id, kind="ASE database row")
+            fill_entry(entry, _fill_from_database, connected, row_id, kind="ASE database row")
             entries.append(entry)
     drop_shared_names(entries)
     return entries
@@ -233,7 +233,7 @@ def _read_ase_json(text: str, source: str, stem: str) -> list[Entry]:
     entries = []
     for row_id in [int(number) for number in data["ids"]]:
         entry = Entry(source=f"{source} row {row_id}", fallback_id=f"{stem}_{row_id}")
-        attempt(entry, _fill_from_ase_json, data.get(row_id), kind="ASE database row")
+        fill_entry(entry, _fill_from_ase_json, data.get(row_id), kind="ASE database row")
         entries.append(entry)
     drop_shared_names(entries)
     return entries

@@ -17,8 +17,8 @@ from xtalfill.core.errors import InputError
 from xtalfill.core.text import one_line
 from xtalfill.inputs.structures.entry import (
     Entry,
-    attempt,
     drop_shared_names,
+    fill_entry,
     fill_from_pymatgen,
     fill_keys,
 )
@@ -68,7 +68,7 @@ def read_json(data: Any, source: str, stem: str) -> list[Entry]:
         if key is not None:
             entry.source = f"{source} entry {one_line(key, limit=80)}"
             entry.fallback_id = f"{stem}_{number}"
-        attempt(entry, _fill_from_record, record, kind="a structure in JSON")
+        fill_entry(entry, _fill_from_record, record, kind="a structure in JSON")
         if isinstance(key, str):
             entry.id, entry.id_is_name = key, False
         entries.append(entry)

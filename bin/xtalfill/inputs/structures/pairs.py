@@ -25,7 +25,7 @@ def close_pairs(fractional: np.ndarray, cell: np.ndarray, distance: float) -> np
     return np.sort(pairs[near], axis=1)
 
 
-def joined(pairs: np.ndarray, n: int) -> tuple[int, np.ndarray]:
+def connected_groups(pairs: np.ndarray, n: int) -> tuple[int, np.ndarray]:
     """Return how many groups chains of pairs make of `n` sites, and (n,) the group of each.
 
     Args:
