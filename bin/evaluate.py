@@ -15,12 +15,12 @@ def judge(batch: "Batch", _args: argparse.Namespace) -> dict[str, int]:
     """Add the stage evaluate and count the statuses."""
     from xtalfill.core.record import count_statuses
     from xtalfill.dft.gather import STAGE
-    from xtalfill.evaluate.dft import judge_dft
+    from xtalfill.evaluate.dft import evaluate_dft
     from xtalfill.evaluate.match import evaluate_batch
 
     batch.stages["evaluate"] = evaluate_batch(batch)
     if STAGE in batch.stages:
-        batch.stages["evaluate"].arrays |= judge_dft(batch)
+        batch.stages["evaluate"].arrays |= evaluate_dft(batch)
     return count_statuses(batch.status)
 
 

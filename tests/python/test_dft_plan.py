@@ -46,7 +46,7 @@ from xtalfill.dft.plan import (
 from xtalfill.dft.plan_run import Plan
 from xtalfill.dft.pseudos import read_table
 from xtalfill.dft.result import Attempt, PwResult
-from xtalfill.evaluate.dft import judge_dft
+from xtalfill.evaluate.dft import evaluate_dft
 from xtalfill.evaluate.match import evaluate_batch
 from xtalfill.results.collect import collect
 from xtalfill.results.dft_summary import STATUSES, summarise_dft
@@ -281,7 +281,7 @@ def gathered(batch: Batch) -> Batch:
     ]
     gather_dft(batch, "batch_0000", plan, results)
     batch.stages["evaluate"] = evaluate_batch(batch)
-    batch.stages["evaluate"].arrays |= judge_dft(batch)
+    batch.stages["evaluate"].arrays |= evaluate_dft(batch)
     return batch
 
 
@@ -394,7 +394,7 @@ def test_pairs_are_those_that_dft_tells_apart(
 ) -> None:
     rows = [*members(gathered, "brucite")[::2][:2], gathered.reference_of("brucite")]
     gathered.stages["dft"].arrays["energy"][rows] = energies
-    gathered.stages["evaluate"].arrays |= judge_dft(gathered)
+    gathered.stages["evaluate"].arrays |= evaluate_dft(gathered)
     write_batch(gathered, tmp_path / "batch_0000.h5")
     write_check(tmp_path / "check.json", CASES)
     found = summarise_dft(read_tables(tmp_path / "check.json", [tmp_path / "batch_0000.h5"]))
@@ -415,7 +415,7 @@ def test_the_structure_of_dft_is_the_lowest_that_converged(
     dft["energy"][rows[5]] = -49.0  # of another method
     for number in unconverged:
         dft["status"][rows[number]], dft["converged"][rows[number]] = "unconverged", False
-    gathered.stages["evaluate"].arrays |= judge_dft(gathered)
+    gathered.stages["evaluate"].arrays |= evaluate_dft(gathered)
     write_batch(gathered, tmp_path / "batch_0000.h5")
     write_check(tmp_path / "check.json", CASES)
     collect(tmp_path / "check.json", [tmp_path / "batch_0000.h5"], tmp_path)

@@ -11,7 +11,7 @@ from dft_examples import RECORDED
 from hand_made_batches import Case, Made, add_dft, brucite, build, write_check
 from tool_runs import tool
 from xtalfill.core.batch import Batch, write_batch
-from xtalfill.evaluate.dft import judge_dft
+from xtalfill.evaluate.dft import evaluate_dft
 from xtalfill.evaluate.match import evaluate_batch
 from xtalfill.results.collect import collect
 
@@ -44,7 +44,7 @@ def test_table_compares_potential_and_dft(tmp_path: Path) -> None:
     batch = build(CASES)
     batch.stages["evaluate"] = evaluate_batch(batch)
     add_dft(batch, message="")
-    batch.stages["evaluate"].arrays |= judge_dft(batch)
+    batch.stages["evaluate"].arrays |= evaluate_dft(batch)
     finished(tmp_path, batch)
     alone, match, lower = rows(tool("dft_table.py", "--run", tmp_path))
     assert (match["potential says"], match["DFT says"]) == ("match", "match")
@@ -71,7 +71,7 @@ def test_reference_that_changes_is_reported(tmp_path: Path) -> None:
     moved = batch.stages["dft"].arrays["positions"].copy()
     moved[here][-1] += [0.0, 0.0, 2.2]
     batch.stages["dft"].arrays["positions"] = moved
-    batch.stages["evaluate"].arrays |= judge_dft(batch)
+    batch.stages["evaluate"].arrays |= evaluate_dft(batch)
     finished(tmp_path, batch)
     assert rows(tool("dft_table.py", "--run", tmp_path))[1]["reference kept"] == "no"
 

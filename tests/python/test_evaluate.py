@@ -14,7 +14,7 @@ from hand_made_batches import Case, Made, add_dft, brucite, build, lithium_hydri
 from xtalfill.core.batch import REFERENCE, Stage, read_batch, write_batch
 from xtalfill.core.errors import InputError
 from xtalfill.evaluate import dft, match
-from xtalfill.evaluate.dft import judge_dft
+from xtalfill.evaluate.dft import evaluate_dft
 from xtalfill.evaluate.match import compare, evaluate_batch, site_class
 
 
@@ -183,7 +183,7 @@ def test_a_matcher_that_raises_after_dft_leaves_the_energies(
         raise np.linalg.LinAlgError("Singular\nmatrix")
 
     monkeypatch.setattr(dft, "compare", breaks)
-    found = judge_dft(batch)
+    found = evaluate_dft(batch)
     assert found["dft_les"].tolist() == [True, False, False]
     assert found["dft_matched"].tolist() == [False] * 3
     assert found["dft_rank"].tolist()[:2] == [0, 1]

@@ -27,7 +27,7 @@ from hand_made_batches import (
 from xtalfill.core.batch import read_batch, write_batch
 from xtalfill.core.errors import InputError
 from xtalfill.core.record import write_record
-from xtalfill.evaluate.dft import judge_dft
+from xtalfill.evaluate.dft import evaluate_dft
 from xtalfill.evaluate.match import evaluate_batch
 from xtalfill.results.collect import collect
 from xtalfill.results.report import html as page_module
@@ -500,7 +500,7 @@ def validated(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, 
     arguments = make_run(folder, CASES, [])
     batch = read_batch(folder / "batch_0000.h5")
     add_dft(batch, message=f"dft: {HOSTILE}")
-    batch.stages["evaluate"].arrays |= judge_dft(batch)
+    batch.stages["evaluate"].arrays |= evaluate_dft(batch)
     write_batch(batch, folder / "batch_0000.h5")
     collect(folder / "check.json", [folder / "batch_0000.h5"], folder)
     write_report(**arguments)
@@ -530,7 +530,7 @@ def test_a_reference_that_pw_cannot_relax_still_judges_by_the_potential(tmp_path
     dft, reference = batch.stages["dft"].arrays, batch.reference_of("mg")
     dft["status"][reference], dft["message"][reference] = "refused", "dft: too large"
     dft["converged"] = dft["status"] == "ok"
-    batch.stages["evaluate"].arrays |= judge_dft(batch)
+    batch.stages["evaluate"].arrays |= evaluate_dft(batch)
     write_batch(batch, tmp_path / "batch_0000.h5")
     collect(tmp_path / "check.json", [tmp_path / "batch_0000.h5"], tmp_path)
     write_report(**arguments)

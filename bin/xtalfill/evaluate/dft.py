@@ -15,7 +15,7 @@ from xtalfill.dft.gather import STAGE
 from xtalfill.evaluate.match import MATCHER_ERRORS, compare, same_composition
 
 
-def judge_dft(batch: Batch) -> dict[str, np.ndarray]:
+def evaluate_dft(batch: Batch) -> dict[str, np.ndarray]:
     """Return the arrays "dft_..." of the stage evaluate; docs/evaluation.md defines them.
 
     Args:
