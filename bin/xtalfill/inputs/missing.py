@@ -201,7 +201,7 @@ def _removed(structure: IncompleteStructure, split: int, notes: list[str]) -> in
     if not len(structure.removed):
         if structure.kept:
             raise InputError(
-                f"no n_missing: {structure.kept} {symbol} are listed and nothing tells that more are "
+                f"no n_missing: {structure.kept} {symbol} are listed and nothing says that more are "
                 "missing; give n_missing, or --remove_existing to place them anew"
             )
         raise InputError(

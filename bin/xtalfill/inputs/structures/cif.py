@@ -198,6 +198,6 @@ def _named(located: list[SiteRow], expanded: ExpandedCell) -> HydrogenCount | No
     return HydrogenCount(
         float(sum(row.fewest_hydrogens * each for row, each in bearing)),
         float(sum(row.most_hydrogens * each for row, each in bearing)),
-        f"the label{'s' if len(labels) > 1 else ''} {shortened(labels)} of "
+        f"the label{'s' if len(labels) > 1 else ''} {join_first(labels)} of "
         f"{'/'.join(sorted({chemical_symbols[row.number] for row, _ in bearing}))}",
     )

@@ -78,7 +78,7 @@ def read_rows(block: CifBlock) -> tuple[list[SiteRow], list[str]]:
                 raise
             notes.append(f"dummy site {one_line(label, limit=40)} is no atom: left out")
     if nearly:
-        notes.append(f"occupancy taken as 1: {listed(nearly)}")
+        notes.append(f"occupancy taken as 1: {join_names(nearly)}")
     if not known:
         notes.append("elements are taken from the labels alone: no type, no formula")
     return rows, notes

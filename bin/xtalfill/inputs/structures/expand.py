@@ -160,8 +160,8 @@ def _notes(rounded: list[str], pairs: list[str]) -> list[str]:
     if rounded:
         notes.append(
             f"images within {SAME_PLACE} Å taken as one site on a special position: "
-            f"{listed(rounded)}"
+            f"{join_names(rounded)}"
         )
     if pairs:
-        notes.append(f"listed more than once, merged: {listed(pairs)}")
+        notes.append(f"listed more than once, merged: {join_names(pairs)}")
     return notes

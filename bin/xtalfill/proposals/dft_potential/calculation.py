@@ -119,7 +119,7 @@ class PotentialCalculator:
             (n1, n2, n3) eV at the points i / n of the cell, as of `grid.read_potential`.
 
         Raises:
-            GiveUpError: pw.x or pp.x fails, and no repair helps.
+            PlacementError: pw.x or pp.x fails, and no repair helps.
             TryAgainError, MemoryNeededError, ConfigError: As for `Attempts.run`.
         """
         return self.relaxed(crystal, np.zeros(len(crystal.numbers), dtype=bool), extra)[1]
@@ -133,7 +133,7 @@ class PotentialCalculator:
             extra: Electrons more than these atoms have.
 
         Raises:
-            GiveUpError, TryAgainError, MemoryNeededError, ConfigError: As for `potential`.
+            PlacementError, TryAgainError, MemoryNeededError, ConfigError: As for `potential`.
         """
         number = str(len(self.runs) + 1)
         done = self._done(number, crystal, extra)

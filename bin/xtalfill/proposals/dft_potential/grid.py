@@ -34,7 +34,7 @@ def read_potential(path: Path) -> np.ndarray:
         local pseudopotentials beyond -Z/r; only differences mean something.
 
     Raises:
-        GiveUpError: It is damaged.
+        PlacementError: It is damaged.
     """
     try:
         with path.open(encoding="ascii") as file:
