@@ -74,7 +74,8 @@ def main() -> None:
     from xtalfill.dft.protocols import read_protocol
     from xtalfill.dft.pseudos import check_files, functionals, library_of, read_table
     from xtalfill.dft.pw_runner import Folders, Limits
-    from xtalfill.proposals.dft_potential.calculation import PotentialCalculator, Recipe
+    from xtalfill.dft.theory import LevelOfTheory
+    from xtalfill.proposals.dft_potential.calculation import SMEARING, PotentialCalculator
     from xtalfill.proposals.dft_potential.job import PlacementResult, read_job, write_result
     from xtalfill.proposals.dft_potential.restore import Rules, restore
 
@@ -88,13 +89,19 @@ def main() -> None:
         charge=args.charge,
         bound=args.choices,
     )
-    recipe = Recipe(read_protocol(args.protocol), table, valence, args.degauss)
+    level = LevelOfTheory(
+        protocol=read_protocol(args.protocol),
+        table=table,
+        valence=valence,
+        degauss=args.degauss,
+        smearing=SMEARING,
+    )
     machine = Machine(ranks=args.cores, launcher=args.launcher)
     limits = Limits(args.max_seconds, args.last_chance, begin)
     args.kept.mkdir(parents=True, exist_ok=True)
     with scratch_folder(args.scratch, "potential") as scratch:
         folders = Folders(args.pseudo_dir, scratch, args.kept, args.checkpoint, args.previous)
-        electrons = PotentialCalculator(job.id, recipe, machine, folders, limits)
+        electrons = PotentialCalculator(job.id, level, machine, folders, limits)
         candidates = restore(
             job.host,
             job.element,
@@ -106,7 +113,7 @@ def main() -> None:
         )
     parameters = {
         **asdict(rules),
-        "protocol": asdict(recipe.protocol),
+        "protocol": asdict(level.protocol),
         "degauss": args.degauss,
         "table": args.table.name,
         "library": library_of(table),

@@ -17,8 +17,9 @@ from xtalfill.dft.launch import Machine
 from xtalfill.dft.pseudos import read_table
 from xtalfill.dft.pw_runner import Folders, Limits
 from xtalfill.dft.system import PwSettings
+from xtalfill.dft.theory import LevelOfTheory
 from xtalfill.proposals.dft_potential import calculation
-from xtalfill.proposals.dft_potential.calculation import PotentialCalculator, Recipe
+from xtalfill.proposals.dft_potential.calculation import SMEARING, PotentialCalculator
 from xtalfill.proposals.dft_potential.grid import PP
 from xtalfill.proposals.dft_potential.restore import Placement, restore
 
@@ -74,8 +75,14 @@ def fill(
     """Fill a lithium host that lacks two atoms: one is placed first, relaxed, then the other."""
     for module in (pw_runner, calculation):
         monkeypatch.setattr(module, "run_pw", replay)
-    recipe = Recipe(protocol("fast"), read_table(TABLE), dict(VALENCE), 0.01)
-    electrons = PotentialCalculator("li", recipe, machine, folders, limits)
+    level = LevelOfTheory(
+        protocol=protocol("fast"),
+        table=read_table(TABLE),
+        valence=VALENCE,
+        degauss=0.01,
+        smearing=SMEARING,
+    )
+    electrons = PotentialCalculator("li", level, machine, folders, limits)
     host, _ = recorded("lithium_2")
     candidate = restore(
         host, 1, 2, samples=1, rules=RULES, solver=electrons, generator=np.random.default_rng(0)

@@ -14,7 +14,8 @@ from potential_examples import RULES, lithium
 from xtalfill.core.crystal import Crystal
 from xtalfill.dft.launch import Machine
 from xtalfill.dft.pw_runner import Folders, Limits
-from xtalfill.proposals.dft_potential.calculation import PotentialCalculator, Recipe
+from xtalfill.dft.theory import LevelOfTheory
+from xtalfill.proposals.dft_potential.calculation import SMEARING, PotentialCalculator
 from xtalfill.proposals.dft_potential.grid import PP
 from xtalfill.proposals.dft_potential.restore import PlacementError, restore
 
@@ -30,9 +31,12 @@ def electrons(tmp_path: Path) -> PotentialCalculator:
     _, table = made_pseudos(pseudos)
     table = {name: replace(one, cutoff_wfc=20.0, cutoff_rho=80.0) for name, one in table.items()}
     loose = replace(protocol("fast"), kpoints_distance=0.5, nstep=10)
-    recipe = Recipe(loose, table, {"H": 1.0, "Li": 1.0}, 0.01)
+    valence = {"H": 1.0, "Li": 1.0}
+    level = LevelOfTheory(
+        protocol=loose, table=table, valence=valence, degauss=0.01, smearing=SMEARING
+    )
     folders = Folders(pseudos, *(tmp_path / name for name in ("scratch", "kept", "checkpoint")))
-    return PotentialCalculator("lih", recipe, Machine(), folders, Limits())
+    return PotentialCalculator("lih", level, Machine(), folders, Limits())
 
 
 def test_an_electron_is_drawn_to_the_nucleus(electrons: PotentialCalculator) -> None:

@@ -36,7 +36,6 @@ from xtalfill.dft.estimate import (
 from xtalfill.dft.gather import gather_dft
 from xtalfill.dft.job import read_job
 from xtalfill.dft.plan import (
-    Level,
     PlannedSystem,
     ValidationChoice,
     draw_structures,
@@ -46,6 +45,7 @@ from xtalfill.dft.plan import (
 from xtalfill.dft.plan_run import Plan
 from xtalfill.dft.pseudos import read_table
 from xtalfill.dft.result import Attempt, PwResult
+from xtalfill.dft.theory import LevelOfTheory
 from xtalfill.evaluate.dft import evaluate_dft
 from xtalfill.evaluate.match import evaluate_batch
 from xtalfill.results.collect import collect
@@ -78,11 +78,17 @@ CASES = [
 ]
 
 
-def level(*, spin: bool = False, without: str = "") -> Level:
+def level(*, spin: bool = False, without: str = "") -> LevelOfTheory:
     table = read_table(TABLE)
     valence = {"Mg": 2.0, "O": 6.0, "H": 1.0, "Li": 3.0}
-    return Level(
-        protocol("fast"), table, {k: v for k, v in valence.items() if k != without}, spin=spin
+    fast = protocol("fast")
+    return LevelOfTheory(
+        protocol=fast,
+        table=table,
+        valence={k: v for k, v in valence.items() if k != without},
+        degauss=fast.degauss,
+        smearing=fast.smearing,
+        spin=spin,
     )
 
 

@@ -12,10 +12,11 @@ from ase.spacegroup import crystal
 from dft_examples import TABLE, find_pw, protocol, sssp_folder
 from hand_made_batches import Case, Made, build
 from xtalfill.dft.launch import Machine
-from xtalfill.dft.plan import Level, ValidationChoice, plan_batch
+from xtalfill.dft.plan import ValidationChoice, plan_batch
 from xtalfill.dft.pseudos import check_files, read_table
 from xtalfill.dft.pw_runner import Folders, Limits
 from xtalfill.dft.relax import relax_job
+from xtalfill.dft.theory import LevelOfTheory
 
 CHOICE = ValidationChoice(window=0.0, candidates=1, max_structures=None, max_electrons=400, seed=42)
 
@@ -42,7 +43,10 @@ def test_candidate_and_reference_end_in_one_crystal(tmp_path: Path) -> None:
     batch = build([Case("mp-976181", atoms, 4, [Made(relaxed=0.03 * away)])])
     headers = check_files(table, pseudos, ["Na", "B", "H"])
     valence = {name: one.valence for name, one in headers.items()}
-    level = Level(protocol("fast"), table, valence, spin=False)
+    fast = protocol("fast")
+    level = LevelOfTheory(
+        protocol=fast, table=table, valence=valence, degauss=fast.degauss, smearing=fast.smearing
+    )
     _, jobs = plan_batch(batch, "batch_0000", {"mp-976181"}, CHOICE, level)
     assert [job.n_symmetry for job in jobs] == [24, 24]
     found = []

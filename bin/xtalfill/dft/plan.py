@@ -21,17 +21,8 @@ from xtalfill.core.matching import matcher, to_pymatgen
 from xtalfill.core.relaxations import ENERGY_WINDOW, final_stage
 from xtalfill.dft.checks import refusal_reason, unknown_elements
 from xtalfill.dft.job import SHIFTS, PwJob
-from xtalfill.dft.protocols import Protocol
-from xtalfill.dft.pseudos import Pseudo, cutoffs
-from xtalfill.dft.symmetry import (
-    SITE_TOLERANCE,
-    in_setting,
-    irreducible_kpoints,
-    kpoint_mesh,
-    standard_setting,
-    symmetrise,
-)
-from xtalfill.dft.system import PwSystem
+from xtalfill.dft.symmetry import SITE_TOLERANCE, standard_setting, symmetrise
+from xtalfill.dft.theory import LevelOfTheory
 
 
 @dataclass(frozen=True)
@@ -62,23 +53,6 @@ class ValidationChoice:
         for name, value in least.items():
             if not getattr(self, name) >= value:
                 raise ConfigError(f"{name} is {getattr(self, name)}; the least is {value}")
-
-
-@dataclass(frozen=True)
-class Level:
-    """At which level of theory, and what it needs.
-
-    Attributes:
-        protocol: How accurate.
-        table: Element -> pseudopotential.
-        valence: Element -> valence electrons, for those whose file was checked.
-        spin: Whether the calculations are spin-polarised.
-    """
-
-    protocol: Protocol
-    table: dict[str, Pseudo]
-    valence: dict[str, float]
-    spin: bool
 
 
 @dataclass(frozen=True)
@@ -190,7 +164,7 @@ def _has_energy(batch: Batch, index: int, relaxed: str) -> bool:
 
 
 def plan_batch(
-    batch: Batch, name: str, structures: set[str], choice: ValidationChoice, level: Level
+    batch: Batch, name: str, structures: set[str], choice: ValidationChoice, level: LevelOfTheory
 ) -> tuple[list[PlannedSystem], list[PwJob]]:
     """Plan the jobs of a batch.
 
@@ -230,7 +204,7 @@ def _refusal(job: PwJob | str, choice: ValidationChoice) -> str:
     return f"dft: {reason}" if reason else ""
 
 
-def _job(batch: Batch, index: int, name: str, level: Level) -> PwJob | str:
+def _job(batch: Batch, index: int, name: str, level: LevelOfTheory) -> PwJob | str:
     """Return the job of a system, or why there can be none."""
     atoms = batch.to_ase(index, stage=final_stage(batch))
     symbols = atoms.get_chemical_symbols()
@@ -247,24 +221,14 @@ def _job(batch: Batch, index: int, name: str, level: Level) -> PwJob | str:
     )
     crystal = symmetric.atoms
     rotation, origin = standard_setting(crystal, tolerance=SITE_TOLERANCE)
-    mesh = kpoint_mesh(crystal, protocol.kpoints_distance)
-    ecutwfc, ecutrho = cutoffs(level.table, symbols)
-    system = PwSystem(
+    system = level.system(
+        crystal,
         name=str(batch.id[index]),
         key=f"{name}.{index}",
-        atoms=in_setting(crystal, rotation, origin),
-        protocol=protocol,
-        pseudos={symbol: level.table[symbol] for symbol in sorted(set(symbols))},
-        valence={symbol: level.valence[symbol] for symbol in sorted(set(symbols))},
-        ecutwfc=ecutwfc,
-        ecutrho=ecutrho,
-        kpoints=mesh,
-        n_irreducible=irreducible_kpoints(crystal, mesh, tolerance=SITE_TOLERANCE),
-        degauss=protocol.degauss,
-        smearing=protocol.smearing,
-        extra=0,
+        rotation=rotation,
+        origin=origin,
+        tolerance=SITE_TOLERANCE,
         free=np.ones(len(symbols), dtype=bool),
-        spin=level.spin,
     )
     shifts = (symmetric.shift_host, symmetric.shift_filled)
     return PwJob(system, rotation, origin, symmetric.n_symmetry, *shifts)

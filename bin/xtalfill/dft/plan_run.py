@@ -11,7 +11,6 @@ from xtalfill.core.batch import Batch
 from xtalfill.dft.estimate import CostModel, cost_summary, job_requirements
 from xtalfill.dft.job import PwJob
 from xtalfill.dft.plan import (
-    Level,
     PlannedSystem,
     ValidationChoice,
     draw_structures,
@@ -22,6 +21,7 @@ from xtalfill.dft.plan import (
 )
 from xtalfill.dft.protocols import Protocol
 from xtalfill.dft.pseudos import Pseudo, check_files, functionals, library_of
+from xtalfill.dft.theory import LevelOfTheory
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,14 @@ def plan_run(
         for symbol in elements_of(batch, [i for i, _ in select_systems(batch, name, choice)])
     }
     headers = check_files(table, pseudo_dir, symbols)
-    level = Level(protocol, table, {name: one.valence for name, one in headers.items()}, spin)
+    level = LevelOfTheory(
+        protocol=protocol,
+        table=table,
+        valence={name: one.valence for name, one in headers.items()},
+        degauss=protocol.degauss,
+        smearing=protocol.smearing,
+        spin=spin,
+    )
     sent: list[PlannedSystem] = []
     jobs: list[PwJob] = []
     for name in sorted(batches):

@@ -19,11 +19,10 @@ from xtalfill.core.io import replacing
 from xtalfill.dft.failures import TOP_OCCUPATION, PwFailure, PwOutput, diagnose, explain
 from xtalfill.dft.launch import Machine, Stopwatch, run_pw
 from xtalfill.dft.output import read_output
-from xtalfill.dft.protocols import Protocol
-from xtalfill.dft.pseudos import PseudoTable, cutoffs
 from xtalfill.dft.pw_runner import KEPT, Folders, Limits, PwRunner, pack
-from xtalfill.dft.symmetry import in_setting, irreducible_kpoints, kpoint_mesh, standard_setting
+from xtalfill.dft.symmetry import standard_setting
 from xtalfill.dft.system import PwSettings, PwSystem
+from xtalfill.dft.theory import LevelOfTheory
 from xtalfill.proposals.dft_potential.grid import CUBE, PP, pp_input, read_potential
 from xtalfill.proposals.dft_potential.restore import PlacementError
 from xtalfill.proposals.sites import SYMPREC
@@ -34,56 +33,33 @@ SMEARING = "cold"
 SAME_PLACE = 1e-3  # Angstrom; a potential relaxes the same on another machine to that
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """How the electrons are calculated.
+def host_system(
+    level: LevelOfTheory, crystal: Crystal, *, name: str, key: str, extra: int, free: np.ndarray
+) -> PwSystem:
+    """Return what pw.x calculates, in the orientation in which it finds the symmetry.
 
-    Attributes:
-        protocol: k-points, thresholds, mixing.
-        table: Pseudopotentials.
-        valence: Element -> valence electrons.
-        degauss: Ry; smearing of the electrons.
+    The origin does not change: the grid of the potential is that of the host.
+
+    Args:
+        level: The level of theory.
+        crystal: The atoms that are present.
+        name: Name of the structure.
+        key: Key of the calculation.
+        extra: Electrons in excess of those of these atoms.
+        free: (n_atoms,) bool; the atoms that may move.
     """
-
-    protocol: Protocol
-    table: PseudoTable
-    valence: dict[str, float]
-    degauss: float
-
-    def system(
-        self, name: str, key: str, crystal: Crystal, extra: int, free: np.ndarray
-    ) -> PwSystem:
-        """Return what pw.x calculates, in the orientation in which it finds the symmetry.
-
-        Args:
-            name: Of the structure.
-            key: Of the calculation.
-            crystal: The atoms that are there.
-            extra: Electrons more than these atoms have.
-            free: (n,) bool; those that may move.
-        """
-        atoms = Atoms(crystal.numbers, crystal.positions, cell=crystal.cell, pbc=True)
-        # The origin stays: the grid of the potential is that of the host.
-        rotation, _ = standard_setting(atoms, tolerance=SYMPREC)
-        mesh = kpoint_mesh(atoms, self.protocol.kpoints_distance)
-        symbols = sorted(set(atoms.get_chemical_symbols()))
-        ecutwfc, ecutrho = cutoffs(self.table, symbols)
-        return PwSystem(
-            name=name,
-            key=key,
-            atoms=in_setting(atoms, rotation, np.zeros(3)),
-            protocol=self.protocol,
-            pseudos={symbol: self.table[symbol] for symbol in symbols},
-            valence=self.valence,
-            ecutwfc=ecutwfc,
-            ecutrho=ecutrho,
-            kpoints=mesh,
-            n_irreducible=irreducible_kpoints(atoms, mesh, tolerance=SYMPREC),
-            degauss=self.degauss,
-            smearing=SMEARING,
-            extra=extra,
-            free=free,
-        )
+    atoms = Atoms(crystal.numbers, crystal.positions, cell=crystal.cell, pbc=True)
+    rotation, _ = standard_setting(atoms, tolerance=SYMPREC)
+    return level.system(
+        atoms,
+        name=name,
+        key=key,
+        rotation=rotation,
+        origin=np.zeros(3),
+        tolerance=SYMPREC,
+        free=free,
+        extra=extra,
+    )
 
 
 @dataclass
@@ -94,7 +70,7 @@ class PotentialCalculator:
 
     Attributes:
         name: Of the structure.
-        recipe: How.
+        level: The level of theory.
         machine: Where pw.x runs; pp.x runs on one process.
         folders: Where; each calculation has folders of its own in `kept` and `checkpoint`.
         limits: What the task was given.
@@ -102,7 +78,7 @@ class PotentialCalculator:
     """
 
     name: str
-    recipe: Recipe
+    level: LevelOfTheory
     machine: Machine
     folders: Folders
     limits: Limits
@@ -147,7 +123,8 @@ class PotentialCalculator:
         self, number: str, crystal: Crystal, free: np.ndarray, extra: int
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return positions (n, 3) in Angstrom and potential of a calculation that pw.x makes."""
-        folders, system = self._folders(number), self._system(number, crystal, free, extra)
+        folders, key = self._folders(number), f"calculation {number}"
+        system = host_system(self.level, crystal, name=self.name, key=key, extra=extra, free=free)
         attempts = PwRunner(system, self.machine, folders, self.limits, judge=_judge)
         failure, said = attempts.run()
         run = {
@@ -164,9 +141,6 @@ class PotentialCalculator:
         values = self._post_process(folders, system.first_settings(), run)
         positions = np.where(free[:, None], attempts.scaled @ crystal.cell, crystal.positions)
         return positions, values
-
-    def _system(self, number: str, crystal: Crystal, free: np.ndarray, extra: int) -> PwSystem:
-        return self.recipe.system(self.name, f"calculation {number}", crystal, extra, free)
 
     def _folders(self, number: str) -> Folders:
         previous = self.folders.previous

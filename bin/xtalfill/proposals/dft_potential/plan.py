@@ -15,7 +15,8 @@ from xtalfill.dft.estimate import CostModel, cost_summary, job_requirements
 from xtalfill.dft.protocols import Protocol
 from xtalfill.dft.pseudos import PseudoTable, check_files
 from xtalfill.dft.system import PwSystem
-from xtalfill.proposals.dft_potential.calculation import Recipe
+from xtalfill.dft.theory import LevelOfTheory
+from xtalfill.proposals.dft_potential.calculation import SMEARING, host_system
 from xtalfill.proposals.dft_potential.job import HostJob, jobs_of
 
 
@@ -27,19 +28,19 @@ class HostPlan:
         jobs: All of them.
         refused: Key of a job -> why it cannot be calculated; the others are.
         systems: Key of a job -> its first calculation, of those that are calculated.
-        recipe: How the electrons are calculated.
+        level: The level of theory.
     """
 
     jobs: list[HostJob]
     refused: dict[str, str]
     systems: dict[str, PwSystem]
-    recipe: Recipe
+    level: LevelOfTheory
 
     def content(self, model: CostModel) -> dict[str, Any]:
         """Return the content of plan.json."""
         systems = list(self.systems.values())
         return {
-            "parameters": {"protocol": asdict(self.recipe.protocol)},
+            "parameters": {"protocol": asdict(self.level.protocol)},
             "estimate": cost_summary(model, systems),
             "jobs": job_requirements(model, systems),
             "hosts": [
@@ -50,9 +51,9 @@ class HostPlan:
 
     def pseudos(self) -> dict[str, str]:
         """Return the pseudopotentials that will be read: file -> checksum."""
-        table = self.recipe.table
+        table = self.level.table
         return {
-            table[name].filename: f"md5:{table[name].md5}" for name in sorted(self.recipe.valence)
+            table[name].filename: f"md5:{table[name].md5}" for name in sorted(self.level.valence)
         }
 
 
@@ -81,18 +82,22 @@ def plan_hosts(
     jobs = [job for name in sorted(batches) for job in jobs_of(batches[name], name)]
     headers = check_files(table, pseudo_dir, {symbol for job in jobs for symbol in job.symbols})
     valence = {name: one.valence for name, one in headers.items()}
-    recipe = Recipe(protocol, table, valence, degauss)
+    level = LevelOfTheory(
+        protocol=protocol, table=table, valence=valence, degauss=degauss, smearing=SMEARING
+    )
     refused: dict[str, str] = {}
     systems: dict[str, PwSystem] = {}
     for job in jobs:
         if reason := unknown_elements(job.symbols, valence):
             refused[job.key] = reason
             continue
-        nothing = np.zeros(len(job.numbers), dtype=bool)
-        system = recipe.system(job.id, job.key, job.host, job.n_sites, nothing)
+        fixed = np.zeros(len(job.numbers), dtype=bool)
+        system = host_system(
+            level, job.host, name=job.id, key=job.key, extra=job.n_sites, free=fixed
+        )
         n_electrons = sum(valence[symbol] for symbol in job.symbols)
         if reason := refusal_reason(system.atoms, n_electrons, max_electrons=max_electrons):
             refused[job.key] = reason
         else:
             systems[job.key] = system
-    return HostPlan(jobs, refused, systems, recipe)
+    return HostPlan(jobs, refused, systems, level)
