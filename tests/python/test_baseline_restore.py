@@ -168,17 +168,17 @@ def test_further_samples_need_no_further_potential_and_differ() -> None:
         scaled_sites(candidates[1], host) == pytest.approx(np.full((1, 3), 0.75), abs=0.02)
     )
     assert [one.sites is None for one in candidates] == [False, False, True, True]
-    assert candidates[2].message == "3 maxima of the potential give no further choice of 1 sites"
+    assert candidates[2].message == "3 maxima of the potential allow no further choice of 1 sites"
 
 
 def test_it_gives_up_with_the_reason() -> None:
     host, potential = recorded("lithium_1")
     everywhere = run(host, 1, Played([potential]), bond=9.0, samples=2)
     assert [one.sites for one in everywhere] == [None, None]
-    reason = r"none of the [1-9]\d* maxima of the potential keeps its distance"
+    reason = r"none of the [1-9]\d* maxima of the potential is far enough from the atoms"
     assert re.fullmatch(reason, everywhere[0].message)
     flat = run(host, 1, Played([np.full((8, 8, 8), -1.0)]))[0]
-    assert flat.message == "none of the 0 maxima of the potential keeps its distance"
+    assert flat.message == "none of the 0 maxima of the potential is far enough from the atoms"
     broken = run(host, 1, Played([PlacementError("pw.x, scf not converged: no")]), samples=2)
     assert [one.message for one in broken] == ["pw.x, scf not converged: no"] * 2
 
@@ -202,7 +202,7 @@ def test_the_vacuum_of_a_slab_is_no_place_for_an_atom() -> None:
     assert scaled_sites(candidate, slab) == pytest.approx(np.array([[0.5, 0.5, 0.12]]), abs=0.02)
     assert candidate.rounds[0].maxima == 2  # above and below
     vacuum = run(slab, 1, Played([well((16, 16, 60), [(0.5, 0.5, 0.5)])]))[0]
-    assert vacuum.message == "the 1 maxima of the potential that keep their distance touch no atom"
+    assert vacuum.message == "none of the 1 remaining maxima of the potential is near an atom"
 
 
 def test_too_few_maxima_in_every_round_are_a_reason() -> None:
@@ -213,7 +213,7 @@ def test_too_few_maxima_in_every_round_are_a_reason() -> None:
     candidate = run(host, 3, solver)[0]
     assert candidate.sites is None
     assert candidate.message == (
-        "2 of 3 placed: none of the 1 maxima of the potential keeps its distance"
+        "2 of 3 placed: none of the 1 maxima of the potential is far enough from the atoms"
     )
     assert [(extra, free) for _, extra, free in solver.calls] == [(3, 0), (2, 1), (1, 2)]
     assert [one.placed for one in candidate.rounds] == [1, 1]

@@ -206,7 +206,7 @@ def test_results_fill_the_batch_and_reasons_become_statuses(batch: Batch, tmp_pa
 def test_results_that_do_not_fit_are_refused(batch: Batch, tmp_path: Path) -> None:
     wrong = [[Placement(np.zeros((1, 3)))] * 2] * 2
     found = results(batch, tmp_path, wrong)
-    with pytest.raises(InputError, match="brucite: its result is of another crystal"):
+    with pytest.raises(InputError, match="brucite: its result belongs to another crystal"):
         gather_potential(batch, "batch_0000", PLAN, found)
     found[1]["key"] = "batch_0000.5"
     with pytest.raises(InputError, match=r"batch_0000\.5: a result of no job of the plan"):

@@ -86,7 +86,7 @@ def test_none_given_as_a_number_is_refused_not_passed_over(brucite_host: Atoms) 
     entry = Entry(source="s", fallback_id="x", atoms=brucite_host, n_missing=0)
     hosts, failures = checked([entry], n_missing=2)
     assert not hosts
-    assert failures["x"] == "n_missing is 0; it is at least 1"
+    assert failures["x"] == "n_missing is 0; it must be at least 1"
 
 
 def test_the_entry_s_own_word_goes_before_the_option(brucite_host: Atoms) -> None:
@@ -108,9 +108,9 @@ def test_an_element_that_a_potential_does_not_know_is_refused(brucite_host: Atom
     hosts, _ = check(cheap=frozenset({1, 8, 12}), better=frozenset({1, 3, 8, 12}))
     assert len(hosts) == 1
     _, failures = check(cheap=frozenset({1, 8, 12}), better=frozenset({1, 8}))
-    assert "better does not know Mg" in failures[0].message
+    assert "better does not support Mg" in failures[0].message
     _, failures = check(cheap=frozenset({8, 12}))  # the element to fill counts, too
-    assert "cheap does not know H" in failures[0].message
+    assert "cheap does not support H" in failures[0].message
 
 
 # --- geometry ------------------------------------------------------------------------------
@@ -127,8 +127,8 @@ def put_beyond_the_border(atoms: Atoms) -> None:
 FAULTS: list[tuple[Callable[[Atoms], Any], str]] = [
     (lambda atoms: atoms.set_cell(np.zeros((3, 3))), "no volume"),
     (flatten, "no volume"),
-    (lambda atoms: atoms.set_cell(atoms.cell * 100), "Å³ an atom"),
-    (lambda atoms: atoms.set_cell(atoms.cell * 0.25, scale_atoms=True), "Å³ an atom"),
+    (lambda atoms: atoms.set_cell(atoms.cell * 100), "Å³ per atom"),
+    (lambda atoms: atoms.set_cell(atoms.cell * 0.25, scale_atoms=True), "Å³ per atom"),
     (lambda atoms: atoms.set_cell([0.4, 60, 20]), "own image"),
     (lambda atoms: atoms.cell.__setitem__((0, 0), np.inf), "not a finite number"),
     (lambda atoms: atoms.positions.__setitem__((1, 1), np.nan), "not a finite number"),
@@ -144,7 +144,7 @@ FAULTS: list[tuple[Callable[[Atoms], Any], str]] = [
     (lambda atoms: atoms.numbers.__setitem__(0, 4000), "unknown element"),
     (
         lambda atoms: atoms.set_array("occupancy", np.array([1.0, 0.7, 1.0])),
-        "partially occupied: 1 sites, O by 0.7",
+        "1 partially occupied sites: O (0.7)",
     ),
     (lambda atoms: atoms.__delitem__([0, 1, 2]), "no atoms"),
 ]
@@ -284,7 +284,7 @@ def test_the_formula_of_a_cif_tells_n_missing(partial_cif: Callable[..., Path]) 
     for formula in ("'Mg1 H2 O2'", "'H4 Mg2 O4'", "'Mg (O D)2'", "'Mg1 H2.00 O2'"):
         (host,), _ = checked(read_structures(partial_cif("  H ", formula=formula)), n_missing=None)
         assert host.n_missing == 2
-        assert host.notes == ("n_missing 2 taken from the formula that the file declares",)
+        assert host.notes == ("n_missing 2 taken from the declared formula",)
 
 
 def test_a_number_given_goes_before_the_formula_and_is_noted(
@@ -292,7 +292,7 @@ def test_a_number_given_goes_before_the_formula_and_is_noted(
 ) -> None:
     (host,), _ = checked(read_structures(partial_cif("  H ")), n_missing=3)
     assert host.n_missing == 3
-    assert host.notes == ("n_missing 3 was given; the formula that the file declares: 2",)
+    assert host.notes == ("n_missing 3 was given; the declared formula: 2",)
 
 
 @pytest.mark.parametrize("formula", ["'Mg1 O2'", "'x Mg + y'", "?", "'Mg1 H2.5 O2'"])
@@ -338,7 +338,7 @@ def test_half_occupied_hydrogen_may_be_removed_but_not_kept(tmp_path: Path) -> N
     path = tmp_path / "x.cif"
     structure.to(filename=str(path))
     _, failures = checked(read_structures(path), n_missing=None)
-    assert "partially occupied: 2 sites, H2 by 0.5, H3 by 0.5" in failures["x"]
+    assert "2 partially occupied sites: H2 (0.5), H3 (0.5)" in failures["x"]
     (host,), _ = checked(read_structures(path), n_missing=None, remove=True)
     assert (len(host.atoms), host.n_missing) == (2, 1)
 

@@ -62,13 +62,13 @@ def test_another_number_of_missing_sites(
 ) -> None:
     reference, message = matched(brucite, host_of(brucite_host, n_missing=n_missing))
     assert reference is None
-    assert message.startswith("holds H2MgO2, the filled structure is H")
+    assert message.startswith("has the formula H2MgO2, the filled structure H")
 
 
 def test_another_host_or_a_fault_of_the_reference(brucite: Atoms, brucite_host: Atoms) -> None:
     other = brucite.copy()
     other.numbers[0] = 20
-    assert "holds H2CaO2" in matched(other, host_of(brucite_host))[1]
+    assert "has the formula H2CaO2" in matched(other, host_of(brucite_host))[1]
     assert "holds" in matched(brucite.repeat((2, 1, 1)), host_of(brucite_host))[1]
     close = brucite.copy()
     close.positions[3] = close.positions[1]
@@ -90,5 +90,5 @@ def test_references_without_a_structure_or_with_a_shared_id(
     assert list(references) == ["b"]
     assert [failure.id for failure in failures] == ["elsewhere", "twice", "twice"]
     assert isinstance(failures[0], Refusal)
-    assert "no structure of this id" in failures[0].message
+    assert "no structure with this id" in failures[0].message
     assert "share this id" in failures[1].message

@@ -79,14 +79,14 @@ def test_an_input_that_says_something_else_is_refused(monkeypatch: pytest.Monkey
         real(file, atoms, **options)
 
     monkeypatch.setattr(inputs, "write_espresso_in", wrong)
-    with pytest.raises(InputError, match=r"lih .*elsewhere than was meant"):
+    with pytest.raises(InputError, match=r"lih .*unexpected position"):
         written(lih_system())
     monkeypatch.setattr(
         inputs,
         "write_espresso_in",
         lambda file, atoms, **options: real(file, atoms, **{**options, "kpts": (3, 2, 2)}),
     )
-    with pytest.raises(InputError, match="another k-point mesh"):
+    with pytest.raises(InputError, match="unexpected k-point mesh"):
         written(lih_system())
 
 
@@ -109,7 +109,7 @@ def test_what_is_held_and_charged_is_said_and_read_back(monkeypatch: pytest.Monk
         real(file, atoms, **options)
 
     monkeypatch.setattr(inputs, "write_espresso_in", forgets)
-    with pytest.raises(InputError, match="holds other atoms"):
+    with pytest.raises(InputError, match="fixes unexpected atoms"):
         written(system)
 
 
@@ -222,11 +222,11 @@ def test_data_file_refuses_what_pw_does_not_write(tmp_path: Path) -> None:
         "p.* declares a document type": content.replace("?>", "?><!DOCTYPE x>", 1),
         "is damaged": content[:20000],
         "no output": content.replace("<output>", "<result>").replace("</output>", "</result>"),
-        "not whole": " 1.0</a1>".join(content.rsplit("</a1>", 1)),
+        "incomplete": " 1.0</a1>".join(content.rsplit("</a1>", 1)),
     }
     for said, text in broken.items():
         path.write_text(text, encoding="utf-8")
-        with pytest.raises(DataFileError, match=said if said != "not whole" else "damaged"):
+        with pytest.raises(DataFileError, match=said if said != "incomplete" else "damaged"):
             read_data_file(path)
     with pytest.raises(DataFileError, match="cannot be read"):
         read_data_file(tmp_path / "none.xml")

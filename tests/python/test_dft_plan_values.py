@@ -130,7 +130,7 @@ def test_files_are_compared_with_the_table(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         check_files(table, folder, ["H", "Li"])
     assert "lacks 2" in str(caught.value)
-    assert "H.UPF (md5 is not that of the table)" in str(caught.value)
+    assert "H.UPF (md5 differs from the table)" in str(caught.value)
     assert "Li.UPF (No such file or directory)" in str(caught.value)
     assert check_files(table, folder, []) == {}
 

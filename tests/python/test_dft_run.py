@@ -209,11 +209,11 @@ def test_a_task_that_is_ended_saves_what_pw_found(
 
     before = signal.getsignal(signal.SIGTERM)
     threading.Thread(target=end, daemon=True).start()
-    with pytest.raises(TryAgainError, match="goes on from its last geometry"):
+    with pytest.raises(TryAgainError, match="continues from the last geometry"):
         relax_job(lih_job(), Machine(), folders, Limits(last_chance=False))
     assert signal.getsignal(signal.SIGTERM) is before
     state = json.loads((folders.checkpoint / "state.json").read_text(encoding="utf-8"))
-    assert state["attempts"][0]["said"] == "ended from outside (SIGTERM)"
+    assert state["attempts"][0]["said"] == "terminated by SIGTERM"
     assert state["scaled"] != lih_system().atoms.get_scaled_positions(wrap=False).tolist()
     # Without a density the next attempt begins with that of the atoms.
     assert (folders.checkpoint / "density").is_dir() == (left == "charge-density.dat")
@@ -225,7 +225,7 @@ def test_a_checkpoint_of_another_job_is_refused(
     previous = folders.kept.with_name("previous")
     previous.mkdir()
     (previous / "state.json").write_text(json.dumps({"key": "batch_0001.2"}), encoding="utf-8")
-    with pytest.raises(ConfigError, match="not of this job"):
+    with pytest.raises(ConfigError, match="give that of this job"):
         relax(replace(folders, previous=previous), Replay("success"), monkeypatch)
 
 
@@ -270,7 +270,7 @@ def test_the_scratch_folder_is_gone_whatever_happens(tmp_path: Path) -> None:
         raise InputError("no")
     assert not list(tmp_path.iterdir())
     with (
-        pytest.raises(ConfigError, match="give --dft_scratch"),
+        pytest.raises(ConfigError, match="set --dft_scratch"),
         scratch_folder(tmp_path / "none", "pw"),
     ):
         pass

@@ -268,7 +268,7 @@ def test_poscar_without_symbols_is_refused_not_guessed(tmp_path: Path, brucite: 
     ase.io.write(path, brucite, format="vasp")
     lines = path.read_text().splitlines(keepends=True)
     path.write_text("".join(["no symbols here\n", *lines[1:5], *lines[6:]]))
-    assert "add the line of symbols" in error_of(path)
+    assert "add the line with the element symbols" in error_of(path)
 
 
 @pytest.mark.parametrize("n_lines", [0, 1, 3, 6, 9, 11])

@@ -13,7 +13,7 @@ import numpy as np
 
 from xtalfill.dft.xmlfile import DataFile
 
-# Above this the highest band holds electrons that more bands would take up.
+# Above this the highest band is occupied that more bands would take up.
 TOP_OCCUPATION = 0.005
 _KILLED = (-9, 128 + 9)  # as Python and as a shell or mpirun put it
 _ENDED = (-15, 128 + 15)
@@ -131,7 +131,7 @@ def explain(run: PwOutput, failure: PwFailure) -> str:
     return {
         PwFailure.CORRUPT_XML: run.xml_error or "pw.x wrote no data file",
         PwFailure.MEMORY: "killed",
-        PwFailure.WALLTIME: "ended from outside (SIGTERM)",
-        PwFailure.BFGS: "BFGS stopped before the forces were small",
-        PwFailure.BANDS: "the highest band holds electrons",
-    }.get(failure, f"ended with exit code {run.exit_code} without saying why")
+        PwFailure.WALLTIME: "terminated by SIGTERM",
+        PwFailure.BFGS: "BFGS stopped before the forces converged",
+        PwFailure.BANDS: "the highest band is occupied",
+    }.get(failure, f"exit code {run.exit_code} without an error message")

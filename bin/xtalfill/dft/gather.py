@@ -75,7 +75,9 @@ def _empty(batch: Batch) -> dict[str, np.ndarray]:
 def _fill(batch: Batch, index: int, arrays: dict[str, np.ndarray], result: PwResult) -> None:
     here = batch.atoms_slice(index)
     if result.positions.shape != batch.positions[here].shape:
-        raise InputError(f"{batch.id[index]}: the result of {result.key} is of another crystal")
+        raise InputError(
+            f"{batch.id[index]}: the result of {result.key} belongs to another crystal"
+        )
     for key in ("positions", "forces", "forces_start"):
         arrays[key][here] = getattr(result, key)
     for key in ("energy", "energy_start", "magnetization", "n_symmetry", "status", "message"):

@@ -132,28 +132,28 @@ def _verify(
     for group, entries in namelists.items():
         for name, value in entries.items():
             if not _same(found.namelists.get(group, {}).get(name.lower()), value):
-                raise _refuse(system, f"says another {name} than was meant")
+                raise _refuse(system, f"has an unexpected value of {name}")
     _verify_atoms(found, system, scaled)
     if tuple(found.k_points["points"]) != system.kpoints or any(found.k_points["offset"]):
-        raise _refuse(system, "has another k-point mesh than was meant")
+        raise _refuse(system, "has an unexpected k-point mesh")
 
 
 def _verify_atoms(found: PwInputFile, system: PwSystem, scaled: np.ndarray) -> None:
     labels = [name.rstrip("0123456789") for name in found.atomic_positions["names"]]
     if labels != system.symbols:
-        raise _refuse(system, "lists other atoms than were meant")
+        raise _refuse(system, "lists unexpected atoms")
     where = np.asarray(found.atomic_positions["positions"], dtype=np.float64)
     cell = np.asarray(found.cell_parameters["cell"], dtype=np.float64)
     if (
         np.abs(where - scaled).max() > _ROUNDING
         or np.abs(cell - system.atoms.cell.array).max() > _ROUNDING
     ):
-        raise _refuse(system, "places an atom or a lattice vector elsewhere than was meant")
+        raise _refuse(system, "has an unexpected position or lattice vector")
     # qe-tools says True for a coordinate that is held.
     held = np.asarray(found.atomic_positions["fixed_coords"], dtype=bool)
     meant = ~system.free if system.relaxes else np.zeros(len(system.free), dtype=bool)
     if not np.array_equal(held, np.repeat(meant[:, None], 3, axis=1)):
-        raise _refuse(system, "holds other atoms than were meant")
+        raise _refuse(system, "fixes unexpected atoms")
 
 
 def _same(found: Any, meant: Any) -> bool:
@@ -164,4 +164,4 @@ def _same(found: Any, meant: Any) -> bool:
 
 def _refuse(system: PwSystem, what: str) -> InputError:
     where = f"{system.name} ({system.key})"
-    return InputError(f"{where}: the input of pw.x {what}; this is a bug of xtalfill")
+    return InputError(f"{where}: the input of pw.x {what}; this is a bug in xtalfill")

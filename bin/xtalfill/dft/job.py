@@ -104,13 +104,13 @@ def _check(job: PwJob) -> None:
     system = job.system
     check_key(system.key)
     if not all(SAFE_NAME.fullmatch(one.filename) for one in system.pseudos.values()):
-        raise ValueError("a pseudopotential is no plain file name")
+        raise ValueError("a pseudopotential is not a plain file name")
     identity = job.rotation @ job.rotation.T
     if job.rotation.shape != (3, 3) or not np.allclose(identity, np.eye(3), rtol=0, atol=1e-9):
-        raise ValueError("the rotation is none")
+        raise ValueError("the rotation is not orthogonal")
     if job.origin.shape != (3,) or not np.isfinite(job.origin).all():
         raise ValueError("the origin is not finite")
     if system.free.shape != (len(system.atoms),):
-        raise ValueError("it does not say of each atom whether it may move")
+        raise ValueError("free has the wrong shape")
     if not set(system.symbols) <= set(system.pseudos) & set(system.valence):
         raise ValueError("an element has no pseudopotential")

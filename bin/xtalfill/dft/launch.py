@@ -66,7 +66,7 @@ def scratch_folder(root: Path | None, name: str) -> Iterator[Path]:
         folder = Path(tempfile.mkdtemp(prefix=f"{name}_", dir=where)).resolve()
     except OSError as error:
         raise ConfigError(
-            f"{where}: no folder for pw.x can be made there ({error.strerror}); give --dft_scratch"
+            f"{where}: cannot create a folder for pw.x ({error.strerror}); set --dft_scratch"
         ) from error
     try:
         yield folder

@@ -52,7 +52,7 @@ class ValidationChoice:
         least = {"window": 0, "candidates": 1, "max_electrons": 1}
         for name, value in least.items():
             if not getattr(self, name) >= value:
-                raise ConfigError(f"{name} is {getattr(self, name)}; the least is {value}")
+                raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least {value}")
 
 
 @dataclass(frozen=True)

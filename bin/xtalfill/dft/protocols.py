@@ -65,7 +65,7 @@ def read_protocol(path: Path) -> Protocol:
     if not isinstance(content, dict) or set(content) != names:
         wrong = names.symmetric_difference(content if isinstance(content, dict) else ())
         raise ConfigError(
-            f"{path.name}: missing or unknown in the protocol: {', '.join(map(str, sorted(wrong)))}"
+            f"{path.name}: missing or unknown parameters: {', '.join(map(str, sorted(wrong)))}"
         )
     values: dict[str, Any] = {"name": str(content.pop("name"))}
     for name, entry in content.items():

@@ -98,13 +98,15 @@ def read_table(path: Path) -> dict[str, Pseudo]:
     except (OSError, ValueError, TypeError, LookupError, AttributeError) as error:
         reason = " ".join(str(error).split())
         raise ConfigError(
-            f"{path.name}: not a table of pseudopotentials ({reason}); its form is that of SSSP"
+            f"{path.name}: not a table of pseudopotentials ({reason}); use the JSON format of SSSP"
         ) from error
     for symbol, pseudo in table.items():
         if not SAFE_NAME.fullmatch(pseudo.filename):
-            raise ConfigError(f"{path.name}: {symbol} names {pseudo.filename!r}, no plain file")
+            raise ConfigError(
+                f"{path.name}: {symbol}: {pseudo.filename!r} is not a plain file name"
+            )
         if not 0 < pseudo.cutoff_wfc <= pseudo.cutoff_rho:
-            raise ConfigError(f"{path.name}: the cutoffs of {symbol} are not 0 < wfc <= rho")
+            raise ConfigError(f"{path.name}: the cutoffs of {symbol} do not satisfy 0 < wfc <= rho")
     return table
 
 
@@ -148,7 +150,7 @@ def check_files(table: PseudoTable, folder: Path, symbols: Iterable[str]) -> dic
             problems.append(f"{pseudo.filename} ({error.strerror})")
             continue
         if hashlib.md5(content, usedforsecurity=False).hexdigest() != pseudo.md5:
-            problems.append(f"{pseudo.filename} (md5 is not that of the table)")
+            problems.append(f"{pseudo.filename} (md5 differs from the table)")
             continue
         headers[symbol] = header_of(content, name=pseudo.filename)
     if problems:

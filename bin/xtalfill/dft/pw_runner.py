@@ -162,7 +162,9 @@ class PwRunner:
         for pseudo in self.system.pseudos.values():
             file = (folders.pseudos / pseudo.filename).resolve()
             if not file.is_file():
-                raise ConfigError(f"--pseudo_dir lacks {pseudo.filename}; give the right folder")
+                raise ConfigError(
+                    f"--pseudo_dir lacks {pseudo.filename}; give the folder that has it"
+                )
             (folders.scratch / PSEUDO_DIR / pseudo.filename).symlink_to(file)
         if folders.previous is not None and (folders.previous / STATE).is_file():
             self._restore(folders.previous)
@@ -204,7 +206,8 @@ class PwRunner:
         last = self.attempts[-1]
         self.attempts[-1] = replace(last, failure=failure.value, said=said, action=action)
         print(
-            f"{self.system.name}: {failure} ({said}); {action or 'nothing left'}", file=sys.stderr
+            f"{self.system.name}: {failure} ({said}); {action or 'no corrective action left'}",
+            file=sys.stderr,
         )
 
     def _next(self, failure: PwFailure, run: PwOutput) -> Repair | None:
@@ -220,7 +223,9 @@ class PwRunner:
         """Stop for Nextflow to start the task again, or return what is wrong."""
         name, again = self.system.name, not self.limits.last_chance
         if failure is PwFailure.WALLTIME and again:
-            raise TryAgainError(f"{name}: the time is nearly up; goes on from its last geometry")
+            raise TryAgainError(
+                f"{name}: the time limit is near; the next attempt continues from the last geometry"
+            )
         if failure is PwFailure.MEMORY and again:
             raise MemoryNeededError(f"{name}: pw.x needs more memory than this task has ({said})")
         shutil.rmtree(self.folders.checkpoint, ignore_errors=True)  # nothing goes on from it
@@ -266,7 +271,9 @@ class PwRunner:
         """Go on from a checkpoint of an earlier task."""
         state = json.loads((folder / STATE).read_text(encoding="utf-8"))
         if state["key"] != self.system.key:
-            raise ConfigError(f"{folder}: is the checkpoint of {state['key']}, not of this job")
+            raise ConfigError(
+                f"{folder}: this is the checkpoint of {state['key']}; give that of this job"
+            )
         self.scaled = np.asarray(state["scaled"], dtype=np.float64)
         self.attempts = [Attempt(**one) for one in state["attempts"]]
         self.first, self.last = (_step_from_json(state[name]) for name in ("first", "last"))

@@ -118,7 +118,7 @@ def _mpi(now: FailedAttempt) -> Repair:
 
 
 def _corrupt_xml(now: FailedAttempt) -> Repair:
-    return Repair(now.settings, "again in an empty folder")
+    return Repair(now.settings, "rerun in an empty folder")
 
 
 _ACTIONS: dict[PwFailure, Callable[[FailedAttempt], Repair | None]] = {

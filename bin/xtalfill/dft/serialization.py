@@ -15,7 +15,7 @@ from xtalfill.core.errors import InputError
 from xtalfill.core.io import write_json
 
 # Of a job whose task left no result.
-KILLED = "killed in all of its attempts; pipeline_info/trace.txt has their exit codes"
+KILLED = "killed in every attempt; see the exit codes in pipeline_info/trace.txt"
 _KEY = re.compile(r"[A-Za-z0-9_]+\.\d{1,9}")
 
 
@@ -34,7 +34,7 @@ def read_content(path: Path, form: str, names: Iterable[str]) -> dict[str, Any]:
     if content.pop("format") != form:
         raise ValueError(f"not of format {form}")
     if set(content) != set(names):
-        raise ValueError("has other entries")
+        raise ValueError("has unexpected entries")
     return content
 
 
@@ -69,7 +69,7 @@ def check_crystal(n_atoms: int, positions: np.ndarray, cell: np.ndarray) -> None
         ValueError: Positions are not (n_atoms, 3), the cell is not (3, 3), or not finite.
     """
     if positions.shape != (n_atoms, 3) or cell.shape != (3, 3):
-        raise ValueError("positions or cell are not of their shape")
+        raise ValueError("positions or cell have the wrong shape")
     if not (np.isfinite(positions).all() and np.isfinite(cell).all()):
         raise ValueError("positions or cell are not finite")
 
@@ -85,4 +85,4 @@ def check_keys(results: Iterable[str], plan: Mapping[str, Any]) -> None:
         InputError: There are some.
     """
     if unknown := sorted(set(results) - set(plan["jobs"])):
-        raise InputError(f"{unknown[0]}: a result of no job of the plan; run both again")
+        raise InputError(f"{unknown[0]}: this result belongs to no job of the plan; rerun both")

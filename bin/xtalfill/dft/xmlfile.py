@@ -86,7 +86,7 @@ def read_data_file(path: Path) -> DataFile:
     except OSError as error:
         raise DataFileError(f"{path.name} cannot be read ({error.strerror})") from error
     if b"<!DOCTYPE" in content or b"<!ENTITY" in content:
-        raise DataFileError(f"{path.name} declares a document type, no pw.x writes that")
+        raise DataFileError(f"{path.name} declares a document type, which pw.x never writes")
     try:
         root = ElementTree.fromstring(content)  # noqa: S314 - no document type, see above
         return _data_file(root)
@@ -133,7 +133,7 @@ def _step(element: ElementTree.Element, scf: ElementTree.Element) -> IonicStep:
     atoms = structure.findall("atomic_positions/atom")
     positions = np.array([_numbers(atom.text) for atom in atoms])
     if positions.shape != (len(atoms), 3) or cell.shape != (3, 3):
-        raise ValueError("a structure is not whole")
+        raise ValueError("a structure is incomplete")
     forces = element.find("forces")
     return IonicStep(
         # Fractional: no constant of bohr stands between the cell that was given and this one.

@@ -207,8 +207,8 @@ def _judge(
     n_missing = (_n_missing(batch, index), _n_missing(batch, reference))
     if not same_composition(ours, true):
         arrays["message"][index] = (
-            f"evaluate: composition {ours.get_chemical_formula()} is not that of the reference, "
-            f"{true.get_chemical_formula()}"
+            f"evaluate: composition {ours.get_chemical_formula()} differs from that of the "
+            f"reference, {true.get_chemical_formula()}"
         )
         return
     energy = batch.stages[relaxed].arrays["energy"]

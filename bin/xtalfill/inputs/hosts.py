@@ -145,7 +145,7 @@ def assign_ids(entries: Iterable[Entry]) -> list[tuple[str, Entry, str | None]]:
         name = safe_id(entry.id or "") or safe_id(entry.fallback_id) or "structure"
         named.append((name, entry))
         if entry.id and name != entry.id:
-            entry.notes.append(f"id {one_line(entry.id, limit=60)!r} became {name!r}")
+            entry.notes.append(f"id {one_line(entry.id, limit=60)!r} was changed to {name!r}")
     sources: dict[str, list[str]] = {}
     for name, entry in named:
         sources.setdefault(name, []).append(entry.source)
@@ -188,14 +188,14 @@ def _check_entry(
     foreign = sorted(chemical_symbols[number] for number in unlocated if number != target)
     if foreign:
         raise InputError(
-            f"a site of {', '.join(foreign)} has no coordinates; complete the structure, "
-            f"only {chemical_symbols[target]} is filled"
+            f"a site of {', '.join(foreign)} has no coordinates; complete the structure "
+            f"(only {chemical_symbols[target]} is filled)"
         )
     removed = atoms.numbers == target if remove_existing else np.zeros(len(atoms), dtype=bool)
     host = atoms[~removed]
     if len(host) == 0:
         raise InputError(
-            f"no host is left without its {chemical_symbols[target]}; leave out remove_existing"
+            f"no host is left without its {chemical_symbols[target]}; omit --remove_existing"
         )
     check_geometry(host)
     notes = list(entry.notes)
@@ -217,8 +217,8 @@ def _check_known(host: CheckedHost, known: Mapping[str, frozenset[int]]) -> None
         if foreign := sorted(set(host.numbers.tolist()) - elements):
             symbols = ", ".join(chemical_symbols[number] for number in foreign)
             raise InputError(
-                f"the potential {one_line(potential, limit=80)} does not know {symbols}; choose "
-                "another with --mlip or --mlip_rank, or leave the structure out"
+                f"the potential {one_line(potential, limit=80)} does not support {symbols}; choose "
+                "another with --mlip or --mlip_rank, or remove the structure"
             )
 
 
@@ -238,17 +238,17 @@ def check_geometry(atoms: Atoms) -> None:
         periodic = f"periodic along {', '.join(axes)} only" if axes else f"not periodic ({why})"
         raise InputError(f"{periodic}; give a crystal periodic in three dimensions")
     if len(atoms) > MAX_ATOMS:
-        raise InputError(f"holds {len(atoms)} atoms, more than the {MAX_ATOMS} that are read")
+        raise InputError(f"holds {len(atoms)} atoms, more than the limit of {MAX_ATOMS}")
     occupancy = atoms.arrays.get("occupancy", np.ones(len(atoms)))
     if (partial := np.flatnonzero(np.abs(occupancy - 1.0) > 1e-3)).size:
         names = atoms.arrays.get("label", np.array(list(atoms.symbols)))
         shares = dict(zip(names[partial].tolist(), occupancy[partial].tolist(), strict=True))
-        few = shortened([f"{name} by {share:g}" for name, share in shares.items()])
+        few = shortened([f"{name} ({share:g})" for name, share in shares.items()])
         raise InputError(
-            f"partially occupied: {partial.size} sites, {few}; give an ordered structure"
+            f"{partial.size} partially occupied sites: {few}; give an ordered structure"
         )
     if (atoms.numbers < 1).any() or (atoms.numbers >= len(chemical_symbols)).any():
-        raise InputError("unknown element (an X or a nuclear charge beyond 118); name the element")
+        raise InputError("unknown element (X, or an atomic number above 118); name the element")
     positions, cell = atoms.positions, np.asarray(atoms.cell)
     if not (np.isfinite(positions).all() and np.isfinite(cell).all()):
         raise InputError("a coordinate or the cell is not a finite number; correct it")
@@ -265,7 +265,7 @@ def _check_volume(atoms: Atoms) -> None:
         raise InputError("the cell has no volume; give three independent lattice vectors in Å")
     if not MIN_VOLUME_PER_ATOM <= volume <= MAX_VOLUME_PER_ATOM:
         raise InputError(
-            f"the cell holds {volume:.3g} Å³ an atom, outside {MIN_VOLUME_PER_ATOM:g} to "
+            f"the cell has {volume:.3g} Å³ per atom, outside the range {MIN_VOLUME_PER_ATOM:g} to "
             f"{MAX_VOLUME_PER_ATOM:g}; check its unit (Å)"
         )
 
@@ -280,7 +280,7 @@ def _check_distances(atoms: Atoms) -> None:
     shortest = float(np.linalg.norm(cell, axis=1).min())
     if shortest < MIN_DISTANCE:
         raise InputError(
-            f"a lattice vector of {shortest:.3g} Å puts an atom on its own image; "
+            f"a lattice vector of {shortest:.3g} Å makes an atom overlap its own image; "
             "check the cell's unit (Å)"
         )
     reduced = Atoms(atoms.numbers, atoms.positions, cell=cell, pbc=True)
@@ -297,11 +297,11 @@ def _check_distances(atoms: Atoms) -> None:
 
 def _check_count(host: Atoms, count: int) -> None:
     if count < 1:
-        raise InputError(f"n_missing is {count}; it is at least 1")
+        raise InputError(f"n_missing is {count}; it must be at least 1")
     room = abs(float(np.linalg.det(np.asarray(host.cell)))) / MIN_VOLUME_PER_ATOM - len(host)
     limit = min(MAX_MISSING_PER_HOST_ATOM * len(host), math.floor(room))
     if count > limit:
         raise InputError(
             f"n_missing is {count}, but a cell of {len(host)} host atoms takes at most {limit}; "
-            "give the number a cell"
+            "give the number per cell"
         )

@@ -135,7 +135,7 @@ def _sources(structure: IncompleteStructure) -> list[CountSource]:
     found = []
     formula = _by_formula(structure)
     if formula is not None:
-        found.append(CountSource(formula, formula, "the formula that the file declares"))
+        found.append(CountSource(formula, formula, "the declared formula"))
     if structure.target == 1:
         carried = [
             (structure.evidence.attached, _occupied(structure)),
@@ -168,23 +168,23 @@ def _checked(
     """Return the count of a source, compared with what was removed and what was not located."""
     symbol = chemical_symbols[structure.target]
     if source.fewest != source.most:
-        raise InputError(f"n_missing is not certain ({source}); give n_missing")
+        raise InputError(f"n_missing is ambiguous ({source}); give n_missing")
     count, occupied = source.fewest, _occupied(structure)
     notes.append(f"n_missing {count} taken from {source.words}")
     if occupied > count + _WHOLE_OCCUPANCY:
         if split != count:
             raise InputError(
-                f"{source.words} tells {count} missing {symbol}, but {occupied:g} were removed; "
+                f"{source.words} gives {count} missing {symbol}, but {occupied:g} were removed; "
                 "give n_missing"
             )
-        notes.append(f"the {occupied:g} {symbol} removed are {split} sites, split")
+        notes.append(f"the {occupied:g} removed {symbol} are split positions of {split} sites")
     elif 0 < occupied < count - _WHOLE_OCCUPANCY:
-        notes.append(f"{occupied:g} {symbol} were removed, the others are not in the file")
+        notes.append(f"{occupied:g} {symbol} were removed; the file does not list the others")
     formula = structure.evidence.formula
     if formula is not None and structure.target not in formula:
-        notes.append(f"the formula that the file declares has no {symbol}")
+        notes.append(f"the declared formula has no {symbol}")
     notes.extend(
-        f"{other} (their multiplicity may be less)"
+        f"{other} (their multiplicity may be lower)"
         for other in _unlocated(structure)
         if other.fewest != count
     )
@@ -195,14 +195,14 @@ def _removed(structure: IncompleteStructure, split: int, notes: list[str]) -> in
     """Return the number of removed sites, where nothing else tells one.
 
     Raises:
-        InputError: None was removed, or the occupancies sum to no whole number.
+        InputError: None was removed, or the occupancies sum to not an integer.
     """
     symbol, occupied = chemical_symbols[structure.target], _occupied(structure)
     if not len(structure.removed):
         if structure.kept:
             raise InputError(
-                f"no n_missing: {structure.kept} {symbol} are listed and nothing says that more are "
-                "missing; give n_missing, or --remove_existing to place them anew"
+                f"no n_missing: the file lists {structure.kept} {symbol} and no number of missing "
+                "ones; give n_missing, or use --remove_existing to replace the listed ones"
             )
         raise InputError(
             f"no n_missing: give the number of missing {symbol} in the sheet's column, the "
@@ -210,18 +210,21 @@ def _removed(structure: IncompleteStructure, split: int, notes: list[str]) -> in
         )
     if "occupancy" not in structure.removed.arrays:
         if split < len(structure.removed):
-            notes.append(f"the {len(structure.removed)} {symbol} removed are {split} sites, split")
+            notes.append(
+                f"the {len(structure.removed)} removed {symbol} are split positions of "
+                f"{split} sites"
+            )
         return split
     count = round(occupied)
     if abs(occupied - count) > _WHOLE_OCCUPANCY:
         cells = Fraction(occupied).limit_denominator(_LARGEST_SUPERCELL)
         raise InputError(
-            f"the occupancies of {_labels(structure.removed)} sum to {occupied:.3g} {symbol} a "
-            f"cell, no whole number; give n_missing, or a supercell of {cells.denominator} "
-            f"cells, which holds about {cells.numerator}"
+            f"the occupancies of {_labels(structure.removed)} sum to {occupied:.3g} {symbol} "
+            f"per cell, not an integer; give n_missing, or a supercell of {cells.denominator} "
+            f"cells, which has about {cells.numerator}"
         )
     if count < len(structure.removed):
-        notes.append(f"n_missing {count} is the sum of the occupancies that were removed")
+        notes.append(f"n_missing {count} is the sum of the removed occupancies")
     return count
 
 
@@ -291,8 +294,8 @@ def _other_elements(structure: IncompleteStructure) -> str | None:
         return None
     return (
         f"the file lists {_formula_text(present)} but declares {_formula_text(declared)} "
-        "(_chemical_formula_sum, without the element to fill): truncated, "
-        "sites left out, or another origin; correct the sites, the operations or the formula"
+        "(_chemical_formula_sum, without the element to fill): the file is truncated, "
+        "lacks sites or uses another origin; correct the sites, the operations or the formula"
     )
 
 

@@ -56,7 +56,7 @@ def match_references(
             if problem is not None:
                 raise InputError(problem)
             if name not in host_of:
-                raise InputError("no structure of this id is being filled; check both ids")
+                raise InputError("no structure with this id is being filled; check both ids")
             references[name] = _check_reference(entry, host_of[name])
         except InputError as error:
             failures.append(Refusal(name, entry.source, one_line(error, limit=400)))
@@ -66,13 +66,13 @@ def match_references(
 def _check_reference(entry: Entry, host: CheckedHost) -> Reference:
     atoms = entry.atoms
     if atoms is None or len(atoms) == 0 or entry.evidence.unlocated:
-        raise InputError("holds no atoms or sites without coordinates; give the whole structure")
+        raise InputError("has no atoms, or sites without coordinates; give the complete structure")
     check_geometry(atoms)
     expected = Counter(host.numbers.tolist())
     found = Counter(atoms.numbers.tolist())
     if found != expected:
         raise InputError(
-            f"holds {atoms.get_chemical_formula()}, the filled structure is "
+            f"has the formula {atoms.get_chemical_formula()}, the filled structure "
             f"{Atoms(host.numbers).get_chemical_formula()}; give both in the same cell "
             "and check n_missing"
         )
@@ -100,8 +100,8 @@ def _missing_sites(atoms: Atoms, host: CheckedHost) -> np.ndarray:
     farthest = float(distances[rows, columns].max())
     if farthest > MAX_KEPT_DISTANCE:
         raise InputError(
-            f"a {chemical_symbols[host.element]} site that the host keeps lies {farthest:.2f} Å "
-            "from any of the reference; give both in the same cell and origin"
+            f"a {chemical_symbols[host.element]} site of the host is {farthest:.2f} Å from "
+            "the nearest one of the reference; give both with the same cell and origin"
         )
     missing[candidates[columns]] = False
     return missing

@@ -98,7 +98,7 @@ def _cell(entry: Entry, block: CifBlock, blocks: list[CifBlock]) -> np.ndarray:
                 "add it"
             )
         ((other, found),) = others
-        entry.notes.append(f"the cell is that of block {one_line(other.name, limit=40)!r}")
+        entry.notes.append(f"the cell is taken from block {one_line(other.name, limit=40)!r}")
     lengths_and_angles = [found.a, found.b, found.c, found.alpha, found.beta, found.gamma]
     return np.asarray(cellpar_to_cell(lengths_and_angles))
 
@@ -109,7 +109,9 @@ def _formula(entry: Entry, block: CifBlock) -> dict[int, float] | None:
         return None
     formula = parse_formula(text)
     if formula is None:
-        entry.notes.append(f"the formula {one_line(text, limit=60)!r} cannot be read: not used")
+        entry.notes.append(
+            f"the formula {one_line(text, limit=60)!r} cannot be parsed and is ignored"
+        )
     return formula
 
 

@@ -97,8 +97,8 @@ def _syntax(reason: str) -> str:
     found = re.match(r"string:(\d+):\d+(?:\(\d+\))?: ?(.*)", reason, flags=re.DOTALL)
     line, what = (found[1], found[2]) if found else ("?", reason)
     if "expected block header" in what:
-        return f"line {line}: no data block begins (data_NAME is missing); add it as first line"
-    return f"line {line}: not CIF ({one_line(what, limit=120)}); correct the line"
+        return f"line {line}: data_NAME is missing; add it as the first line"
+    return f"line {line}: invalid CIF syntax ({one_line(what, limit=120)}); correct the line"
 
 
 def parse_number(text: str) -> tuple[float, float]:

@@ -57,7 +57,7 @@ def read_rows(block: CifBlock) -> tuple[list[SiteRow], list[str]]:
     """
     count = block.rows(X_TAG)
     if count > MAX_ATOMS:
-        raise InputError(f"lists {count} sites, more than the {MAX_ATOMS} that are read")
+        raise InputError(f"lists {count} sites, more than the limit of {MAX_ATOMS}")
     columns = _columns(block, count)
     known = _known_elements(block, columns["_atom_site_type_symbol"])
     rows, notes, nearly = [], [], []
@@ -67,7 +67,7 @@ def read_rows(block: CifBlock) -> tuple[list[SiteRow], list[str]]:
         label = written if written not in NO_VALUE else f"row {index + 1}"
         occupancy, rounded = _occupancy(cells, label)
         if occupancy == 0:
-            notes.append(f"site {one_line(label, limit=40)} has the occupancy 0: left out")
+            notes.append(f"site {one_line(label, limit=40)} has occupancy 0 and is ignored")
             continue
         if rounded:
             nearly.append(label)
@@ -76,11 +76,11 @@ def read_rows(block: CifBlock) -> tuple[list[SiteRow], list[str]]:
         except InputError:
             if not _is_dummy(cells):
                 raise
-            notes.append(f"dummy site {one_line(label, limit=40)} is no atom: left out")
+            notes.append(f"dummy site {one_line(label, limit=40)} is ignored")
     if nearly:
-        notes.append(f"occupancy taken as 1: {join_names(nearly)}")
+        notes.append(f"occupancy rounded to 1: {join_names(nearly)}")
     if not known:
-        notes.append("elements are taken from the labels alone: no type, no formula")
+        notes.append("no type symbols and no formula; elements are taken from the labels")
     return rows, notes
 
 
@@ -187,7 +187,9 @@ def _occupancy(cells: dict[str, str], label: str) -> tuple[float, bool]:
             f"{one_line(text, limit=40)!r}; give a number"
         ) from error
     if value < 0:
-        raise InputError(f"site {one_line(label, limit=40)}: its occupancy is {value:g}")
+        raise InputError(
+            f"site {one_line(label, limit=40)}: its occupancy is {value:g}; give 0 to 1"
+        )
     if value != 1 and abs(value - 1) <= max(spread, FULL_TOLERANCE) + 1e-9:
         return 1.0, True
     return value, False

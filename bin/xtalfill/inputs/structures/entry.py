@@ -74,7 +74,7 @@ def explain(error: Exception, *, kind: str) -> str:
         return "the cell has no volume; give three independent lattice vectors"
     reason = one_line(error)
     if "exceeded tolerance" in reason:
-        return f"two atoms share one site ({reason}); remove the double or mark the occupancies"
+        return f"two atoms share one site ({reason}); remove the duplicate or give occupancies"
     if "Can't parse Element" in reason or "is not a valid Element" in reason:
         return f"unknown element ({reason}); use the symbols of the periodic table"
     return (

@@ -25,7 +25,7 @@ class Evidence:
     """What an input says of missing sites.
 
     Attributes:
-        formula: Nuclear charge -> count in the formula that the file declares, or None.
+        formula: Nuclear charge -> count in the declared formula, or None.
         unlocated: Nuclear charge -> sites in the cell that are listed without coordinates.
         attached: Hydrogens bound to listed atoms and not listed (_atom_site_attached_hydrogens).
         named: Hydrogens of groups that labels or types name (O-H, Wat, NH4), listed or not.

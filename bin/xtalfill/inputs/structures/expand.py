@@ -85,12 +85,12 @@ def expand(sites: Sequence[ListedSite], symmetry: Symmetry, cell: np.ndarray) ->
             rounded.append(site.label)
         total += len(orbit)
         if total > 10 * MAX_ATOMS:  # equivalents may be listed, and merge
-            raise InputError(f"holds more than the {MAX_ATOMS} atoms that are read")
+            raise InputError(f"has more than {MAX_ATOMS} atoms, the limit")
     fractional, row = np.concatenate(orbits), np.repeat(np.arange(len(sites)), _sizes(orbits))
     same_as = _same_rows(sites, fractional, row, cell)
     kept = same_as[row] == row
     if kept.sum() > MAX_ATOMS:
-        raise InputError(f"holds {kept.sum()} atoms, more than the {MAX_ATOMS} that are read")
+        raise InputError(f"holds {kept.sum()} atoms, more than the limit of {MAX_ATOMS}")
     occupancy = np.array([site.occupancy for site in sites])
     merged = np.flatnonzero(same_as != np.arange(len(sites))).tolist()
     for index in merged:
@@ -134,8 +134,8 @@ def _orbit(site: ListedSite, symmetry: Symmetry, cell: np.ndarray) -> tuple[np.n
         moved = max(moved, far)
     if moved > SAME_PLACE:
         raise InputError(
-            f"site {site.label} has images within {SAME_PLACE} Å of each other that are not one "
-            "site; correct its coordinates or give an ordered structure"
+            f"site {site.label} has images within {SAME_PLACE} Å of each other that do not merge "
+            "into one site; correct its coordinates or give an ordered structure"
         )
     return np.array(orbit), moved
 
@@ -159,7 +159,7 @@ def _notes(rounded: list[str], pairs: list[str]) -> list[str]:
     notes = []
     if rounded:
         notes.append(
-            f"images within {SAME_PLACE} Å taken as one site on a special position: "
+            f"images within {SAME_PLACE} Å merged into one site on a special position: "
             f"{join_names(rounded)}"
         )
     if pairs:

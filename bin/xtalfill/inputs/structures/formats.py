@@ -91,7 +91,8 @@ def read_file(path: Path) -> list[Entry]:
     failed = Entry(source=source, fallback_id=stem)
     if kind is None:
         failed.error = (
-            "the name does not tell the format; use .cif, .vasp, POSCAR*, .extxyz, .db or .json"
+            "the file name does not show the format; "
+            "use .cif, .vasp, POSCAR*, .extxyz, .db or .json"
         )
         return [failed]
     try:
@@ -124,7 +125,9 @@ def _read_poscar(path: Path, source: str, stem: str) -> list[Entry]:
         try:
             structure = Poscar.from_str(text, read_velocities=False).structure
         except UserWarning as error:
-            raise InputError(f"{one_line(error, limit=80)}; add the line of symbols") from error
+            raise InputError(
+                f"{one_line(error, limit=80)}; add the line with the element symbols"
+            ) from error
     fill_from_pymatgen(entry, structure)
     return [entry]
 
@@ -145,7 +148,7 @@ def _frames(text: str) -> Iterator[tuple[str, str | None]]:
         stop = start + 2 + int(count)
         if stop > len(lines):
             left = max(len(lines) - start - 2, 0)
-            yield "", f"truncated: {count} atoms announced, {left} lines left"
+            yield "", f"truncated: {count} atoms declared, {left} lines left"
             return
         yield "\n".join(lines[start:stop]) + "\n", None
         start = stop
@@ -156,7 +159,7 @@ def _read_extxyz(path: Path, source: str, stem: str) -> list[Entry]:
     for number, (frame, problem) in enumerate(_frames(read_text(path))):
         entry = Entry(source=f"{source} frame {number}", fallback_id=f"{stem}_{number}")
         if problem:
-            entry.error = f"{problem}; what follows cannot be read"
+            entry.error = f"{problem}; the rest of the file is not read"
         else:
             fill_entry(entry, _fill_from_frame, frame, kind="extended XYZ")
         entries.append(entry)

@@ -121,9 +121,9 @@ def _fill_from_record(entry: Entry, record: Any) -> None:
         InputError: It is of no such kind, or not periodic.
     """
     if isinstance(record, json.JSONDecodeError):
-        raise InputError(f"the line is no JSON ({one_line(record, limit=80)}); correct it")
+        raise InputError(f"the line is not valid JSON ({one_line(record, limit=80)}); correct it")
     if not isinstance(record, dict):
-        raise InputError("is no structure; give pymatgen's Structure.as_dict()")
+        raise InputError("is not a structure; give the output of pymatgen's Structure.as_dict()")
     if isinstance(attributes := record.get("attributes", record), dict) and (
         "cartesian_site_positions" in attributes or "lattice_vectors" in attributes
     ):
@@ -137,7 +137,7 @@ def _fill_from_record(entry: Entry, record: Any) -> None:
         return
     structure = record.get("structure", record)
     if not isinstance(structure, dict) or "sites" not in structure:
-        raise InputError("is no structure; give pymatgen's Structure.as_dict()")
+        raise InputError("is not a structure; give the output of pymatgen's Structure.as_dict()")
     if "lattice" not in structure:
         raise InputError("is not periodic: it has no lattice; give a crystal, not a molecule")
     properties = structure.get("properties")

@@ -37,7 +37,7 @@ def read_structures(path: str | Path) -> list[Entry]:
         return read_sheet(path)
     if file_format(path) is None:
         raise InputError(
-            f"{path}: not an input that is read; give a .csv sheet, a folder of CIF or POSCAR "
+            f"{path}: unsupported input; give a .csv sheet, a folder of CIF or POSCAR "
             "files, or a .cif, .vasp, POSCAR*, .extxyz, .db, .json or .jsonl file"
         )
     return read_file(path)
@@ -52,7 +52,7 @@ def _read_folder(path: Path) -> list[Entry]:
     if not files:
         raise InputError(
             f"{path}: no CIF or POSCAR file in this folder (its subfolders are not searched); "
-            "names are *.cif, *.vasp, *.poscar, POSCAR*, CONTCAR*, each also with .gz"
+            "expected *.cif, *.vasp, *.poscar, POSCAR*, CONTCAR*, each also with .gz"
         )
     return [entry for file in files for entry in read_file(file)]
 
@@ -74,10 +74,10 @@ def read_sheet(path: Path) -> list[Entry]:
     folder = path.resolve().parent
     entries = [_read_row(path, folder, sheet, row) for row in sheet.rows]
     if not entries:
-        raise InputError(f"{path}: has a header but no row; add a row a structure")
+        raise InputError(f"{path}: has a header but no row; add one row per structure")
     if sheet.ignored:
         names = one_line(", ".join(sheet.ignored), limit=80)
-        entries[0].notes.append(f"columns of {path.name} that are not used: {names}")
+        entries[0].notes.append(f"unused columns of {path.name}: {names}")
     return entries
 
 
@@ -93,7 +93,7 @@ def _read_row(
     elif len(values) > len(sheet.columns):
         entry.error = (
             f"the row has {len(values)} cells, the header {len(sheet.columns)}; "
-            "quote a cell that holds the separator"
+            "quote the cells that contain the separator"
         )
     elif not cells["structure"]:
         entry.error = "the row names no structure; fill the column 'structure'"
@@ -115,6 +115,6 @@ def _read_cell(folder: Path, cell: str) -> Entry:
     return Entry(
         source=target.name,
         fallback_id=file_stem(target),
-        error=f"the file holds {len(entries)} structures; a row names a file of one "
-        "(or give the file itself as --input)",
+        error=f"the file holds {len(entries)} structures; name a file with one "
+        "structure, or pass the file itself as --input",
     )

@@ -79,7 +79,7 @@ def read_symmetry(block: CifBlock, cell: np.ndarray) -> list[Symmetry]:
         return _settings(
             _numbered(number), f"the number {one_line(number, limit=20)}", _NUMBERS[0], cell
         )
-    return [_symmetry(gemmi.symops_from_hall("P 1"), ["no symmetry is declared: taken as P 1"])]
+    return [_symmetry(gemmi.symops_from_hall("P 1"), ["no symmetry is declared; P 1 is assumed"])]
 
 
 def _from_operations(block: CifBlock, tag: str, texts: Sequence[str], cell: np.ndarray) -> Symmetry:
@@ -92,7 +92,7 @@ def _from_operations(block: CifBlock, tag: str, texts: Sequence[str], cell: np.n
     group.add_missing_elements()
     if len(group) != len(triplets):
         raise InputError(
-            f"the {len(triplets)} operations of {tag} are no group (it has {len(group)}); "
+            f"the {len(triplets)} operations of {tag} do not form a group (it has {len(group)}); "
             "complete them"
         )
     name, _ = block.first(_NAMES)
@@ -100,8 +100,8 @@ def _from_operations(block: CifBlock, tag: str, texts: Sequence[str], cell: np.n
     notes = []
     if named and len(named[0].operations()) != len(group):
         notes.append(
-            f"the {len(group)} operations listed are taken; the name "
-            f"{one_line(name, limit=40)!r} would have {len(named[0].operations())}"
+            f"the {len(group)} listed operations are used; the name "
+            f"{one_line(name, limit=40)!r} implies {len(named[0].operations())}"
         )
     symmetry = _symmetry(group, notes)
     if not _fits(symmetry, cell):
@@ -119,10 +119,11 @@ def _operation(text: str, tag: str) -> gemmi.Op:
         op = gemmi.Op(bare)
     except (RuntimeError, ValueError) as error:
         raise InputError(
-            f"{tag}: {one_line(text, limit=60)!r} is no symmetry operation; write it as x,y+1/2,-z"
+            f"{tag}: {one_line(text, limit=60)!r} is not a symmetry operation; "
+            "write it as x,y+1/2,-z"
         ) from error
     if abs(round(float(np.linalg.det(np.array(op.rot) / gemmi.Op.DEN)))) != 1:
-        raise InputError(f"{tag}: {one_line(text, limit=60)!r} is no rotation; correct it")
+        raise InputError(f"{tag}: {one_line(text, limit=60)!r} is not a rotation; correct it")
     return op
 
 
@@ -131,8 +132,8 @@ def _from_hall(hall: str, tag: str, cell: np.ndarray) -> Symmetry:
         symmetry = _symmetry(gemmi.symops_from_hall(hall), [])
     except (RuntimeError, ValueError) as error:
         raise InputError(
-            f"{tag}: {one_line(hall, limit=40)!r} is no Hall symbol ({one_line(error, limit=80)}); "
-            "add the operations (_space_group_symop_operation_xyz)"
+            f"{tag}: {one_line(hall, limit=40)!r} is not a Hall symbol "
+            f"({one_line(error, limit=80)}); add the operations (_space_group_symop_operation_xyz)"
         ) from error
     if not _fits(symmetry, cell):
         raise InputError(f"{tag}: {one_line(hall, limit=40)!r} does not fit the cell; correct it")
@@ -158,7 +159,7 @@ def _named(name: str, setting: str | None) -> list[gemmi.SpaceGroup]:
 def _numbered(text: str) -> list[gemmi.SpaceGroup]:
     if not re.fullmatch(r"\d{1,3}", text) or not 1 <= int(text) <= 230:
         raise InputError(
-            f"{_NUMBERS[0]}: {one_line(text, limit=20)!r} is no number of a space group; "
+            f"{_NUMBERS[0]}: {one_line(text, limit=20)!r} is not a space-group number; "
             "give 1 to 230"
         )
     settings = [other for other in gemmi.spacegroup_table() if other.number == int(text)]
@@ -183,7 +184,7 @@ def _settings(
     return [
         _symmetry(
             one.operations(),
-            [f"only {what} is given: setting {one.xhm()} taken"] if told else [],
+            [f"only {what} is given; setting {one.xhm()} is assumed"] if told else [],
         )
         for one in same
     ]

@@ -64,6 +64,6 @@ def _fill(batch: Batch, index: int, one: dict[str, Any], arrays: dict[str, np.nd
     if sites is None:
         batch.fail(index, f"{STAGE}: {METHOD}: {one['message']}")
     elif sites.shape != (n_missing, 3) or not np.isfinite(sites).all():
-        raise InputError(f"{batch.id[index]}: its result is of another crystal")
+        raise InputError(f"{batch.id[index]}: its result belongs to another crystal")
     else:
         write_sites(batch, index, sites, arrays)

@@ -44,5 +44,5 @@ def read_potential(path: Path) -> np.ndarray:
             f"{path.name} cannot be read ({' '.join(str(error).split())})"
         ) from error
     if values.ndim != 3 or not np.isfinite(values).all():
-        raise PlacementError(f"{path.name} is not a grid of finite numbers")
+        raise PlacementError(f"{path.name} contains values that are not finite")
     return values

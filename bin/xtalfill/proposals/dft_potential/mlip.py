@@ -35,7 +35,9 @@ class MlipSolver:
         """As `Electrons.relaxed`."""
         unknown = set(crystal.numbers.tolist()) - self._potential.elements
         if unknown:
-            raise PlacementError(f"{self._potential.name} does not know elements {sorted(unknown)}")
+            raise PlacementError(
+                f"{self._potential.name} does not support the elements {sorted(unknown)}"
+            )
         job = Relaxation(crystal, free)
         driver = BatchedRelaxer(self._potential, max_atoms=len(crystal.numbers))
         found = driver.relax([job], fmax=self._fmax, max_steps=self._max_steps)[0]

@@ -187,12 +187,12 @@ def _sites(potential: np.ndarray, crystal: Crystal, element: int, rules: Rules) 
     sites = far_from_atoms(sites, crystal, element, fraction=rules.bond, same_element=rules.apart)
     if not len(sites):
         raise PlacementError(
-            f"none of the {len(values)} maxima of the potential keeps its distance"
+            f"none of the {len(values)} maxima of the potential is far enough from the atoms"
         )
     touching = within_reach(sites, crystal, element)
     if not len(touching):
         raise PlacementError(
-            f"the {len(sites)} maxima of the potential that keep their distance touch no atom"
+            f"none of the {len(sites)} remaining maxima of the potential is near an atom"
         )
     return touching
 
@@ -246,7 +246,7 @@ def _others(
         found = [one for one in found if representative(one.sites, sites.permutations) != key]
     filled = [_candidate(one, sites, host, n_sites) for one in found[: samples - 1]]
     lacking = samples - 1 - len(filled)
-    reason = f"{len(sites)} maxima of the potential give no further choice of {n_sites} sites"
+    reason = f"{len(sites)} maxima of the potential allow no further choice of {n_sites} sites"
     return filled + [Placement(None, reason) for _ in range(lacking)]
 
 
