@@ -1,4 +1,4 @@
-"""What is refused before any job: it cannot run, or was not to."""
+"""Checks that exclude a crystal before any job is written."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from xtalfill.core.geometry import MIN_DISTANCE, nearest_distance
 
 
 def unknown_elements(symbols: list[str], valence: Mapping[str, float]) -> str:
-    """Say which elements have no pseudopotential; empty when all have one.
+    """Return a message naming the elements without a pseudopotential; empty if there are none.
 
     Args:
-        symbols: Of the elements.
-        valence: Element -> valence electrons, for those whose file was checked.
+        symbols: Symbols of the elements.
+        valence: Element -> valence electrons, for the elements whose file was checked.
     """
     unknown = sorted(set(symbols) - set(valence))
     return f"no pseudopotential for {', '.join(unknown)}" if unknown else ""
 
 
 def refusal_reason(atoms: Atoms, n_electrons: float, *, max_electrons: int) -> str:
-    """Say why a crystal is not calculated; empty when it is.
+    """Return why a crystal is not calculated; empty if it is.
 
     Args:
         atoms: The crystal.
-        n_electrons: Its valence electrons.
-        max_electrons: The most that are allowed.
+        n_electrons: Number of its valence electrons.
+        max_electrons: Largest number allowed.
     """
     if n_electrons > max_electrons:
         return f"{n_electrons:g} valence electrons, more than --max_electrons {max_electrons}"

@@ -1,9 +1,9 @@
-"""What a job costs, from a model fitted on measured runs (assets/dft_cost.json).
+"""Estimate the cost of a job with a model fitted to measured runs (assets/dft_cost.json).
 
-A step of a self-consistency costs about a constant times x^p, with x = k-points x bands x plane
-waves; a relaxation, or all calculations of a host of the potential method, take as many steps as
-the measured ones did in the median. The models come from tools/fit_dft_cost.py. They are meant to
-tell an hour from a month; their spread says how well they do.
+One SCF step costs about a constant times x^p, with x = k-points x bands x plane waves. The number
+of SCF steps of a relaxation, or of all calculations of a host in the potential method, is the
+median of the measured runs. tools/fit_dft_cost.py fits the models. An estimate gives the order of
+magnitude; the spread of the model states its error.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from xtalfill.dft.system import PwSystem
 
 @dataclass(frozen=True)
 class CostModel:
-    """Fitted on measured runs.
+    """A cost model fitted to measured runs.
 
     Attributes:
-        seconds: Core-seconds of a step of a self-consistency at x = 1e6.
-        exponent: Of x.
-        n_scf: Steps of all self-consistencies together.
+        seconds: Core-seconds of one SCF step at x = 1e6.
+        exponent: Exponent of x.
+        n_scf: Total number of SCF steps.
         spread: Factor within which two thirds of the measured runs lie.
-        machine: What they were measured on.
+        machine: Machine of the measurements.
     """
 
     seconds: float
@@ -39,28 +39,28 @@ class CostModel:
     machine: str
 
     def core_hours(self, system: PwSystem) -> float:
-        """Return the core-hours that a calculation will take."""
+        """Return the estimated core-hours of a calculation."""
         return self.n_scf * self.seconds * (problem_size(system) / 1e6) ** self.exponent / 3600.0
 
 
 def problem_size(system: PwSystem) -> float:
-    """Return x = k-points x bands x plane waves; twice that with spin."""
+    """Return x = k-points x bands x plane waves, doubled with spin."""
     volume = abs(float(system.atoms.get_volume())) / Bohr**3
     waves = volume * system.ecutwfc**1.5 / (6 * math.pi**2)  # a sphere of radius sqrt(E/Ry)/bohr
     occupied = system.n_electrons / 2
-    bands = max(1.2 * occupied, occupied + 4)  # what pw.x takes for a metal
+    bands = max(1.2 * occupied, occupied + 4)  # the default of pw.x for a metal
     return system.n_irreducible * bands * waves * (2 if system.spin else 1)
 
 
 def read_cost_model(path: Path, kind: str) -> CostModel:
-    """Read the model of a kind of calculation.
+    """Read the cost model of one kind of calculation.
 
     Args:
         path: The file.
         kind: "relaxation" (PW_RELAX) or "host" (PLACE_POTENTIAL, all of its calculations).
 
     Raises:
-        ConfigError: The file is not what tools/fit_dft_cost.py writes.
+        ConfigError: The file is not an output of tools/fit_dft_cost.py.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))[kind]["model"]
@@ -78,7 +78,7 @@ def read_cost_model(path: Path, kind: str) -> CostModel:
 
 
 def cost_summary(model: CostModel, systems: Sequence[PwSystem]) -> dict[str, float | int | str]:
-    """Return what a set of calculations will take, with the model's spread."""
+    """Return the estimated cost of a set of calculations, with the spread of the model."""
     hours = [model.core_hours(system) for system in systems]
     return {
         "jobs": len(systems),
@@ -90,7 +90,7 @@ def cost_summary(model: CostModel, systems: Sequence[PwSystem]) -> dict[str, flo
 
 
 def job_requirements(model: CostModel, systems: Sequence[PwSystem]) -> dict[str, dict[str, float]]:
-    """Return by the key of each calculation what a task asks memory and time by.
+    """Return the quantities from which a task derives its memory and time limit.
 
     Returns:
         key -> size: k-points x bands x plane waves, in millions; core_hours. Three digits.

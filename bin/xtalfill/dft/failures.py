@@ -1,6 +1,6 @@
-"""What went wrong in a run of pw.x, told from its exit code, its output and its data file.
+"""Diagnose a run of pw.x from its exit code, its output and its data file.
 
-Each kind has one corrective action (`xtalfill.dft.repair`); docs/validate.md lists both.
+Each failure has one corrective action (`xtalfill.dft.repair`); docs/validate.md lists both.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ import numpy as np
 
 from xtalfill.dft.xmlfile import DataFile
 
-# Above this the highest band is occupied that more bands would take up.
+# Above this occupation of the highest band the calculation needs more bands.
 TOP_OCCUPATION = 0.005
-_KILLED = (-9, 128 + 9)  # as Python and as a shell or mpirun put it
+_KILLED = (-9, 128 + 9)  # as reported by Python, and by a shell or mpirun
 _ENDED = (-15, 128 + 15)
-_MARGIN = 1.01  # pw.x symmetrises forces again after it compared them
+_MARGIN = 1.01  # pw.x symmetrises forces again after the comparison
 
 
 class PwFailure(StrEnum):
-    """The kinds of failure."""
+    """Kinds of failure."""
 
     WALLTIME = "walltime"
     SCF = "scf_not_converged"
@@ -37,14 +37,14 @@ class PwFailure(StrEnum):
 
 @dataclass(frozen=True)
 class PwOutput:
-    """What is left of a run.
+    """Output of a run.
 
     Attributes:
-        exit_code: Of pw.x, or of what launched it; negative for a signal.
-        stdout: Text of the output.
-        stderr: Text of the errors, CRASH file included.
-        data: The data file; None where there is none that can be read.
-        xml_error: Why it cannot be read; empty where it can or was not written.
+        exit_code: Exit code of pw.x or its launcher; negative for a signal.
+        stdout: Standard output.
+        stderr: Standard error, with the CRASH file.
+        data: The data file; None if missing or unreadable.
+        xml_error: Why the data file cannot be read; empty if it can or was not written.
     """
 
     exit_code: int
@@ -54,7 +54,7 @@ class PwOutput:
     xml_error: str = ""
 
 
-# In the order they are looked for: the cause comes before what follows from it.
+# In the order of the search: causes before their consequences.
 _PATTERNS: tuple[tuple[PwFailure, re.Pattern[str]], ...] = (
     (PwFailure.WALLTIME, re.compile(r"Maximum CPU time exceeded")),
     (
@@ -83,20 +83,20 @@ _ERROR = re.compile(r"Error in routine +(\S+) +\((-?\d+)\):\s*\n\s*(.+)")
 
 
 def diagnose(run: PwOutput, *, max_force: float) -> PwFailure | None:
-    """Return what went wrong, or None when the relaxation converged and can be trusted.
+    """Return the failure, or None if the relaxation converged and can be trusted.
 
-    BFGS says "converged" also when its history gave out ("history already reset at previous
-    step: stopping"); so the forces decide.
+    BFGS also reports convergence when its history is exhausted ("history already reset at previous
+    step: stopping"). The forces therefore decide.
 
     Args:
-        run: What is left of it.
-        max_force: eV/Angstrom; what the largest component of a force has to be below.
+        run: Output of the run.
+        max_force: Limit of the largest force component in eV/Angstrom.
     """
     return _told(run) or _found(run, max_force)
 
 
 def _told(run: PwOutput) -> PwFailure | None:
-    """Return the failure that exit code or output tell of."""
+    """Return the failure that the exit code or the output shows."""
     if run.exit_code in _KILLED:
         return PwFailure.MEMORY
     if run.exit_code in _ENDED:
@@ -107,7 +107,7 @@ def _told(run: PwOutput) -> PwFailure | None:
 
 
 def _found(run: PwOutput, max_force: float) -> PwFailure | None:
-    """Return the failure that the data file shows, of a run that ended as if all were well."""
+    """Return the failure that the data file of a normally terminated run shows."""
     if run.data is None:
         return PwFailure.CORRUPT_XML
     last, found = run.data.steps[-1], None
@@ -121,7 +121,7 @@ def _found(run: PwOutput, max_force: float) -> PwFailure | None:
 
 
 def explain(run: PwOutput, failure: PwFailure) -> str:
-    """Say in one line what pw.x said about a failure."""
+    """Return the error message of pw.x for a failure, as one line."""
     said = run.stdout + run.stderr
     if match := _ERROR.search(said):
         return " ".join(f"{match[1]}: {match[3]}".split())[:200]

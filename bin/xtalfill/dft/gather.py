@@ -21,18 +21,18 @@ def gather_dft(
 ) -> None:
     """Add the stage "dft".
 
-    Systems that were not sent have the status "" and no numbers; one that shares the calculation
-    of an equal crystal has that one's numbers. A job without a result was killed: any other end of
-    its task either leaves one or ends the run.
+    Systems that were not selected have the status "" and no numbers. A system that shares the
+    calculation of an identical crystal gets the same numbers. A job without a result was killed:
+    every other end of its task leaves a result or stops the run.
 
     Args:
-        batch: After SELECT.
-        name: Of the batch.
+        batch: A batch after SELECT.
+        name: Name of the batch.
         plan: Content of plan.json.
-        results: Of the batch's jobs.
+        results: Results of the jobs of the batch.
 
     Raises:
-        InputError: A result is of no job of the plan, or of another crystal.
+        InputError: A result belongs to no job of the plan or to another crystal.
     """
     by_key = {result.key: result for result in results}
     check_keys(by_key, plan)
@@ -94,5 +94,5 @@ def _fill(batch: Batch, index: int, arrays: dict[str, np.ndarray], result: PwRes
 
 
 def _largest(forces: np.ndarray) -> float:
-    """Return the largest norm of a force, eV/Angstrom."""
+    """Return the largest norm of a force in eV/Angstrom."""
     return float(np.linalg.norm(forces, axis=1).max())

@@ -1,4 +1,4 @@
-"""The input of pw.x: written by ASE, read back by qe-tools and compared before it is run."""
+"""The input of pw.x: written by ASE, then parsed by qe-tools and compared with the request."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ _ROUNDING = 2e-10
 def write_input(
     system: PwSystem, settings: PwSettings, *, scaled: np.ndarray, max_seconds: float | None
 ) -> str:
-    """Return the text of an input, after reading it back.
+    """Return the text of an input after checking it with an independent parser.
 
     Args:
-        system: What to calculate.
-        settings: Of this attempt.
-        scaled: (n_atoms, 3) fractional; where to start.
-        max_seconds: When pw.x has to stop itself; None for never.
+        system: The calculation.
+        settings: Settings of this attempt.
+        scaled: (n_atoms, 3) fractional coordinates of the starting geometry.
+        max_seconds: Time after which pw.x stops itself; None for no limit.
 
     Raises:
-        InputError: What was read back is not what was meant.
+        InputError: The parsed input differs from the request.
     """
     atoms = system.atoms.copy()
     atoms.set_scaled_positions(scaled)
@@ -59,7 +59,7 @@ def write_input(
 
 
 def _start(system: PwSystem, symbol: str) -> float:
-    """Return the magnetisation an atom starts with, as a share of its valence electrons."""
+    """Return the starting magnetisation of an atom as a share of its valence electrons."""
     d_or_f = any(
         first <= atomic_numbers[symbol] <= last for first, last in ((21, 30), (39, 48), (57, 80))
     )
@@ -70,7 +70,7 @@ def _start(system: PwSystem, symbol: str) -> float:
 def _namelists(
     system: PwSystem, settings: PwSettings, *, max_seconds: float | None
 ) -> dict[str, dict[str, Any]]:
-    """Return the namelists; thresholds of a cell are those of an atom times its atoms."""
+    """Return the namelists. Thresholds per cell are those per atom times the number of atoms."""
     n_atoms, protocol = len(system.atoms), system.protocol
     control = {
         "calculation": "relax" if system.relaxes else "scf",
@@ -103,7 +103,7 @@ def _namelists(
 
 
 def _system(system: PwSystem, settings: PwSettings) -> dict[str, Any]:
-    """Return the namelist SYSTEM; smearing lets an odd number of electrons be."""
+    """Return the namelist SYSTEM. Smearing allows an odd number of electrons."""
     found: dict[str, Any] = {
         "ecutwfc": system.ecutwfc,
         "ecutrho": system.ecutrho,
@@ -123,7 +123,7 @@ def _system(system: PwSystem, settings: PwSettings) -> dict[str, Any]:
 def _verify(
     text: str, system: PwSystem, namelists: Mapping[str, Mapping[str, Any]], scaled: np.ndarray
 ) -> None:
-    """Compare what qe-tools reads with what was meant."""
+    """Compare the input as parsed by qe-tools with the request."""
     try:
         found = PwInputFile(text, validate_species_names=False)
     except (ParsingError, ValueError, TypeError, LookupError) as error:
@@ -149,7 +149,7 @@ def _verify_atoms(found: PwInputFile, system: PwSystem, scaled: np.ndarray) -> N
         or np.abs(cell - system.atoms.cell.array).max() > _ROUNDING
     ):
         raise _refuse(system, "has an unexpected position or lattice vector")
-    # qe-tools says True for a coordinate that is held.
+    # qe-tools returns True for a fixed coordinate.
     held = np.asarray(found.atomic_positions["fixed_coords"], dtype=bool)
     meant = ~system.free if system.relaxes else np.zeros(len(system.free), dtype=bool)
     if not np.array_equal(held, np.repeat(meant[:, None], 3, axis=1)):

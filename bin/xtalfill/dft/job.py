@@ -1,4 +1,4 @@
-"""A job of pw.x: one crystal, relaxed with its cell fixed."""
+"""A pw.x job: one crystal to relax at fixed cell."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ _ARRAYS = ("rotation", "origin")
 
 @dataclass(frozen=True)
 class PwJob:
-    """One crystal to relax, and the way back from what pw.x sees.
+    """One crystal to relax, and the transformation back to the crystal's own setting.
 
     Attributes:
-        system: What pw.x calculates.
-        rotation: (3, 3) orthogonal R; pw.x gets the lattice vectors as cell @ R.T.
+        system: The calculation.
+        rotation: (3, 3) orthogonal R; pw.x gets the lattice vectors cell @ R.T.
         origin: (3,) fractional; pw.x gets the crystal with its origin there.
-        n_symmetry: Symmetry operations of the crystal.
-        shift_host: Angstrom; the farthest that a host atom was moved to restore the symmetry.
-        shift_filled: Angstrom; the farthest that a filled site was.
+        n_symmetry: Number of symmetry operations of the crystal.
+        shift_host: Largest displacement of a host atom by symmetrisation, in Angstrom.
+        shift_filled: Largest displacement of a filled site by symmetrisation, in Angstrom.
     """
 
     system: PwSystem
@@ -73,7 +73,7 @@ def read_job(path: Path) -> PwJob:
     """Read and check a job.
 
     Raises:
-        InputError: It is not a job that `write_job` wrote.
+        InputError: The file is not a job that `write_job` wrote.
     """
     with input_errors(path, "a job of PLAN_DFT"):
         content = read_content(path, FORMAT, [item.name for item in fields(PwJob)])
@@ -86,7 +86,7 @@ def read_job(path: Path) -> PwJob:
 
 
 def _system(content: dict[str, Any]) -> PwSystem:
-    """Return the system of a job's file."""
+    """Return the system stored in a job file."""
     atoms = content["atoms"]
     symbols = [str(symbol) for symbol in atoms["symbols"]]
     positions, cell = (np.asarray(atoms[name], dtype=np.float64) for name in ("positions", "cell"))
@@ -100,7 +100,7 @@ def _system(content: dict[str, Any]) -> PwSystem:
 
 
 def _check(job: PwJob) -> None:
-    """Refuse what could lead outside of the job's folder or is no crystal as pw.x sees it."""
+    """Check that a job stays inside its folder and describes a crystal that pw.x can run."""
     system = job.system
     check_key(system.key)
     if not all(SAFE_NAME.fullmatch(one.filename) for one in system.pseudos.values()):

@@ -1,4 +1,4 @@
-"""How pw.x is started: where, MPI processes, pools of k-points, and the process itself."""
+"""Start pw.x: machine, MPI processes, k-point pools and the process itself."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pathlib import Path
 from xtalfill.core.errors import ConfigError
 from xtalfill.dft.system import PwSettings
 
-# Not bound: two tasks on one node would both be put on its first cores.
+# No binding: two tasks on one node would both be bound to its first cores.
 LAUNCHER = "mpirun --bind-to none -np {ranks}"
 PW = "pw.x"
 
@@ -27,9 +27,9 @@ class Machine:
     """Where pw.x runs.
 
     Attributes:
-        ranks: MPI processes that a job may use.
-        launcher: Command in front of pw.x, with {ranks} for the number of processes.
-        pw: The program.
+        ranks: Number of MPI processes that a job may use.
+        launcher: Command before pw.x, with {ranks} for the number of processes.
+        pw: The executable.
     """
 
     ranks: int = 1
@@ -37,10 +37,10 @@ class Machine:
     pw: str = PW
 
     def __post_init__(self) -> None:
-        """Refuse a launcher that cannot be one.
+        """Check the launcher.
 
         Raises:
-            ConfigError: It cannot be split, or does not say where the number of processes goes.
+            ConfigError: The launcher cannot be split into words or does not contain {ranks}.
         """
         try:
             words = shlex.split(self.launcher)
@@ -52,14 +52,14 @@ class Machine:
 
 @contextmanager
 def scratch_folder(root: Path | None, name: str) -> Iterator[Path]:
-    """Make a folder on the disk of the node; it is gone at the end, however that comes.
+    """Create a folder on the disk of the node and remove it at the end in all cases.
 
     Args:
-        root: Where; $TMPDIR where it is None, else the working folder.
-        name: What its name begins with.
+        root: Parent folder; None for $TMPDIR, or the working folder if that is not set.
+        name: Prefix of the folder name.
 
     Raises:
-        ConfigError: It cannot be made there.
+        ConfigError: The folder cannot be created.
     """
     where = root or Path(os.environ.get("TMPDIR", "."))
     try:
@@ -75,9 +75,9 @@ def scratch_folder(root: Path | None, name: str) -> Iterator[Path]:
 
 
 class Stopwatch:
-    """Measures the processes started meanwhile.
+    """Measure wall time and CPU time of the processes started since its creation.
 
-    On a shared machine the time on a core and the wall time are far apart.
+    On a shared machine the two differ widely.
     """
 
     def __init__(self) -> None:
@@ -90,7 +90,7 @@ class Stopwatch:
 
     @property
     def cpu_seconds(self) -> float:
-        """Time on cores of the processes that ended so far."""
+        """CPU time of the processes that have ended so far."""
         return round(_cpu_of_children() - self._cpu, 2)
 
 
@@ -100,21 +100,21 @@ def _cpu_of_children() -> float:
 
 
 def layout(cores: int, n_kpoints: int) -> tuple[int, int]:
-    """Return how many processes to use and in how many pools.
+    """Return the number of processes and of k-point pools.
 
-    Pools hardly talk to each other, so there are as many as the k-points keep busy: the largest
-    divisor of the cores that is not above the number of k-points.
+    Pools communicate little. Their number is the largest divisor of the number of cores that does
+    not exceed the number of k-points.
 
     Args:
-        cores: Of the task.
-        n_kpoints: That symmetry leaves.
+        cores: Number of cores of the task.
+        n_kpoints: Number of irreducible k-points.
     """
     pools = max(n for n in range(1, cores + 1) if cores % n == 0 and n <= max(1, n_kpoints))
     return cores, pools
 
 
 def command(machine: Machine, settings: PwSettings, input_name: str) -> list[str]:
-    """Return the words of the command; one process needs no launcher."""
+    """Return the words of the command; a single process needs no launcher."""
     words = [machine.pw, "-nk", str(settings.pools), "-in", input_name]
     if settings.ranks == 1:
         return words
@@ -125,11 +125,11 @@ def command(machine: Machine, settings: PwSettings, input_name: str) -> list[str
 
 
 def environment(base: Mapping[str, str], *, root: bool) -> dict[str, str]:
-    """Return the environment of pw.x: one thread a process.
+    """Return the environment of pw.x: one thread per process.
 
     Args:
-        base: The environment to start from.
-        root: Whether this user is root, which Open MPI refuses unless it is told twice.
+        base: The environment to extend.
+        root: Whether the user is root; Open MPI then needs two variables.
     """
     found = {**base, "OMP_NUM_THREADS": "1"}
     if root:
@@ -140,22 +140,22 @@ def environment(base: Mapping[str, str], *, root: bool) -> dict[str, str]:
 def run_pw(machine: Machine, settings: PwSettings, folder: Path, *, name: str) -> int:
     """Run pw.x on an input in a folder and return its exit code.
 
-    SIGTERM (a job that is cancelled or preempted, a time limit) ends pw.x but not this process, so
-    that what pw.x has found so far is saved; the exit code is then -SIGTERM.
+    SIGTERM (cancellation, preemption, time limit) ends pw.x but not this process. The results so
+    far can then be saved; the exit code is -SIGTERM.
 
     Args:
-        machine: Where it runs.
-        settings: Of this attempt.
-        folder: Holds <name>.in; gets <name>.out and <name>.err.
-        name: Of the attempt.
+        machine: Where pw.x runs.
+        settings: Settings of this attempt.
+        folder: Contains <name>.in; gets <name>.out and <name>.err.
+        name: Name of the attempt.
 
     Raises:
-        ConfigError: The program or the launcher is not there.
+        ConfigError: The executable or the launcher is missing.
     """
     words = command(machine, settings, f"{name}.in")
     with (folder / f"{name}.out").open("wb") as out, (folder / f"{name}.err").open("wb") as err:
         try:
-            process = subprocess.Popen(  # noqa: S603 - words of our own, no shell
+            process = subprocess.Popen(  # noqa: S603 - fixed words, no shell
                 words,
                 cwd=folder,
                 env=environment(os.environ, root=os.geteuid() == 0),
@@ -172,7 +172,7 @@ def run_pw(machine: Machine, settings: PwSettings, folder: Path, *, name: str) -
 
 
 def _wait(process: subprocess.Popen[bytes]) -> int:
-    """Return the exit code of a process; SIGTERM is passed on to it."""
+    """Return the exit code of a process; SIGTERM is forwarded to it."""
     ended = False
 
     def end(_signal: int, _frame: object) -> None:

@@ -1,4 +1,4 @@
-"""What an attempt left in its folder: exit code, output, data file, last geometry."""
+"""Read the output of an attempt: exit code, text, data file and last geometry."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from xtalfill.dft.inputs import OUTDIR, PREFIX
 from xtalfill.dft.xmlfile import DataFileError, IonicStep, read_data_file
 
 MAX_TEXT_BYTES = 1 << 28
-# What ASE's reader raises on an output that was cut off in the middle of a block.
+# Errors of ASE's reader on an output that is truncated within a block.
 _CUT_OFF = (ArithmeticError, AssertionError, LookupError, TypeError, ValueError)
 
 
 def read_output(folder: Path, name: str, exit_code: int) -> PwOutput:
-    """Read what an attempt left.
+    """Read the output of an attempt.
 
     Args:
-        folder: Of the attempt.
-        name: Of its files: <name>.out and <name>.err.
-        exit_code: Of pw.x.
+        folder: Folder of the attempt.
+        name: Stem of its files <name>.out and <name>.err.
+        exit_code: Exit code of pw.x.
     """
     stderr = _text(folder / f"{name}.err") + _text(folder / "CRASH")
     stdout, path = _text(folder / f"{name}.out"), folder / OUTDIR / f"{PREFIX}.xml"
@@ -38,10 +38,10 @@ def read_output(folder: Path, name: str, exit_code: int) -> PwOutput:
 
 
 def steps_of(run: PwOutput) -> list[IonicStep]:
-    """Return the geometries of an attempt that have an energy: from the data file, else the text.
+    """Return the geometries with an energy, from the data file or else from the text.
 
-    pw.x writes its data file at the end; one that was killed, ran out of time or did not reach
-    self-consistency leaves text alone.
+    pw.x writes its data file at the end. A run that was killed, exceeded its time limit or did not
+    reach self-consistency leaves only text.
     """
     if run.data is not None:
         return run.data.steps
@@ -49,7 +49,7 @@ def steps_of(run: PwOutput) -> list[IonicStep]:
 
 
 def last_geometry(run: PwOutput) -> np.ndarray | None:
-    """Return the last geometry that an attempt reached, fractional; None where it left none."""
+    """Return the fractional coordinates of the last geometry; None if there is none."""
     if run.data is not None:
         return run.data.steps[-1].scaled
     frames = _frames(run.stdout)
@@ -78,7 +78,7 @@ def _step(atoms: Atoms) -> IonicStep | None:
 
 
 def _text(path: Path) -> str:
-    """Return the text of a file, its end when it is very long; empty where there is none."""
+    """Return the text of a file, or its end if it is very long; empty if it does not exist."""
     try:
         with path.open("rb") as file:
             file.seek(max(0, path.stat().st_size - MAX_TEXT_BYTES))

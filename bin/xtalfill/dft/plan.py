@@ -1,8 +1,8 @@
-"""PLAN_DFT: choose what goes to pw.x, refuse what cannot run, write a file for each job.
+"""PLAN_DFT: select the systems to validate, exclude what cannot run, prepare one job per crystal.
 
-Of each structure and method the selected candidate is sent, and with it the next distinct minima
-that the potential cannot tell from it: those within `window` above it, `candidates` in all. The
-reference goes along. Where two methods found the same crystal it is calculated once.
+For each structure and method the selected candidate is validated. The next distinct minima are
+added if they lie within `window` of it, up to `candidates` in all. The reference is added, too. If
+two methods found the same crystal, it is calculated once.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from xtalfill.dft.theory import LevelOfTheory
 
 @dataclass(frozen=True)
 class ValidationChoice:
-    """What to send.
+    """Which systems to validate.
 
     Attributes:
-        window: eV per atom; minima that close above the best are sent, too.
-        candidates: The most of a structure and method.
-        max_structures: The most structures of a run; None for all.
-        max_electrons: Valence electrons that a cell may have.
-        seed: Draws the structures where not all may go.
+        window: Minima up to this energy above the lowest one are included, in eV per atom.
+        candidates: Maximum number of candidates per structure and method.
+        max_structures: Maximum number of structures in the run; None for all.
+        max_electrons: Maximum number of valence electrons per cell.
+        seed: Seed of the random choice of structures if `max_structures` is set.
     """
 
     window: float
@@ -44,10 +44,10 @@ class ValidationChoice:
     seed: int
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be meant.
+        """Check the values.
 
         Raises:
-            ConfigError: A number below its least value.
+            ConfigError: A number is below its minimum.
         """
         least = {"window": 0, "candidates": 1, "max_electrons": 1}
         for name, value in least.items():
@@ -57,16 +57,16 @@ class ValidationChoice:
 
 @dataclass(frozen=True)
 class PlannedSystem:
-    """A system that was chosen.
+    """A selected system.
 
     Attributes:
         batch: Name of its batch.
-        system: Its index there.
-        id: Of its structure.
+        system: Index of the system in the batch.
+        id: Id of its structure.
         method: Proposal method, or "reference".
-        sample: Number of the candidate.
-        calculation: The system whose calculation serves it: itself, or an equal one.
-        refused: Why it cannot be calculated; empty where it can.
+        sample: Sample number of the candidate.
+        calculation: System whose calculation is used: this one, or an identical one.
+        refused: Why the system cannot be calculated; empty if it can.
     """
 
     batch: str
@@ -84,10 +84,10 @@ class PlannedSystem:
 
 
 def draw_structures(ids: Sequence[str], choice: ValidationChoice) -> set[str]:
-    """Return the structures to validate: all, or a sample that no property of theirs decides.
+    """Return the structures to validate: all, or a random sample.
 
-    The order is that of a digest of seed and id, so that a structure's place does not depend on
-    which others there are.
+    The sample follows the order of a digest of seed and id. The rank of a structure does not depend
+    on the other structures.
     """
 
     def place(name: str) -> str:
@@ -104,15 +104,15 @@ def elements_of(batch: Batch, systems: Sequence[int]) -> set[str]:
 def select_systems(
     batch: Batch, structure_id: str, choice: ValidationChoice
 ) -> list[tuple[int, int]]:
-    """Return the systems of a structure to send, each with the one whose calculation serves it.
+    """Return the systems of a structure to validate, each with the system calculated for it.
 
     Args:
-        batch: After SELECT.
-        structure_id: Of the structure.
-        choice: What to send.
+        batch: A batch after SELECT.
+        structure_id: Id of the structure.
+        choice: Which systems to validate.
 
     Raises:
-        InputError: The batch was not through SELECT.
+        InputError: The batch has not passed SELECT.
     """
     if "select" not in batch.stages:
         raise InputError("the batch has no stage 'select'; run SELECT on it first")
@@ -132,7 +132,7 @@ def select_systems(
 def _best(
     batch: Batch, members: Sequence[int], choice: ValidationChoice, relaxed: str
 ) -> list[int]:
-    """Return the best candidate of a structure and method and the minima it is not told from."""
+    """Return the lowest distinct minima of a structure and method within the energy window."""
     select, energy = batch.stages["select"].arrays, batch.stages[relaxed].arrays["energy"]
     ranked = sorted((i for i in members if select["rank"][i] >= 0), key=lambda i: select["rank"][i])
     found: dict[int, int] = {}
@@ -146,7 +146,7 @@ def _best(
 
 
 def _equal_to(batch: Batch, index: int, others: Sequence[int], relaxed: str) -> int | None:
-    """Return a candidate of another method that is the same crystal, if there is one."""
+    """Return a candidate of another method that is the same crystal, or None."""
     energy = batch.stages[relaxed].arrays["energy"]
     atoms = batch.to_ase(index, stage=relaxed)
     for other in dict.fromkeys(others):
@@ -169,14 +169,14 @@ def plan_batch(
     """Plan the jobs of a batch.
 
     Args:
-        batch: After SELECT.
-        name: Of the batch, e.g. "batch_0007".
-        structures: The ids that may go.
-        choice: What to send.
-        level: At which level of theory.
+        batch: A batch after SELECT.
+        name: Name of the batch, e.g. "batch_0007".
+        structures: Ids of the structures to validate.
+        choice: Which systems to validate.
+        level: The level of theory.
 
     Returns:
-        The systems that were chosen, and the jobs of those that can run.
+        The selected systems, and the jobs of those that can run.
     """
     sent, jobs = [], []
     for structure_id in batch.groups():
@@ -195,7 +195,7 @@ def plan_batch(
 
 
 def _refusal(job: PwJob | str, choice: ValidationChoice) -> str:
-    """Say why a job cannot run; empty when it can."""
+    """Return why a job cannot run; empty if it can."""
     if isinstance(job, PwJob):
         system, most = job.system, choice.max_electrons
         reason = refusal_reason(system.atoms, system.n_electrons, max_electrons=most)
@@ -205,7 +205,7 @@ def _refusal(job: PwJob | str, choice: ValidationChoice) -> str:
 
 
 def _job(batch: Batch, index: int, name: str, level: LevelOfTheory) -> PwJob | str:
-    """Return the job of a system, or why there can be none."""
+    """Return the job of a system, or the reason why there is none."""
     atoms = batch.to_ase(index, stage=final_stage(batch))
     symbols = atoms.get_chemical_symbols()
     if unknown := unknown_elements(symbols, level.valence):

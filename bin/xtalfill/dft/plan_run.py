@@ -1,4 +1,4 @@
-"""The stage PLAN_DFT over all batches of a run: level of theory, jobs, and plan.json."""
+"""The stage PLAN_DFT for all batches of a run: level of theory, jobs and plan.json."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from xtalfill.dft.theory import LevelOfTheory
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run sends to pw.x.
+    """The validation of a run.
 
     Attributes:
-        sent: The systems that were chosen.
-        jobs: Of those that can run.
-        parameters: What they were chosen by and at which level: plain JSON values.
+        sent: The selected systems.
+        jobs: Jobs of the systems that can run.
+        parameters: Selection and level of theory, as plain JSON values.
     """
 
     sent: list[PlannedSystem]
@@ -49,7 +49,7 @@ class Plan:
         }
 
     def pseudos(self) -> dict[str, str]:
-        """Return the pseudopotentials that will be read: file -> checksum."""
+        """Return the pseudopotentials in use: file -> checksum."""
         used = {one for job in self.jobs for one in job.system.pseudos.values()}
         return {one.filename: f"md5:{one.md5}" for one in used}
 
@@ -67,15 +67,15 @@ def plan_run(
 
     Args:
         batches: Name -> batch after SELECT.
-        choice: What to send.
-        protocol: How accurate.
+        choice: Which systems to validate.
+        protocol: Numerical accuracy.
         table: The pseudopotentials.
-        pseudo_dir: Where their files lie.
+        pseudo_dir: Folder with the pseudopotential files.
         spin: Whether the calculations are spin-polarised.
 
     Raises:
-        ConfigError: A pseudopotential that is needed is missing or another one.
-        InputError: A batch was not through SELECT.
+        ConfigError: A pseudopotential is missing or differs from the table.
+        InputError: A batch has not passed SELECT.
     """
     structures = draw_structures(
         [name for batch in batches.values() for name in batch.groups()], choice

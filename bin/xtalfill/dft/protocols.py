@@ -1,4 +1,4 @@
-"""DFT protocols: every parameter of a calculation under one name (assets/protocols/*.yaml)."""
+"""DFT protocols: named sets of all parameters of a calculation (assets/protocols/*.yaml)."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ SMEARINGS = ("cold", "gaussian", "fermi-dirac", "methfessel-paxton")
 
 @dataclass(frozen=True)
 class Protocol:
-    """How accurate a calculation is.
+    """Numerical accuracy of a calculation.
 
     Attributes:
-        name: Of the protocol.
-        kpoints_distance: 1/Angstrom, with the factor 2 pi; the largest between two k-points.
-        energy_threshold_per_atom: Ry; etot_conv_thr of one atom.
-        force_threshold: Ry/bohr; forc_conv_thr.
-        scf_threshold_per_atom: Ry; conv_thr of one atom.
+        name: Name of the protocol.
+        kpoints_distance: Largest distance of two k-points in 1/Angstrom, with the factor 2 pi.
+        energy_threshold_per_atom: etot_conv_thr per atom in Ry.
+        force_threshold: forc_conv_thr in Ry/bohr.
+        scf_threshold_per_atom: conv_thr per atom in Ry.
         smearing: Kind of smearing.
-        degauss: Ry.
-        mixing_beta: Share of the new density in each step.
-        electron_maxstep: Steps that one self-consistency may take.
-        nstep: Ionic steps of one attempt.
+        degauss: Smearing width in Ry.
+        mixing_beta: Share of the new density in each SCF step.
+        electron_maxstep: Maximum number of SCF steps.
+        nstep: Maximum number of ionic steps per attempt.
         start_magnetization: Share of the valence electrons, for d and f elements.
-        symmetry_tolerance: Angstrom; the farthest an atom is moved to restore a symmetry.
-        symmetry_tolerance_filled: Angstrom; the farthest a filled site is.
+        symmetry_tolerance: Largest displacement of an atom by symmetrisation, in Angstrom.
+        symmetry_tolerance_filled: Largest displacement of a filled site, in Angstrom.
     """
 
     name: str
@@ -53,7 +53,7 @@ def read_protocol(path: Path) -> Protocol:
     """Read a protocol: a mapping of each parameter to its value, unit and source.
 
     Raises:
-        ConfigError: The file cannot be read, a parameter is missing, unknown, without a source
+        ConfigError: The file cannot be read, or a parameter is missing, unknown, without a source
             or out of range.
     """
     try:
@@ -78,7 +78,7 @@ def read_protocol(path: Path) -> Protocol:
 
 
 def _checked(path: Path, name: str, value: Any, kind: str) -> Any:
-    """Return a value in its type, or refuse it."""
+    """Return a value converted to its type, or raise ConfigError."""
     if kind == "str":
         if name == "smearing" and value not in SMEARINGS:
             raise ConfigError(f"{path.name}: smearing is not one of {', '.join(SMEARINGS)}")

@@ -1,8 +1,8 @@
-"""Pseudopotentials: the SSSP table, the files behind it, and what is read from their headers.
+"""Pseudopotentials: the SSSP table, its files, and the headers of the files.
 
-The table maps an element to its file, the md5 of that file and the cutoffs that its authors
-recommend (Prandini et al. 2018, doi 10.1038/s41524-018-0127-2). The files themselves are not
-part of xtalfill; every one that a job needs is checked against the table before any job.
+The table maps an element to its file, the md5 of the file and the recommended cutoffs (Prandini et
+al. 2018, doi 10.1038/s41524-018-0127-2). The files are not part of xtalfill. Each file that a job
+needs is checked against the table before any job runs.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from xtalfill.core.errors import ConfigError
 
 SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,120}")
 _HEADER_BYTES = 1 << 20
-# UPF 2 has attributes in its PP_HEADER, UPF 1 a line of words.
+# UPF 2 has attributes in PP_HEADER, UPF 1 has a line of text.
 _VALENCE = (
     re.compile(r'\bz_valence\s*=\s*"\s*([-+0-9.EeDd]+)\s*"'),
     re.compile(r"^\s*([-+0-9.EeDd]+)\s+Z valence", re.MULTILINE),
@@ -27,7 +27,7 @@ _FUNCTIONAL = (
     re.compile(r'\bfunctional\s*=\s*"([^"]*)"'),
     re.compile(r"^[ \t]*(.*?)[ \t]+Exchange-Correlation functional", re.MULTILINE),
 )
-# Quantum ESPRESSO's parts of a functional -> its usual name.
+# Components of a functional in Quantum ESPRESSO -> its common name.
 _NAMES = {
     ("SLA", "PW", "PBX", "PBC"): "PBE",
     ("SLA", "PW", "PBE", "PBE"): "PBE",
@@ -37,7 +37,7 @@ _NAMES = {
     ("PBESOL",): "PBEsol",
     ("PZ",): "LDA (PZ)",
 }
-# Digest of a table -> the library it is.
+# Digest of a table -> name of the library.
 _LIBRARIES = {
     "72e2693da7eadfc5cf57596ee5271ff53cd046f091b68b0617b266e4ac160995": (
         "SSSP 1.3.0 PBE efficiency"
@@ -50,10 +50,10 @@ class Pseudo:
     """A pseudopotential of the table.
 
     Attributes:
-        filename: Of its file; no folder.
-        md5: Of its file, hexadecimal digits.
-        cutoff_wfc: Ry; plane waves of the wavefunctions.
-        cutoff_rho: Ry; plane waves of the density.
+        filename: Name of the file, without a folder.
+        md5: md5 of the file, hexadecimal.
+        cutoff_wfc: Plane-wave cutoff of the wavefunctions in Ry.
+        cutoff_rho: Plane-wave cutoff of the density in Ry.
     """
 
     filename: str
@@ -67,11 +67,11 @@ PseudoTable = Mapping[str, Pseudo]
 
 @dataclass(frozen=True)
 class UpfHeader:
-    """What a pseudopotential's file says of itself.
+    """Header of a UPF file.
 
     Attributes:
-        valence: Electrons.
-        functional: That it was made for, e.g. "PBE"; empty where it is not told.
+        valence: Number of valence electrons.
+        functional: Exchange-correlation functional, e.g. "PBE"; empty if not stated.
     """
 
     valence: float
@@ -82,7 +82,7 @@ def read_table(path: Path) -> dict[str, Pseudo]:
     """Read a table of pseudopotentials.
 
     Raises:
-        ConfigError: It is not JSON, or an entry lacks something or names a path.
+        ConfigError: The file is not JSON, or an entry is incomplete or contains a path.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -111,18 +111,18 @@ def read_table(path: Path) -> dict[str, Pseudo]:
 
 
 def library_of(table: PseudoTable) -> str:
-    """Return the name of the library that a table is, told by its content; empty if unknown."""
+    """Return the name of the library with the content of this table; empty if unknown."""
     return _LIBRARIES.get(digest_of(table), "")
 
 
 def digest_of(table: PseudoTable) -> str:
-    """Return the sha256 of a table's content, however its file is laid out."""
+    """Return the sha256 of a table's content, independent of the layout of its file."""
     content = {symbol: asdict(pseudo) for symbol, pseudo in table.items()}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def functionals(headers: Mapping[str, UpfHeader]) -> str:
-    """Return the functionals of some pseudopotentials, in words; empty where none is told."""
+    """Return the functionals of some pseudopotentials as text; empty if none is stated."""
     return " and ".join(sorted({one.functional for one in headers.values()} - {""}))
 
 
@@ -131,15 +131,14 @@ def check_files(table: PseudoTable, folder: Path, symbols: Iterable[str]) -> dic
 
     Args:
         table: The pseudopotentials.
-        folder: Where their files lie.
-        symbols: The elements that will be needed; those not in the table are left out.
+        folder: Folder with the files.
+        symbols: The elements in use; elements missing from the table are skipped.
 
     Returns:
-        Element -> what its file says of itself.
+        Element -> header of its file.
 
     Raises:
-        ConfigError: A file is missing or another one than the table means; all of them are
-            named.
+        ConfigError: A file is missing or differs from the table. The message lists all of them.
     """
     problems, headers = [], {}
     for symbol in sorted(set(symbols) & set(table)):
@@ -162,17 +161,17 @@ def check_files(table: PseudoTable, folder: Path, symbols: Iterable[str]) -> dic
 
 
 def header_of(content: bytes, *, name: str) -> UpfHeader:
-    """Return what a UPF file says of itself.
+    """Return the header of a UPF file.
 
     Raises:
-        ConfigError: It declares no valence electrons.
+        ConfigError: The header states no valence electrons.
     """
     text = content[:_HEADER_BYTES].decode("utf-8", errors="replace")
     valence, functional = (_first(patterns, text) for patterns in (_VALENCE, _FUNCTIONAL))
     if valence is None:
         raise ConfigError(f"{name}: declares no valence electrons; give a UPF file")
     parts = tuple(re.split(r"[\s+-]+", (functional or "").strip().upper()))
-    # A short name may follow the four parts.
+    # A short name may follow the four components.
     usual = _NAMES.get(parts[:4], " ".join(parts))
     return UpfHeader(float(valence.upper().replace("D", "E")), usual)
 
@@ -183,6 +182,6 @@ def _first(patterns: Iterable[re.Pattern[str]], text: str) -> str | None:
 
 
 def cutoffs(table: PseudoTable, symbols: Iterable[str]) -> tuple[float, float]:
-    """Return the cutoffs of a crystal in Ry, (wavefunctions, density): each the largest."""
+    """Return the largest cutoffs of a crystal in Ry: wavefunctions and density."""
     chosen = [table[symbol] for symbol in set(symbols)]
     return max(one.cutoff_wfc for one in chosen), max(one.cutoff_rho for one in chosen)

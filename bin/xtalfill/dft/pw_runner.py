@@ -1,9 +1,9 @@
-"""One calculation of pw.x: attempt, diagnose, repair what can be repaired, attempt again.
+"""Run one pw.x calculation: attempt, diagnose, repair if possible, and try again.
 
-    failure, said = Attempts(system, machine, folders, limits).run()
+    failure, message = PwRunner(system, machine, folders, limits).run()
 
-Each attempt runs in the scratch folder; its inputs and outputs go to the task's folder and, after
-a failure, the state to `checkpoint`, from where a task that is started again goes on.
+Each attempt runs in the scratch folder. Its inputs and outputs are copied to the folder of the
+task. After a failure the state is written to `checkpoint`, from which a restarted task continues.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ from xtalfill.dft.system import PwSettings, PwSystem
 from xtalfill.dft.xmlfile import IonicStep
 
 STATE, DENSITY, KEPT = "state.json", "density", "kept"
-SHARE_OF_TIME = 0.95  # of what is left to the task: the rest is for ending in order
-LEAST_SECONDS = 60.0  # less is not worth starting an attempt
+SHARE_OF_TIME = 0.95  # of the remaining time; the rest is for an orderly end
+LEAST_SECONDS = 60.0  # an attempt with less time is not useful
 _NO_DENSITY = ("wfc*", "*.UPF", "*.upf")
 
 Judge = Callable[[PwOutput], PwFailure | None]
@@ -42,14 +42,14 @@ Judge = Callable[[PwOutput], PwFailure | None]
 
 @dataclass(frozen=True)
 class Folders:
-    """Where a calculation works.
+    """Folders of a calculation.
 
     Attributes:
-        pseudos: Holds the pseudopotentials.
-        scratch: For pw.x; emptied first.
+        pseudos: Contains the pseudopotentials.
+        scratch: Working folder of pw.x; emptied first.
         kept: Gets inputs and outputs.
         checkpoint: Gets the state after each failure.
-        previous: A checkpoint to go on from; None or not there to begin anew.
+        previous: Checkpoint to continue from; None or a missing folder starts from the beginning.
     """
 
     pseudos: Path
@@ -61,12 +61,12 @@ class Folders:
 
 @dataclass(frozen=True)
 class Limits:
-    """What the task was given.
+    """Limits of the task.
 
     Attributes:
-        seconds: Until it is killed; None without a limit.
-        last_chance: Nothing starts it again: what it cannot do is then a failure of the structure.
-        begin: When it began, by `time.monotonic`.
+        seconds: Time until the task is killed; None for no limit.
+        last_chance: Whether this is the last attempt; a failure is then final for the structure.
+        begin: Start of the task, by `time.monotonic`.
     """
 
     seconds: float | None = None
@@ -74,13 +74,13 @@ class Limits:
     begin: float = field(default_factory=time.monotonic)
 
     def left(self) -> float | None:
-        """Return the seconds that pw.x may take."""
+        """Return the seconds that pw.x may use."""
         if self.seconds is None:
             return None
         return SHARE_OF_TIME * (self.seconds - (time.monotonic() - self.begin))
 
     def too_late(self) -> bool:
-        """Whether another attempt is not worth starting; a task that has just begun starts one."""
+        """Return whether too little time is left for an attempt; a new task always runs one."""
         left = self.left()
         if left is None or self.seconds is None:
             return False
@@ -88,21 +88,21 @@ class Limits:
 
 
 class PwRunner:
-    """A calculation and how far it is.
+    """A calculation and its progress.
 
     Args:
-        system: What to calculate.
+        system: The calculation.
         machine: Where pw.x runs.
-        folders: Where it works.
-        limits: What the task was given.
-        judge: Says what went wrong in a run; the protocol's forces decide where none is given.
+        folders: Folders of the calculation.
+        limits: Limits of the task.
+        judge: Diagnoses a run; by default with the force threshold of the protocol.
 
     Attributes:
-        attempts: Every run of pw.x, in order.
-        scaled: (n_atoms, 3) fractional; the last geometry.
-        first: At the geometry that was given; None where no run came that far.
-        last: At the last geometry that has an energy.
-        last_run: The last one that left a data file.
+        attempts: All runs of pw.x, in order.
+        scaled: (n_atoms, 3) fractional coordinates of the last geometry.
+        first: Result at the initial geometry; None if no run reached it.
+        last: Result at the last geometry with an energy.
+        last_run: Output of the last run with a data file.
     """
 
     def __init__(
@@ -125,15 +125,15 @@ class PwRunner:
         self.last_run: PwOutput | None = None
 
     def run(self) -> tuple[PwFailure | None, str]:
-        """Run pw.x until it converges, nothing is left to repair, or the attempts are used up.
+        """Run pw.x until it converges, no repair is left, or the attempts are used up.
 
         Returns:
-            What could not be repaired and what pw.x said about it; (None, "") when all is well.
+            The failure and the message of pw.x; (None, "") on success.
 
         Raises:
-            TryAgainError: The time is up; the checkpoint says where to go on.
-            MemoryNeededError: The memory does not suffice and the task may be given more.
-            ConfigError: pw.x or a pseudopotential is not there.
+            TryAgainError: The time limit is reached; the checkpoint allows to continue.
+            MemoryNeededError: The memory is too small and the task can get more.
+            ConfigError: pw.x or a pseudopotential is missing.
         """
         self._prepare()
         while not self.limits.too_late():
@@ -154,7 +154,7 @@ class PwRunner:
         return self._give_up(PwFailure.WALLTIME, "no time is left for another attempt")
 
     def _prepare(self) -> None:
-        """Make the folders, link the pseudopotentials, go on from a checkpoint if there is one."""
+        """Create the folders, link the pseudopotentials, and restore a checkpoint if present."""
         folders = self.folders
         shutil.rmtree(folders.scratch, ignore_errors=True)
         for folder in (folders.scratch / PSEUDO_DIR, folders.kept, folders.checkpoint):
@@ -170,7 +170,7 @@ class PwRunner:
             self._restore(folders.previous)
 
     def _attempt(self) -> tuple[PwFailure | None, PwOutput]:
-        """Run pw.x once and judge it."""
+        """Run pw.x once and diagnose the result."""
         name, scratch = f"pw.{len(self.attempts) + 1}", self.folders.scratch
         text = write_input(
             self.system, self.settings, scaled=self.scaled, max_seconds=self.limits.left()
@@ -187,7 +187,7 @@ class PwRunner:
         return diagnose(run, max_force=self.system.protocol.force_threshold * Rydberg / Bohr)
 
     def _learn(self, run: PwOutput, watch: Stopwatch) -> None:
-        """Take over from an attempt what it found, whether or not it failed."""
+        """Update the state with the results of an attempt, failed or not."""
         steps = steps_of(run)
         if steps and self.first is None:
             self.first = steps[0]
@@ -211,7 +211,7 @@ class PwRunner:
         )
 
     def _next(self, failure: PwFailure, run: PwOutput) -> Repair | None:
-        """Return the corrective action; None where there is none or the attempts are used up."""
+        """Return the corrective action; None if there is none or no attempt is left."""
         failed = [one for one in self.attempts if one.failure != PwFailure.WALLTIME]
         if failure is PwFailure.WALLTIME or len(failed) >= MAX_ATTEMPTS:
             return None
@@ -220,7 +220,7 @@ class PwRunner:
         return repair(failure, FailedAttempt(self.settings, bands, self.system.n_electrons, first))
 
     def _give_up(self, failure: PwFailure, said: str) -> tuple[PwFailure, str]:
-        """Stop for Nextflow to start the task again, or return what is wrong."""
+        """Stop the task so that Nextflow restarts it, or return the failure."""
         name, again = self.system.name, not self.limits.last_chance
         if failure is PwFailure.WALLTIME and again:
             raise TryAgainError(
@@ -228,18 +228,18 @@ class PwRunner:
             )
         if failure is PwFailure.MEMORY and again:
             raise MemoryNeededError(f"{name}: pw.x needs more memory than this task has ({said})")
-        shutil.rmtree(self.folders.checkpoint, ignore_errors=True)  # nothing goes on from it
+        shutil.rmtree(self.folders.checkpoint, ignore_errors=True)  # no longer needed
         return failure, said
 
     def _keep(self, name: str) -> None:
-        """Copy input and output of an attempt to the task's folder, and its data file."""
+        """Copy input, output and data file of an attempt to the folder of the task."""
         scratch, kept = self.folders.scratch, self.folders.kept
         shutil.copyfile(scratch / f"{name}.in", kept / f"{name}.in")
         pack(scratch / f"{name}.out", kept / f"{name}.out.gz")
         pack(scratch / OUTDIR / f"{PREFIX}.xml", kept / f"{name}.xml.gz")
 
     def _clean(self, *, keep_density: bool) -> None:
-        """Remove what an attempt left for pw.x, except the density where it serves again."""
+        """Remove the files of an attempt, except the density if the next attempt uses it."""
         out = self.folders.scratch / OUTDIR
         saved = out / f"{PREFIX}.save"
         for path in out.iterdir() if out.is_dir() else ():
@@ -248,12 +248,12 @@ class PwRunner:
         (self.folders.scratch / "CRASH").unlink(missing_ok=True)
 
     def _save(self) -> None:
-        """Write the checkpoint: the state last, so that it is only found when all is there."""
+        """Write the checkpoint. The state is written last and marks the checkpoint as complete."""
         saved = self.folders.scratch / OUTDIR / f"{PREFIX}.save"
         target, path = self.folders.checkpoint / DENSITY, self.folders.checkpoint / STATE
         path.unlink(missing_ok=True)
         shutil.rmtree(target, ignore_errors=True)
-        # One that was ended early may have left the folder without a density.
+        # A run that was stopped early may have no density.
         if any(saved.glob("charge-density.*")):
             shutil.copytree(saved, target, ignore=shutil.ignore_patterns(*_NO_DENSITY))
         shutil.copytree(self.folders.kept, self.folders.checkpoint / KEPT, dirs_exist_ok=True)
@@ -268,7 +268,7 @@ class PwRunner:
         write_json(path, state)
 
     def _restore(self, folder: Path) -> None:
-        """Go on from a checkpoint of an earlier task."""
+        """Continue from a checkpoint of an earlier task."""
         state = json.loads((folder / STATE).read_text(encoding="utf-8"))
         if state["key"] != self.system.key:
             raise ConfigError(
@@ -282,14 +282,14 @@ class PwRunner:
         density = (folder / DENSITY).is_dir()
         if density:
             shutil.copytree(folder / DENSITY, saved)
-        # Processes are those of this machine; all else is as the last attempt left it.
+        # Processes are those of this machine; everything else is as in the last attempt.
         ranks, pools = self.settings.ranks, self.settings.pools
         kept = PwSettings(**state["settings"])
         self.settings = replace(kept, ranks=ranks, pools=pools, density_from_file=density)
 
 
 def pack(source: Path, target: Path) -> None:
-    """Compress a file, if it is there; without a time stamp, so that equal ones stay equal."""
+    """Compress a file if it exists, without a time stamp, so that equal files stay equal."""
     if source.is_file():
         target.write_bytes(gzip.compress(source.read_bytes(), mtime=0))
 

@@ -1,4 +1,4 @@
-"""PW_RELAX: relax one crystal with pw.x and say what came of it."""
+"""PW_RELAX: relax one crystal with pw.x and return the result."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from xtalfill.dft.pw_runner import Folders, Limits, PwRunner
 from xtalfill.dft.result import PwResult
 from xtalfill.dft.xmlfile import IonicStep
 
-# These leave a geometry and an energy that mean something.
+# These failures leave a meaningful geometry and energy.
 _UNFINISHED = (PwFailure.IONIC_STEPS, PwFailure.BFGS, PwFailure.WALLTIME)
 
 
 def relax_job(job: PwJob, machine: Machine, folders: Folders, limits: Limits) -> PwResult:
-    """Relax a crystal, its cell fixed.
+    """Relax a crystal at fixed cell.
 
     Args:
-        job: What to relax.
+        job: The crystal.
         machine: Where pw.x runs.
-        folders: Where it works.
-        limits: What the task was given.
+        folders: Folders of the calculation.
+        limits: Limits of the task.
 
     Raises:
-        TryAgainError, MemoryNeededError, ConfigError: As for `Attempts.run`.
+        TryAgainError, MemoryNeededError, ConfigError: See `PwRunner.run`.
     """
     attempts = PwRunner(job.system, machine, folders, limits)
     failure, said = attempts.run()
@@ -62,7 +62,7 @@ def _result(job: PwJob, attempts: PwRunner, status: str, message: str) -> PwResu
 
 
 def _turned_back(job: PwJob, step: IonicStep | None) -> IonicStep | None:
-    """Return a step in the orientation of the job's cell, and with its origin."""
+    """Return a step in the orientation and with the origin of the job's crystal."""
     if step is None:
         return None
     forces = None if step.forces is None else step.forces @ job.rotation

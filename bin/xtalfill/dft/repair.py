@@ -1,4 +1,4 @@
-"""The corrective action for each failure: new settings, and where to go on from."""
+"""The corrective action for each failure: new settings and the next starting point."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from xtalfill.dft.failures import PwFailure
 from xtalfill.dft.system import PwSettings
 
 MAX_ATTEMPTS = 5
-DIAGONALISERS = ("david", "paro", "cg")  # the last is the slowest and the steadiest
+DIAGONALISERS = ("david", "paro", "cg")  # the last one is the slowest and most robust
 _MIN_TRUST_RADIUS = 1e-5  # bohr
 
 
 @dataclass(frozen=True)
 class Repair:
-    """What to do next.
+    """A corrective action.
 
     Attributes:
-        settings: Of the next attempt.
-        action: What was changed, in words, for the provenance.
-        keep_density: Whether the density of the failed run is worth starting from.
+        settings: Settings of the next attempt.
+        action: Description of the change, for the provenance.
+        keep_density: Whether the next attempt starts from the density of the failed run.
     """
 
     settings: PwSettings
@@ -31,12 +31,12 @@ class Repair:
 
 @dataclass(frozen=True)
 class FailedAttempt:
-    """What an action may look at beside the settings.
+    """The state that an action depends on.
 
     Attributes:
-        settings: Of the attempt that failed.
-        n_bands: Bands that it had; None where that is not known.
-        n_electrons: Valence electrons.
+        settings: Settings of the failed attempt.
+        n_bands: Its number of bands; None if unknown.
+        n_electrons: Number of valence electrons.
         first_maxstep: electron_maxstep of the first attempt.
     """
 
@@ -47,16 +47,16 @@ class FailedAttempt:
 
 
 def repair(failure: PwFailure, situation: FailedAttempt) -> Repair | None:
-    """Return the corrective action, or None where there is none left.
+    """Return the corrective action, or None if none is left.
 
-    WALLTIME is not repaired here: the task stops and Nextflow starts it again.
+    WALLTIME has no action here: the task stops and Nextflow restarts it.
     """
     action = _ACTIONS.get(failure)
     return None if action is None else action(situation)
 
 
 def _scf(now: FailedAttempt) -> Repair:
-    """Mix less and allow more steps; from the second time on screen the mixing locally."""
+    """Reduce the mixing and allow more steps; from the second failure on, use local screening."""
     old = now.settings
     beta, steps = round(0.8 * old.mixing_beta, 6), math.ceil(1.5 * old.electron_maxstep)
     again = old.electron_maxstep > now.first_maxstep
@@ -68,7 +68,7 @@ def _scf(now: FailedAttempt) -> Repair:
 
 
 def _diagonalisation(now: FailedAttempt) -> Repair | None:
-    """Take the next diagonaliser, and start from the atoms' density: the last one is suspect."""
+    """Use the next diagonaliser and start from atomic densities; the last one is unreliable."""
     place = DIAGONALISERS.index(now.settings.diagonalization) + 1
     if place == len(DIAGONALISERS):
         return None
@@ -77,7 +77,7 @@ def _diagonalisation(now: FailedAttempt) -> Repair | None:
 
 
 def _bfgs(now: FailedAttempt) -> Repair | None:
-    """Allow BFGS smaller steps from a fresh history, then damp the motion instead."""
+    """Restart BFGS with a smaller minimum step; if that is exhausted, use damped dynamics."""
     old = now.settings
     if old.ion_dynamics != "bfgs":
         return None
@@ -94,14 +94,14 @@ def _ionic_steps(now: FailedAttempt) -> Repair:
 
 
 def _bands(now: FailedAttempt) -> Repair:
-    """Add a twentieth of the bands, four at least."""
+    """Add five percent of the bands, at least four."""
     had = now.n_bands or math.ceil(now.n_electrons / 2)
     nbnd = had + max(4, math.ceil(had / 20))
     return Repair(replace(now.settings, nbnd=nbnd), f"nbnd {nbnd}", True)
 
 
 def _memory(now: FailedAttempt) -> Repair | None:
-    """Spread the plane waves over all processes, then shrink the workspaces."""
+    """Distribute the plane waves over all processes, then reduce the workspaces."""
     old = now.settings
     if old.pools > 1:
         return Repair(replace(old, pools=1), "one pool")
@@ -111,7 +111,7 @@ def _memory(now: FailedAttempt) -> Repair | None:
 
 
 def _mpi(now: FailedAttempt) -> Repair:
-    """Start again on half of the processes; one alone runs without MPI's launcher."""
+    """Restart with half of the processes; a single process runs without the MPI launcher."""
     ranks = max(1, now.settings.ranks // 2)
     pools = math.gcd(ranks, now.settings.pools)
     return Repair(replace(now.settings, ranks=ranks, pools=pools), f"{ranks} process(es)")

@@ -1,4 +1,4 @@
-"""What PW_RELAX hands on: the result of a job, JSON."""
+"""The result of a PW_RELAX job, stored as JSON."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ class Attempt:
     """One run of pw.x.
 
     Attributes:
-        settings: What it was run with (`xtalfill.dft.system.PwSettings`).
-        failure: Kind of failure; empty when it succeeded.
-        said: What pw.x said about it.
-        action: What was changed for the next attempt; empty when nothing was.
-        n_steps: Ionic steps.
-        n_scf: Steps of all self-consistencies; 0 where that is not known.
+        settings: Settings of the run (`xtalfill.dft.system.PwSettings`).
+        failure: Kind of failure; empty on success.
+        said: Error message of pw.x.
+        action: Change for the next attempt; empty if there is none.
+        n_steps: Number of ionic steps.
+        n_scf: Total number of SCF steps; 0 if unknown.
         seconds: Wall time.
-        cpu_seconds: On all cores together.
+        cpu_seconds: CPU time summed over cores.
     """
 
     settings: dict[str, Any]
@@ -42,21 +42,21 @@ class Attempt:
 
 @dataclass(frozen=True)
 class PwResult:
-    """The result of a job; energies in eV a cell, lengths in Angstrom, forces in eV/Angstrom.
+    """The result of a job; energies in eV per cell, lengths in Angstrom, forces in eV/Angstrom.
 
     Attributes:
-        key: Of the job.
+        key: Key of the job.
         status: "ok", "unconverged" (the energy is that of the last step) or "failed".
-        message: Why, in one line; empty when ok.
-        energy: Of the last geometry; NaN when failed.
-        positions: (n_atoms, 3); NaN when failed.
-        forces: (n_atoms, 3); NaN when failed.
-        energy_start: At the minimum of the potential.
-        forces_start: (n_atoms, 3) there.
-        magnetization: Bohr magnetons a cell.
-        n_symmetry: Symmetry operations that pw.x used; 0 where that is not known.
-        version: Of pw.x; empty when it left no data file.
-        attempts: Every run, in order.
+        message: Reason in one line; empty if ok.
+        energy: Energy of the last geometry; NaN if failed.
+        positions: (n_atoms, 3); NaN if failed.
+        forces: (n_atoms, 3); NaN if failed.
+        energy_start: Energy at the minimum of the interatomic potential.
+        forces_start: (n_atoms, 3) forces there.
+        magnetization: Bohr magnetons per cell.
+        n_symmetry: Number of symmetry operations that pw.x used; 0 if unknown.
+        version: Version of pw.x; empty without a data file.
+        attempts: All runs, in order.
     """
 
     key: str
@@ -78,7 +78,7 @@ _NUMBERS = ("energy", "energy_start", "magnetization")
 
 
 def write_result(result: PwResult, path: Path) -> None:
-    """Write a result as strict JSON: NaN becomes null."""
+    """Write a result as strict JSON; NaN becomes null."""
     content = asdict(result)
     content |= {name: _plain(getattr(result, name)) for name in (*_ARRAYS, *_NUMBERS)}
     write_content(content, path, FORMAT)
@@ -97,7 +97,7 @@ def read_result(path: Path) -> PwResult:
     """Read and check a result.
 
     Raises:
-        InputError: It is not one that `write_result` wrote.
+        InputError: The file is not a result that `write_result` wrote.
     """
     with input_errors(path, "a result of PW_RELAX"):
         names = [item.name for item in fields(PwResult)]

@@ -1,4 +1,4 @@
-"""The JSON files that tasks with pw.x pass on: written with their kind, checked when read."""
+"""JSON files passed between the tasks that run pw.x. Each file states its format and is checked."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ import numpy as np
 from xtalfill.core.errors import InputError
 from xtalfill.core.io import write_json
 
-# Of a job whose task left no result.
+# Message for a job whose task left no result.
 KILLED = "killed in every attempt; see the exit codes in pipeline_info/trace.txt"
 _KEY = re.compile(r"[A-Za-z0-9_]+\.\d{1,9}")
 
 
 def write_content(content: Mapping[str, Any], path: Path, form: str) -> None:
-    """Write plain values as strict JSON, with their format."""
+    """Write plain values as strict JSON, together with their format."""
     write_json(path, {"format": form, **content})
 
 
 def read_content(path: Path, form: str, names: Iterable[str]) -> dict[str, Any]:
-    """Return what `write_content` wrote.
+    """Return the content of a file that `write_content` wrote.
 
     Raises:
-        OSError, ValueError, TypeError, LookupError: It is of another format or has other entries.
+        OSError, ValueError, TypeError, LookupError: The format or the entries are different.
     """
     content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     if content.pop("format") != form:
@@ -40,10 +40,14 @@ def read_content(path: Path, form: str, names: Iterable[str]) -> dict[str, Any]:
 
 @contextmanager
 def input_errors(path: Path, what: str) -> Iterator[None]:
-    """Turn what a damaged file makes its reader raise into one line.
+    """Turn the errors of a reader on a damaged file into an `InputError` of one line.
+
+    Args:
+        path: The file.
+        what: Expected content, for the message.
 
     Raises:
-        InputError: Anything of the kind was raised.
+        InputError: The reader raised an error.
     """
     try:
         yield
@@ -53,20 +57,20 @@ def input_errors(path: Path, what: str) -> Iterator[None]:
 
 
 def check_key(key: str) -> None:
-    """Refuse a key that is no plain file name.
+    """Check that a key is a plain file name.
 
     Raises:
-        ValueError: It is not "<batch>.<system>".
+        ValueError: The key is not "<batch>.<system>".
     """
     if not _KEY.fullmatch(key):
         raise ValueError(f"key {key!r} is unsafe")
 
 
 def check_crystal(n_atoms: int, positions: np.ndarray, cell: np.ndarray) -> None:
-    """Refuse what is no crystal.
+    """Check the arrays of a crystal.
 
     Raises:
-        ValueError: Positions are not (n_atoms, 3), the cell is not (3, 3), or not finite.
+        ValueError: A shape is not (n_atoms, 3) or (3, 3), or a value is not finite.
     """
     if positions.shape != (n_atoms, 3) or cell.shape != (3, 3):
         raise ValueError("positions or cell have the wrong shape")
@@ -75,14 +79,14 @@ def check_crystal(n_atoms: int, positions: np.ndarray, cell: np.ndarray) -> None
 
 
 def check_keys(results: Iterable[str], plan: Mapping[str, Any]) -> None:
-    """Refuse results of jobs that a plan does not have.
+    """Check that every result belongs to a job of the plan.
 
     Args:
         results: Keys of the results.
         plan: Content of plan.json.
 
     Raises:
-        InputError: There are some.
+        InputError: A result belongs to no job.
     """
     if unknown := sorted(set(results) - set(plan["jobs"])):
         raise InputError(f"{unknown[0]}: this result belongs to no job of the plan; rerun both")

@@ -1,4 +1,4 @@
-"""Symmetry and k-points of a crystal as pw.x will see them."""
+"""Symmetry and k-points of a crystal as pw.x finds them."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import numpy as np
 import spglib
 from ase import Atoms
 
-# pw.x asks of two sites that they agree to 1e-5 of the lattice vectors or better.
+# pw.x requires that equivalent sites agree to 1e-5 of the lattice vectors or better.
 SITE_TOLERANCE = 1e-5
 
 
 def kpoint_mesh(atoms: Atoms, distance: float) -> tuple[int, int, int]:
-    """Return the mesh whose neighbouring k-points lie no farther apart than `distance`.
+    """Return the mesh whose neighbouring k-points are at most `distance` apart.
 
-    n_i = max(1, ceil(|b_i| / distance)) with the reciprocal vectors b_i (factor 2 pi); the
-    quotient is rounded to five decimals first, so that noise in a cell does not add a k-point.
+    n_i = max(1, ceil(|b_i| / distance)) with the reciprocal vectors b_i (factor 2 pi). The quotient
+    is rounded to five decimals first, so that numerical noise in the cell does not add a k-point.
 
     Args:
         atoms: The crystal.
@@ -31,7 +31,7 @@ def kpoint_mesh(atoms: Atoms, distance: float) -> tuple[int, int, int]:
 
 
 def irreducible_kpoints(atoms: Atoms, mesh: tuple[int, int, int], *, tolerance: float) -> int:
-    """Return how many k-points of a mesh symmetry and time reversal leave.
+    """Return the number of irreducible k-points of a mesh, with time reversal.
 
     Args:
         atoms: The crystal.
@@ -44,13 +44,13 @@ def irreducible_kpoints(atoms: Atoms, mesh: tuple[int, int, int], *, tolerance: 
 
 @dataclass(frozen=True)
 class SymmetrisedCrystal:
-    """A crystal whose atoms were moved onto its symmetry.
+    """A crystal whose atoms were moved to symmetric positions.
 
     Attributes:
         atoms: The crystal.
-        n_symmetry: Symmetry operations it has; 1: none but the identity.
-        shift_host: Angstrom; the farthest that a host atom was moved.
-        shift_filled: Angstrom; the farthest that a filled site was moved.
+        n_symmetry: Number of symmetry operations; 1 is the identity alone.
+        shift_host: Largest displacement of a host atom in Angstrom.
+        shift_filled: Largest displacement of a filled site in Angstrom.
     """
 
     atoms: Atoms
@@ -62,23 +62,23 @@ class SymmetrisedCrystal:
 def symmetrise(
     atoms: Atoms, is_host: np.ndarray, *, tolerance: float, tolerance_filled: float
 ) -> SymmetrisedCrystal:
-    """Move the atoms onto the symmetry that they have within a tolerance.
+    """Move the atoms to the symmetric positions that they have within a tolerance.
 
-    A relaxation that ends at a threshold leaves atoms a thousandth of an Angstrom off their
-    symmetric places; pw.x would then find no symmetry at all. Each position becomes the mean of
-    the images that the operations put there; the cell stays as it is, and so does the mean of the
-    host. A relaxation keeps the symmetry it starts with, so a proton put onto a mirror between
-    two oxygens could never leave its saddle again: of the space group the largest subgroup is
-    taken that moves no filled site farther than `tolerance_filled`.
+    A relaxation with a force threshold leaves atoms about 0.001 Angstrom off their symmetric
+    positions, where pw.x finds no symmetry. Each position is replaced by the mean of its symmetry
+    images. The cell and the mean position of the host do not change. A relaxation conserves
+    symmetry: a proton placed on a mirror plane between two oxygen atoms could not leave this saddle
+    point. The function therefore uses the largest subgroup that moves no filled site by more than
+    `tolerance_filled`.
 
     Args:
         atoms: The crystal.
-        is_host: (n,) bool; the others are the filled sites.
-        tolerance: Angstrom; no atom moves farther.
-        tolerance_filled: Angstrom; no filled site moves farther.
+        is_host: (n,) bool; the other atoms are filled sites.
+        tolerance: Largest displacement of any atom in Angstrom.
+        tolerance_filled: Largest displacement of a filled site in Angstrom.
 
     Returns:
-        The crystal as it was where no symmetry is left.
+        The crystal; unchanged if no symmetry remains.
     """
     found = spglib.get_symmetry(_spglib_cell(atoms), symprec=tolerance)
     if found is None or len(found["rotations"]) == 1:
@@ -106,7 +106,7 @@ def symmetrise(
 def _images(
     atoms: Atoms, rotations: np.ndarray, translations: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return onto which atom (g, n) each operation puts each, and how far beside it (g, n, 3)."""
+    """Return the atom (g, n) on which each operation maps each atom, and the offset (g, n, 3)."""
     scaled = atoms.get_scaled_positions(wrap=False)
     partners, vectors = [], []
     for rotation, translation in zip(rotations, translations, strict=True):
@@ -119,9 +119,9 @@ def _images(
 
 
 def _misfit(atoms: Atoms, away: np.ndarray, held: np.ndarray, filled: np.ndarray) -> np.ndarray:
-    """Return how far (g,) each operation puts a filled site beside one, Angstrom, the most.
+    """Return the largest offset (g,) of a filled site under each operation, in Angstrom.
 
-    The origin that spglib finds is not exact: a shift common to the held atoms does not count.
+    The origin from spglib is not exact, so an offset common to the held atoms is subtracted.
     """
     vectors = (away - away[:, held].mean(axis=1, keepdims=True)) @ atoms.cell.array
     return np.asarray(np.linalg.norm(vectors[:, filled], axis=2).max(axis=1, initial=0.0))
@@ -130,9 +130,9 @@ def _misfit(atoms: Atoms, away: np.ndarray, held: np.ndarray, filled: np.ndarray
 def _subgroups(
     rotations: np.ndarray, partners: np.ndarray, misfit: np.ndarray
 ) -> Iterator[np.ndarray]:
-    """Yield the groups (g,) bool of operations that fit within ever closer bounds.
+    """Yield groups (g,) bool of operations that fit within ever tighter bounds.
 
-    An operation is told by its rotation and by the atom onto which it puts the first one.
+    The rotation and the image of the first atom identify an operation.
     """
     n = partners.shape[1]
     unique, number = np.unique(rotations.reshape(-1, 9), axis=0, return_inverse=True)
@@ -149,11 +149,11 @@ def _subgroups(
 
 
 def standard_setting(atoms: Atoms, *, tolerance: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return the rotation and origin with which pw.x finds a crystal's symmetry.
+    """Return the rotation and origin with which pw.x finds the symmetry of a crystal.
 
-    pw.x tries the rotations of a cube along x, y, z and of a hexagon around z alone, and drops
-    operations whose translation is none of its grid for Fourier transforms: in another
-    orientation, or with the origin anywhere, it misses most of the symmetry.
+    pw.x tests the rotations of a cube along x, y, z and of a hexagon around z only. It drops
+    operations whose translation does not match its FFT grid. In another orientation or with another
+    origin it misses most of the symmetry.
 
     Args:
         atoms: The crystal.
@@ -161,12 +161,12 @@ def standard_setting(atoms: Atoms, *, tolerance: float) -> tuple[np.ndarray, np.
 
     Returns:
         (3, 3) orthogonal R, a row vector v of the crystal becomes v @ R.T; (3,) fractional
-        coordinates of the space group's origin.
+        coordinates of the origin of the space group.
     """
     found = spglib.get_symmetry_dataset(_spglib_cell(atoms), symprec=tolerance)
     if found is None:
         return np.eye(3), np.zeros(3)
-    # A cell that is not quite ideal leaves a strain in the matrix: take the rotation alone.
+    # A cell that is not ideal leaves a strain in the matrix: use its rotation only.
     left, _, right = np.linalg.svd(np.asarray(found.std_rotation_matrix))
     # x_standard = P x + p
     origin = -np.linalg.solve(found.transformation_matrix, found.origin_shift)
@@ -174,7 +174,7 @@ def standard_setting(atoms: Atoms, *, tolerance: float) -> tuple[np.ndarray, np.
 
 
 def in_setting(atoms: Atoms, rotation: np.ndarray, origin: np.ndarray) -> Atoms:
-    """Return a crystal in the orientation and with the origin that pw.x gets.
+    """Return a crystal in another orientation and with another origin.
 
     Args:
         atoms: The crystal.

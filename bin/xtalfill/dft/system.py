@@ -1,4 +1,4 @@
-"""What pw.x calculates, and the settings that a repair may change."""
+"""The systems that pw.x calculates, and the settings that a repair may change."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from xtalfill.dft.pseudos import Pseudo
 
 @dataclass(frozen=True)
 class PwSettings:
-    """What the corrective actions change between attempts; the rest never changes.
+    """Settings that the corrective actions change between attempts.
 
     Attributes:
-        mixing_beta: Share of the new density in each step of the self-consistency.
+        mixing_beta: Share of the new density in each SCF step.
         mixing_mode: "plain" or "local-TF".
-        mixing_ndim: Densities that the mixing remembers.
-        electron_maxstep: Steps that one self-consistency may take.
+        mixing_ndim: Number of densities that the mixing keeps.
+        electron_maxstep: Maximum number of SCF steps.
         diagonalization: "david", "paro" or "cg".
-        diago_david_ndim: Size of Davidson's workspace, in bands.
-        nstep: Ionic steps.
+        diago_david_ndim: Size of the Davidson workspace, in bands.
+        nstep: Maximum number of ionic steps.
         ion_dynamics: "bfgs" or "damp".
-        trust_radius_min: bohr; smallest step of BFGS.
-        nbnd: Bands; None leaves them to pw.x.
-        ranks: MPI processes.
-        pools: Groups of processes that share the k-points.
-        density_from_file: Start from the density of the last attempt.
+        trust_radius_min: Smallest BFGS step in bohr.
+        nbnd: Number of bands; None uses the default of pw.x.
+        ranks: Number of MPI processes.
+        pools: Number of k-point pools.
+        density_from_file: Whether to start from the density of the previous attempt.
     """
 
     mixing_beta: float
@@ -49,24 +49,23 @@ class PwSettings:
 
 @dataclass(frozen=True)
 class PwSystem:
-    """A crystal as pw.x gets it, and all that no repair changes.
+    """A crystal as pw.x gets it, with the settings that no repair changes.
 
     Attributes:
-        name: Of the structure, for messages.
-        key: Of the calculation, unique in a task: what a checkpoint is compared by.
-        atoms: In the orientation and with the origin that pw.x gets.
+        name: Name of the structure, for messages.
+        key: Key of the calculation, unique within a task; identifies its checkpoint.
+        atoms: The crystal, in the orientation and with the origin that pw.x gets.
         protocol: Thresholds and mixing.
-        pseudos: Element -> its pseudopotential.
+        pseudos: Element -> pseudopotential.
         valence: Element -> valence electrons of its pseudopotential.
-        ecutwfc: Ry.
-        ecutrho: Ry.
-        kpoints: Mesh, Gamma-centred.
-        n_irreducible: k-points that symmetry leaves.
-        degauss: Ry.
+        ecutwfc: Cutoff of the wavefunctions in Ry.
+        ecutrho: Cutoff of the density in Ry.
+        kpoints: k-point mesh, Gamma-centred.
+        n_irreducible: Number of irreducible k-points.
+        degauss: Smearing width in Ry.
         smearing: Kind of smearing.
-        extra: Electrons more than the atoms have; a uniform background makes the cell neutral.
-        free: (n_atoms,) bool, the atoms that may move; without any the electrons alone are
-            calculated.
+        extra: Electrons in excess of those of the atoms; a uniform background neutralises the cell.
+        free: (n_atoms,) bool, the atoms that may move; if none may, pw.x runs an SCF calculation.
         spin: Whether the calculation is spin-polarised (collinear).
     """
 
@@ -88,12 +87,12 @@ class PwSystem:
 
     @property
     def symbols(self) -> list[str]:
-        """Of the elements, one an atom."""
+        """Symbols of the elements, one per atom."""
         return list(self.atoms.get_chemical_symbols())
 
     @property
     def n_electrons(self) -> float:
-        """Valence electrons of the cell."""
+        """Number of valence electrons per cell."""
         return sum(self.valence[symbol] for symbol in self.symbols) + self.extra
 
     @property

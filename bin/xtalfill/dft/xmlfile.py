@@ -1,9 +1,8 @@
-"""What pw.x wrote into its XML data file (6.7 and 7.x).
+"""Read the XML data file of pw.x (6.7 and 7.x).
 
-The file follows one schema (qes) whose elements read here have kept their names and units since
-6.3: a library that validates all of it would have to know every release. So it is read with the
-standard library, and refused when it holds what a data file never does: a document type, which is
-how entities are declared, or more than `MAX_BYTES`.
+The elements read here have kept their names and units in the schema (qes) since 6.3. A validating
+library would have to know every release, so the standard library reads the file. A file with a
+document type, which can declare entities, or with more than `MAX_BYTES` is rejected.
 """
 
 from __future__ import annotations
@@ -16,11 +15,11 @@ import numpy as np
 from ase.units import Bohr, Hartree
 
 MAX_BYTES = 1 << 30
-SAME_GEOMETRY = 1e-9  # fractional; pw.x rounds a geometry anew each time it prints it
+SAME_GEOMETRY = 1e-9  # fractional; pw.x rounds a geometry each time it prints it
 
 
 class DataFileError(Exception):
-    """The XML data file is missing, cut off or not one of pw.x."""
+    """The XML data file is missing, truncated or not from pw.x."""
 
 
 @dataclass(frozen=True)
@@ -29,10 +28,10 @@ class IonicStep:
 
     Attributes:
         scaled: (n_atoms, 3) fractional coordinates.
-        energy: eV a cell; the free energy of the smeared electrons.
-        forces: (n_atoms, 3) eV/Angstrom; None where they were not computed.
+        energy: Free energy of the smeared electrons in eV per cell.
+        forces: (n_atoms, 3) eV/Angstrom; None if not computed.
         scf_converged: Whether self-consistency was reached.
-        n_scf: Steps it took.
+        n_scf: Number of SCF steps.
     """
 
     scaled: np.ndarray
@@ -44,20 +43,20 @@ class IonicStep:
 
 @dataclass(frozen=True)
 class DataFile:
-    """What a run found.
+    """Content of the data file of a run.
 
     Attributes:
-        version: Of pw.x.
-        steps: One for each geometry, in order; the last is the final one.
+        version: Version of pw.x.
+        steps: One entry per geometry, in order; the last one is final.
         relaxed: Whether the relaxation converged.
-        n_electrons: Valence electrons.
-        n_bands: Bands of each spin.
-        n_kpoints: That were computed.
-        n_symmetry: Symmetry operations that pw.x used.
+        n_electrons: Number of valence electrons.
+        n_bands: Number of bands per spin.
+        n_kpoints: Number of k-points computed.
+        n_symmetry: Number of symmetry operations that pw.x used.
         top_occupation: Largest occupation of the highest band, between 0 and 1.
-        magnetization: Bohr magnetons a cell; 0 without spin.
-        n_waves: Plane waves of a k-point, the most.
-        core_seconds: CPU time of all processes together; NaN where it is not told.
+        magnetization: Bohr magnetons per cell; 0 without spin.
+        n_waves: Largest number of plane waves of a k-point.
+        core_seconds: CPU time summed over processes; NaN if not stated.
     """
 
     version: str
@@ -77,7 +76,7 @@ def read_data_file(path: Path) -> DataFile:
     """Read the XML data file of a relaxation.
 
     Raises:
-        DataFileError: It is missing, too large, cut off, or lacks an element that is needed.
+        DataFileError: The file is missing, too large, truncated or incomplete.
     """
     try:
         if path.stat().st_size > MAX_BYTES:
@@ -119,7 +118,7 @@ def _data_file(root: ElementTree.Element) -> DataFile:
 
 
 def _steps(root: ElementTree.Element, output: ElementTree.Element) -> list[IonicStep]:
-    """Return all geometries; <output> repeats the last <step> when it is the same geometry."""
+    """Return all geometries; <output> repeats the last <step> if the geometry is the same."""
     steps = [_step(element, _child(element, "scf_conv")) for element in root.findall("step")]
     last = _step(output, _child(output, "convergence_info/scf_conv"))
     if steps and np.allclose(steps[-1].scaled, last.scaled, rtol=0.0, atol=SAME_GEOMETRY):
@@ -136,7 +135,7 @@ def _step(element: ElementTree.Element, scf: ElementTree.Element) -> IonicStep:
         raise ValueError("a structure is incomplete")
     forces = element.find("forces")
     return IonicStep(
-        # Fractional: no constant of bohr stands between the cell that was given and this one.
+        # Fractional coordinates do not depend on the value of the bohr.
         scaled=np.linalg.solve(cell.T, positions.T).T,
         energy=float(_text(element, "total_energy/etot")) * Hartree,
         forces=None

@@ -1,7 +1,7 @@
-"""Compare candidates and references after pw.x relaxed them: what EVALUATE adds with --validate.
+"""Compare candidates and references after relaxation with pw.x: EVALUATE with --validate.
 
-Both were relaxed at the same level from where the potential left them, so that the numbers tell how
-good the potential's choice was, and whether a match or a difference in energy survives.
+Both are relaxed at the same level of theory from their minima of the interatomic potential. The
+comparison shows whether a match or an energy difference holds at the DFT level.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def evaluate_dft(batch: Batch) -> dict[str, np.ndarray]:
     """Return the arrays "dft_..." of the stage evaluate; docs/evaluation.md defines them.
 
     Args:
-        batch: With a stage "dft".
+        batch: A batch with the stage "dft".
     """
     n = batch.n_systems
     arrays: dict[str, np.ndarray] = {
@@ -42,7 +42,7 @@ def evaluate_dft(batch: Batch) -> dict[str, np.ndarray]:
 
 
 def _order(batch: Batch, members: Sequence[int]) -> list[int]:
-    """Return those with a DFT energy: converged ones first, then by energy."""
+    """Return the candidates with a DFT energy: converged ones first, then by energy."""
     dft = batch.stages[STAGE].arrays
     usable = [index for index in members if np.isfinite(dft["energy"][index])]
     return sorted(

@@ -1,8 +1,8 @@
 """Compare every candidate of a batch with the reference of its structure.
 
-A candidate and its reference go through the same relaxations with the same potentials;
-only then are they compared, so that a difference is one of the sites and not of the
-level of theory. What each number means is set out in docs/evaluation.md.
+A candidate and its reference go through the same relaxations with the same potentials before
+the comparison, so that a difference comes from the sites and not from the level of theory.
+docs/evaluation.md defines the measures.
 
     batch = read_batch("batch_0000.select.h5")
     batch.stages["evaluate"] = evaluate_batch(batch)
@@ -25,21 +25,21 @@ from xtalfill.core.matching import TOLERANCES, matcher, to_pymatgen
 from xtalfill.core.record import package_versions
 from xtalfill.core.relaxations import final_stage
 
-NEIGHBOUR_CUTOFF = 6.0  # Angstrom; farther than any nearest neighbour in a dense crystal
+NEIGHBOUR_CUTOFF = 6.0  # Angstrom; larger than any nearest-neighbour distance in a dense crystal
 NAMED_NEIGHBOURS = ("O", "N", "C", "B", "H")
 OTHER_NEIGHBOUR = "metal/other"
 _BEFORE = "inpaint"
-# What pymatgen and its lattice reduction raise on odd cells; LinAlgError is a ValueError.
+# Errors of pymatgen and its lattice reduction on unusual cells; LinAlgError is a ValueError.
 MATCHER_ERRORS = (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError)
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """How a candidate compares with its reference.
+    """Comparison of a candidate with its reference.
 
     Attributes:
-        matched: StructureMatcher takes the two for the same crystal.
-        host_matched: The same for the host's sites alone.
+        matched: Whether StructureMatcher finds the two crystals equivalent.
+        host_matched: The same for the host sites alone.
         rmsd: Root mean square displacement per atom in Angstrom; NaN without a match.
     """
 
@@ -51,14 +51,14 @@ class Comparison:
 def compare(candidate: Atoms, reference: Atoms, *, n_missing: tuple[int, int]) -> Comparison:
     """Compare two crystals whose restored sites come last.
 
-    A match is `StructureMatcher.fit`: the largest displacement of a site stays below
-    stol (V/N)^(1/3). `get_rms_dist` minimises the root mean square instead and would also
-    take pairs with one site farther off, so it only measures what `fit` has accepted.
+    `StructureMatcher.fit` decides about a match: the largest displacement of a site is below
+    stol (V/N)^(1/3). `get_rms_dist` minimises the root mean square and would also accept pairs with
+    one distant site, so it only measures pairs that `fit` has accepted.
 
     Args:
-        candidate: The crystal to judge; host sites first.
+        candidate: The crystal to compare; host sites first.
         reference: The true crystal; host sites first.
-        n_missing: How many of the last sites are restored ones, in each of the two.
+        n_missing: Number of restored sites in each of the two.
 
     Returns:
         The comparison; lengths in Angstrom.
@@ -88,18 +88,17 @@ def _length_per_atom(first: Structure, second: Structure) -> float:
 
 
 def site_class(reference: Atoms, *, n_missing: int) -> str:
-    """Name the chemistry of the missing sites by what their nearest neighbour is.
+    """Return the chemical class of the missing sites, from their nearest neighbours.
 
-    Each missing site is classed by the element of its nearest neighbour (O-H, N-H, C-H,
-    B-H, H-H, else metal/other-H); the structure takes the most frequent class, the first
-    of this order when two are as frequent.
+    The element of its nearest neighbour gives the class of a site (O-H, N-H, C-H, B-H, H-H, else
+    metal/other-H). The structure gets the most frequent class; ties go to the first in this order.
 
     Args:
         reference: The true crystal, missing sites last.
         n_missing: Number of missing sites.
 
     Returns:
-        The class, with the symbol of the missing element in the place of H.
+        The class, with the symbol of the missing element in place of H.
     """
     sites = np.arange(len(reference) - n_missing, len(reference))
     first, second, distance = neighbor_list("ijd", reference, NEIGHBOUR_CUTOFF)
@@ -117,15 +116,15 @@ def site_class(reference: Atoms, *, n_missing: int) -> str:
 def evaluate_batch(batch: Batch) -> Stage:
     """Compare all candidates of a batch with their references.
 
-    A candidate that failed, did not converge or makes the matcher raise counts as wrong; a
-    structure whose reference is missing or did not relax is not judged (has_reference
-    False) and says why in `message`.
+    A candidate counts as wrong if it failed, did not converge, or causes an error of the matcher. A
+    structure is not evaluated (has_reference is False) if its reference is missing or did not
+    relax; `message` gives the reason.
 
     Args:
         batch: A batch after SELECT.
 
     Returns:
-        The stage, with the arrays named in docs/evaluation.md.
+        The stage, with the arrays defined in docs/evaluation.md.
 
     Raises:
         InputError: The batch has not been relaxed.
@@ -172,7 +171,7 @@ def _n_missing(batch: Batch, index: int) -> int:
 
 
 def _trouble(batch: Batch, index: int, *, relaxed: str) -> str:
-    """Say why a system cannot be compared; empty when it can."""
+    """Return why a system cannot be compared; empty if it can."""
     if batch.status[index] != "ok":
         return str(batch.message[index]) or f"status {batch.status[index]}"
     here = batch.atoms_slice(index)
@@ -185,7 +184,7 @@ def _trouble(batch: Batch, index: int, *, relaxed: str) -> str:
 def _judge_proposal(
     batch: Batch, index: int, reference: int, arrays: dict[str, np.ndarray]
 ) -> None:
-    """Match a proposal before any relaxation with the reference as it was given."""
+    """Match a proposal before any relaxation with the reference as given."""
     proposal = batch.to_ase(index, stage=_BEFORE)
     if not np.isfinite(proposal.positions).all():
         return
@@ -228,7 +227,7 @@ def _judge(
 
 
 def same_composition(first: Atoms, second: Atoms) -> bool:
-    """Say whether two crystals have the same reduced formula."""
+    """Return whether two crystals have the same reduced formula."""
     ours, true = to_pymatgen(first).composition, to_pymatgen(second).composition
     return bool(ours.reduced_formula == true.reduced_formula)
 

@@ -1,7 +1,7 @@
-"""Success rates, their confidence intervals and paired tests, on plain arrays.
+"""Success rates, confidence intervals and paired tests on plain arrays.
 
-All rates count a structure once. An outcome is judged on the candidate of lowest energy, for
-that is what a user without a reference would take.
+All rates count each structure once. The candidate of lowest energy decides about success, because a
+user without a reference would choose it.
 """
 
 from __future__ import annotations
@@ -23,21 +23,20 @@ _WEIGHTS_AT_ONCE = 4_000_000
 
 
 def best_of_k(energy: np.ndarray, success: np.ndarray, k: Sequence[int] | np.ndarray) -> np.ndarray:
-    """Return the chance that the lowest in energy of k draws is a success.
+    """Return the probability that the lowest-energy candidate of k draws is a success.
 
-    The k draws are made with replacement out of the n candidates, so this is the mean of
-    the bootstrap that the literature resamples, in closed form: with the candidates in
-    order of energy, candidate r (from 1) is the best of k with the chance
-    ((n - r + 1) / n)^k - ((n - r) / n)^k. Candidates of exactly equal energy share the chance
-    of their group evenly.
+    The k draws are made with replacement from the n candidates. The result is the closed form of
+    the bootstrap mean used in the literature: with the candidates in order of energy, candidate r
+    (from 1) is the best of k with the probability ((n - r + 1) / n)^k - ((n - r) / n)^k. Candidates
+    of exactly equal energy share the probability of their group evenly.
 
     Args:
         energy: (n,) eV; a candidate without a usable energy is NaN and ranks last.
-        success: (n,) bool; one without an energy counts as a failure whatever it says.
+        success: (n,) bool; a candidate without an energy counts as a failure.
         k: (n_k,) numbers of draws, at least 1.
 
     Returns:
-        (n_k,) chances.
+        (n_k,) probabilities.
     """
     n = len(energy)
     draws = np.asarray(k, dtype=np.float64)
@@ -55,16 +54,16 @@ def best_of_k(energy: np.ndarray, success: np.ndarray, k: Sequence[int] | np.nda
 
 
 def any_of_k(success: np.ndarray, k: Sequence[int] | np.ndarray) -> np.ndarray:
-    """Return the chance that k draws with replacement hold at least one success.
+    """Return the probability that k draws with replacement contain at least one success.
 
-    What an ideal ranking would reach: the upper bound of `best_of_k`.
+    This is the result of an ideal ranking, the upper bound of `best_of_k`.
 
     Args:
         success: (n,) bool.
         k: (n_k,) numbers of draws.
 
     Returns:
-        (n_k,) chances.
+        (n_k,) probabilities.
     """
     return np.asarray(1.0 - (1.0 - np.mean(success)) ** np.asarray(k, dtype=np.float64))
 
@@ -80,19 +79,19 @@ def bootstrap_interval(
 
     Args:
         values: (n_structures,) or (n_structures, n_columns); columns share the resamples.
-        generator: Where the resamples come from.
-        n_resamples: How many.
+        generator: Random generator of the resamples.
+        n_resamples: Number of resamples.
         level: Coverage.
 
     Returns:
-        Lower and upper ends, each of the shape of one row; NaN where there is no structure.
+        Lower and upper ends, each of the shape of one row; NaN without structures.
     """
     values = np.asarray(values, dtype=np.float64)
     n = len(values)
     if n == 0:
         empty = np.full(values.shape[1:], np.nan)
         return empty, empty
-    # In chunks: the weights of all resamples at once would take gigabytes for a database.
+    # In chunks: the weights of all resamples of a database would take gigabytes.
     chunk = max(1, _WEIGHTS_AT_ONCE // n)
     means = [
         generator.multinomial(n, np.full(n, 1.0 / n), size=min(chunk, n_resamples - start))
@@ -113,8 +112,8 @@ def mcnemar(first: np.ndarray, second: np.ndarray) -> dict[str, float]:
         second: (n_structures,) bool, outcomes of the other.
 
     Returns:
-        Numbers of structures where both, neither or only one succeeds, and the two-sided
-        p-value; 1 when they never differ.
+        Numbers of structures for which both, neither or only one succeeds, and the two-sided
+        p-value; 1 if the outcomes never differ.
     """
     first, second = np.asarray(first, dtype=bool), np.asarray(second, dtype=bool)
     only_first = int((first & ~second).sum())
@@ -131,7 +130,7 @@ def mcnemar(first: np.ndarray, second: np.ndarray) -> dict[str, float]:
 
 
 def bin_label(value: int, bins: Sequence[tuple[str, int, int | None]]) -> str:
-    """Return the label of the bin that holds `value`; bounds are inclusive."""
+    """Return the label of the bin that contains `value`; bounds are inclusive."""
     for label, low, high in bins:
         if value >= low and (high is None or value <= high):
             return label
