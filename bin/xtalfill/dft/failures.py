@@ -92,21 +92,21 @@ def diagnose(run: PwOutput, *, max_force: float) -> PwFailure | None:
         run: Output of the run.
         max_force: Limit of the largest force component in eV/Angstrom.
     """
-    return _told(run) or _found(run, max_force)
+    return _output_failure(run) or _data_failure(run, max_force)
 
 
-def _told(run: PwOutput) -> PwFailure | None:
+def _output_failure(run: PwOutput) -> PwFailure | None:
     """Return the failure that the exit code or the output shows."""
     if run.exit_code in _KILLED:
         return PwFailure.MEMORY
     if run.exit_code in _ENDED:
         return PwFailure.WALLTIME
-    said = run.stdout + run.stderr
-    told = next((failure for failure, pattern in _PATTERNS if pattern.search(said)), None)
-    return told or (PwFailure.MPI if run.exit_code != 0 else None)
+    text = run.stdout + run.stderr
+    found = next((failure for failure, pattern in _PATTERNS if pattern.search(text)), None)
+    return found or (PwFailure.MPI if run.exit_code != 0 else None)
 
 
-def _found(run: PwOutput, max_force: float) -> PwFailure | None:
+def _data_failure(run: PwOutput, max_force: float) -> PwFailure | None:
     """Return the failure that the data file of a normally terminated run shows."""
     if run.data is None:
         return PwFailure.CORRUPT_XML
@@ -122,11 +122,11 @@ def _found(run: PwOutput, max_force: float) -> PwFailure | None:
 
 def explain(run: PwOutput, failure: PwFailure) -> str:
     """Return the error message of pw.x for a failure, as one line."""
-    said = run.stdout + run.stderr
-    if match := _ERROR.search(said):
+    text = run.stdout + run.stderr
+    if match := _ERROR.search(text):
         return " ".join(f"{match[1]}: {match[3]}".split())[:200]
     pattern = dict(_PATTERNS).get(failure)
-    if pattern is not None and (match := pattern.search(said)):
+    if pattern is not None and (match := pattern.search(text)):
         return " ".join(match[0].split())
     return {
         PwFailure.CORRUPT_XML: run.xml_error or "pw.x wrote no data file",

@@ -42,7 +42,9 @@ def write_input(
     if not system.free.all() and system.relaxes:
         atoms.set_constraint(FixAtoms(np.flatnonzero(~system.free)))
     if system.spin:
-        atoms.set_initial_magnetic_moments([_start(system, symbol) for symbol in system.symbols])
+        atoms.set_initial_magnetic_moments(
+            [_starting_magnetization(system, symbol) for symbol in system.symbols]
+        )
     namelists = _namelists(system, settings, max_seconds=max_seconds)
     file = io.StringIO()
     write_espresso_in(
@@ -58,7 +60,7 @@ def write_input(
     return text
 
 
-def _start(system: PwSystem, symbol: str) -> float:
+def _starting_magnetization(system: PwSystem, symbol: str) -> float:
     """Return the starting magnetisation of an atom as a share of its valence electrons."""
     d_or_f = any(
         first <= atomic_numbers[symbol] <= last for first, last in ((21, 30), (39, 48), (57, 80))
@@ -127,33 +129,33 @@ def _verify(
     try:
         found = PwInputFile(text, validate_species_names=False)
     except (ParsingError, ValueError, TypeError, LookupError) as error:
-        said = " ".join(str(error).split())
-        raise _refuse(system, f"cannot be read back ({said})") from error
+        reason = " ".join(str(error).split())
+        raise _mismatch(system, f"cannot be read back ({reason})") from error
     for group, entries in namelists.items():
         for name, value in entries.items():
             if not _same(found.namelists.get(group, {}).get(name.lower()), value):
-                raise _refuse(system, f"has an unexpected value of {name}")
+                raise _mismatch(system, f"has an unexpected value of {name}")
     _verify_atoms(found, system, scaled)
     if tuple(found.k_points["points"]) != system.kpoints or any(found.k_points["offset"]):
-        raise _refuse(system, "has an unexpected k-point mesh")
+        raise _mismatch(system, "has an unexpected k-point mesh")
 
 
 def _verify_atoms(found: PwInputFile, system: PwSystem, scaled: np.ndarray) -> None:
     labels = [name.rstrip("0123456789") for name in found.atomic_positions["names"]]
     if labels != system.symbols:
-        raise _refuse(system, "lists unexpected atoms")
+        raise _mismatch(system, "lists unexpected atoms")
     where = np.asarray(found.atomic_positions["positions"], dtype=np.float64)
     cell = np.asarray(found.cell_parameters["cell"], dtype=np.float64)
     if (
         np.abs(where - scaled).max() > _ROUNDING
         or np.abs(cell - system.atoms.cell.array).max() > _ROUNDING
     ):
-        raise _refuse(system, "has an unexpected position or lattice vector")
+        raise _mismatch(system, "has an unexpected position or lattice vector")
     # qe-tools returns True for a fixed coordinate.
     held = np.asarray(found.atomic_positions["fixed_coords"], dtype=bool)
     meant = ~system.free if system.relaxes else np.zeros(len(system.free), dtype=bool)
     if not np.array_equal(held, np.repeat(meant[:, None], 3, axis=1)):
-        raise _refuse(system, "fixes unexpected atoms")
+        raise _mismatch(system, "fixes unexpected atoms")
 
 
 def _same(found: Any, meant: Any) -> bool:
@@ -162,6 +164,6 @@ def _same(found: Any, meant: Any) -> bool:
     return bool(found == meant)
 
 
-def _refuse(system: PwSystem, what: str) -> InputError:
+def _mismatch(system: PwSystem, what: str) -> InputError:
     where = f"{system.name} ({system.key})"
     return InputError(f"{where}: the input of pw.x {what}; this is a bug in xtalfill")

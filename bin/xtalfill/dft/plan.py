@@ -120,16 +120,16 @@ def select_systems(
     chosen: list[tuple[int, int]] = []
     for members in batch.groups_by_method():
         if batch.id[members[0]] == structure_id:
-            for index in _best(batch, members, choice, relaxed):
-                same = _equal_to(batch, index, [own for _, own in chosen], relaxed)
-                chosen.append((index, index if same is None else same))
+            for index in _lowest_minima(batch, members, choice, relaxed):
+                identical = _same_crystal(batch, index, [own for _, own in chosen], relaxed)
+                chosen.append((index, index if identical is None else identical))
     reference = batch.reference_of(structure_id)
     if chosen and reference is not None and _has_energy(batch, reference, relaxed):
         chosen.append((reference, reference))
     return chosen
 
 
-def _best(
+def _lowest_minima(
     batch: Batch, members: Sequence[int], choice: ValidationChoice, relaxed: str
 ) -> list[int]:
     """Return the lowest distinct minima of a structure and method within the energy window."""
@@ -145,7 +145,7 @@ def _best(
     return list(found.values())[: choice.candidates]
 
 
-def _equal_to(batch: Batch, index: int, others: Sequence[int], relaxed: str) -> int | None:
+def _same_crystal(batch: Batch, index: int, others: Sequence[int], relaxed: str) -> int | None:
     """Return a candidate of another method that is the same crystal, or None."""
     energy = batch.stages[relaxed].arrays["energy"]
     atoms = batch.to_ase(index, stage=relaxed)
@@ -178,7 +178,7 @@ def plan_batch(
     Returns:
         The selected systems, and the jobs of those that can run.
     """
-    sent, jobs = [], []
+    planned, jobs = [], []
     for structure_id in batch.groups():
         if structure_id not in structures:
             continue
@@ -190,8 +190,8 @@ def plan_batch(
                 if isinstance(job, PwJob) and not reasons[index]:
                     jobs.append(job)
             one = (str(batch.method[index]), int(batch.sample[index]), calculation)
-            sent.append(PlannedSystem(name, index, structure_id, *one, reasons[calculation]))
-    return sent, jobs
+            planned.append(PlannedSystem(name, index, structure_id, *one, reasons[calculation]))
+    return planned, jobs
 
 
 def _refusal(job: PwJob | str, choice: ValidationChoice) -> str:
@@ -234,7 +234,9 @@ def _job(batch: Batch, index: int, name: str, level: LevelOfTheory) -> PwJob | s
     return PwJob(system, rotation, origin, symmetric.n_symmetry, *shifts)
 
 
-def systems_as_json(sent: Sequence[PlannedSystem], jobs: Sequence[PwJob]) -> list[dict[str, Any]]:
+def systems_as_json(
+    planned: Sequence[PlannedSystem], jobs: Sequence[PwJob]
+) -> list[dict[str, Any]]:
     """Return the systems of a plan as plain JSON."""
     by_key = {job.system.key: job for job in jobs}
     return [
@@ -248,5 +250,5 @@ def systems_as_json(sent: Sequence[PlannedSystem], jobs: Sequence[PwJob]) -> lis
             "refused": one.refused,
             **{name: getattr(by_key.get(one.key), name, None) for name in SHIFTS},
         }
-        for one in sent
+        for one in planned
     ]

@@ -29,12 +29,12 @@ class Plan:
     """The validation of a run.
 
     Attributes:
-        sent: The selected systems.
+        planned: The selected systems.
         jobs: Jobs of the systems that can run.
         parameters: Selection and level of theory, as plain JSON values.
     """
 
-    sent: list[PlannedSystem]
+    planned: list[PlannedSystem]
     jobs: list[PwJob]
     parameters: dict[str, Any]
 
@@ -45,7 +45,7 @@ class Plan:
             "parameters": self.parameters,
             "estimate": cost_summary(model, systems),
             "jobs": job_requirements(model, systems),
-            "systems": systems_as_json(self.sent, self.jobs),
+            "systems": systems_as_json(self.planned, self.jobs),
         }
 
     def pseudos(self) -> dict[str, str]:
@@ -95,11 +95,11 @@ def plan_run(
         smearing=protocol.smearing,
         spin=spin,
     )
-    sent: list[PlannedSystem] = []
+    planned: list[PlannedSystem] = []
     jobs: list[PwJob] = []
     for name in sorted(batches):
         chosen, runnable = plan_batch(batches[name], name, structures, choice, level)
-        sent += chosen
+        planned += chosen
         jobs += runnable
     parameters = {
         "protocol": asdict(protocol),
@@ -109,4 +109,4 @@ def plan_run(
         "spin": spin,
         **asdict(choice),
     }
-    return Plan(sent, jobs, parameters)
+    return Plan(planned, jobs, parameters)

@@ -141,17 +141,17 @@ class PwRunner:
             if failure is None:
                 shutil.rmtree(self.folders.checkpoint, ignore_errors=True)
                 return None, ""
-            said = explain(run, failure)
+            message = explain(run, failure)
             step = self._next(failure, run)
-            self._note(failure, said, "" if step is None else step.action)
+            self._record_failure(failure, message, "" if step is None else step.action)
             if step is not None:
                 self.settings = replace(step.settings, density_from_file=step.keep_density)
                 self._clean(keep_density=step.keep_density)
             self._save()
             if step is None:
-                return self._give_up(failure, said)
+                return self._stop(failure, message)
         self._save()
-        return self._give_up(PwFailure.WALLTIME, "no time is left for another attempt")
+        return self._stop(PwFailure.WALLTIME, "no time is left for another attempt")
 
     def _prepare(self) -> None:
         """Create the folders, link the pseudopotentials, and restore a checkpoint if present."""
@@ -179,14 +179,14 @@ class PwRunner:
         watch = Stopwatch()
         code = run_pw(self.machine, self.settings, scratch, name=name)
         run = read_output(scratch, name, code)
-        self._learn(run, watch)
-        self._keep(name)
+        self._update(run, watch)
+        self._archive(name)
         return self._judge(run), run
 
     def _by_forces(self, run: PwOutput) -> PwFailure | None:
         return diagnose(run, max_force=self.system.protocol.force_threshold * Rydberg / Bohr)
 
-    def _learn(self, run: PwOutput, watch: Stopwatch) -> None:
+    def _update(self, run: PwOutput, watch: Stopwatch) -> None:
         """Update the state with the results of an attempt, failed or not."""
         steps = steps_of(run)
         if steps and self.first is None:
@@ -202,11 +202,11 @@ class PwRunner:
         took = (watch.seconds, watch.cpu_seconds)
         self.attempts.append(Attempt(asdict(self.settings), "", "", "", len(steps), n_scf, *took))
 
-    def _note(self, failure: PwFailure, said: str, action: str) -> None:
+    def _record_failure(self, failure: PwFailure, message: str, action: str) -> None:
         last = self.attempts[-1]
-        self.attempts[-1] = replace(last, failure=failure.value, said=said, action=action)
+        self.attempts[-1] = replace(last, failure=failure.value, said=message, action=action)
         print(
-            f"{self.system.name}: {failure} ({said}); {action or 'no corrective action left'}",
+            f"{self.system.name}: {failure} ({message}); {action or 'no corrective action left'}",
             file=sys.stderr,
         )
 
@@ -219,7 +219,7 @@ class PwRunner:
         first = self.system.protocol.electron_maxstep
         return repair(failure, FailedAttempt(self.settings, bands, self.system.n_electrons, first))
 
-    def _give_up(self, failure: PwFailure, said: str) -> tuple[PwFailure, str]:
+    def _stop(self, failure: PwFailure, message: str) -> tuple[PwFailure, str]:
         """Stop the task so that Nextflow restarts it, or return the failure."""
         name, again = self.system.name, not self.limits.last_chance
         if failure is PwFailure.WALLTIME and again:
@@ -227,11 +227,13 @@ class PwRunner:
                 f"{name}: the time limit is near; the next attempt continues from the last geometry"
             )
         if failure is PwFailure.MEMORY and again:
-            raise MemoryNeededError(f"{name}: pw.x needs more memory than this task has ({said})")
+            raise MemoryNeededError(
+                f"{name}: pw.x needs more memory than this task has ({message})"
+            )
         shutil.rmtree(self.folders.checkpoint, ignore_errors=True)  # no longer needed
-        return failure, said
+        return failure, message
 
-    def _keep(self, name: str) -> None:
+    def _archive(self, name: str) -> None:
         """Copy input, output and data file of an attempt to the folder of the task."""
         scratch, kept = self.folders.scratch, self.folders.kept
         shutil.copyfile(scratch / f"{name}.in", kept / f"{name}.in")

@@ -29,21 +29,21 @@ def relax_job(job: PwJob, machine: Machine, folders: Folders, limits: Limits) ->
     Raises:
         TryAgainError, MemoryNeededError, ConfigError: See `PwRunner.run`.
     """
-    attempts = PwRunner(job.system, machine, folders, limits)
-    failure, said = attempts.run()
+    runner = PwRunner(job.system, machine, folders, limits)
+    failure, message_of_pw = runner.run()
     if failure is None:
-        return _result(job, attempts, "ok", "")
+        return _result(job, runner, "ok", "")
     words = failure.value.replace("_", " ")
-    message = f"dft: {words} after {len(attempts.attempts)} attempt(s): {said}"
-    unfinished = failure in _UNFINISHED and attempts.last is not None
-    return _result(job, attempts, "unconverged" if unfinished else "failed", message)
+    message = f"dft: {words} after {len(runner.attempts)} attempt(s): {message_of_pw}"
+    unfinished = failure in _UNFINISHED and runner.last is not None
+    return _result(job, runner, "unconverged" if unfinished else "failed", message)
 
 
-def _result(job: PwJob, attempts: PwRunner, status: str, message: str) -> PwResult:
+def _result(job: PwJob, runner: PwRunner, status: str, message: str) -> PwResult:
     nothing = np.full((len(job.system.atoms), 3), np.nan)
-    first = _turned_back(job, attempts.first)
-    last = None if status == "failed" else _turned_back(job, attempts.last)
-    data = attempts.last_run.data if attempts.last_run is not None else None
+    first = _in_job_setting(job, runner.first)
+    last = None if status == "failed" else _in_job_setting(job, runner.last)
+    data = runner.last_run.data if runner.last_run is not None else None
     forces = None if last is None else last.forces
     return PwResult(
         key=job.system.key,
@@ -57,11 +57,11 @@ def _result(job: PwJob, attempts: PwRunner, status: str, message: str) -> PwResu
         magnetization=0.0 if data is None else data.magnetization,
         n_symmetry=0 if data is None else data.n_symmetry,
         version="" if data is None else data.version,
-        attempts=attempts.attempts,
+        attempts=runner.attempts,
     )
 
 
-def _turned_back(job: PwJob, step: IonicStep | None) -> IonicStep | None:
+def _in_job_setting(job: PwJob, step: IonicStep | None) -> IonicStep | None:
     """Return a step in the orientation and with the origin of the job's crystal."""
     if step is None:
         return None

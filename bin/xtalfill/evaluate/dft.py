@@ -37,7 +37,7 @@ def evaluate_dft(batch: Batch) -> dict[str, np.ndarray]:
             continue
         for index in members:
             if batch.stages[STAGE].arrays["converged"][index]:
-                _judge(batch, index, reference, arrays)
+                _compare_relaxed(batch, index, reference, arrays)
     return arrays
 
 
@@ -51,7 +51,9 @@ def _order(batch: Batch, members: Sequence[int]) -> list[int]:
     )
 
 
-def _judge(batch: Batch, index: int, reference: int, arrays: dict[str, np.ndarray]) -> None:
+def _compare_relaxed(
+    batch: Batch, index: int, reference: int, arrays: dict[str, np.ndarray]
+) -> None:
     ours, true = (batch.to_ase(i, stage=STAGE) for i in (index, reference))
     if not same_composition(ours, true):
         return

@@ -140,14 +140,14 @@ def evaluate_batch(batch: Batch) -> Stage:
         arrays["site_class"][[*members, reference]] = site_class(
             batch.to_ase(reference), n_missing=_n_missing(batch, reference)
         )
-        trouble = _trouble(batch, reference, relaxed=relaxed)
+        unusable = _unusable_reason(batch, reference, relaxed=relaxed)
         for index in members:
-            _judge_proposal(batch, index, reference, arrays)
-            if trouble:
-                arrays["message"][index] = f"evaluate: the reference is not usable ({trouble})"
+            _compare_proposal(batch, index, reference, arrays)
+            if unusable:
+                arrays["message"][index] = f"evaluate: the reference is not usable ({unusable})"
             else:
                 arrays["has_reference"][index] = True
-                _judge(batch, index, reference, arrays, relaxed=relaxed)
+                _compare_relaxed(batch, index, reference, arrays, relaxed=relaxed)
     attrs = {
         **TOLERANCES,
         "relaxed": relaxed,
@@ -170,7 +170,7 @@ def _n_missing(batch: Batch, index: int) -> int:
     return int(np.count_nonzero(~batch.is_host[batch.atoms_slice(index)]))
 
 
-def _trouble(batch: Batch, index: int, *, relaxed: str) -> str:
+def _unusable_reason(batch: Batch, index: int, *, relaxed: str) -> str:
     """Return why a system cannot be compared; empty if it can."""
     if batch.status[index] != "ok":
         return str(batch.message[index]) or f"status {batch.status[index]}"
@@ -181,7 +181,7 @@ def _trouble(batch: Batch, index: int, *, relaxed: str) -> str:
     return ""
 
 
-def _judge_proposal(
+def _compare_proposal(
     batch: Batch, index: int, reference: int, arrays: dict[str, np.ndarray]
 ) -> None:
     """Match a proposal before any relaxation with the reference as given."""
@@ -196,11 +196,11 @@ def _judge_proposal(
         arrays["message"][index] = _one_line("the proposal could not be matched", error)
 
 
-def _judge(
+def _compare_relaxed(
     batch: Batch, index: int, reference: int, arrays: dict[str, np.ndarray], *, relaxed: str
 ) -> None:
     """Compare a relaxed candidate with its relaxed reference, in place."""
-    if _trouble(batch, index, relaxed=relaxed):
+    if _unusable_reason(batch, index, relaxed=relaxed):
         return
     ours, true = (batch.to_ase(i, stage=relaxed) for i in (index, reference))
     n_missing = (_n_missing(batch, index), _n_missing(batch, reference))

@@ -125,21 +125,21 @@ class PotentialCalculator:
         """Return positions (n, 3) in Angstrom and potential of a calculation that pw.x makes."""
         folders, key = self._folders(number), f"calculation {number}"
         system = host_system(self.level, crystal, name=self.name, key=key, extra=extra, free=free)
-        attempts = PwRunner(system, self.machine, folders, self.limits, judge=_judge)
-        failure, said = attempts.run()
+        runner = PwRunner(system, self.machine, folders, self.limits, judge=_judge)
+        failure, message = runner.run()
         run = {
             "extra_electrons": extra,
-            "attempts": [asdict(one) for one in attempts.attempts],
+            "attempts": [asdict(one) for one in runner.attempts],
             "core_seconds": sum(
-                one.seconds * int(one.settings["ranks"]) for one in attempts.attempts
+                one.seconds * int(one.settings["ranks"]) for one in runner.attempts
             ),
-            "cpu_seconds": sum(one.cpu_seconds for one in attempts.attempts),
+            "cpu_seconds": sum(one.cpu_seconds for one in runner.attempts),
         }
         self.runs.append(run)
         if failure is not None:
-            raise PlacementError(f"pw.x, {failure.value.replace('_', ' ')}: {said}")
+            raise PlacementError(f"pw.x, {failure.value.replace('_', ' ')}: {message}")
         values = self._post_process(folders, system.first_settings(), run)
-        positions = np.where(free[:, None], attempts.scaled @ crystal.cell, crystal.positions)
+        positions = np.where(free[:, None], runner.scaled @ crystal.cell, crystal.positions)
         return positions, values
 
     def _folders(self, number: str) -> Folders:
