@@ -66,7 +66,7 @@ def main() -> None:
         batch="all",
         seconds=time.monotonic() - begin,
         parameters={**plan.parameters, "estimate": content["estimate"]},
-        counts={"jobs": len(plan.jobs), "refused": sum(bool(one.refused) for one in plan.sent)},
+        counts={"jobs": len(plan.jobs), "refused": sum(bool(one.refused) for one in plan.planned)},
         weights=plan.pseudos(),
     )
 

@@ -402,4 +402,4 @@ def test_a_changed_id_is_noted(brucite_host: Atoms) -> None:
     entry = Entry(source="s", fallback_id="x", id="my crystal", atoms=brucite_host)
     (host,), _ = checked([entry])
     assert host.id.startswith("my_crystal-")
-    assert host.notes == (f"id 'my crystal' became {host.id!r}",)
+    assert host.notes == (f"id 'my crystal' was changed to {host.id!r}",)

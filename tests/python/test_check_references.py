@@ -53,7 +53,7 @@ def test_kept_site_that_the_reference_lacks(rocksalt: Atoms) -> None:
     host = rocksalt[[0, 1, 2, 4, 6]]
     host.positions[1] += [1.02, 1.02, 1.02]
     _, message = matched(rocksalt, host_of(host, n_missing=3))
-    assert "lies 1.77 Å from any of the reference" in message
+    assert "is 1.77 Å from the nearest one of the reference" in message
 
 
 @pytest.mark.parametrize("n_missing", [1, 3])

@@ -1,4 +1,4 @@
-"""Cut the checked structures into batches that stay as they are, and lay out their systems."""
+"""Divide the checked structures into stable batches and lay out their systems."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from xtalfill.core.batch import REFERENCE, Batch
 from xtalfill.inputs.hosts import CheckedHost
 from xtalfill.inputs.references import Reference
 
-# Atoms of a crystal that counts as one structure of a batch; most in the databases are smaller.
+# A crystal of this many atoms counts as one structure; most in the databases are smaller.
 USUAL_ATOMS = 64
-# Two of a million batches share so many digits of their name with a chance of 0.2 %.
+# The probability that two of a million batches share these digits is 0.2 %.
 NAME_DIGITS = 12
 
 
 def plan_batches(sizes: Mapping[str, int], *, batch_size: int) -> dict[str, list[str]]:
-    """Share structures among batches that hardly change when a structure comes or goes.
+    """Distribute structures over batches that hardly change when a structure is added or removed.
 
-    The SHA-256 of an id is a number from 0 to 1. An interval of these numbers is a batch if its
-    structures fit into one, else it is halved. So a structure more changes one batch, or cuts
-    it in two: with -resume the others are not computed again. Which batch a structure is in
-    depends on the set of structures alone, not on their order.
+    The SHA-256 of an id is a number from 0 to 1. An interval of these numbers is one batch if its
+    structures fit; otherwise it is halved. An additional structure therefore changes one batch, or
+    splits it in two; with -resume the others are not recomputed. The batch of a structure depends
+    on the set of structures, not on their order.
 
-    A batch is full with `batch_size` structures of up to `USUAL_ATOMS` atoms; a larger one counts
-    as several, which keeps the costs near to each other.
+    A batch is full with `batch_size` structures of up to `USUAL_ATOMS` atoms. A larger structure
+    counts as several, which keeps the costs of the batches similar.
 
     Args:
-        sizes: id -> atoms of the filled crystal.
-        batch_size: Most structures a batch.
+        sizes: id -> number of atoms of the filled crystal.
+        batch_size: Maximum number of structures per batch.
 
     Returns:
         Name of each batch, from the lowest of its numbers, such as "batch_a41f09c2d7b3" -> its
@@ -53,7 +53,7 @@ def plan_batches(sizes: Mapping[str, int], *, batch_size: int) -> dict[str, list
 
 
 def _bit(digest: str, number: int) -> int:
-    """Return a bit of a hexadecimal digest, the highest first."""
+    """Return a bit of a hexadecimal digest, most significant bit first."""
     return int(digest[number // 4], 16) >> (3 - number % 4) & 1
 
 
@@ -69,10 +69,11 @@ def build_batch(
 
     Args:
         hosts: The structures.
-        references: id -> true structure, where there is one.
+        references: id -> true structure, if known.
         methods: Proposal methods; the layout does not depend on their order.
-        samples: Candidates a structure and method.
-        seed: The run's seed, the same in every batch: with id and sample it fixes a candidate.
+        samples: Number of candidates per structure and method.
+        seed: Seed of the run, the same in every batch; with id and sample it determines a
+            candidate.
     """
     positions, numbers, is_host, n_atoms, cells, systems = [], [], [], [], [], []
     for host in hosts:

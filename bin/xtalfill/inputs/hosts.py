@@ -1,6 +1,6 @@
-"""Decide for each structure whether it can be filled, and with how many sites.
+"""Check whether each structure can be filled, and with how many sites.
 
-Each check raises one line; `check_structures` records it and goes on with the rest.
+Each check raises an error of one line; `check_structures` records it and continues.
 """
 
 from __future__ import annotations
@@ -25,29 +25,29 @@ from xtalfill.inputs.structures import Entry
 from xtalfill.inputs.structures.entry import ISOTOPES, MAX_SECONDS, time_limit
 from xtalfill.inputs.structures.expand import MAX_ATOMS
 
-# No solid holds an atom in less than about 2 Å³ (metal superhydrides at megabars), and an
-# atom alone in a box of 20 Å has 8000 Å³: beyond these limits the unit or the count is wrong.
+# No solid has less than about 2 Å³ per atom (metal superhydrides at megabars), and a single atom in
+# a 20 Å box has 8000 Å³. Outside these limits the unit or the count is wrong.
 MIN_VOLUME_PER_ATOM = 1.0
 MAX_VOLUME_PER_ATOM = 10_000.0
 MIN_DISTANCE = 0.5
-# Farther from the origin a float64 loses digits that a relaxation needs.
+# Larger coordinates lose float64 digits that a relaxation needs.
 MAX_COORDINATE = 1e5
-# The richest hydrides known or predicted hold about 16 hydrogen a metal atom.
+# The richest known or predicted hydrides have about 16 hydrogens per metal atom.
 MAX_MISSING_PER_HOST_ATOM = 24
 MAX_ID_LENGTH = 100
 
 
 @dataclass(frozen=True)
 class CheckedHost:
-    """A structure that passed: what is there and what is missing.
+    """A structure that passed all checks.
 
     Attributes:
         id: Unique, matches [A-Za-z0-9._-]{1,100}.
         source: Where it was read.
-        atoms: The host alone, Angstrom, in the order and the cell of the input.
-        element: Nuclear charge of the element to fill.
-        n_missing: How many sites of it are missing.
-        notes: What was decided or taken differently from how it was written.
+        atoms: The host alone, Angstrom, in the order and cell of the input.
+        element: Atomic number of the element to fill.
+        n_missing: Number of missing sites.
+        notes: Decisions, and values that were interpreted differently from the input.
     """
 
     id: str
@@ -59,13 +59,13 @@ class CheckedHost:
 
     @property
     def numbers(self) -> np.ndarray:
-        """(n_atoms,) nuclear charges of the filled crystal, host first."""
+        """(n_atoms,) atomic numbers of the filled crystal, host first."""
         return np.concatenate([self.atoms.numbers, np.full(self.n_missing, self.element)])
 
 
 @dataclass(frozen=True)
 class Refusal:
-    """A structure that cannot be used, and why, in one line."""
+    """A structure that cannot be used, and the reason in one line."""
 
     id: str
     source: str
@@ -80,14 +80,14 @@ def check_structures(
     remove_existing: bool,
     known: Mapping[str, frozenset[int]] | None = None,
 ) -> tuple[list[CheckedHost], list[Refusal]]:
-    """Check every structure; nothing is lost: each entry becomes a host or a failure.
+    """Check every structure. Each entry becomes a host or a failure.
 
     Args:
-        entries: As read.
-        element: The element to fill where the structure's own input names none.
-        n_missing: The number of missing sites where the structure's own input names none.
-        remove_existing: Take the element's sites out of the input first.
-        known: Potential -> nuclear charges that it knows; others are refused.
+        entries: The structures as read.
+        element: The element to fill if the input of the structure names none.
+        n_missing: The number of missing sites if the input of the structure gives none.
+        remove_existing: Whether to remove the sites of the element first.
+        known: Potential -> atomic numbers that it supports; structures with others are refused.
 
     Returns:
         Hosts and failures, both sorted by id.
@@ -117,8 +117,8 @@ def check_structures(
 def safe_id(name: str) -> str:
     """Return `name` with only letters, digits, ".", "_" and "-", not starting with "." or "-".
 
-    A name that is changed or too long gets eight digits of its SHA-256, so that two names never
-    become one. May be empty.
+    A name that is changed or too long gets eight digits of its SHA-256, so that different names
+    stay different. The result may be empty.
     """
     stripped = name.strip()
     plain = unicodedata.normalize("NFKD", stripped).encode("ascii", "ignore").decode()
@@ -132,10 +132,9 @@ def safe_id(name: str) -> str:
 
 
 def assign_ids(entries: Iterable[Entry]) -> list[tuple[str, Entry, str | None]]:
-    """Give every entry its id, and say what keeps it from being used, if anything.
+    """Assign an id to every entry, with the problem that prevents its use, if any.
 
-    Structures that share an id are all refused, so that which of them is used, and which
-    reference belongs to it, never depends on their order.
+    All structures that share an id are refused. The result then does not depend on their order.
 
     Returns:
         (id, entry, problem) in the order of the input; problem is None for a usable entry.
@@ -163,10 +162,10 @@ def assign_ids(entries: Iterable[Entry]) -> list[tuple[str, Entry, str | None]]:
 
 
 def parse_element(symbol: str) -> int:
-    """Return the nuclear charge of an element; deuterium and tritium are hydrogen.
+    """Return the atomic number of an element; deuterium and tritium are hydrogen.
 
     Raises:
-        InputError: There is no such element.
+        InputError: The element does not exist.
     """
     clean = symbol.strip().capitalize()
     number = 1 if clean in ISOTOPES else atomic_numbers.get(clean, 0)
@@ -223,14 +222,14 @@ def _check_known(host: CheckedHost, known: Mapping[str, frozenset[int]]) -> None
 
 
 def check_geometry(atoms: Atoms) -> None:
-    """Check that atoms are an ordered crystal that can be computed.
+    """Check that atoms form an ordered crystal that can be computed.
 
     Args:
-        atoms: Angstrom; `arrays["occupancy"]` where some are below one.
+        atoms: Angstrom; with `arrays["occupancy"]` if some are below one.
 
     Raises:
-        InputError: Not periodic, disordered, an unknown element, not finite, a cell without
-            or with an absurd volume, or two sites within `MIN_DISTANCE`.
+        InputError: The structure is not periodic, is disordered, has an unknown element, a value
+            that is not finite, a volume out of range, or two sites within `MIN_DISTANCE`.
     """
     if not all(atoms.pbc):
         axes = "".join(axis for axis, periodic in zip("abc", atoms.pbc, strict=True) if periodic)

@@ -1,8 +1,8 @@
-"""Decide how many sites a structure lacks, from all that its input says of them.
+"""Determine the number of missing sites of a structure from its input.
 
-The order: a number given, the formula, attached hydrogens, names of groups in labels, sites
-listed without coordinates, sites that were removed. Sources that contradict each other are told:
-in a note where a number is given, else the structure is refused.
+The order of the sources: a given number, the formula, attached hydrogens, group names in labels,
+sites listed without coordinates, removed sites. If sources contradict each other, a given number
+wins and a note is written; without a given number the structure is refused.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from xtalfill.inputs.structures.evidence import Evidence, HydrogenCount
 from xtalfill.inputs.structures.formula import formula_units, in_ratio
 from xtalfill.inputs.structures.pairs import connected_groups
 
-# A count from a formula, and a sum of occupancies, is a whole number within these.
+# Tolerances within which a count from a formula and a sum of occupancies are whole numbers.
 _WHOLE_FORMULA = 0.05
 _WHOLE_OCCUPANCY = 0.02
-# Two sites of an element nearer than this share of a single bond's length cannot both be filled.
+# Two sites of an element closer than this share of a single bond cannot both be filled.
 _SPLIT_SHARE = 0.6
-# Places of one proton between two acceptors, and the longest covalent bond to hydrogen but for
-# metals, Å.
+# Distance of the two positions of a proton between two acceptors, and the longest covalent bond to
+# hydrogen except for metals, Å.
 _PROTON_PLACES = 1.0
 _LONGEST_BOND = 1.25
 _LARGEST_SUPERCELL = 12
@@ -38,14 +38,13 @@ _LARGEST_SUPERCELL = 12
 
 @dataclass(frozen=True, kw_only=True)
 class IncompleteStructure:
-    """What is known of one structure when its missing sites are counted.
+    """A structure whose missing sites are counted.
 
     Attributes:
-        target: Nuclear charge of the element to fill.
-        host: The sites that stay.
-        removed: The sites of the element that were taken out, with `arrays["occupancy"]` where
-            some are below one.
-        evidence: What the input says.
+        target: Atomic number of the element to fill.
+        host: The host sites.
+        removed: The removed sites of the element, with `arrays["occupancy"]` if some are below one.
+        evidence: What the input states about missing sites.
     """
 
     target: int
@@ -55,18 +54,18 @@ class IncompleteStructure:
 
     @property
     def kept(self) -> int:
-        """Sites of the element that stay in the host."""
+        """Number of sites of the element that remain in the host."""
         return int(np.count_nonzero(self.host.numbers == self.target))
 
 
 @dataclass(frozen=True)
 class CountSource:
-    """One source of the number: it lies between two counts.
+    """A source of the number, with its lower and upper limit.
 
     Attributes:
-        fewest: Missing sites, at least.
-        most: Missing sites, at most.
-        words: What told it, for the user.
+        fewest: Minimum number of missing sites.
+        most: Maximum number of missing sites.
+        words: Description of the source, for messages.
     """
 
     fewest: int
@@ -82,12 +81,12 @@ def count_missing(given: Any, *, structure: IncompleteStructure, notes: list[str
     """Return the number of missing sites.
 
     Args:
-        given: As given for this structure or for all, or None.
-        structure: What is known.
-        notes: Gets what was decided, and what contradicts it.
+        given: The number given for this structure or for all, or None.
+        structure: The structure.
+        notes: Gets the decision, and what contradicts it.
 
     Raises:
-        InputError: No source tells a number, or sources contradict each other and none is given.
+        InputError: No source gives a number, or sources contradict each other and none is given.
     """
     if given is not None:
         count = parse_count(given)
@@ -110,7 +109,7 @@ def parse_count(value: Any) -> int:
     """Return a number of sites given as a number or as text.
 
     Raises:
-        InputError: It is not a whole number.
+        InputError: The value is not a whole number.
     """
     try:
         number = float(value)
@@ -123,7 +122,7 @@ def parse_count(value: Any) -> int:
 
 
 def _against(count: int, structure: IncompleteStructure) -> list[str]:
-    """Return what speaks against a number that was given."""
+    """Return the sources that contradict a given number."""
     sources = [*_sources(structure), *_unlocated(structure)]
     against = [str(one) for one in sources if not one.fewest <= count <= one.most]
     problem = _other_elements(structure)
@@ -131,7 +130,7 @@ def _against(count: int, structure: IncompleteStructure) -> list[str]:
 
 
 def _sources(structure: IncompleteStructure) -> list[CountSource]:
-    """Return the sources that can decide, in their order."""
+    """Return the sources that can decide, in order of priority."""
     found = []
     formula = _by_formula(structure)
     if formula is not None:
@@ -158,14 +157,14 @@ def _unlocated(structure: IncompleteStructure) -> list[CountSource]:
 
 
 def _occupied(structure: IncompleteStructure) -> float:
-    """Return how many sites were removed, each counted by its occupancy."""
+    """Return the sum of the occupancies of the removed sites."""
     return float(structure.removed.arrays.get("occupancy", np.ones(len(structure.removed))).sum())
 
 
 def _checked(
     source: CountSource, structure: IncompleteStructure, split: int, notes: list[str]
 ) -> int:
-    """Return the count of a source, compared with what was removed and what was not located."""
+    """Return the count of a source after comparing it with removed and unlocated sites."""
     symbol = chemical_symbols[structure.target]
     if source.fewest != source.most:
         raise InputError(f"n_missing is ambiguous ({source}); give n_missing")
@@ -192,10 +191,10 @@ def _checked(
 
 
 def _removed(structure: IncompleteStructure, split: int, notes: list[str]) -> int:
-    """Return the number of removed sites, where nothing else tells one.
+    """Return the number of removed sites; used if no other source gives a number.
 
     Raises:
-        InputError: None was removed, or the occupancies sum to not an integer.
+        InputError: No site was removed, or the occupancies do not sum to a whole number.
     """
     symbol, occupied = chemical_symbols[structure.target], _occupied(structure)
     if not len(structure.removed):
@@ -234,11 +233,11 @@ def _labels(atoms: Atoms) -> str:
 
 
 def _split(structure: IncompleteStructure) -> int:
-    """Return how many of the removed sites can be filled at once, by their distances.
+    """Return how many of the removed sites can be filled at the same time, from their distances.
 
-    Sites of one element that are nearer than `_SPLIT_SHARE` of the bond between them are places
-    of one atom; hydrogens on two sides of a hydrogen bond, each bound to an atom of its own,
-    nearer than `_PROTON_PLACES`.
+    Sites of one element closer than `_SPLIT_SHARE` of their bond length are alternative positions
+    of one atom. So are two hydrogens closer than `_PROTON_PLACES` that are bonded to different
+    atoms, on the two sides of a hydrogen bond.
     """
     atoms, hydrogen = structure.removed, structure.target == 1
     if len(atoms) < 2:
@@ -255,7 +254,7 @@ def _split(structure: IncompleteStructure) -> int:
 
 
 def _bound(structure: IncompleteStructure) -> np.ndarray:
-    """Return (n_removed,) True for hydrogen within a bond's length of a host atom."""
+    """Return (n_removed,) True for hydrogen within a bond length of a host atom."""
     n_host = len(structure.host)
     both = Atoms(
         np.concatenate([structure.host.numbers, structure.removed.numbers]),
@@ -270,7 +269,7 @@ def _bound(structure: IncompleteStructure) -> np.ndarray:
 
 
 def _by_formula(structure: IncompleteStructure) -> int | None:
-    """Return how many sites the declared formula has beyond the host's."""
+    """Return how many sites the declared formula has in addition to those of the host."""
     formula = structure.evidence.formula
     if formula is None or _other_elements(structure) is not None:
         return None
@@ -283,7 +282,7 @@ def _by_formula(structure: IncompleteStructure) -> int | None:
 
 
 def _other_elements(structure: IncompleteStructure) -> str | None:
-    """Say how the other elements contradict the formula: sites are missing or doubled."""
+    """Return how the other elements contradict the formula, or None."""
     formula = structure.evidence.formula
     if formula is None:
         return None

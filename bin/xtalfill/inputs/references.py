@@ -1,4 +1,4 @@
-"""Match references (true structures) to hosts by id, and tell their missing sites."""
+"""Match references (true structures) to hosts by id, and identify their missing sites."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from xtalfill.core.text import one_line
 from xtalfill.inputs.hosts import CheckedHost, Refusal, assign_ids, check_geometry
 from xtalfill.inputs.structures import Entry
 
-# A kept site that lies farther from every site of the reference is not the same site.
+# A host site farther from every site of the reference is a different site.
 MAX_KEPT_DISTANCE = 1.0
 
 
@@ -28,7 +28,7 @@ class Reference:
     Attributes:
         source: Where it was read.
         atoms: Angstrom, in its own cell: host sites first, then those missing in the host.
-        n_host: How many of its atoms are host sites.
+        n_host: Number of host sites.
     """
 
     source: str
@@ -39,14 +39,14 @@ class Reference:
 def match_references(
     entries: Iterable[Entry], hosts: Iterable[CheckedHost]
 ) -> tuple[dict[str, Reference], list[Refusal]]:
-    """Give each host its reference.
+    """Assign each host its reference.
 
     Args:
         entries: The references as read.
         hosts: The structures that passed CHECK.
 
     Returns:
-        Host id -> reference, and what could not be used, sorted by id.
+        Host id -> reference, and the unusable references, sorted by id.
     """
     host_of = {host.id: host for host in hosts}
     references: dict[str, Reference] = {}
@@ -83,10 +83,10 @@ def _check_reference(entry: Entry, host: CheckedHost) -> Reference:
 
 
 def _missing_sites(atoms: Atoms, host: CheckedHost) -> np.ndarray:
-    """Return (n_atoms,) True at the reference's sites that the host lacks.
+    """Return (n_atoms,) True at the sites of the reference that the host lacks.
 
-    Sites of the element that the host kept are assigned to the reference's by the least sum of
-    squared distances, taken at equal fractional coordinates.
+    Sites of the element that are present in the host are assigned to those of the reference by the
+    smallest sum of squared distances at equal fractional coordinates.
     """
     missing = atoms.numbers == host.element
     kept = host.atoms.get_scaled_positions(wrap=False)[host.atoms.numbers == host.element]

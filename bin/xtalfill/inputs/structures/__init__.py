@@ -1,4 +1,4 @@
-"""Read crystal structures from every accepted input into one form, the `Entry`."""
+"""Read crystal structures from every supported input into one form, the `Entry`."""
 
 from xtalfill.inputs.structures.entry import Entry
 from xtalfill.inputs.structures.sources import read_structures

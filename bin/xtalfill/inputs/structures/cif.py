@@ -1,4 +1,4 @@
-"""Read CIF: gemmi parses and knows the space groups; sites are expanded and counted here."""
+"""Read CIF. gemmi parses the file and provides the space groups; sites are expanded here."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from xtalfill.inputs.structures.pairs import close_pairs
 from xtalfill.inputs.structures.symmetry import Symmetry, read_symmetry
 
 HYDROGEN = 1
-# Closer sites of an ordered crystal mean that the origin or the axes were guessed wrong.
+# Closer sites of an ordered crystal show that the origin or the axes were guessed wrong.
 _CONTACT = 0.5
 
 
 def read_cif(text: str, *, source: str, stem: str) -> list[Entry]:
     """Read every data block of a CIF that lists atom sites.
 
-    Symmetry is expanded to the cell that the CIF gives; the cell is not reduced.
+    Symmetry is expanded to the cell given in the CIF; the cell is not reduced.
 
     Args:
-        text: The file.
-        source: Its name, for the user.
+        text: Content of the file.
+        source: Its name, for messages.
         stem: The id of its structure, or with several blocks the stem of their ids.
 
     Raises:
-        InputError: It is no CIF, or no block lists atom sites.
+        InputError: The text is not CIF, or no block lists atom sites.
     """
     blocks = parse_document(text)
     crystals = [block for block in blocks if block.has(X_TAG)]
@@ -86,10 +86,10 @@ def _fill_from_block(entry: Entry, block: CifBlock, blocks: list[CifBlock]) -> N
 
 
 def _cell(entry: Entry, block: CifBlock, blocks: list[CifBlock]) -> np.ndarray:
-    """Return the cell (3, 3), of the only other block that has one where this has none."""
+    """Return the cell (3, 3), or that of the only other block with a cell if this one has none."""
     found = unit_cell(block)
     if found is None:
-        # A block of its own may hold what the others share.
+        # A separate block may contain the shared cell.
         shared = [(one, unit_cell(one)) for one in blocks if not one.has(X_TAG)]
         others = [(one, cell) for one, cell in shared if cell is not None]
         if len(others) != 1:
@@ -121,10 +121,12 @@ def _expand(
     cell: np.ndarray,
     formula: dict[int, float] | None,
 ) -> tuple[ExpandedCell, Symmetry]:
-    """Expand with the first symmetry that gives the formula and no clash, else no clash.
+    """Expand with the first symmetry that agrees with the formula and has no overlapping sites.
+
+    If none agrees with the formula, use the first without overlapping sites.
 
     Raises:
-        InputError: No choice of the setting gives a crystal without overlapping sites.
+        InputError: Sites overlap in every setting.
     """
     if len(choices) == 1:
         return expand(sites, choices[0], cell), choices[0]
@@ -162,10 +164,10 @@ def _atoms(located: list[SiteRow], expanded: ExpandedCell, cell: np.ndarray) -> 
 def _unlocated(
     rows: list[SiteRow], located: list[SiteRow], expanded: ExpandedCell, *, order: int
 ) -> dict[int, float]:
-    """Return nuclear charge -> sites in the cell that are listed without coordinates.
+    """Return atomic number -> number of sites in the cell listed without coordinates.
 
-    A multiplicity that the file lists counts where those of the located sites are right; the
-    same tag is also used for the order of the site symmetry.
+    A listed multiplicity is used only if those of the located sites are correct, because the tag is
+    also used for the order of the site symmetry.
     """
     listed = [row.multiplicity for row in located]
     trusted = all(
@@ -182,7 +184,7 @@ def _unlocated(
 
 
 def _attached(located: list[SiteRow], expanded: ExpandedCell) -> HydrogenCount | None:
-    """Return the hydrogens that _atom_site_attached_hydrogens counts; all 0 tells nothing."""
+    """Return the sum of _atom_site_attached_hydrogens; None if all entries are 0."""
     rows = zip(located, expanded.filled, strict=True)
     bearing = [(row, each) for row, each in rows if row.attached]
     if not bearing:
@@ -200,6 +202,6 @@ def _named(located: list[SiteRow], expanded: ExpandedCell) -> HydrogenCount | No
     return HydrogenCount(
         float(sum(row.fewest_hydrogens * each for row, each in bearing)),
         float(sum(row.most_hydrogens * each for row, each in bearing)),
-        f"the label{'s' if len(labels) > 1 else ''} {join_first(labels)} of "
+        f"the label{'s' if len(labels) > 1 else ''} {shortened(labels)} of "
         f"{'/'.join(sorted({chemical_symbols[row.number] for row, _ in bearing}))}",
     )

@@ -1,4 +1,4 @@
-"""A data block of a CIF as gemmi parses it: tags without case, values without quotes."""
+"""A data block of a CIF parsed by gemmi: tags are case-insensitive, values unquoted."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class CifBlock:
 
     def __init__(self, block: cif.Block) -> None:
         """Index the tags of `block`."""
-        item: Any  # gemmi says object
+        item: Any  # gemmi types it as object
         self.name = block.name
         self._pairs: dict[str, str] = {}
         self._loops: dict[str, tuple[cif.Loop, int]] = {}
@@ -39,11 +39,11 @@ class CifBlock:
                     self._loops.setdefault(_plain(tag), (item.loop, index))
 
     def has(self, tag: str) -> bool:
-        """Tell whether a tag is there, alone or in a loop."""
+        """Return whether a tag is present, alone or in a loop."""
         return tag in self._pairs or tag in self._loops
 
     def column(self, tag: str) -> list[str] | None:
-        """Return the values of a tag as text, one for each row of its loop; None without it."""
+        """Return the values of a tag as text, one per row of its loop; None without the tag."""
         if tag in self._loops:
             loop, index = self._loops[tag]
             width = loop.width()
@@ -56,19 +56,19 @@ class CifBlock:
                 for value in values]  # fmt: skip
 
     def value(self, tag: str) -> str | None:
-        """Return the first value of a tag, or None where there is none or it is "?" or "."."""
+        """Return the first value of a tag, or None if it is absent, "?" or "."."""
         values = [value for value in self.column(tag) or () if value not in NO_VALUE]
         return values[0] if values else None
 
     def first(self, tags: Sequence[str]) -> tuple[str | None, str]:
-        """Return the value of the first tag that has one, and that tag."""
+        """Return the value of the first tag with one, and that tag."""
         for tag in tags:
             if (value := self.value(tag)) is not None:
                 return value, tag
         return None, tags[0]
 
     def rows(self, tag: str) -> int:
-        """Return how many rows the loop of a tag has."""
+        """Return the number of rows in the loop of a tag."""
         if tag in self._loops:
             return int(self._loops[tag][0].length())
         return int(tag in self._pairs)
@@ -78,10 +78,10 @@ def parse_document(text: str) -> list[CifBlock]:
     """Parse a CIF.
 
     Raises:
-        InputError: Its syntax is wrong; the message names the line.
+        InputError: The syntax is wrong; the message names the line.
     """
     try:
-        # 0: a tag that stands twice is no reason to refuse a crystal; the first counts.
+        # 0: duplicate tags are allowed; the first counts.
         document = cif.read_string(_ascii(text), 0)
     except (ValueError, RuntimeError) as error:
         raise InputError(_syntax(str(error))) from error
@@ -89,7 +89,7 @@ def parse_document(text: str) -> list[CifBlock]:
 
 
 def _ascii(text: str) -> str:
-    """Return a text in the characters of CIF 1.1; names and comments may hold others."""
+    """Return a text in the characters of CIF 1.1; names and comments may contain others."""
     return re.sub(r"[^\x00-\x7f]", "_", text.translate(_LOOKALIKES))
 
 
@@ -105,7 +105,7 @@ def parse_number(text: str) -> tuple[float, float]:
     """Return a number and its standard uncertainty: "0.25(3)" -> 0.25, 0.03; "1/4" -> 0.25, 0.
 
     Raises:
-        ValueError: It is no number.
+        ValueError: The text is not a number.
     """
     if _FRACTION.fullmatch(text):
         return float(Fraction(text)), 0.0
@@ -121,10 +121,10 @@ def parse_number(text: str) -> tuple[float, float]:
 
 
 def unit_cell(block: CifBlock) -> gemmi.UnitCell | None:
-    """Return the cell of a block, or None where it gives none at all.
+    """Return the cell of a block, or None if it gives none.
 
     Raises:
-        InputError: A length or angle is missing, no number, or spans no cell.
+        InputError: A length or angle is missing or invalid, or the cell has no volume.
     """
     tags = [f"_cell_length_{axis}" for axis in "abc"]
     tags += [f"_cell_angle_{angle}" for angle in ("alpha", "beta", "gamma")]

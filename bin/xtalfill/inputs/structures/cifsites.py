@@ -1,4 +1,4 @@
-"""The rows of a CIF's atom-site loop: element, coordinates, occupancy, hydrogens."""
+"""Read the atom-site loop of a CIF: elements, coordinates, occupancies, hydrogens."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ class SiteRow:
     """One row of the atom-site loop.
 
     Attributes:
-        label: Its label, or the number of its row where it has none.
-        number: Nuclear charge.
-        fractional: (3,) coordinates, or None where the site is listed but not located.
-        occupancy: As listed; 1 where it is one within its uncertainty or `FULL_TOLERANCE`.
+        label: Its label, or the number of its row.
+        number: Atomic number.
+        fractional: (3,) coordinates, or None for a site without coordinates.
+        occupancy: As listed; 1 if it is one within its uncertainty or `FULL_TOLERANCE`.
         multiplicity: As listed, or None.
-        attached: Hydrogens bound to it that are not listed, or None.
-        fewest_hydrogens: That it carries at least, by its label or type.
-        most_hydrogens: That it carries at most, by its label or type.
+        attached: Number of unlisted hydrogens bonded to it, or None.
+        fewest_hydrogens: Minimum number of its hydrogens, from its label or type.
+        most_hydrogens: Maximum number of its hydrogens, from its label or type.
         isotope: "D" or "T", else "".
     """
 
@@ -47,7 +47,7 @@ class SiteRow:
 
 
 def read_rows(block: CifBlock) -> tuple[list[SiteRow], list[str]]:
-    """Read the atom-site loop; no row is passed over in silence.
+    """Read the atom-site loop; every ignored row gets a note.
 
     Returns:
         The rows, and notes for the user.
@@ -78,7 +78,7 @@ def read_rows(block: CifBlock) -> tuple[list[SiteRow], list[str]]:
                 raise
             notes.append(f"dummy site {one_line(label, limit=40)} is ignored")
     if nearly:
-        notes.append(f"occupancy rounded to 1: {join_names(nearly)}")
+        notes.append(f"occupancy rounded to 1: {listed(nearly)}")
     if not known:
         notes.append("no type symbols and no formula; elements are taken from the labels")
     return rows, notes
@@ -106,14 +106,14 @@ def _columns(block: CifBlock, count: int) -> dict[str, list[str] | None]:
 
 
 def _known_elements(block: CifBlock, types: list[str] | None) -> frozenset[str]:
-    """Return the symbols that the formula, the sites' types or the table of types know."""
+    """Return the symbols in the formula, the types of the sites, and the table of types."""
     formula = parse_formula(block.value("_chemical_formula_sum") or "?") or {}
     known = {chemical_symbols[number] for number in formula}
     for symbol in [*(types or ()), *(block.column("_atom_type_symbol") or ())]:
         try:
             reading = read_type(symbol, known=frozenset(known))
         except InputError:
-            continue  # the row itself is refused, with its label
+            continue  # the row is refused later, with its label
         if reading is not None:
             known.add(chemical_symbols[reading.number])
     return frozenset(known)
@@ -138,7 +138,7 @@ def _row(cells: dict[str, str], label: str, occupancy: float, known: frozenset[s
 
 
 def _reading(cells: dict[str, str], label: str, known: frozenset[str]) -> LabelReading:
-    """Read type and label; a type decides the element, both may name carried hydrogens."""
+    """Read type and label. The type determines the element; both may name bonded hydrogens."""
     by_type = read_type(cells.get("_atom_site_type_symbol", "?"), known=known)
     if by_type is None:
         return read_label(label, known=known)
@@ -147,14 +147,14 @@ def _reading(cells: dict[str, str], label: str, known: frozenset[str]) -> LabelR
     try:
         by_label = read_label(label, known=known)
     except InputError:
-        return by_type  # any label will do beside a type
+        return by_type  # with a type, any label is valid
     if by_label.number != by_type.number:
         return by_type
     return LabelReading(by_type.number, by_label.fewest, by_label.most, by_type.isotope)
 
 
 def _fractional(cells: dict[str, str], label: str) -> np.ndarray | None:
-    """Return the coordinates, or None for a site that is listed but not located."""
+    """Return the coordinates, or None for a site without coordinates."""
     texts = [cells[tag] for tag in _COORDINATES]
     if _is_dummy(cells) or any(text in NO_VALUE for text in texts):
         return None
@@ -175,7 +175,7 @@ def _is_dummy(cells: dict[str, str]) -> bool:
 
 
 def _occupancy(cells: dict[str, str], label: str) -> tuple[float, bool]:
-    """Return the occupancy, and whether it was taken as 1 without being 1."""
+    """Return the occupancy, and whether it was rounded to 1."""
     text = cells.get("_atom_site_occupancy", ".")
     if text in NO_VALUE:
         return 1.0, False

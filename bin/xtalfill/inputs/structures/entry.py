@@ -1,4 +1,4 @@
-"""One structure as read, before any check, and what all the readers share."""
+"""One structure as read, before any check, and functions shared by all readers."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from xtalfill.core.errors import InputError
 from xtalfill.core.text import one_line
 from xtalfill.inputs.structures.evidence import Evidence
 
-# A text longer than this is no list of crystals (or a gzip bomb).
+# A longer text is not a list of crystals (or a gzip bomb).
 MAX_TEXT_BYTES = 1 << 30
-# Time for one structure of an input, seconds.
+# Time limit for one structure of an input, seconds.
 MAX_SECONDS = 60.0
 _MARKS = {codecs.BOM_UTF16_LE: "UTF-16", codecs.BOM_UTF16_BE: "UTF-16"}
 ID_KEYS = ("id", "material_id", "entry_id", "name")
@@ -36,16 +36,16 @@ class Entry:
     """One structure as read: atoms, or the reason why there are none.
 
     Attributes:
-        source: Where it was read, for the user: file, and line, frame, row or block.
-        fallback_id: The id it gets where none is given.
-        atoms: The structure in its own cell, Angstrom. `arrays["occupancy"]` where the file
+        source: Where it was read, for messages: file, and line, frame, row or block.
+        fallback_id: The id used if none is given.
+        atoms: The structure in its own cell, Angstrom, with `arrays["occupancy"]` if the file
             gives occupancies below one.
         id: The id as given, or None.
-        id_is_name: The id came from a key "name", which often is a formula and not unique.
+        id_is_name: Whether the id came from a key "name", which is often a formula and not unique.
         element: The element to fill as given, or None.
         n_missing: The number of missing sites as given (not yet checked), or None.
-        evidence: What the input says of missing sites.
-        notes: What was taken differently from how it was written.
+        evidence: Statements of the input about missing sites.
+        notes: Values that were interpreted differently from the input.
         error: Why it cannot be used, in one line, or None.
     """
 
@@ -62,11 +62,11 @@ class Entry:
 
 
 def explain(error: Exception, *, kind: str) -> str:
-    """Say in one line why a parser gave up, and what to do.
+    """Return in one line why a parser failed, and how to fix it.
 
     Args:
-        error: What the parser raised.
-        kind: The format that was expected, for the user.
+        error: Error of the parser.
+        kind: The expected format, for the message.
     """
     if isinstance(error, InputError):
         return one_line(error, limit=400)
@@ -84,31 +84,31 @@ def explain(error: Exception, *, kind: str) -> str:
 
 
 def fill_entry(entry: Entry, fill: Callable[..., None], *data: Any, kind: str) -> None:
-    """Fill one entry; what goes wrong becomes its error.
+    """Fill one entry; an error is stored in the entry.
 
     Args:
         entry: The entry.
         fill: Called with the entry and `data`.
         data: What the entry is read from.
-        kind: The format that was expected, for the user.
+        kind: The expected format, for messages.
     """
     try:
         with warnings.catch_warnings(), time_limit(MAX_SECONDS):
             warnings.simplefilter("ignore")
             fill(entry, *data)
-    except Exception as error:  # noqa: BLE001 - a hostile text makes a parser raise anything
+    except Exception as error:  # noqa: BLE001 - a parser may raise any error on malformed text
         entry.error = explain(error, kind=kind)
 
 
 @contextlib.contextmanager
 def time_limit(seconds: float) -> Iterator[None]:
-    """Stop what runs in this block after some time; outside of the main thread it is not stopped.
+    """Stop the code in this block after some time; no effect outside the main thread.
 
     Args:
-        seconds: Of wall time.
+        seconds: Wall time.
 
     Raises:
-        InputError: The time is up.
+        InputError: The time limit is exceeded.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -127,10 +127,10 @@ def time_limit(seconds: float) -> Iterator[None]:
 
 
 def read_text(path: Path) -> str:
-    """Return the text of a file, unpacked where its name ends in .gz.
+    """Return the text of a file, decompressed if its name ends in .gz.
 
     Raises:
-        InputError: It is larger than `MAX_TEXT_BYTES`.
+        InputError: The text is larger than `MAX_TEXT_BYTES`.
     """
     opener = gzip.open if path.suffix.lower() == ".gz" else open
     with opener(path, "rb") as file:
@@ -144,14 +144,14 @@ def read_text(path: Path) -> str:
 
 
 def fill_from_pymatgen(entry: Entry, structure: Structure) -> None:
-    """Put a pymatgen structure into `entry`, site by site in its own order and cell.
+    """Store a pymatgen structure in `entry`, in its own order of sites and cell.
 
     Args:
         entry: Gets the atoms, with `arrays["occupancy"]` if any is below one, and notes.
-        structure: May be partially occupied, but each site by one element only.
+        structure: May have partially occupied sites, but only one element per site.
 
     Raises:
-        InputError: A site is shared by elements or its element is unknown.
+        InputError: Elements share a site, or an element is unknown.
     """
     numbers, occupancies = [], []
     isotopes: set[str] = set()
@@ -164,7 +164,7 @@ def fill_from_pymatgen(entry: Entry, structure: Structure) -> None:
                     "use the symbols of the periodic table"
                 )
             occupancy_of[species.Z] += occupancy
-            # pymatgen's Element.D has the symbol H and the name D.
+            # Element.D of pymatgen has the symbol H and the name D.
             isotopes |= {getattr(species, "element", species).name} & ISOTOPES.keys()
         if len(occupancy_of) != 1:
             raise InputError(
@@ -185,12 +185,12 @@ def fill_from_pymatgen(entry: Entry, structure: Structure) -> None:
 
 
 def note_isotopes(entry: Entry, symbols: set[str]) -> None:
-    """Note on `entry` which isotopes of hydrogen were read as hydrogen."""
+    """Note in `entry` which isotopes of hydrogen were read as hydrogen."""
     entry.notes += [f"{ISOTOPES[symbol]} read as hydrogen" for symbol in sorted(symbols)]
 
 
 def fill_keys(entry: Entry, keys: Mapping[str, Any]) -> None:
-    """Take id, element and n_missing from the keys that came with a structure."""
+    """Read id, element and n_missing from the keys of a structure."""
     for key in ID_KEYS:
         value = keys.get(key)
         if isinstance(value, (str, int)) and str(value).strip():
@@ -202,7 +202,7 @@ def fill_keys(entry: Entry, keys: Mapping[str, Any]) -> None:
 
 
 def drop_shared_names(entries: list[Entry]) -> None:
-    """Where a name is no id because several structures carry it, number the structures."""
+    """Remove names that several structures share, so that these structures get numbered ids."""
     names = Counter(entry.id for entry in entries if entry.id_is_name)
     for entry in entries:
         if entry.id_is_name and names[entry.id] > 1:

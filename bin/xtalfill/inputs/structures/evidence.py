@@ -1,4 +1,4 @@
-"""What an input says of sites that are missing, before anything is decided."""
+"""Statements of an input about missing sites."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class HydrogenCount:
-    """Hydrogens that the atoms of the cell carry, as one source tells.
+    """Number of hydrogens bonded to the atoms of the cell, according to one source.
 
     Attributes:
-        fewest: In the cell, at least.
-        most: In the cell, at most.
-        words: What told it, for the user: "the labels Wat1, Wat2".
+        fewest: Minimum number in the cell.
+        most: Maximum number in the cell.
+        words: Description of the source, for messages: "the labels Wat1, Wat2".
     """
 
     fewest: float
@@ -22,13 +22,13 @@ class HydrogenCount:
 
 @dataclass
 class Evidence:
-    """What an input says of missing sites.
+    """Statements of an input about missing sites.
 
     Attributes:
-        formula: Nuclear charge -> count in the declared formula, or None.
-        unlocated: Nuclear charge -> sites in the cell that are listed without coordinates.
-        attached: Hydrogens bound to listed atoms and not listed (_atom_site_attached_hydrogens).
-        named: Hydrogens of groups that labels or types name (O-H, Wat, NH4), listed or not.
+        formula: Atomic number -> count in the declared formula, or None.
+        unlocated: Atomic number -> number of sites in the cell listed without coordinates.
+        attached: Unlisted hydrogens bonded to listed atoms (_atom_site_attached_hydrogens).
+        named: Hydrogens of groups in labels or types (O-H, Wat, NH4), listed or not.
     """
 
     formula: dict[int, float] | None = None

@@ -1,4 +1,4 @@
-"""From listed sites and symmetry operations to all atoms of the cell."""
+"""Expand listed sites to all atoms of the cell by symmetry."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from xtalfill.core.text import listed
 from xtalfill.inputs.structures.pairs import close_pairs, connected_groups
 from xtalfill.inputs.structures.symmetry import Symmetry
 
-# Images of one site, or equivalents listed beside the operations, that are one atom (Å): a
-# coordinate written as 0.333 or 0.1667 misses its special position by less.
+# Images of one site, or equivalent rows, within this distance are one atom (Å). A coordinate
+# written as 0.333 or 0.1667 is closer than this to its special position.
 SAME_PLACE = 0.1
-# A site is full if its occupancy is one within this.
+# A site is full if its occupancy is within this of one.
 FULL_TOLERANCE = 0.03
-# The largest crystal that is read.
+# Size limit of a crystal.
 MAX_ATOMS = 20_000
 
 
 @dataclass(frozen=True, kw_only=True)
 class ListedSite:
-    """A row of the atom-site loop that has coordinates.
+    """A row of the atom-site loop with coordinates.
 
     Attributes:
-        label: Its label, for the user.
-        number: Nuclear charge.
+        label: Its label, for messages.
+        number: Atomic number.
         fractional: (3,) coordinates as listed.
-        occupancy: Share of the cells in which the site is filled.
+        occupancy: Site occupancy.
     """
 
     label: str
@@ -44,10 +44,11 @@ class ExpandedCell:
 
     Attributes:
         fractional: (n_atoms, 3).
-        row: (n_atoms,) index of the listed site that each atom came from.
-        multiplicity: (n_sites,) atoms of each listed site; 0 where it merged into an earlier one.
-        occupancy: (n_sites,) with the occupancies of rows of one element on one place added.
-        notes: Which sites were merged, for the user.
+        row: (n_atoms,) index of the listed site of each atom.
+        multiplicity: (n_sites,) number of atoms of each listed site; 0 if merged into an earlier
+            one.
+        occupancy: (n_sites,) occupancies, summed over merged rows of one element.
+        notes: Merged sites, for the user.
     """
 
     fractional: np.ndarray
@@ -58,16 +59,17 @@ class ExpandedCell:
 
     @property
     def filled(self) -> np.ndarray:
-        """(n_sites,) atoms of each listed site, each counted by its occupancy."""
+        """(n_sites,) number of atoms of each listed site times its occupancy."""
         return np.asarray(self.multiplicity * self.occupancy)
 
 
 def expand(sites: Sequence[ListedSite], symmetry: Symmetry, cell: np.ndarray) -> ExpandedCell:
     """Apply the operations to every listed site.
 
-    Images of one site within `SAME_PLACE` of each other are one atom, at their mean. A listed
-    site on an atom of an earlier site of the same element is that atom: an equivalent listed
-    twice, or, where both are partly occupied, a share of it.
+    Images of one site within `SAME_PLACE` of each other are merged into one atom at their mean. A
+    listed site at an atom of an earlier site of the same element is merged with it: it is an
+    equivalent position listed twice or, if both are partially occupied, a share of the same
+    position.
 
     Args:
         sites: The rows.
@@ -75,7 +77,7 @@ def expand(sites: Sequence[ListedSite], symmetry: Symmetry, cell: np.ndarray) ->
         cell: (3, 3) Angstrom, rows are lattice vectors.
 
     Raises:
-        InputError: There would be more than `MAX_ATOMS`, or images of a site nearly meet.
+        InputError: There are more than `MAX_ATOMS` atoms, or images of a site almost coincide.
     """
     orbits, rounded, total = [], [], 0
     for site in sites:
@@ -84,7 +86,7 @@ def expand(sites: Sequence[ListedSite], symmetry: Symmetry, cell: np.ndarray) ->
         if moved > 1e-4:
             rounded.append(site.label)
         total += len(orbit)
-        if total > 10 * MAX_ATOMS:  # equivalents may be listed, and merge
+        if total > 10 * MAX_ATOMS:  # equivalent rows may merge later
             raise InputError(f"has more than {MAX_ATOMS} atoms, the limit")
     fractional, row = np.concatenate(orbits), np.repeat(np.arange(len(sites)), _sizes(orbits))
     same_as = _same_rows(sites, fractional, row, cell)
@@ -108,10 +110,10 @@ def _sizes(orbits: list[np.ndarray]) -> np.ndarray:
 
 
 def _orbit(site: ListedSite, symmetry: Symmetry, cell: np.ndarray) -> tuple[np.ndarray, float]:
-    """Return the distinct images of a site (m, 3), and how far rounding had moved it, Å.
+    """Return the distinct images of a site (m, 3), and the largest correction of rounding in Å.
 
-    Images are one site where a chain of images within `SAME_PLACE` joins them, so that the groups
-    follow the symmetry.
+    Images form one site if a chain of images within `SAME_PLACE` connects them, so that the groups
+    respect the symmetry.
 
     Raises:
         InputError: A chain is too long for one site.
@@ -120,7 +122,7 @@ def _orbit(site: ListedSite, symmetry: Symmetry, cell: np.ndarray) -> tuple[np.n
     shift = images - images[0]
     distance = np.linalg.norm((shift - np.round(shift)) @ cell, axis=1)
     if (distance < SAME_PLACE).sum() == 1:
-        return images, 0.0  # a general position: operations keep distances
+        return images, 0.0  # a general position: operations conserve distances
     count, group = connected_groups(close_pairs(images, cell, SAME_PLACE), len(images))
     orbit, moved = [], 0.0
     for one in range(count):
@@ -129,7 +131,7 @@ def _orbit(site: ListedSite, symmetry: Symmetry, cell: np.ndarray) -> tuple[np.n
         shift -= np.round(shift)
         mean = shift.mean(axis=0)
         far = float(np.linalg.norm((shift - mean) @ cell, axis=1).max())
-        # A site that needs no correction keeps its digits.
+        # A site without correction keeps its digits.
         orbit.append(members[0] + (mean if far > 1e-6 else 0.0))
         moved = max(moved, far)
     if moved > SAME_PLACE:
@@ -143,14 +145,14 @@ def _orbit(site: ListedSite, symmetry: Symmetry, cell: np.ndarray) -> tuple[np.n
 def _same_rows(
     sites: Sequence[ListedSite], fractional: np.ndarray, row: np.ndarray, cell: np.ndarray
 ) -> np.ndarray:
-    """Return (n_sites,) for each row the first row of its element with an atom on its place."""
+    """Return (n_sites,) for each row the first row of its element at the same position."""
     numbers = np.array([site.number for site in sites])
     pairs = close_pairs(fractional, cell, SAME_PLACE)
     same_as = np.arange(len(sites))
     one, other = np.sort(row[pairs], axis=1).T
     near = (one < other) & (numbers[one] == numbers[other])
     np.minimum.at(same_as, other[near], one[near])
-    for index in range(len(sites)):  # ascending: what it points at is settled
+    for index in range(len(sites)):  # ascending, so earlier entries are final
         same_as[index] = same_as[same_as[index]]
     return same_as
 
@@ -160,8 +162,8 @@ def _notes(rounded: list[str], pairs: list[str]) -> list[str]:
     if rounded:
         notes.append(
             f"images within {SAME_PLACE} Å merged into one site on a special position: "
-            f"{join_names(rounded)}"
+            f"{listed(rounded)}"
         )
     if pairs:
-        notes.append(f"listed more than once, merged: {join_names(pairs)}")
+        notes.append(f"listed more than once, merged: {listed(pairs)}")
     return notes

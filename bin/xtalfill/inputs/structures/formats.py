@@ -1,6 +1,6 @@
 """Read one file of structures: POSCAR, extended XYZ, ASE database (cif.py, jsonrecords.py).
 
-No reader evaluates or unpickles anything.
+No reader evaluates or unpickles data.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _KINDS = {"cif": "CIF", "poscar": "POSCAR", "extxyz": "extended XYZ", "ase": "AS
 
 
 def file_format(path: Path) -> str | None:
-    """Return "cif", "poscar", "extxyz", "ase" or "json" by the name of a file, or None."""
+    """Return "cif", "poscar", "extxyz", "ase" or "json" from the name of a file, or None."""
     name = path.name.lower().removesuffix(".gz")
     if name.endswith((".cif", ".mcif")):
         return "cif"
@@ -55,7 +55,7 @@ def file_format(path: Path) -> str | None:
 
 
 def file_stem(path: Path) -> str:
-    """Return the id that the name of a file suggests: Mg.cif.gz, POSCAR_Mg, Mg.vasp -> Mg."""
+    """Return the id suggested by a file name: Mg.cif.gz, POSCAR_Mg, Mg.vasp -> Mg."""
     name = re.sub(r"\.gz$", "", path.name, flags=re.IGNORECASE)
     bare = re.sub(
         r"\.(m?cif|vasp|poscar|xyz|extxyz|db|json|jsonl|ndjson)$", "", name, flags=re.IGNORECASE
@@ -67,7 +67,7 @@ def check_is_file(path: Path) -> None:
     """Check that a path is an ordinary file.
 
     Raises:
-        InputError: It is missing, a folder, or a pipe or device.
+        InputError: The path is missing, a folder, a pipe or a device.
     """
     if path.is_dir():
         raise InputError("is a folder; name a file in it")
@@ -81,7 +81,7 @@ def read_file(path: Path) -> list[Entry]:
     """Read all structures of one file; a failure becomes an entry with its error.
 
     Args:
-        path: The file; its name tells the format.
+        path: The file; its name determines the format.
 
     Returns:
         At least one entry.
@@ -100,7 +100,7 @@ def read_file(path: Path) -> list[Entry]:
         entries = _READERS[kind](path, source, stem)
         if not entries:
             raise InputError("holds no structure")
-    except Exception as error:  # noqa: BLE001 - one hostile file must not cost the others
+    except Exception as error:  # noqa: BLE001 - one malformed file must not affect the others
         failed.error = explain(error, kind=_KINDS.get(kind, kind))
         return [failed]
     return entries
@@ -115,12 +115,12 @@ def _read_poscar(path: Path, source: str, stem: str) -> list[Entry]:
     text = read_text(path)
     scale = text.splitlines()[1:2]
     if scale and len(scale[0].split()) == 3:
-        # Three scale factors (phonopy writes them): pymatgen knows one only.
+        # pymatgen supports only one scale factor; phonopy writes three.
         entry.atoms = read_vasp(io.StringIO(text))
         return [entry]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        # Without symbols pymatgen would call the elements H, He, Li, ...
+        # Without symbols pymatgen would assign the elements H, He, Li, ...
         warnings.filterwarnings("error", message="Elements in POSCAR cannot be determined")
         try:
             structure = Poscar.from_str(text, read_velocities=False).structure
@@ -133,7 +133,7 @@ def _read_poscar(path: Path, source: str, stem: str) -> list[Entry]:
 
 
 def _frames(text: str) -> Iterator[tuple[str, str | None]]:
-    """Cut extended XYZ into frames: (text, None), or (what is left, why it is no frame)."""
+    """Split extended XYZ into frames: (text, None), or ("", error) for an invalid rest."""
     lines = text.splitlines()
     start = 0
     while start < len(lines):
@@ -172,7 +172,7 @@ def _fill_from_frame(entry: Entry, frame: str) -> None:
     isotopes: set[str] = set()
     if re.search(r"Properties\s*=\s*\"?species:S:1", comment) or "Properties" not in comment:
         isotopes = {row.split()[0].upper() for row in rows if row.split()} & {"D", "T"}
-        # ASE knows no isotopes.
+        # ASE does not support isotopes.
         rows = [re.sub(r"^(\s*)[DTdt](?=\s)", r"\1H", row) for row in rows]
     text = "\n".join([head, comment, *rows]) + "\n"
     try:
@@ -183,7 +183,7 @@ def _fill_from_frame(entry: Entry, frame: str) -> None:
         ) from error
     info = dict(atoms.info)
     for key in ID_KEYS:
-        # As written: ASE turns id=007 into 7 and id=T into True.
+        # Use the raw text: ASE turns id=007 into 7 and id=T into True.
         raw = re.search(rf"(?:^|\s){key}=(?:\"([^\"]*)\"|([^\s\"'{{\[]\S*))", comment)
         if raw and key in info:
             info[key] = raw[1] if raw[1] is not None else raw[2]
@@ -193,7 +193,7 @@ def _fill_from_frame(entry: Entry, frame: str) -> None:
 
 
 class _ReadOnlyDatabase(SQLite3Database):
-    """ASE's database, opened so that it cannot be written or created."""
+    """ASE's database, opened read-only; it is never created."""
 
     def _connect(self) -> sqlite3.Connection:
         uri = f"file:{quote(str(self.filename))}?mode=ro"
@@ -218,7 +218,7 @@ def _fill_from_database(entry: Entry, database: SQLite3Database, row_id: int) ->
 
 
 def _fill_from_row(entry: Entry, row: AtomsRow) -> None:
-    # Not row.toatoms(): that would also build the constraints and a calculator.
+    # row.toatoms() would also build the constraints and a calculator.
     fill_keys(entry, {key: row.get(key) for key in (*ID_KEYS[1:], "element", "n_missing")})
     entry.atoms = Atoms(row.numbers, row.positions, cell=row.cell, pbc=row.pbc)
 

@@ -1,4 +1,4 @@
-"""The chemical formula that a CIF declares."""
+"""The chemical formula declared in a CIF."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from pymatgen.core import Composition, DummySpecies, Element
 
-# Counts in a declared formula are trusted to this relative precision.
+# Relative tolerance of the counts in a declared formula.
 TOLERANCE = 0.02
-_SPREAD = re.compile(r"(?<=\d)\(\d+\)(?=[\s,]|$)")  # H2.00(5): the standard uncertainty
+_SPREAD = re.compile(r"(?<=\d)\(\d+\)(?=[\s,]|$)")  # standard uncertainty, as in H2.00(5)
 _CHARGE = re.compile(r"\d*\.?\d*[+-]|[+-]\d*\.?\d*")
 _MULTIPLE = re.compile(r"(\d*\.?\d+)\s*\((.+)\)")
 
 
 def parse_formula(text: str) -> dict[int, float] | None:
-    """Read a chemical formula; a charge is passed over, deuterium and tritium are hydrogen.
+    """Parse a chemical formula. Charges are ignored; deuterium and tritium are hydrogen.
 
-    Commas separate parts, which are added: "Mg O, H2 O", "C6 H6, 2(H2 O)".
+    Commas separate parts, which are summed: "Mg O, H2 O", "C6 H6, 2(H2 O)".
 
     Args:
         text: As written, "H2 Mg O2" or "Mg1 O2 H2.00(5)" or "H2 Mg O2 -2".
 
     Returns:
-        Nuclear charge -> count, or None where it is no formula ("K0.5 - x Na x").
+        Atomic number -> count, or None if the text is not a formula ("K0.5 - x Na x").
     """
     counts: dict[int, float] = {}
     for part in _SPREAD.sub("", text.replace("'", " ").replace('"', " ")).split(","):
@@ -46,17 +46,17 @@ def parse_formula(text: str) -> dict[int, float] | None:
 def formula_units(
     numbers: np.ndarray, formula: Mapping[int, float], *, without: int
 ) -> list[float]:
-    """Return the formula units among atoms, as each element counts them.
+    """Return the number of formula units among atoms, according to each element.
 
     Args:
-        numbers: (n_atoms,) nuclear charges.
-        formula: Nuclear charge -> count; an element that no atom is of counts no unit.
-        without: The element that is not counted.
+        numbers: (n_atoms,) atomic numbers.
+        formula: Atomic number -> count; an element without atoms gives zero units.
+        without: The element to ignore.
     """
     counts = {z: int(np.count_nonzero(numbers == z)) for z in formula if z != without}
     return [count / formula[z] for z, count in counts.items()]
 
 
 def in_ratio(units: Sequence[float]) -> bool:
-    """Tell whether all elements count the same number of formula units."""
+    """Return whether all elements give the same number of formula units."""
     return not units or max(units) - min(units) <= TOLERANCE * max(units)

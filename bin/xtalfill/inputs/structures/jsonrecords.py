@@ -1,6 +1,6 @@
-"""Read JSON: pymatgen, OPTIMADE, Materials Project, JARVIS, ASE; also a record a line.
+"""Read JSON of pymatgen, OPTIMADE, Materials Project, JARVIS and ASE, also as JSON lines.
 
-JSON never names the class to build: only numbers and symbols are taken out of a record.
+No class named in the JSON is built; only numbers and symbols are read.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _VACANCY = "vacancy"
 
 
 class _Pairs(dict):
-    """A JSON object; `doubled` holds the pairs whose key stands a second time."""
+    """A JSON object; `doubled` contains the pairs with a repeated key."""
 
     def __init__(self, pairs: list[tuple[str, Any]]) -> None:
         super().__init__()
@@ -42,10 +42,10 @@ class _Pairs(dict):
 
 
 def parse_json(text: str) -> Any:
-    """Parse JSON, or JSON lines as a list of their records.
+    """Parse JSON, or JSON lines as a list of records.
 
     Raises:
-        ValueError: It is neither.
+        ValueError: The text is neither.
     """
     try:
         return json.loads(text, object_pairs_hook=_Pairs)
@@ -57,10 +57,10 @@ def parse_json(text: str) -> Any:
 
 
 def read_json(data: Any, source: str, stem: str) -> list[Entry]:
-    """Read every structure of what `parse_json` returned.
+    """Read every structure from the result of `parse_json`.
 
     Raises:
-        InputError: It is neither a structure nor a list or dict of structures.
+        InputError: The data are neither a structure nor a list or dict of structures.
     """
     entries = []
     for number, (key, record) in enumerate(_records(data)):
@@ -77,21 +77,21 @@ def read_json(data: Any, source: str, stem: str) -> list[Entry]:
 
 
 def is_ase_database(data: Any) -> bool:
-    """Tell whether what `parse_json` returned is a database that ASE wrote."""
+    """Return whether the result of `parse_json` is an ASE database."""
     return isinstance(data, dict) and {"ids", "nextid"} <= data.keys()
 
 
 def _records(data: Any) -> Iterator[tuple[str | int | None, Any]]:
-    """Yield (key, record): the key of a dict, the number in a list, None where there is one."""
+    """Yield (key, record): the key of a dict, the index in a list, None for a single record."""
     if isinstance(data, dict) and isinstance(data.get("data"), (list, dict)):
-        # The response of a server: OPTIMADE, Materials Project.
+        # Response of a server: OPTIMADE, Materials Project.
         data = data["data"]
     if isinstance(data, dict) and data.keys() & _RECORD_KEYS:
         yield None, data
     elif isinstance(data, _Pairs):
         yield from [*data.items(), *data.doubled]
     elif isinstance(data, list):
-        # An OPTIMADE file of JSON lines begins with a line about itself.
+        # The first line of an OPTIMADE JSON-lines file describes the file.
         yield from (
             (number, record)
             for number, record in enumerate(data)
@@ -102,7 +102,7 @@ def _records(data: Any) -> Iterator[tuple[str | int | None, Any]]:
 
 
 def _parse_lines(lines: list[str]) -> list[Any]:
-    """Return the records of JSON lines; a line that is no JSON is a record that is its error."""
+    """Return the records of JSON lines; an invalid line becomes its error."""
     records: list[Any] = []
     for line in lines:
         try:
@@ -115,10 +115,10 @@ def _parse_lines(lines: list[str]) -> list[Any]:
 
 
 def _fill_from_record(entry: Entry, record: Any) -> None:
-    """Build the structure of a record of any kind that is known.
+    """Build the structure of a record of any supported kind.
 
     Raises:
-        InputError: It is of no such kind, or not periodic.
+        InputError: The record is of no supported kind, or not periodic.
     """
     if isinstance(record, json.JSONDecodeError):
         raise InputError(f"the line is not valid JSON ({one_line(record, limit=80)}); correct it")
@@ -146,7 +146,7 @@ def _fill_from_record(entry: Entry, record: Any) -> None:
 
 
 def _fill_from_pymatgen_dict(entry: Entry, structure: Mapping[str, Any]) -> None:
-    """Take numbers and symbols only: pymatgen would build whatever class a property names."""
+    """Read numbers and symbols only; pymatgen would build any class that a property names."""
     sites = [
         {
             "abc": site["abc"],

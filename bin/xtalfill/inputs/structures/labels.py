@@ -1,4 +1,4 @@
-"""What the label or type of a listed site says: its element, and the hydrogens it carries."""
+"""Parse the label or type of a listed site: its element and its bonded hydrogens."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from xtalfill.core.errors import InputError
 from xtalfill.core.text import one_line
 from xtalfill.inputs.structures.entry import ISOTOPES
 
-# The oxygen of a water molecule: Wat1; Ow2 and O-w, which may also stand beside tungsten.
+# The oxygen of a water molecule: Wat1; Ow2 and O-w, which may also mean tungsten.
 _WATER = re.compile(r"wat", flags=re.IGNORECASE)
 _WATER_OR_TUNGSTEN = re.compile(r"o[-_]?w", flags=re.IGNORECASE)
-# An atom that carries hydrogen: O-H, OH, O(H), NH4. A hyphen or bracket sets the name of the
-# group apart, so that a number behind it counts the sites, not the hydrogens.
+# An atom with hydrogens: O-H, OH, O(H), NH4. After a hyphen or bracket a number counts the sites,
+# not the hydrogens.
 _GROUP = re.compile(r"([BCNOPS])([-_(]?)H\)?(\d*)(?![a-z])", flags=re.IGNORECASE)
 _CHARGE = re.compile(r"(\d+\.?\d*[+-]|[+-]\d*\.?\d*)$")
 _HEAVIEST_KNOWN = 103
@@ -24,13 +24,13 @@ _NO_VALUE = {"", "?", "."}
 
 @dataclass(frozen=True)
 class LabelReading:
-    """What a label or type says.
+    """Content of a label or type.
 
     Attributes:
-        number: Nuclear charge.
-        fewest: Hydrogens that the atom carries at least, by its name.
-        most: Hydrogens that it carries at most, by its name.
-        isotope: "D" or "T" where the name says so, else "".
+        number: Atomic number.
+        fewest: Minimum number of hydrogens of the atom.
+        most: Maximum number of hydrogens of the atom.
+        isotope: "D" or "T" if stated, else "".
     """
 
     number: int
@@ -40,17 +40,17 @@ class LabelReading:
 
 
 def read_type(symbol: str, *, known: frozenset[str]) -> LabelReading | None:
-    """Read a type symbol ("Al3+", "O2-", "OH", "NH4+", "Wat", "D").
+    """Parse a type symbol ("Al3+", "O2-", "OH", "NH4+", "Wat", "D").
 
     Args:
-        symbol: As written; a charge at its end is left out.
-        known: Symbols that the formula knows; may be empty.
+        symbol: As written; a charge at its end is ignored.
+        known: Symbols in the formula; may be empty.
 
     Returns:
-        What it says, or None where it says nothing ("?", ".").
+        Its content, or None if it has none ("?", ".").
 
     Raises:
-        InputError: It begins with no element.
+        InputError: It does not start with an element.
     """
     if symbol in _NO_VALUE:
         return None
@@ -58,7 +58,7 @@ def read_type(symbol: str, *, known: frozenset[str]) -> LabelReading | None:
     if group is not None:
         return group
     letters = _letters(_CHARGE.sub("", symbol.strip()))
-    # A type is an element's symbol: two letters are one element unless only the first is known.
+    # A type is an element symbol: two letters are one element unless only the first is known.
     two, one = letters[:2].capitalize(), letters[:1].upper()
     if len(letters) >= 2 and _is_element(two) and (two in known or one not in known):
         return LabelReading(atomic_numbers[two])
@@ -66,17 +66,17 @@ def read_type(symbol: str, *, known: frozenset[str]) -> LabelReading | None:
 
 
 def read_label(label: str, *, known: frozenset[str]) -> LabelReading:
-    """Read a site label that stands without a type ("Mg1", "O-h8", "HOh1", "Wat2").
+    """Parse a site label without a type ("Mg1", "O-h8", "HOh1", "Wat2").
 
-    An element of two letters is taken only if `known` has it. Where nothing is known, it is
-    taken as it is usually written ("Mg", not "MG"), and not where hydrogen may be meant ("Ho").
+    A two-letter element is used only if `known` contains it. If nothing is known, the usual
+    spelling is required ("Mg", not "MG"), and labels that may mean hydrogen ("Ho") are ambiguous.
 
     Args:
         label: As written.
-        known: Symbols that the formula, the types or the table of oxidation numbers know.
+        known: Symbols in the formula, the types or the table of oxidation numbers.
 
     Raises:
-        InputError: It begins with no element, or with one of two that may be meant.
+        InputError: It does not start with an element, or two elements are possible.
     """
     group = _read_group(label, known=known, counts=False)
     if group is not None:
@@ -100,14 +100,14 @@ def read_label(label: str, *, known: frozenset[str]) -> LabelReading:
 
 
 def _read_group(name: str, *, known: frozenset[str], counts: bool) -> LabelReading | None:
-    """Read a name of an atom with its hydrogens; `counts`: a number in it always counts them."""
+    """Parse the name of an atom with hydrogens; with `counts` a digit always counts hydrogens."""
     if _WATER.match(name) or (_WATER_OR_TUNGSTEN.match(name) and "W" not in known):
         return LabelReading(atomic_numbers["O"], 2, 2)
     found = _GROUP.match(name)
     if found is None or (found[2] and found[1].upper() != "O"):
         return None
     number = atomic_numbers[found[1].upper()]
-    # In a type the first digit counts; another is the charge's: NH41+.
+    # In a type the first digit is the count, another belongs to the charge: NH41+.
     digits = int(found[3][: 1 if counts else None] or 1)
     if counts or (number == 7 and digits == 4):
         return LabelReading(number, digits, digits) if 1 <= digits <= 4 else None

@@ -1,4 +1,4 @@
-"""Pairs of sites that nearly coincide, at a cost that does not depend on the size of the cell."""
+"""Pairs of sites that nearly coincide, at a cost independent of the size of the cell."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from scipy.spatial import KDTree
 
 
 def close_pairs(fractional: np.ndarray, cell: np.ndarray, distance: float) -> np.ndarray:
-    """Return (n_pairs, 2) indices i < j of sites nearer than `distance`, periodic images included.
+    """Return (n_pairs, 2) indices i < j of sites closer than `distance`, with periodic images.
 
     Args:
         fractional: (n, 3) coordinates, wrapped or not.
         cell: (3, 3) Angstrom, rows are lattice vectors.
         distance: Angstrom, much less than the lattice vectors.
     """
-    wrapped = fractional % 1.0 % 1.0  # the first of -1e-20 is 1.0
+    wrapped = fractional % 1.0 % 1.0  # -1e-20 % 1.0 is 1.0
     # No vector of this length has larger fractional coordinates.
     reach = min(distance * float(np.linalg.norm(np.linalg.inv(cell), 2)), 0.49)
     pairs = KDTree(wrapped, boxsize=1.0).query_pairs(reach, output_type="ndarray")
@@ -26,11 +26,11 @@ def close_pairs(fractional: np.ndarray, cell: np.ndarray, distance: float) -> np
 
 
 def connected_groups(pairs: np.ndarray, n: int) -> tuple[int, np.ndarray]:
-    """Return how many groups chains of pairs make of `n` sites, and (n,) the group of each.
+    """Return the number of groups connected by pairs, and the group (n,) of each site.
 
     Args:
         pairs: (n_pairs, 2) indices; the order within a pair does not matter.
-        n: How many sites there are.
+        n: Number of sites.
     """
     links = coo_matrix((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(n, n))
     count, group = connected_components(links, directed=False)

@@ -1,4 +1,4 @@
-"""Where the structures come from: a CSV sample sheet, a folder, or one file of many."""
+"""Input sources: a CSV sample sheet, a folder, or a single file."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def read_structures(path: str | Path) -> list[Entry]:
             the Materials Project or JARVIS.
 
     Returns:
-        An entry a structure, in the order of the input. One that cannot be read is there
-        too, with its error.
+        One entry per structure, in the order of the input. A structure that cannot be read has an
+        entry with its error.
 
     Raises:
         InputError: The input as a whole cannot be read.
@@ -58,17 +58,17 @@ def _read_folder(path: Path) -> list[Entry]:
 
 
 def read_sheet(path: Path) -> list[Entry]:
-    """Read a sample sheet: a row a structure, paths relative to the sheet.
+    """Read a sample sheet: one row per structure, paths relative to the sheet.
 
     Args:
-        path: The sheet. A link to it (as Nextflow makes) is followed, so that the paths in
-            it keep their meaning.
+        path: The sheet. A symbolic link (as made by Nextflow) is resolved, so that relative paths
+            stay valid.
 
     Returns:
         One entry for every row that is not blank.
 
     Raises:
-        InputError: It is no sheet: not text, no column `structure`, or no row.
+        InputError: The file is not text, has no column `structure`, or has no row.
     """
     sheet = parse_sheet(path)
     folder = path.resolve().parent
@@ -107,7 +107,7 @@ def _read_row(
 
 
 def _read_cell(folder: Path, cell: str) -> Entry:
-    """Read the one structure that a cell of the sheet names."""
+    """Read the single structure that a cell of the sheet names."""
     target = folder / cell
     entries = read_file(target)
     if len(entries) == 1:

@@ -1,4 +1,4 @@
-"""The symmetry that a CIF declares: operations, else Hall symbol, else name, else number."""
+"""The symmetry declared in a CIF: operations, else Hall symbol, else name, else number."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from xtalfill.core.errors import InputError
 from xtalfill.core.text import one_line
 from xtalfill.inputs.structures.cifblock import CifBlock
 
-# A rotation changes no length of the lattice by more than this share.
+# Relative tolerance for the lattice lengths under a rotation.
 METRIC_TOLERANCE = 0.01
 _OPERATIONS = (
     "_space_group_symop_operation_xyz",
@@ -38,9 +38,9 @@ class Symmetry:
     """Symmetry operations in fractional coordinates: x' = rotation x + translation.
 
     Attributes:
-        rotations: (n, 3, 3) whole numbers.
+        rotations: (n, 3, 3) integers.
         translations: (n, 3).
-        notes: What was guessed, for the user.
+        notes: Assumptions, for the user.
     """
 
     rotations: np.ndarray
@@ -49,9 +49,9 @@ class Symmetry:
 
 
 def read_symmetry(block: CifBlock, cell: np.ndarray) -> list[Symmetry]:
-    """Return the symmetry of a block, or each it may mean, the likeliest first.
+    """Return the symmetry of a block, or all possible ones, the most likely first.
 
-    Several are returned only where a name or number leaves the origin or the axes open.
+    Several are returned only if a name or number does not determine the origin or the axes.
 
     Args:
         block: The data block.
@@ -141,7 +141,7 @@ def _from_hall(hall: str, tag: str, cell: np.ndarray) -> Symmetry:
 
 
 def _named(name: str, setting: str | None) -> list[gemmi.SpaceGroup]:
-    """Return the settings that a name may mean: one if it tells origin and axes."""
+    """Return the possible settings of a name; one if it determines origin and axes."""
     clean = re.sub(r"\s+", " ", name.replace("_", "")).strip()
     # AMCSD and ICSD: "F d -3 m S" and "Z" are origins 1 and 2, "R -3 m H" and "R" axes.
     clean = re.sub(r"[ :]*\(?origin(?: choice)? ?([12])\)?$", r":\1", clean, flags=re.IGNORECASE)
@@ -169,7 +169,7 @@ def _numbered(text: str) -> list[gemmi.SpaceGroup]:
 def _settings(
     found: list[gemmi.SpaceGroup], what: str, tag: str, cell: np.ndarray
 ) -> list[Symmetry]:
-    """Return those settings that fit the cell and share the name of the first that does."""
+    """Return the settings that fit the cell and share the name of the first that does."""
     if not found:
         raise InputError(
             f"{tag}: {what} is not a known space group; add its operations "
@@ -178,7 +178,7 @@ def _settings(
     fitting = [one for one in found if _fits(_symmetry(one.operations(), []), cell)]
     if not fitting:
         raise InputError(f"{tag}: {what} does not fit the cell; correct one of them")
-    # Most deposits with two origins are on the centre of symmetry: origin 2.
+    # Most structures with two origin choices are deposited with origin 2, the centre of symmetry.
     same = sorted((one for one in fitting if one.hm == fitting[0].hm), key=_origin)
     told = len(found) > 1
     return [
@@ -204,7 +204,7 @@ def _symmetry(group: gemmi.GroupOps, notes: list[str]) -> Symmetry:
 
 
 def _fits(symmetry: Symmetry, cell: np.ndarray) -> bool:
-    """Tell whether every rotation keeps the lengths and angles of the lattice."""
+    """Return whether every rotation conserves the lengths and angles of the lattice."""
     metric = cell @ cell.T
     turned = np.einsum("nji,jk,nkl->nil", symmetry.rotations, metric, symmetry.rotations)
     scale = np.sqrt(np.outer(np.diag(metric), np.diag(metric)))
