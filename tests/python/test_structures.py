@@ -352,7 +352,7 @@ def test_truncated_extxyz_keeps_what_is_whole(tmp_path: Path, brucite: Atoms) ->
     path.write_text("".join(lines[:-2]))
     first, second = read_structures(path)
     assert first.error is None
-    assert "truncated: 5 atoms announced, 3 lines left" in str(second.error)
+    assert "truncated: 5 atoms declared, 3 lines left" in str(second.error)
     path.write_text("".join(lines[:6]) + "".join(lines[7:]))
     assert [entry.error is None for entry in read_structures(path)] == [False, False]
 
