@@ -483,7 +483,7 @@ def test_two_places_of_one_proton_are_one_site_and_molecular_hydrogen_is_two() -
     bridge = check_text(cubic(rows=SPLIT), remove=True)
     assert isinstance(bridge, CheckedHost)
     assert bridge.n_missing == 1
-    assert any("are 1 sites, split" in note for note in bridge.notes)
+    assert any("are split positions of 1 sites" in note for note in bridge.notes)
     molecule = "O1 0.0 0.0 0.0\nH1 0.4 0.5 0.5\nH2 0.585 0.5 0.5\n"
     host = check_text(cubic(rows=molecule), remove=True)
     assert isinstance(host, CheckedHost)

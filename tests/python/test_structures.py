@@ -465,7 +465,7 @@ def test_json_builds_no_class_that_a_file_names(tmp_path: Path, brucite: Atoms) 
         ("{}", "no structure"),
         ("[" * 100_000, "damaged, truncated"),
         ('{"lattice": 3, "sites": 4}', "cannot be read as a structure in JSON"),
-        ('{"structure": null}', "is no structure"),
+        ('{"structure": null}', "is not a structure"),
         ('{"ids": [1], "nextid": 2}', "cannot be read as ASE database row"),
     ],
 )
@@ -481,7 +481,7 @@ def test_molecule_in_json_is_not_periodic(tmp_path: Path) -> None:
     path.write_text(json.dumps([molecule.as_dict(), 7]))
     first, second = read_structures(path)
     assert "not periodic" in str(first.error)
-    assert "is no structure" in str(second.error)
+    assert "is not a structure" in str(second.error)
 
 
 # --- folder --------------------------------------------------------------------------------
