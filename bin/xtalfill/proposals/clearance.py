@@ -1,11 +1,12 @@
-"""Move filled sites out of atoms: what every proposal goes through before it is written.
+"""Move proposed sites that overlap atoms; every proposal passes through this step.
 
-Where many equivalent places surround an atom, a network may answer with their mean, which is the
-atom itself. No potential can make anything of such a proposal. A site nearer to an atom, host or
-filled, than `CLEARANCE` of the sum of their covalent radii (Cordero et al., Dalton Trans. 2832
-(2008), as in ASE) is therefore moved to a bond's length from the nearest host atom, in a random
-direction. H2 (0.74 Angstrom, limit 0.37) and short O-H bonds (limit 0.58) stay as they are. A
-proposal without such a site keeps its bits. No torch here: GATHER_POTENTIAL has none.
+If many equivalent positions surround an atom, a network may predict their mean, which is the
+position of the atom itself. No potential can relax such a proposal. A site is therefore moved if
+its distance to an atom, host or filled, is below `CLEARANCE` times the sum of their covalent radii
+(Cordero et al., Dalton Trans. 2832 (2008), as in ASE). Its new position is a bond length from the
+nearest host atom, in a random direction. H2 (0.74 Angstrom, limit 0.37) and short O-H bonds (limit
+0.58) are not changed. A proposal without such a site stays bit-identical. The module does not
+import torch, which GATHER_POTENTIAL does not have.
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ from xtalfill.core.batch import Batch
 from xtalfill.core.crystal import Crystal
 
 CLEARANCE = 0.6
-# Distances from the host atom that are tried, in sums of covalent radii, the best first.
+# Distances from the host atom to try, in sums of covalent radii, in order of preference.
 _SHELLS = (1.0, 0.9, 0.8, 0.7)
-_DIRECTIONS = 50  # drawn for each of them
-_SWEEPS = 3  # a site without room may get some when others have moved
-_PAIRS = 20_000  # compared at once, for memory
+_DIRECTIONS = 50  # random directions per distance
+_SWEEPS = 3  # a site without free space may get some after others have moved
+_PAIRS = 20_000  # maximum number of pairs compared at once, to limit memory
 
 MOVED = "sites_moved"
 SHIFT = "largest_shift"
@@ -34,13 +35,13 @@ INSIDE = "sites_inside"
 
 @dataclass(frozen=True)
 class Cleared:
-    """A proposal without sites inside atoms, as far as there was room.
+    """A proposal whose sites were moved out of atoms where possible.
 
     Attributes:
-        sites: (n_sites, 3) Angstrom; those given, to the bit, where nothing was moved.
-        n_moved: Sites that were moved.
-        largest_shift: Angstrom; the farthest that one was moved.
-        n_inside: Sites that still lie inside an atom or their own images.
+        sites: (n_sites, 3) Angstrom; bit-identical to the input if nothing was moved.
+        n_moved: Number of moved sites.
+        largest_shift: Largest displacement of a site in Angstrom.
+        n_inside: Number of sites that still overlap an atom or their own images.
     """
 
     sites: np.ndarray
@@ -52,13 +53,13 @@ class Cleared:
 def clear_sites(
     host: Crystal, element: int, sites: np.ndarray, *, generator: np.random.Generator
 ) -> Cleared:
-    """Move the sites that lie inside an atom, one after the other, into free places.
+    """Move the sites that overlap an atom, one after the other, to free positions.
 
     Args:
-        host: The atoms that are there.
+        host: The atoms that are present.
         element: Atomic number of the sites.
         sites: (n_sites, 3) Angstrom, finite.
-        generator: The candidate's own source of directions; not drawn from if all sites are clear.
+        generator: Random generator of the candidate; not used if no site overlaps.
     """
     placed, shifts = sites.copy(), np.zeros(len(sites))
     for _ in range(_SWEEPS):
@@ -66,7 +67,7 @@ def clear_sites(
         if not inside:
             break
         for site in inside:
-            # A neighbour that has moved may have made room.
+            # An earlier move may have made room.
             if _is_inside(host, element, placed, site):
                 shifts[site] += _move(host, element, placed, site, generator)
     else:
@@ -82,7 +83,7 @@ def clear_sites(
 
 
 def record_arrays(n_systems: int) -> dict[str, np.ndarray]:
-    """Return what a stage records of the moves, (n_systems,) each, before any was made."""
+    """Return the arrays (n_systems,) that record the moved sites, with no site moved."""
     return {
         MOVED: np.zeros(n_systems, dtype=np.int32),
         SHIFT: np.zeros(n_systems),
@@ -91,13 +92,13 @@ def record_arrays(n_systems: int) -> dict[str, np.ndarray]:
 
 
 def write_sites(batch: Batch, index: int, sites: np.ndarray, arrays: dict[str, np.ndarray]) -> None:
-    """Write the proposal of one candidate, its sites moved out of atoms.
+    """Write the proposal of one candidate after moving its sites out of atoms.
 
     Args:
-        batch: Holds the candidate.
-        index: Its system.
+        batch: The batch of the candidate.
+        index: Index of its system.
         sites: (n_sites, 3) Angstrom, finite.
-        arrays: Of the stage inpaint: positions and `record_arrays`.
+        arrays: Arrays of the stage inpaint: positions and `record_arrays`.
     """
     here = batch.atoms_slice(index)
     is_host, numbers = batch.is_host[here], batch.atomic_numbers[here]
@@ -111,14 +112,14 @@ def write_sites(batch: Batch, index: int, sites: np.ndarray, arrays: dict[str, n
 
 
 def _generator(batch: Batch, index: int) -> np.random.Generator:
-    """Return a source of directions: (seed, id, sample) alone decide."""
+    """Return the random generator of a candidate, determined by (seed, id, sample) alone."""
     key = f"clearance|{batch.seed[index]}|{batch.id[index]}|{batch.sample[index]}"
     digest = hashlib.sha256(key.encode()).digest()
     return np.random.Generator(np.random.Philox(key=int.from_bytes(digest[:16], "little")))
 
 
 def _is_inside(host: Crystal, element: int, sites: np.ndarray, site: int) -> bool:
-    """Tell whether one of the sites (n, 3) lies inside an atom or another site."""
+    """Return whether one of the sites (n, 3) overlaps an atom or another site."""
     others = host.with_atoms(element, np.delete(sites, site, axis=0))
     return bool(_depths(others, element, sites[site][None])[0] < CLEARANCE)
 
@@ -136,14 +137,14 @@ def _in_radii(crystal: Crystal, element: int, points: np.ndarray) -> np.ndarray:
 
 
 def _bonds(crystal: Crystal, element: int) -> np.ndarray:
-    """Return a bond's length (m,) from each atom to the element: the sum of covalent radii."""
+    """Return the bond length (m,) of each atom with the element: the sum of covalent radii."""
     return np.asarray(covalent_radii[crystal.numbers] + covalent_radii[element])
 
 
 def _move(
     host: Crystal, element: int, sites: np.ndarray, site: int, generator: np.random.Generator
 ) -> float:
-    """Put one of the sites (n, 3) into a free place, if one is found; return the way, Angstrom."""
+    """Move one of the sites (n, 3) to a free position, if found; return the displacement in Å."""
     here = sites[site]
     nearest = int(np.argmin(_in_radii(host, element, here[None])[0]))
     atom, bond = host.positions[[nearest]], float(_bonds(host, element)[nearest])

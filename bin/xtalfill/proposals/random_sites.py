@@ -1,4 +1,4 @@
-"""Random placement with a distance filter: the control that any method has to beat."""
+"""Random placement with a minimum distance: the baseline for all methods."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ _FRACTION_OF_BOND = 0.8
 
 
 def random_sites(host: Host, *, generator: np.random.Generator) -> np.ndarray:
-    """Place the missing sites one by one, uniformly, none too close to another.
+    """Place the missing sites one by one, uniformly, with a minimum distance to all atoms.
 
-    A place nearer to another atom than 0.8 of the sum of their covalent radii is drawn again;
-    where 200 draws fail, that fraction shrinks by a tenth, so a dense host ends too.
+    A position is rejected if it is closer to an atom than 0.8 of the sum of their covalent radii.
+    After 200 rejected positions this fraction is reduced by a tenth, so that dense hosts can be
+    filled.
 
     Args:
         host: The crystal to fill.
-        generator: The candidate's own source of noise.
+        generator: Random generator of the candidate.
 
     Returns:
         (n_sites, 3) Angstrom, inside the cell.
@@ -44,7 +45,7 @@ def random_sites(host: Host, *, generator: np.random.Generator) -> np.ndarray:
 def _is_free(
     draws: np.ndarray, positions: np.ndarray, numbers: np.ndarray, host: Host, fraction: float
 ) -> np.ndarray:
-    """Tell which draws (n, 3) keep their distance from all atoms placed so far."""
+    """Return which positions (n, 3) have the minimum distance to all atoms placed so far."""
     reach = fraction * (covalent_radii[numbers] + covalent_radii[host.element])
     edges = periodic_edges(draws, positions, host.cell, float(reach.max()), same=False)
     near = np.linalg.norm(edges.vector, axis=1) < reach[edges.sender]

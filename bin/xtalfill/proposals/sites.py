@@ -1,4 +1,4 @@
-"""Places for an atom in a host: equivalent ones in orbits, those too near to an atom left out."""
+"""Symmetry-equivalent positions for an atom in a host, filtered by their distances to atoms."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from ase.geometry import get_distances
 from xtalfill.core.crystal import Crystal
 
 SYMPREC = 0.01  # Angstrom
-_SAME = 0.05  # Angstrom; images of one site by operations that hold to SYMPREC
+_SAME = 0.05  # Angstrom; tolerance for images of one site, given operations accurate to SYMPREC
 _ROUNDS = 5
 
 
 @dataclass(frozen=True)
 class Sites:
-    """Places for an atom, whole orbits of the host's space group.
+    """Positions for an atom, in complete orbits of the host's space group.
 
     Attributes:
         scaled: (m, 3) fractional, in [0, 1).
-        values: (m,) of the function whose maxima they are, equal within an orbit.
-        orbits: (m,) number of the orbit, 0 for the highest.
+        values: (m,) function values at the positions, equal within an orbit.
+        orbits: (m,) number of the orbit, 0 for the highest value.
         permutations: (n_operations, m) the site onto which each operation maps each site.
     """
 
@@ -38,7 +38,7 @@ class Sites:
         return len(self.values)
 
     def kept(self, keep: np.ndarray) -> Sites:
-        """Return the orbits whose sites are all kept, `keep` being (m,) bool."""
+        """Return the orbits of which all sites are kept; `keep` is (m,) bool."""
         keep = ~np.isin(self.orbits, self.orbits[~keep])
         new = np.cumsum(keep) - 1
         permutations = np.unique(new[self.permutations[:, keep]], axis=0)
@@ -50,13 +50,13 @@ def symmetric_sites(
 ) -> Sites:
     """Group maxima into orbits of the host's space group.
 
-    The highest maximum that is left is put onto the symmetry element it lies on, if its images
-    are nearer than `merge`; all maxima nearer than that to one of its images belong to it.
+    The highest remaining maximum is moved to the symmetry element it lies on if its images are
+    closer than `merge`. All maxima closer than that to one of its images belong to its orbit.
 
     Args:
         scaled: (k, 3) fractional, the highest first.
         values: (k,).
-        host: Whose symmetry holds.
+        host: The crystal with the symmetry.
         merge: Angstrom.
     """
     rotations, translations = _operations(host)
@@ -79,15 +79,15 @@ def symmetric_sites(
 
 
 def within_reach(sites: Sites, crystal: Crystal, element: int) -> Sites:
-    """Leave out sites that touch no atom: those in the vacuum of a slab or the middle of a pore.
+    """Remove sites far from all atoms: in the vacuum of a slab or the middle of a pore.
 
-    A site touches an atom within the sum of the van der Waals radii (Alvarez 2013,
-    doi 10.1039/c3dt50599e); an element without one is taken to reach everywhere.
+    A site is near an atom if their distance is within the sum of the van der Waals radii (Alvarez
+    2013, doi 10.1039/c3dt50599e). An element without a radius is near every site.
 
     Args:
-        sites: The places.
+        sites: The sites.
         crystal: All atoms.
-        element: What is to sit at the places.
+        element: Element to place.
     """
     if not len(sites):
         return sites
@@ -99,14 +99,14 @@ def within_reach(sites: Sites, crystal: Crystal, element: int) -> Sites:
 def far_from_atoms(
     sites: Sites, crystal: Crystal, element: int, *, fraction: float, same_element: float
 ) -> Sites:
-    """Leave out sites that are too near to an atom.
+    """Remove sites that are too close to an atom.
 
     Args:
-        sites: The places.
+        sites: The sites.
         crystal: All atoms.
-        element: What is to sit at the places.
-        fraction: Of the sum of the covalent radii, the least distance to another element.
-        same_element: Angstrom; the least distance to an atom of the same element.
+        element: Element to place.
+        fraction: Minimum distance to another element, in sums of the covalent radii.
+        same_element: Minimum distance to an atom of the same element in Angstrom.
     """
     if not len(sites):
         return sites
@@ -117,7 +117,7 @@ def far_from_atoms(
 
 
 def distances(one: np.ndarray, other: np.ndarray, cell: np.ndarray) -> np.ndarray:
-    """Return the distances (n, m) in Angstrom between fractional places, to the nearest image."""
+    """Return the minimum-image distances (n, m) in Angstrom between fractional positions."""
     if not len(one) or not len(other):
         return np.full((len(one), len(other)), np.inf)
     return np.asarray(get_distances(one @ cell, other @ cell, cell=cell, pbc=True)[1])
@@ -142,8 +142,8 @@ def _orbit(
     cell: np.ndarray,
     merge: float,
 ) -> np.ndarray:
-    """Return the images (k, 3) of a point, after putting it onto its symmetry element."""
-    for _ in range(_ROUNDS):  # of a wide ring not all images are near at first
+    """Return the images (k, 3) of a point after moving it to its symmetry element."""
+    for _ in range(_ROUNDS):  # not all images of a wide ring are close at first
         away = rotations @ point + translations - point
         away -= np.round(away)
         near = np.linalg.norm(away @ cell, axis=1) < merge
@@ -159,7 +159,7 @@ def _orbit(
 def _permutations(
     scaled: np.ndarray, rotations: np.ndarray, translations: np.ndarray, cell: np.ndarray
 ) -> np.ndarray:
-    """Return what each operation does to the sites; one that does not map them is left out."""
+    """Return the permutation of the sites by each operation that maps the sites onto themselves."""
     found = [np.arange(len(scaled))]
     for rotation, translation in zip(rotations, translations, strict=True):
         away = distances(scaled @ rotation.T + translation, scaled, cell)

@@ -1,9 +1,9 @@
-"""The largest voids of a host: the control that knows of distances only.
+"""The largest voids of a host: a purely geometric baseline.
 
-A void is a place whose distance to the nearest atom has a local maximum: a vertex of the Voronoi
-diagram of the atoms that lies amid those nearest to it. Its depth is its distance to the surface of
-the nearest atom, a sphere of its covalent radius. Sites are filled one by one, each site being an
-atom for the next.
+A void is a position whose distance to the nearest atom has a local maximum: a vertex of the Voronoi
+diagram of the atoms that lies inside the polyhedron of its nearest atoms. Its depth is its distance
+to the surface of the nearest atom, a sphere of its covalent radius. Sites are filled one by one,
+and each filled site is an atom for the next.
 """
 
 from __future__ import annotations
@@ -17,25 +17,24 @@ from scipy.spatial import KDTree, Voronoi
 from xtalfill.core.crystal import Crystal
 from xtalfill.proposals.sites import Sites, symmetric_sites
 
-_MERGE = 0.3  # Angstrom; voids nearer than this are one
+_MERGE = 0.3  # Angstrom; closer voids are merged
 _SAME_DISTANCE = 1e-3  # Angstrom
 
 
 def void_choices(host: Crystal, element: int, n_sites: int, *, count: int) -> list[np.ndarray]:
-    """Fill voids in `count` ways, the first with the largest void at every step.
+    """Fill voids in `count` ways; the first uses the largest void in every step.
 
-    Way number w takes at the first site the void number w mod v of its v distinct ones, at the
-    next site number (w // v) mod v' of the v' that there are then, and so on.
+    Way number w uses void number w mod v of the v distinct ones for the first site, number (w // v)
+    mod v' of the v' remaining ones for the next site, and so on.
 
     Args:
-        host: The atoms that are there.
+        host: The atoms that are present.
         element: Atomic number of the missing ones.
-        n_sites: How many are missing.
-        count: Most ways.
+        n_sites: Number of missing sites.
+        count: Maximum number of ways.
 
     Returns:
-        For each way the sites (n_sites, 3) in Angstrom; fewer than `count` ways where there are
-        no more.
+        For each way the sites (n_sites, 3) in Angstrom; fewer than `count` ways if no more exist.
     """
     ways: list[np.ndarray] = []
     known: dict[tuple[int, ...], Sites] = {}
@@ -61,7 +60,7 @@ def void_choices(host: Crystal, element: int, n_sites: int, *, count: int) -> li
 
 def _voids(crystal: Crystal) -> Sites:
     """Return the distinct voids of a crystal, the deepest first."""
-    # In a Minkowski-reduced cell the nearest image of a wrapped atom is two cells away at most.
+    # In a Minkowski-reduced cell the nearest image of a wrapped atom is at most two cells away.
     cell = minkowski_reduce(crystal.cell)[0]
     images = np.stack(np.meshgrid(*[np.arange(-2, 3)] * 3), axis=-1).reshape(-1, 3) @ cell
     wrapped = (np.linalg.solve(cell.T, crystal.positions.T).T % 1.0) @ cell
@@ -73,14 +72,17 @@ def _voids(crystal: Crystal) -> Sites:
     tree = KDTree(atoms)
     vertices = np.array([one for one in vertices if _is_maximum(one, tree)]).reshape(-1, 3)
     depths = np.array([_depth(one, atoms, radii) for one in vertices])
-    # Equal depths may differ in their last bits: the place then decides, not the rounding.
+    # Equal depths may differ in their last bits; the position then decides, not the rounding.
     scaled = np.linalg.solve(crystal.cell.T, vertices.T).T % 1.0
     order = np.lexsort((*scaled.T.round(6), -depths.round(6)))
     return symmetric_sites(scaled[order], depths[order], crystal, merge=_MERGE)
 
 
 def _is_maximum(vertex: np.ndarray, tree: KDTree) -> bool:
-    """Whether a vertex lies amid its nearest atoms, so that no step away from it gains distance."""
+    """Return whether a vertex lies inside the polyhedron of its nearest atoms.
+
+    Every displacement from such a vertex brings it closer to an atom.
+    """
     nearest = float(tree.query(vertex)[0])
     around = tree.data[tree.query_ball_point(vertex, nearest + _SAME_DISTANCE)] - vertex
     weights = np.vstack([around.T / nearest, np.ones(len(around))])

@@ -1,6 +1,6 @@
-"""Electrons of a host with more of them than its atoms have: pw.x, then its potential by pp.x.
+"""The electrostatic potential of a host with excess electrons, by pw.x and pp.x.
 
-The electrons of the missing atoms are there already; a uniform background makes the cell neutral.
+The electrons of the missing atoms are present; a uniform background makes the cell neutral.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from xtalfill.proposals.sites import SYMPREC
 # A relaxation between two placements need not converge.
 _GOOD_ENOUGH = (PwFailure.IONIC_STEPS, PwFailure.BFGS)
 SMEARING = "cold"
-SAME_PLACE = 1e-3  # Angstrom; a potential relaxes the same on another machine to that
+SAME_PLACE = 1e-3  # Angstrom; reproducibility of a relaxation on another machine
 
 
 def host_system(
@@ -66,15 +66,15 @@ def host_system(
 class PotentialCalculator:
     """Runs pw.x and pp.x for one structure, one calculation after the other.
 
-    A task that is started again takes the calculations that are done from its checkpoint.
+    A restarted task takes finished calculations from its checkpoint.
 
     Attributes:
-        name: Of the structure.
+        name: Name of the structure.
         level: The level of theory.
         machine: Where pw.x runs; pp.x runs on one process.
-        folders: Where; each calculation has folders of its own in `kept` and `checkpoint`.
-        limits: What the task was given.
-        runs: What was run, for the provenance: one entry a calculation.
+        folders: Working folders; each calculation has subfolders in `kept` and `checkpoint`.
+        limits: Limits of the task.
+        runs: Provenance: one entry per calculation.
     """
 
     name: str
@@ -88,28 +88,28 @@ class PotentialCalculator:
         """Return the potential energy of an electron on a grid.
 
         Args:
-            crystal: The atoms that are there.
-            extra: Electrons more than these atoms have.
+            crystal: The atoms that are present.
+            extra: Electrons in excess of those of these atoms.
 
         Returns:
-            (n1, n2, n3) eV at the points i / n of the cell, as of `grid.read_potential`.
+            (n1, n2, n3) eV at the points i / n of the cell, see `grid.read_potential`.
 
         Raises:
-            PlacementError: pw.x or pp.x fails, and no repair helps.
-            TryAgainError, MemoryNeededError, ConfigError: As for `Attempts.run`.
+            PlacementError: pw.x or pp.x failed and no repair is left.
+            TryAgainError, MemoryNeededError, ConfigError: See `PwRunner.run`.
         """
         return self.relaxed(crystal, np.zeros(len(crystal.numbers), dtype=bool), extra)[1]
 
     def relaxed(self, crystal: Crystal, free: np.ndarray, extra: int) -> tuple[Crystal, np.ndarray]:
-        """Relax some atoms, the others held, and return the crystal and its potential.
+        """Relax some atoms with the others fixed, and return the crystal and its potential.
 
         Args:
-            crystal: The atoms that are there.
-            free: (n,) bool; those that may move.
-            extra: Electrons more than these atoms have.
+            crystal: The atoms that are present.
+            free: (n,) bool; the atoms that may move.
+            extra: Electrons in excess of those of these atoms.
 
         Raises:
-            PlacementError, TryAgainError, MemoryNeededError, ConfigError: As for `potential`.
+            PlacementError, TryAgainError, MemoryNeededError, ConfigError: See `potential`.
         """
         number = str(len(self.runs) + 1)
         done = self._done(number, crystal, extra)
@@ -122,7 +122,7 @@ class PotentialCalculator:
     def _calculate(
         self, number: str, crystal: Crystal, free: np.ndarray, extra: int
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return positions (n, 3) in Angstrom and potential of a calculation that pw.x makes."""
+        """Run pw.x and return positions (n, 3) in Angstrom and the potential."""
         folders, key = self._folders(number), f"calculation {number}"
         system = host_system(self.level, crystal, name=self.name, key=key, extra=extra, free=free)
         runner = PwRunner(system, self.machine, folders, self.limits, judge=_judge)
@@ -154,7 +154,7 @@ class PotentialCalculator:
     def _post_process(
         self, folders: Folders, one_process: PwSettings, run: dict[str, Any]
     ) -> np.ndarray:
-        """Run pp.x on what pw.x left and read its grid."""
+        """Run pp.x on the output of pw.x and read its grid."""
         watch, machine = Stopwatch(), replace(self.machine, pw=PP)
         (folders.scratch / "pp.in").write_text(pp_input(), encoding="utf-8")
         code = run_pw(machine, one_process, folders.scratch, name="pp")
@@ -171,7 +171,7 @@ class PotentialCalculator:
     def _remember(
         self, number: str, crystal: Crystal, extra: int, done: tuple[np.ndarray, np.ndarray]
     ) -> None:
-        """Put a calculation that is done into the checkpoint."""
+        """Save a finished calculation in the checkpoint."""
         folder = self.folders.checkpoint
         shutil.copytree(self.folders.kept / number, folder / KEPT / number, dirs_exist_ok=True)
         with replacing(folder / f"{number}.npz") as temporary, temporary.open("wb") as file:
@@ -187,7 +187,7 @@ class PotentialCalculator:
     def _done(
         self, number: str, crystal: Crystal, extra: int
     ) -> tuple[np.ndarray, np.ndarray] | None:
-        """Return a calculation that an earlier task made, if it was of the same atoms."""
+        """Return a finished calculation of an earlier task for the same atoms, or None."""
         previous = self.folders.previous
         path = None if previous is None else previous / f"{number}.npz"
         if path is None or not path.is_file():
@@ -208,7 +208,7 @@ class PotentialCalculator:
 
 
 def _judge(run: PwOutput) -> PwFailure | None:
-    """Return what went wrong in a self-consistency or relaxation; None when it can be used."""
+    """Return the failure of an SCF calculation or relaxation; None if the result is usable."""
     failure = diagnose(run, max_force=math.inf)
     if failure not in _GOOD_ENOUGH or run.data is None:
         return failure

@@ -15,19 +15,19 @@ _ACCURACY = 7.0  # erfc(7) and exp(-49) are below 1e-21
 def pair_energies(scaled: np.ndarray, cell: np.ndarray) -> np.ndarray:
     """Return the energies of pairs of unit charges with all their images.
 
-    Each charge sits in its own uniform background of the opposite charge, so N charges q have the
-    energy q^2 (sum over pairs i < j of J_ij + sum over i of J_ii / 2).
+    Each charge has its own uniform background of the opposite charge. N charges q have the energy
+    q^2 (sum over pairs i < j of J_ij + sum over i of J_ii / 2).
 
     Args:
         scaled: (n, 3) fractional coordinates.
         cell: (3, 3) Angstrom; rows are a, b, c.
 
     Returns:
-        (n, n) eV: J; on the diagonal a charge with its own images and background.
+        (n, n) eV: J; the diagonal is a charge with its own images and background.
     """
     n = len(scaled)
     volume = abs(float(np.linalg.det(cell)))
-    eta = math.sqrt(math.pi) / volume ** (1 / 3)  # 1/Angstrom; both sums are about as long
+    eta = math.sqrt(math.pi) / volume ** (1 / 3)  # 1/Angstrom; both sums have about equal length
     difference = scaled[:, None] - scaled[None]
     difference -= np.round(difference)
     table, where = np.unique(difference.reshape(-1, 3).round(12), axis=0, return_inverse=True)
@@ -37,7 +37,7 @@ def pair_energies(scaled: np.ndarray, cell: np.ndarray) -> np.ndarray:
 
 
 def _reciprocal(table: np.ndarray, cell: np.ndarray, eta: float, volume: float) -> np.ndarray:
-    """Return the smooth part in 1/Angstrom, the background included."""
+    """Return the reciprocal-space part in 1/Angstrom, including the background."""
     reciprocal = 2 * math.pi * np.linalg.inv(cell).T
     indices = _lattice(reciprocal, 2 * eta * _ACCURACY)
     indices = indices[np.any(indices != 0, axis=1)]
@@ -48,7 +48,7 @@ def _reciprocal(table: np.ndarray, cell: np.ndarray, eta: float, volume: float) 
 
 
 def _direct(table: np.ndarray, cell: np.ndarray, eta: float) -> np.ndarray:
-    """Return the part near the charges in 1/Angstrom; a charge does not see itself."""
+    """Return the real-space part in 1/Angstrom, without the self-interaction."""
     indices = _lattice(cell, _ACCURACY / eta + np.linalg.norm(cell, axis=1).sum() / 2)
     found = np.empty(len(table))
     for number, point in enumerate(table):
@@ -60,7 +60,7 @@ def _direct(table: np.ndarray, cell: np.ndarray, eta: float) -> np.ndarray:
 
 
 def _lattice(vectors: np.ndarray, radius: float) -> np.ndarray:
-    """Return the integer triples (n, 3) of all lattice points within a radius, and some more."""
+    """Return the integer triples (n, 3) of all lattice points within a radius."""
     heights = 1 / np.linalg.norm(np.linalg.inv(vectors), axis=0)
     axes = [np.arange(-n, n + 1) for n in np.ceil(radius / heights).astype(int)]
     indices = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)

@@ -1,4 +1,4 @@
-"""GATHER_POTENTIAL: put what was found for the hosts into the stage inpaint of their batch."""
+"""GATHER_POTENTIAL: add the results for the hosts to the stage inpaint of their batch."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ STAGE = "inpaint"
 def gather_potential(
     batch: Batch, name: str, plan: Mapping[str, Any], results: Sequence[dict[str, Any]]
 ) -> None:
-    """Fill the candidates of the method potential; one that was given up fails with its reason.
+    """Fill the candidates of the method potential; a failed candidate gets its reason.
 
-    A job without a result was killed: any other end of its task either leaves one or ends the run.
+    A job without a result was killed: every other end of its task leaves a result or stops the run.
 
     Args:
-        batch: After INPAINT.
-        name: Of the batch.
+        batch: A batch after INPAINT.
+        name: Name of the batch.
         plan: Content of plan.json.
-        results: As `xtalfill.proposals.dft_potential.job.read_result` returns them.
+        results: Results from `xtalfill.proposals.dft_potential.job.read_result`.
 
     Raises:
-        InputError: A result is of no job of the plan, or of another host; or the batch was not
-            through INPAINT.
+        InputError: A result belongs to no job of the plan or to another host, or the batch has not
+            passed INPAINT.
     """
     if STAGE not in batch.stages:
         raise InputError("the batch has no stage 'inpaint'; run INPAINT on it first")
@@ -39,7 +39,7 @@ def gather_potential(
     by_key = {result["key"]: result for result in results}
     check_keys(by_key, plan)
     stage = batch.stages[STAGE]
-    # The INPAINT of an older release left no record of moves.
+    # Batches of older releases have no record of moved sites.
     stage.arrays = record_arrays(batch.n_systems) | stage.arrays
     jobs, chosen = jobs_of(batch, name), np.zeros(batch.n_systems, dtype=bool)
     for job in jobs:

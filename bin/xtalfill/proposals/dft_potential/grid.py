@@ -1,4 +1,4 @@
-"""pp.x: the electrostatic potential that pw.x left, on a grid."""
+"""pp.x: the electrostatic potential of a pw.x calculation, on a grid."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from xtalfill.proposals.dft_potential.restore import PlacementError
 
 PP = "pp.x"
 CUBE = "potential.cube"
-_POTENTIAL = 11  # local part of the pseudopotentials + Hartree, as an electron feels it
+_POTENTIAL = 11  # local pseudopotential + Hartree, as felt by an electron
 
 
 def pp_input() -> str:
-    """Return the input of pp.x: the potential as a cube file."""
+    """Return the input of pp.x that writes the potential as a cube file."""
     return (
         f"&INPUTPP\n  prefix='{PREFIX}', outdir='{OUTDIR}', filplot='potential',"
         f" plot_num={_POTENTIAL}\n/\n"
@@ -30,11 +30,11 @@ def read_potential(path: Path) -> np.ndarray:
     """Read a cube file of pp.x, in Ry.
 
     Returns:
-        (n1, n2, n3) eV at the points i / n of the cell. Its mean is not zero but that of the
-        local pseudopotentials beyond -Z/r; only differences mean something.
+        (n1, n2, n3) eV at the points i / n of the cell. Its mean is that of the local
+        pseudopotentials beyond -Z/r, so only differences are meaningful.
 
     Raises:
-        PlacementError: It is damaged.
+        PlacementError: The file is damaged.
     """
     try:
         with path.open(encoding="ascii") as file:

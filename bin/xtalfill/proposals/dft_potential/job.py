@@ -1,4 +1,4 @@
-"""What the tasks of the potential method pass on: a host to fill, and what was found for it."""
+"""JSON files of the potential method: a host to fill, and the result for it."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ class HostJob:
 
     Attributes:
         key: "<batch>.<number>", unique in a run; a safe file name.
-        id: The structure's name.
+        id: Id of the structure.
         element: Atomic number of the missing element.
-        n_sites: How many are missing.
-        samples: Candidates wanted.
-        seed: Of the run.
+        n_sites: Number of missing sites.
+        samples: Number of candidates.
+        seed: Seed of the run.
         numbers: (n,) atomic numbers of the host.
         positions: (n, 3) Angstrom.
         cell: (3, 3) Angstrom; rows are a, b, c.
@@ -54,27 +54,27 @@ class HostJob:
 
     @property
     def host(self) -> Crystal:
-        """The atoms that are there."""
+        """The atoms that are present."""
         return Crystal(self.numbers, self.positions, self.cell)
 
     @property
     def symbols(self) -> list[str]:
-        """Symbols of the atoms that are there, then of the missing ones."""
+        """Symbols of the atoms that are present, then of the missing ones."""
         numbers = [*self.numbers.tolist(), *[self.element] * self.n_sites]
         return [chemical_symbols[number] for number in numbers]
 
     def generator(self) -> np.random.Generator:
-        """Return the structure's own source of randomness."""
+        """Return the random generator of the structure."""
         digest = hashlib.sha256(f"{METHOD}|{self.id}".encode()).digest()
         return np.random.default_rng([self.seed, int.from_bytes(digest[:8], "big")])
 
 
 def jobs_of(batch: Batch, name: str) -> list[HostJob]:
-    """Return a job for each structure of a batch with candidates of the method.
+    """Return one job for each structure of a batch with candidates of the method.
 
     Args:
-        batch: After CHECK.
-        name: Of the batch, e.g. "batch_0007".
+        batch: A batch after CHECK.
+        name: Name of the batch, e.g. "batch_0007".
     """
     jobs = []
     for members in batch.groups_by_method():
@@ -110,7 +110,7 @@ def read_job(path: Path) -> HostJob:
     """Read and check a job.
 
     Raises:
-        InputError: It is not a job that `write_job` wrote.
+        InputError: The file is not a job that `write_job` wrote.
     """
     with input_errors(path, "a job of PLAN_POTENTIAL"):
         content = read_content(path, FORMAT, [item.name for item in fields(HostJob)])
@@ -125,13 +125,13 @@ def read_job(path: Path) -> HostJob:
 
 @dataclass(frozen=True)
 class PlacementResult:
-    """What was found for a host.
+    """The result for a host.
 
     Attributes:
-        key: Of the job.
-        candidates: One a sample.
-        runs: Of pw.x and pp.x.
-        parameters: What the method was run with.
+        key: Key of the job.
+        candidates: One placement per sample.
+        runs: Runs of pw.x and pp.x.
+        parameters: Parameters of the method.
     """
 
     key: str
@@ -155,7 +155,7 @@ def read_result(path: Path) -> dict[str, Any]:
     """Read and check a result; the sites of its candidates become arrays (n, 3) or None.
 
     Raises:
-        InputError: It is not one that `write_result` wrote.
+        InputError: The file is not a result that `write_result` wrote.
     """
     with input_errors(path, "a result of PLACE_POTENTIAL"):
         names = [item.name for item in fields(PlacementResult)]

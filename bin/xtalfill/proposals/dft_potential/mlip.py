@@ -1,4 +1,4 @@
-"""Relax between two placements with an interatomic potential instead of pw.x: cheaper."""
+"""Relax between two placements with an interatomic potential instead of pw.x, at lower cost."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from xtalfill.relax.interface import Potential
 
 
 class MlipSolver:
-    """Electrons by pw.x, relaxations by a potential, which knows nothing of extra electrons.
+    """Potentials by pw.x, relaxations by an interatomic potential without excess electrons.
 
     Args:
-        electrons: Finds the potentials.
-        potential: Relaxes.
-        fmax: eV/Angstrom; largest force on a placed atom.
-        max_steps: Most steps.
+        electrons: Calculates the electrostatic potentials.
+        potential: Relaxes the atoms.
+        fmax: Largest force on a placed atom in eV/Angstrom.
+        max_steps: Maximum number of steps.
     """
 
     def __init__(
@@ -28,11 +28,11 @@ class MlipSolver:
         self._fmax, self._max_steps = fmax, max_steps
 
     def potential(self, crystal: Crystal, extra: int) -> np.ndarray:
-        """As `Electrons.potential`."""
+        """See `PotentialCalculator.potential`."""
         return self._electrons.potential(crystal, extra)
 
     def relaxed(self, crystal: Crystal, free: np.ndarray, extra: int) -> tuple[Crystal, np.ndarray]:
-        """As `Electrons.relaxed`."""
+        """See `PotentialCalculator.relaxed`."""
         unknown = set(crystal.numbers.tolist()) - self._potential.elements
         if unknown:
             raise PlacementError(

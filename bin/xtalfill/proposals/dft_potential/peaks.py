@@ -1,4 +1,4 @@
-"""Local maxima of a periodic function on a grid, to a fraction of the grid's spacing."""
+"""Local maxima of a periodic function on a grid, interpolated between grid points."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 from skimage.feature import peak_local_max
 
-_PAD = 3  # grid points: a tie across the border is then broken as one inside is
+_PAD = 3  # grid points; ties across the boundary are broken as inside
 _STENCIL = np.array(list(itertools.product((-1, 0, 1), repeat=3)))
 _PAIRS = ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))
 
@@ -15,8 +15,8 @@ _PAIRS = ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))
 def periodic_maxima(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the local maxima of a periodic function, refined between grid points.
 
-    A grid point that none of its 26 neighbours exceeds is a maximum (van der Walt et al. 2014,
-    doi 10.7717/peerj.453); a quadratic function fitted to the 27 values moves it.
+    A grid point is a maximum if none of its 26 neighbours exceeds it (van der Walt et al. 2014, doi
+    10.7717/peerj.453). A quadratic function fitted to the 27 values refines its position.
 
     Args:
         values: (n1, n2, n3) on the points i / n of the cell.
@@ -35,9 +35,9 @@ def periodic_maxima(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _quadratic(samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Fit a quadratic function to (m, 27) values and return where and how high its maximum is.
+    """Fit a quadratic function to (m, 27) values and return position and height of its maximum.
 
-    A fit without a maximum within a grid step leaves the grid point as it is.
+    A grid point does not change if its fit has no maximum within one grid step.
     """
     x = _STENCIL.astype(np.float64)
     columns = [np.ones(27), *x.T, *(x[:, i] * x[:, j] for i, j in _PAIRS)]
@@ -53,6 +53,6 @@ def _quadratic(samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         step = -np.linalg.solve(hessian, gradient)
         if np.abs(step).max() <= 1:
             offset[number] = step
-            # The middle point is exact, the fit is not: only its rise is taken from it.
+            # The central value is exact, the fit is not, so only its increase is used.
             value[number] += float(gradient @ step + step @ hessian @ step / 2)
     return offset, value

@@ -1,12 +1,12 @@
-"""The pinball step: which N of M sites do the atoms take in the frozen potential of the host?
+"""The pinball step: which N of M sites the atoms occupy in the frozen potential of the host.
 
 As in the pinball model (Kahle, Marcolongo, Marzari 2018, doi 10.1103/PhysRevMaterials.2.065405)
-the host does not answer to the atoms. A choice S of sites has the energy
+the host does not respond to the atoms. A choice S of sites has the energy
 
     E(S) = sum over i in S of field_i + sum over pairs i < j in S of pair_ij
 
-with the energy field_i of an atom in the host's potential and the screened repulsion pair_ij of
-two atoms with all their images.
+with the energy field_i of an atom in the potential of the host and the screened repulsion pair_ij
+of two atoms with all their images.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
-FORBIDDEN = 1e6  # eV; the repulsion of a pair that is too near
-_COOLING = np.geomspace(1.0, 1e-3, 60)  # of the spread of the energies of a single move
-_SWEEP = 15  # moves at each temperature, times the number of sites
+FORBIDDEN = 1e6  # eV; repulsion of a pair that is too close
+_COOLING = np.geomspace(1.0, 1e-3, 60)  # in units of the energy spread of a single move
+_SWEEP = 15  # moves per temperature and site
 _RESTARTS = 3
 
 
 @dataclass(frozen=True)
 class Pinball:
-    """The energies of the sites.
+    """Energies of the sites.
 
     Attributes:
         field: (m,) eV.
-        pairs: (m, m) eV, symmetric; `FORBIDDEN` for a pair that cannot be.
-        permutations: (n_operations, m), as in `xtalfill.proposals.sites.Sites`.
+        pairs: (m, m) eV, symmetric; `FORBIDDEN` for a pair that is too close.
+        permutations: (n_operations, m), see `xtalfill.proposals.sites.Sites`.
     """
 
     field: np.ndarray
@@ -45,12 +45,12 @@ class Pinball:
 
 @dataclass(frozen=True)
 class SiteChoice:
-    """Sites that were chosen.
+    """A choice of sites.
 
     Attributes:
         sites: (n,) ascending.
         energy: eV.
-        exact: Whether all choices were looked at.
+        exact: Whether all choices were evaluated.
     """
 
     sites: np.ndarray
@@ -61,18 +61,18 @@ class SiteChoice:
 def lowest_choices(
     pinball: Pinball, n: int, count: int, *, bound: int, generator: np.random.Generator
 ) -> list[SiteChoice]:
-    """Return the choices of n sites with the lowest energies, no two equivalent by symmetry.
+    """Return the choices of n sites with the lowest energies, without symmetry equivalents.
 
     Args:
         pinball: The energies.
-        n: Sites to choose.
-        count: Most choices to return.
-        bound: Up to so many choices, modulo symmetry, all are looked at; beyond, simulated
-            annealing (Kirkpatrick et al. 1983, doi 10.1126/science.220.4598.671) looks for them.
-        generator: Of the annealing's random numbers.
+        n: Number of sites to choose.
+        count: Maximum number of choices to return.
+        bound: Up to this number of choices, modulo symmetry, all are evaluated; otherwise
+            simulated annealing is used (Kirkpatrick et al. 1983, doi 10.1126/science.220.4598.671).
+        generator: Random generator of the annealing.
 
     Returns:
-        At most `count`, the lowest first; fewer when there are no more without a forbidden pair.
+        At most `count` choices, the lowest first; fewer if no more exist without a forbidden pair.
     """
     if not 0 < n <= len(pinball.field):
         return []
@@ -88,7 +88,7 @@ def lowest_choices(
 
 
 def count_choices(permutations: np.ndarray, n: int) -> int:
-    """Return how many choices of n sites there are modulo symmetry (Burnside's lemma)."""
+    """Return the number of choices of n sites modulo symmetry (Burnside's lemma)."""
     total = 0
     for permutation in permutations:
         ways = [1] + [0] * n  # coefficients of the product of (1 + x^length) over the cycles
@@ -114,9 +114,9 @@ def _cycles(permutation: np.ndarray) -> list[int]:
 def distinct_choices(permutations: np.ndarray, n: int) -> np.ndarray:
     """Return one of each set of equivalent choices of n sites: (c, n), rows ascending.
 
-    The least of its images in dictionary order stands for a choice. Its first k sites are then
-    the least of their images, too, so choices grow site by site and others are cut off early
-    (orderly generation: Read 1978, Ann. Discrete Math. 2, 107).
+    The lexicographically smallest image represents a choice. Its first k sites are then also the
+    smallest of their images, so choices grow site by site and others are discarded early (orderly
+    generation: Read 1978, Ann. Discrete Math. 2, 107).
     """
     m = permutations.shape[1]
     if n > m - n:
@@ -134,7 +134,7 @@ def distinct_choices(permutations: np.ndarray, n: int) -> np.ndarray:
 
 
 def _least(choices: np.ndarray, permutations: np.ndarray) -> np.ndarray:
-    """Return the choices that no operation maps onto a lesser one."""
+    """Return the choices that no operation maps onto a smaller one."""
     for permutation in permutations:
         difference = np.sort(permutation[choices], axis=1) - choices
         first = np.argmax(difference != 0, axis=1)
@@ -143,13 +143,13 @@ def _least(choices: np.ndarray, permutations: np.ndarray) -> np.ndarray:
 
 
 def representative(choice: np.ndarray, permutations: np.ndarray) -> tuple[int, ...]:
-    """Return the least image of a choice: equal for equivalent choices."""
+    """Return the smallest image of a choice, which is equal for equivalent choices."""
     images = np.sort(permutations[:, choice], axis=1)
     return min(map(tuple, images.tolist()))
 
 
 def _annealed(pinball: Pinball, n: int, generator: np.random.Generator) -> np.ndarray:
-    """Return low choices (c, n), no two equivalent, found by swapping sites ever more carefully."""
+    """Return low-energy choices (c, n) from simulated annealing, without symmetry equivalents."""
     m = len(pinball.field)
     pairs = pinball.pairs - np.diag(np.diag(pinball.pairs))
     allowed = pairs[pairs < FORBIDDEN / 2]

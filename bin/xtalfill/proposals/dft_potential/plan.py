@@ -1,4 +1,4 @@
-"""PLAN_POTENTIAL: which hosts go to pw.x, what is refused, what it will cost."""
+"""PLAN_POTENTIAL: select the hosts for pw.x and estimate their cost."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class HostPlan:
     """The hosts of a run.
 
     Attributes:
-        jobs: All of them.
-        refused: Key of a job -> why it cannot be calculated; the others are.
-        systems: Key of a job -> its first calculation, of those that are calculated.
+        jobs: All hosts.
+        refused: Key of a job -> why it cannot be calculated.
+        systems: Key of each other job -> its first calculation.
         level: The level of theory.
     """
 
@@ -50,7 +50,7 @@ class HostPlan:
         }
 
     def pseudos(self) -> dict[str, str]:
-        """Return the pseudopotentials that will be read: file -> checksum."""
+        """Return the pseudopotentials in use: file -> checksum."""
         table = self.level.table
         return {
             table[name].filename: f"md5:{table[name].md5}" for name in sorted(self.level.valence)
@@ -70,14 +70,15 @@ def plan_hosts(
 
     Args:
         batches: Name -> batch after CHECK.
-        protocol: How accurate.
+        protocol: Numerical accuracy.
         table: The pseudopotentials.
-        pseudo_dir: Where their files lie.
-        degauss: Ry; smearing.
-        max_electrons: The most valence electrons of a cell, those of the missing atoms included.
+        pseudo_dir: Folder with the pseudopotential files.
+        degauss: Smearing width in Ry.
+        max_electrons: Maximum number of valence electrons per cell, with those of the missing
+            atoms.
 
     Raises:
-        ConfigError: A pseudopotential that is needed is missing or another one.
+        ConfigError: A pseudopotential is missing or differs from the table.
     """
     jobs = [job for name in sorted(batches) for job in jobs_of(batches[name], name)]
     headers = check_files(table, pseudo_dir, {symbol for job in jobs for symbol in job.symbols})

@@ -1,8 +1,9 @@
 """The DFT-potential method for one host (Reents et al. 2026, arXiv:2601.01959, Methods IV.5).
 
-Electrons of the missing atoms gather where an atom would sit: at the maxima of their potential
-energy, which are the minima of a proton's. Atoms are placed there, the placed ones relaxed with the
-host fixed, and the potential of the remaining electrons is calculated, until none is missing.
+The electrons of the missing atoms accumulate where an atom would sit: at the maxima of the potential
+energy of an electron, which are the minima of that of a proton. Atoms are placed there and relaxed
+with the host fixed. The potential is calculated again with the remaining excess electrons, until no
+atom is missing.
 """
 
 from __future__ import annotations
@@ -26,21 +27,21 @@ from xtalfill.proposals.sites import Sites, distances, far_from_atoms, symmetric
 
 
 class PlacementError(Exception):
-    """The method cannot go on with this structure; says why."""
+    """The method cannot continue with this structure; the message gives the reason."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rules:
-    """How sites are chosen.
+    """Parameters of the choice of sites.
 
     Attributes:
-        degenerate: Share of the highest maximum, counted from the mean of the potential, from
-            which on maxima count as equal.
-        bond: Of the sum of covalent radii: least distance of a site to another element.
-        apart: Angstrom; least distance of two atoms of the missing element.
-        charge: e; of an atom to be placed, as the others feel it.
-        bound: Most choices, modulo symmetry, that are all looked at.
-        merge: Angstrom; maxima nearer than this are one.
+        degenerate: Maxima above this share of the highest one, relative to the mean of the
+            potential, count as equal.
+        bond: Minimum distance to another element, in sums of covalent radii.
+        apart: Minimum distance of two atoms of the missing element in Angstrom.
+        charge: Charge of a placed atom, as felt by the others, in e.
+        bound: Maximum number of choices, modulo symmetry, that are all evaluated.
+        merge: Maxima closer than this are merged, in Angstrom.
     """
 
     degenerate: float
@@ -56,12 +57,12 @@ class Round:
     """One placement.
 
     Attributes:
-        missing: Atoms that were missing.
-        maxima: Maxima of the potential that keep their distance to the atoms.
-        degenerate: Those that count as equal to the highest.
-        placed: Atoms that were placed.
-        exact: Whether all choices were looked at.
-        highest: eV; the highest maximum, above the mean of the potential.
+        missing: Number of missing atoms before it.
+        maxima: Number of maxima far enough from the atoms.
+        degenerate: Number of maxima that count as equal to the highest.
+        placed: Number of placed atoms.
+        exact: Whether all choices were evaluated.
+        highest: Highest maximum above the mean of the potential, in eV.
     """
 
     missing: int
@@ -74,12 +75,12 @@ class Round:
 
 @dataclass
 class Placement:
-    """What came out for one sample.
+    """The result for one sample.
 
     Attributes:
-        sites: (n, 3) Angstrom; None where the method gave up.
-        message: Why it gave up.
-        rounds: What was placed when.
+        sites: (n, 3) Angstrom; None if the method failed.
+        message: Reason of the failure.
+        rounds: The placements, in order.
     """
 
     sites: np.ndarray | None
@@ -102,7 +103,7 @@ class Placement:
 
 
 class Solver(Protocol):
-    """Finds the potential of a crystal with more electrons than its atoms have."""
+    """Calculates the potential of a crystal with excess electrons."""
 
     def potential(self, crystal: Crystal, extra: int) -> np.ndarray:
         """Return the potential energy (n1, n2, n3) of an electron, eV."""
@@ -125,17 +126,17 @@ def restore(
 ) -> list[Placement]:
     """Fill the missing sites of a host.
 
-    The first candidate is what the method says. The others are the next lowest in energy of all
-    choices of n_sites of the maxima that the potential of the host has, without further DFT.
+    The first candidate is the result of the method. The others are the choices of n_sites maxima of
+    the host's potential with the next lowest energies, without further DFT.
 
     Args:
-        host: The atoms that are there.
+        host: The atoms that are present.
         element: Atomic number of the missing ones.
-        n_sites: How many are missing.
-        samples: Candidates to return.
-        rules: How sites are chosen.
-        solver: Finds potentials and relaxes.
-        generator: Of the annealing in the pinball step.
+        n_sites: Number of missing sites.
+        samples: Number of candidates.
+        rules: Parameters of the choice of sites.
+        solver: Calculates potentials and relaxes.
+        generator: Random generator of the annealing in the pinball step.
     """
     try:
         potential = solver.potential(host, n_sites)
@@ -156,7 +157,7 @@ def _follow(
     solver: Solver,
     generator: np.random.Generator,
 ) -> tuple[Placement, np.ndarray]:
-    """Place, relax, repeat; return the candidate and the places (k, 3) of its first round."""
+    """Place and relax repeatedly; return the candidate and the sites (k, 3) of the first round."""
     n_host = len(host.positions)
     crystal, first, rounds = host, np.empty((0, 3)), []
     while True:
@@ -177,10 +178,10 @@ def _follow(
 
 
 def _sites(potential: np.ndarray, crystal: Crystal, element: int, rules: Rules) -> Sites:
-    """Return the maxima of a potential that keep their distance to the atoms and yet touch one.
+    """Return the maxima of a potential that are neither too close to nor too far from the atoms.
 
-    A periodic potential has no zero of its own: pp.x's depends on the pseudopotentials. Values are
-    counted from the mean, as in Ewald's sums of the pinball step.
+    A periodic potential has no absolute zero; that of pp.x depends on the pseudopotentials. Values
+    are relative to the mean, as in the Ewald sums of the pinball step.
     """
     scaled, values = periodic_maxima(potential)
     sites = symmetric_sites(scaled, values - potential.mean(), crystal, merge=rules.merge)
@@ -200,8 +201,8 @@ def _sites(potential: np.ndarray, crystal: Crystal, element: int, rules: Rules) 
 def _pinball(sites: Sites, cell: np.ndarray, rules: Rules) -> Pinball:
     """Return the energies of charges in the frozen potential.
 
-    A charge q has the energy -q V in the potential energy V of an electron and two have q^2 J;
-    divided by q, which changes no order.
+    A charge q has the energy -q V, with the potential energy V of an electron, and two charges have
+    q^2 J. Both are divided by q, which does not change the order.
     """
     pairs = rules.charge * pair_energies(sites.scaled, cell)
     near = distances(sites.scaled, sites.scaled, cell) < rules.apart
@@ -212,7 +213,7 @@ def _pinball(sites: Sites, cell: np.ndarray, rules: Rules) -> Pinball:
 def _place(
     sites: Sites, crystal: Crystal, missing: int, rules: Rules, generator: np.random.Generator
 ) -> tuple[np.ndarray, Round]:
-    """Choose among the highest maxima; where not all can be filled, as many as possible."""
+    """Choose among the highest maxima; if not all atoms fit, place as many as possible."""
     highest = float(sites.values.max())
     window = (1.0 - rules.degenerate) * abs(highest)
     equal = sites.kept(sites.values >= highest - window)
@@ -238,7 +239,7 @@ def _others(
     if samples == 1:
         return []
     pinball = _pinball(sites, host.cell, rules)
-    # One more: the first candidate's own choice is among them.
+    # One more, because they include the choice of the first candidate.
     found = lowest_choices(pinball, n_sites, samples, bound=rules.bound, generator=generator)
     if len(placed) == n_sites:
         own = distances(placed, sites.scaled, host.cell).argmin(axis=1)

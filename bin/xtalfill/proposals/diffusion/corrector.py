@@ -1,4 +1,4 @@
-"""The Langevin corrector: moves sites without changing their noise level."""
+"""The Langevin corrector: moves sites at constant noise level."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from torch import Tensor
 
 from xtalfill.proposals.diffusion.wrapped_sde import add_noise
 
-# What the size of a step follows: the norm of the score, or the noise of the level.
+# What determines the step size: the norm of the score, or the noise level.
 StepRule = Literal["score", "level"]
 
-# Of no effect but where the score vanishes: a step of this size forgets where a site was.
+# Limits the step only where the score vanishes; such a step randomises the site.
 MAX_STEP_SIZE: Final = 1e6
 
 
@@ -21,9 +21,9 @@ def langevin_step(fractions: Tensor, score: Tensor, noise: Tensor, size: Tensor)
 
     Args:
         fractions: (n, 3) coordinates.
-        score: (n, 3) their score.
+        score: (n, 3) score.
         noise: (n, 3) standard normal.
-        size: (n,) size of the step.
+        size: (n,) step size.
 
     Returns:
         (n, 3) in [0, 1).
@@ -36,44 +36,44 @@ def step_size(
 ) -> Tensor:
     """Return the step 2 (snr |noise| / |score|)^2 of Song et al., Algorithm 4.
 
-    The norms are those of one structure, over its sites that move. The samplers of MatterGen and
-    XtalPaint average the norms over their batch instead, so that a structure's sample depends on
-    its neighbours; for one structure alone they take the same step.
+    The norms include the moving sites of one structure. MatterGen and XtalPaint average the norms
+    over their batch instead, so that a sample depends on the other structures of the batch. For a
+    single structure the steps are the same.
 
     Args:
         score: (n, 3) score of the sites.
         noise: (n, 3) noise of the step.
-        moving: (n,) bool; the norms are over these sites.
+        moving: (n,) bool; the norms include these sites.
         structure: (n,) int64 index of the site's crystal, ascending.
-        snr: Ratio of the score's part of the step to the noise's.
+        snr: Signal-to-noise ratio of the step.
 
     Returns:
-        (n,) size of each site's step.
+        (n,) step size of each site.
     """
     ratio = snr * _norms(noise, moving, structure) / _norms(score, moving, structure)
     return (2.0 * ratio * ratio).clamp(max=MAX_STEP_SIZE)[structure]
 
 
 def expected_step_size(std: Tensor, *, snr: float) -> Tensor:
-    """Return the step 2 (snr std)^2, which `step_size` has where |score| = |noise| / std.
+    """Return the step 2 (snr std)^2, which equals `step_size` if |score| = |noise| / std.
 
-    It does not depend on where the sites are. `step_size` does: with one or two missing sites the
-    norm of the score is now and then near zero, and the step throws them far out.
+    It does not depend on the positions. With one or two missing sites the norm of the score is
+    sometimes close to zero; `step_size` then gives a very large step.
 
     Args:
         std: (n,) noise of the sites.
-        snr: As in `step_size`.
+        snr: Signal-to-noise ratio of the step.
 
     Returns:
-        (n,) size of each site's step.
+        (n,) step size of each site.
     """
     return 2.0 * (snr * std) * (snr * std)
 
 
 def _norms(vectors: Tensor, moving: Tensor, structure: Tensor) -> Tensor:
-    """Return (B,) the norm of each structure's moving rows, added up one by one in their order."""
+    """Return (B,) the norm of the moving rows of each structure, summed in their order."""
     squares = vectors * vectors
-    # Written out: a reduction may add in another order in a larger batch.
+    # Written out, because the order of a reduction may depend on the batch size.
     rows = torch.where(moving, squares[:, 0] + squares[:, 1] + squares[:, 2], 0.0)
     parts = rows.split(torch.bincount(structure).tolist())
     return torch.tensor([sum(part.tolist()) for part in parts], dtype=vectors.dtype).sqrt()

@@ -13,22 +13,23 @@ RepaintNoise = Literal["exact", "upstream"]
 
 
 def repaint_levels(*, steps: int, resampling: int, jump_length: int) -> list[int]:
-    """Return the noise levels a sample goes through, from `steps` to 0, jumps included.
+    """Return the noise levels of a sample, from `steps` to 0, with jumps.
 
-    Every `jump_length` levels, counted from level 1, the sample is noised again by `jump_length`
-    levels, `resampling` - 1 times (Lugmayr et al., Appendix B). Level k has time k / steps.
+    After every `jump_length` levels, counted from level 1, the sample is noised again by
+    `jump_length` levels, `resampling` - 1 times (Lugmayr et al., Appendix B). Level k has time k /
+    steps.
 
     Args:
         steps: Number of noise levels N.
-        resampling: How often each stretch is denoised; 1 is plain descent.
+        resampling: Number of times each section is denoised; 1 means no jumps.
         jump_length: Levels per jump.
 
     Returns:
-        Levels; neighbours differ by one. (N, resampling, jump) = (200, 3, 10) has 961: 580 steps
-        down, 380 up.
+        Levels; neighbours differ by one. (N, resampling, jump) = (200, 3, 10) gives 961 levels: 580
+        steps down, 380 up.
 
     Raises:
-        ConfigError: No jump fits into the levels.
+        ConfigError: The jumps do not fit into the levels.
     """
     if resampling > 1 and jump_length >= steps:
         raise ConfigError(
@@ -46,13 +47,13 @@ def repaint_levels(*, steps: int, resampling: int, jump_length: int) -> list[int
 
 
 def climb_std(std: Tensor, std_next: Tensor, kind: RepaintNoise) -> Tensor:
-    """Return the standard deviation of the noise that leads up to a noisier level.
+    """Return the standard deviation of the noise that leads to a higher noise level.
 
     Args:
-        std: (n,) noise of the sites now.
-        std_next: (n,) noise of the level to reach, larger.
-        kind: `exact` adds the difference of the variances. `upstream` takes that difference for
-            a standard deviation, as XtalPaint does: an experiment only.
+        std: (n,) current noise of the sites.
+        std_next: (n,) noise of the target level, larger.
+        kind: `exact` adds the difference of the variances. `upstream` uses this difference as the
+            standard deviation, as XtalPaint does; for comparison only.
 
     Returns:
         (n,) in fractional coordinates.

@@ -1,9 +1,10 @@
-"""Which candidates are denoised together: a few of one host on a CPU, as many as fit on a GPU.
+"""Group candidates for sampling: a few of one host on a CPU, as many as fit on a GPU.
 
-Numbers computed together may round differently from numbers computed alone. On a CPU candidates
-of a host are therefore drawn in fixed chunks, complete even where not all of a chunk is asked
-for: what is in the batch, and how many candidates there are, cannot change a bit of any. A GPU
-sums in no fixed order anyway; there the chunks of many hosts are joined, without fillers.
+Values computed together may round differently from values computed alone. On a CPU the candidates
+of a host are therefore sampled in fixed chunks, and each chunk is computed completely even if only
+part of it is needed. No candidate then depends on the batch or on the number of candidates. A GPU
+has no fixed order of summation, so there the chunks of many hosts are joined, without the unneeded
+candidates.
 """
 
 from __future__ import annotations
@@ -19,20 +20,20 @@ from xtalfill.proposals.diffusion.site_sampler import candidate_generator
 
 CHUNK = 5
 
-# Draws the sites of candidates, given their hosts and generators.
+# Samples the sites of candidates from their hosts and generators.
 Propose = Callable[[Sequence[Host], Sequence[np.random.Generator]], list[np.ndarray]]
 
 
 @dataclass(frozen=True)
 class SampleBatch:
-    """Candidates of one host whose samples follow each other.
+    """Candidates of one host with consecutive sample numbers.
 
     Attributes:
-        structure_id: Of the structure.
-        seed: Of the run.
-        host: Of the structure.
-        first: The first sample of the chunk, a multiple of `CHUNK`.
-        wanted: Sample -> system of the batch; only these are asked for.
+        structure_id: Id of the structure.
+        seed: Seed of the run.
+        host: The host.
+        first: First sample of the chunk, a multiple of `CHUNK`.
+        wanted: Sample -> system of the batch, for the needed samples.
     """
 
     structure_id: str
@@ -42,22 +43,22 @@ class SampleBatch:
     wanted: dict[int, int]
 
     def generator(self, sample: int) -> np.random.Generator:
-        """Return the source of all randomness of one candidate."""
+        """Return the random generator of one candidate."""
         return candidate_generator(seed=self.seed, structure_id=self.structure_id, sample=sample)
 
     @property
     def systems(self) -> set[int]:
-        """The systems of the batch that are asked for."""
+        """The needed systems of the batch."""
         return set(self.wanted.values())
 
     @property
     def n_atoms(self) -> int:
-        """Sites of all its wanted candidates, host and missing ones."""
+        """Total number of sites of the needed candidates, host and missing ones."""
         return len(self.wanted) * (len(self.host.numbers) + self.host.n_sites)
 
 
 def on_cpu(propose: Propose, chunk: SampleBatch) -> dict[int, np.ndarray]:
-    """Draw a chunk; every bit depends on seed, id and sample alone.
+    """Sample a chunk; the result depends on seed, id and sample alone.
 
     Returns:
         System -> its sites (n_sites, 3), Angstrom.
@@ -69,7 +70,7 @@ def on_cpu(propose: Propose, chunk: SampleBatch) -> dict[int, np.ndarray]:
 
 
 def on_gpu(propose: Propose, chunks: Sequence[SampleBatch]) -> dict[int, np.ndarray]:
-    """Draw the wanted candidates of chunks together, in halves where memory runs out.
+    """Sample the needed candidates of several chunks together; split them if memory is exhausted.
 
     Returns:
         System -> its sites (n_sites, 3), Angstrom.
@@ -92,7 +93,7 @@ def on_gpu(propose: Propose, chunks: Sequence[SampleBatch]) -> dict[int, np.ndar
 
 
 def loads(chunks: Sequence[SampleBatch], *, max_atoms: int) -> Iterator[list[SampleBatch]]:
-    """Share chunks out over loads of at most `max_atoms` atoms; a larger chunk is a load alone."""
+    """Group chunks into loads of at most `max_atoms` atoms; a larger chunk is a load of its own."""
     load: list[SampleBatch] = []
     for chunk in chunks:
         if load and sum(other.n_atoms for other in load) + chunk.n_atoms > max_atoms:

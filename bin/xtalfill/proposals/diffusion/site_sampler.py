@@ -1,7 +1,7 @@
 """Reverse diffusion of the missing sites in a fixed host.
 
 The process is the variance-exploding one of arXiv:2601.01959, Eqs. 1-4, in Cartesian Angstrom and
-on the missing sites alone. Candidates that are denoised together share nothing but the time.
+for the missing sites only. Candidates that are denoised together share only the time.
 """
 
 from __future__ import annotations
@@ -21,29 +21,29 @@ from xtalfill.proposals.diffusion.settings import SamplerSettings
 
 SIGMA_MIN = 0.05
 SIGMA_MAX = 3.0
-# noise levels of the sampler, Angstrom, and the share of steps after which they are reached
+# Noise levels of the sampler in Angstrom, and the share of steps at which they are reached.
 _SIGMAS = (SIGMA_MAX, 1.2, 0.3, SIGMA_MIN)
 _PASSED = (0.0, 0.1, 0.8, 1.0)
 
 
 def candidate_generator(*, seed: int, structure_id: str, sample: int) -> np.random.Generator:
-    """Return the source of all noise of one candidate: (seed, id, sample) alone decide."""
+    """Return the random generator of one candidate, determined by (seed, id, sample) alone."""
     digest = hashlib.sha256(f"{seed}|{structure_id}|{sample}".encode()).digest()
     return np.random.Generator(np.random.Philox(key=int.from_bytes(digest[:16], "little")))
 
 
 def noise_levels(steps: int) -> np.ndarray:
-    """Return `steps` noise levels in Angstrom, falling, and a final zero.
+    """Return `steps` noise levels in Angstrom, decreasing, and a final zero.
 
-    Between 1.2 and 0.3 Angstrom sites choose their neighbours: seven steps of ten go there. Within
-    each stretch the levels fall geometrically.
+    Sites settle on their neighbours between 1.2 and 0.3 Angstrom, so seven of ten steps are there.
+    The levels decrease geometrically within each section.
     """
     passed = np.linspace(0.0, 1.0, steps)
     return np.append(np.exp(np.interp(passed, _PASSED, np.log(_SIGMAS))), 0.0)
 
 
 def encode_hosts(model: HostNet, hosts: Sequence[Host]) -> HostEncoding:
-    """Encode hosts, once for all of their candidates, where the model lies."""
+    """Encode hosts once for all of their candidates, on the device of the model."""
     with torch.inference_mode():
         return model.encode(host_graph(list(hosts), model.config).to(model.device))
 
@@ -59,10 +59,9 @@ def sample_sites(
 
     Args:
         model: The score model, on the device to use.
-        hosts: The crystal to fill of each candidate; one that is given again (the same object)
-            is encoded once.
-        generators: The candidate's own source of noise, for each.
-        settings: Steps, predictor and corrector; those of `repaint` and `td` have no meaning here.
+        hosts: Host of each candidate; a repeated object is encoded once.
+        generators: Random generator of each candidate.
+        settings: Steps, predictor and corrector; settings of `repaint` and `td` are not used.
 
     Returns:
         For each candidate its sites (n_sites, 3), Angstrom, inside the cell.
@@ -72,13 +71,13 @@ def sample_sites(
 
 @dataclass(frozen=True, kw_only=True)
 class _Sampling:
-    """Candidates that are denoised together; the sites of all are joined in one array."""
+    """Candidates that are denoised together; one array contains the sites of all."""
 
     model: HostNet
-    hosts: list[Host]  # each once
+    hosts: list[Host]  # distinct hosts
     encoding: HostEncoding
-    owner: list[int]  # of each candidate, among the hosts
-    ends: np.ndarray  # of each candidate but the last, among the sites
+    owner: list[int]  # index of each candidate's host
+    ends: np.ndarray  # end of each candidate but the last, among the sites
     generators: Sequence[np.random.Generator]
     settings: SamplerSettings
 
@@ -103,7 +102,7 @@ class _Sampling:
         )
 
     def run(self) -> list[np.ndarray]:
-        """Go down all noise levels."""
+        """Denoise from the highest to the lowest noise level."""
         settings = self.settings
         positions = self._drawn(
             lambda generator, host: generator.random((host.n_sites, 3)) @ host.cell
@@ -120,14 +119,14 @@ class _Sampling:
         return [wrap(sites, self.hosts[owner].cell) for sites, owner in pairs]
 
     def _displacement(self, positions: np.ndarray, sigma: float) -> np.ndarray:
-        """Return the way (n, 3) of each site to its expected place."""
+        """Return the displacement (n, 3) of each site to its expected position."""
         parts = np.split(positions, self.ends)
         draws = [Draw(owner, part, sigma) for owner, part in zip(self.owner, parts, strict=True)]
         graph = site_graph(self.hosts, draws, self.model.config).to(self.model.device)
         return np.asarray(self.model.denoise(self.encoding, graph).double().cpu().numpy())
 
     def _drawn(self, draw: Callable[[np.random.Generator, Host], np.ndarray]) -> np.ndarray:
-        """Join what each candidate draws from its own generator."""
+        """Join the random numbers of all candidates, each from its own generator."""
         pairs = zip(self.generators, self.owner, strict=True)
         return np.concatenate([draw(generator, self.hosts[owner]) for generator, owner in pairs])
 
@@ -135,7 +134,7 @@ class _Sampling:
         return self._drawn(lambda generator, host: generator.standard_normal((host.n_sites, 3)))
 
     def _langevin(self, score: np.ndarray, noise: np.ndarray, sigma: float) -> np.ndarray:
-        """Return the moves (n, 3) of one corrector step; see `corrector.py`."""
+        """Return the displacements (n, 3) of one corrector step; see `corrector.py`."""
         moves = []
         for s, z in zip(np.split(score, self.ends), np.split(noise, self.ends), strict=True):
             ratio = self.settings.snr * sigma
@@ -147,9 +146,9 @@ class _Sampling:
 
 
 def _predictor(settings: SamplerSettings, sigma: float, sigma_next: float) -> tuple[float, float]:
-    """Return the share of the displacement to go, and the noise to add (Angstrom).
+    """Return the share of the displacement to apply, and the noise to add in Angstrom.
 
-    `xtalfill.proposals.diffusion.wrapped_sde.predictor_coefficients` has the reasons.
+    See `xtalfill.proposals.diffusion.wrapped_sde.predictor_coefficients`.
     """
     if settings.predictor == "ancestral":
         share = 1.0 - (sigma_next / sigma) ** 2
@@ -158,6 +157,6 @@ def _predictor(settings: SamplerSettings, sigma: float, sigma_next: float) -> tu
 
 
 def wrap(positions: np.ndarray, cell: np.ndarray) -> np.ndarray:
-    """Return positions (n, 3) brought into the cell, Angstrom."""
+    """Return positions (n, 3) wrapped into the cell, Angstrom."""
     fractions = positions @ np.linalg.inv(cell)
     return (fractions - np.floor(fractions)) @ cell

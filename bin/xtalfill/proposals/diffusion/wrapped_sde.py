@@ -1,12 +1,12 @@
-"""The noise of the score models over all sites: a wrapped variance-exploding SDE.
+"""The noise of score models for all sites: a wrapped variance-exploding SDE.
 
 Fractional coordinates of a crystal of n atoms, missing ones included, carry Gaussian noise of
 standard deviation sigma(t) n^(-1/3) at time t in (0, 1], wrapped into the cell; sigma(t) =
 sigma_min (sigma_max / sigma_min)^t. This is the process of arXiv:2601.01959, Eq. 3, with the
 scaling of MatterGen (Zeni et al., Nature 639, 624 (2025)). Its reverse is Eq. 4.
 
-All numbers of a site depend on its own crystal alone, to the last bit: powers are taken one by
-one, since those of a vector may depend on where in the vector a number stands.
+The values of a site depend on its own crystal alone, to the last bit. Powers are computed one by
+one, because vectorised powers may depend on the position in the vector.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Predictor = Literal["ancestral", "x0_jump", "x0_renoise"]
 
 
 def wrap(fractions: Tensor) -> Tensor:
-    """Return fractional coordinates, any shape, brought into [0, 1)."""
+    """Return fractional coordinates, any shape, wrapped into [0, 1)."""
     wrapped = torch.remainder(fractions, 1.0)
     # A tiny negative number is rounded to 1.
     return torch.where(wrapped >= 1.0, 0.0, wrapped)
@@ -34,7 +34,7 @@ def noise_std(times: Tensor, n_atoms: Tensor) -> Tensor:
 
     Args:
         times: (n,) diffusion times in [0, 1].
-        n_atoms: (n,) number of all atoms of the crystal in question.
+        n_atoms: (n,) number of atoms of the crystal, missing ones included.
 
     Returns:
         (n,) float64, in fractional coordinates; sigma_min n^(-1/3) at time 0.
@@ -51,11 +51,11 @@ def time_grid(steps: int) -> Tensor:
 
 
 def level_stds(steps: int, n_atoms: Tensor) -> Tensor:
-    """Return the noise of every level: level k has time k / steps, level 0 is noiseless.
+    """Return the noise of every level. Level k has time k / steps; level 0 has no noise.
 
     Args:
         steps: Number of noise levels.
-        n_atoms: (B,) number of all atoms of each crystal.
+        n_atoms: (B,) number of atoms of each crystal.
 
     Returns:
         (steps + 1, B) float64, in fractional coordinates.
@@ -65,11 +65,11 @@ def level_stds(steps: int, n_atoms: Tensor) -> Tensor:
 
 
 def add_noise(fractions: Tensor, std: Tensor, noise: Tensor) -> Tensor:
-    """Return a draw of noised coordinates: the marginal of the forward process.
+    """Return coordinates with added noise: a sample of the forward process.
 
     Args:
-        fractions: (n, 3) coordinates at the lower noise; the clean ones for the marginal.
-        std: (n,) standard deviation of what is added.
+        fractions: (n, 3) coordinates at the lower noise level.
+        std: (n,) standard deviation of the added noise.
         noise: (n, 3) standard normal.
 
     Returns:
@@ -79,10 +79,10 @@ def add_noise(fractions: Tensor, std: Tensor, noise: Tensor) -> Tensor:
 
 
 def draw_prior(n_atoms: Tensor, noise: Tensor) -> Tensor:
-    """Return coordinates at time 1: uniform in effect, the noise being wider than the cell.
+    """Return coordinates at time 1. They are practically uniform, as the noise exceeds the cell.
 
     Args:
-        n_atoms: (n,) number of all atoms of the crystal of each site.
+        n_atoms: (n,) number of atoms of the crystal of each site.
         noise: (n, 3) standard normal.
 
     Returns:
@@ -95,31 +95,30 @@ def draw_prior(n_atoms: Tensor, noise: Tensor) -> Tensor:
 def predictor_coefficients(
     predictor: Predictor, std: Tensor, std_next: Tensor, *, renoise: float = 1.0
 ) -> tuple[Tensor, Tensor]:
-    """Return a and b of one step down: x -> wrap(x + a score + b z), z standard normal.
+    """Return a and b of one denoising step: x -> wrap(x + a score + b z), z standard normal.
 
-    With x0 = x + std^2 score, the clean coordinates that the score predicts, all three are
+    With the predicted clean coordinates x0 = x + std^2 score, the predictors are
 
-    - `ancestral`: a draw of what lies between x and x0 (Eq. 4):
+    - `ancestral`: a sample of the posterior between x and x0 (Eq. 4):
       a = std^2 - std_next^2, b = std_next sqrt(std^2 - std_next^2) / std;
-    - `x0_renoise`: x0, noised anew to the next level: a = std^2, b = renoise std_next;
+    - `x0_renoise`: x0 with the noise of the next level: a = std^2, b = renoise std_next;
     - `x0_jump`: x0 itself at every level: a = std^2, b = 0.
 
-    The first two are members of one family whose draws have the right noise at every level if x0
-    is right (Song et al., arXiv:2010.02502, Eq. 7; `x0_renoise` keeps none of the old noise), and
-    both are sound. `x0_jump` is not: what it hands to the next level has no noise at all, while
-    the model is told that it has. It is here because the sampler of XtalPaint takes this step, by
-    an error of indices, in most structures. Only a corrector then makes noise, and the more of it
-    the smaller the score is. It serves to repeat what was published; to use the same x0 soundly,
-    take `x0_renoise`.
+    The first two belong to one family whose samples have the correct noise at every level if x0 is
+    correct (Song et al., arXiv:2010.02502, Eq. 7; `x0_renoise` keeps none of the old noise).
+    `x0_jump` is not a valid sampler: its output has no noise, while the model is told the noise of
+    the next level. It exists because the sampler of XtalPaint takes this step for most structures,
+    because of an indexing error. Only a corrector then adds noise, and more of it if the score is
+    small. Use it to reproduce published results, otherwise use `x0_renoise`.
 
-    With `renoise` below 1 the next level gets less noise than the model is told of, by a factor
-    that is the same at all levels: draws crowd where the density is highest, as at a lower
-    temperature. That is no draw of the distribution either, but a candidate is the better for it.
+    With `renoise` below 1 the next level gets less noise than the model is told, by the same factor
+    at all levels. Samples then concentrate at the density maxima, as at a lower temperature. They
+    no longer follow the distribution, but single candidates are more accurate.
 
     Args:
-        predictor: Which of the three.
-        std: (n,) noise of the sites now.
-        std_next: (n,) noise after the step, smaller; zero at the end, where b is zero in all.
+        predictor: One of the three.
+        std: (n,) current noise of the sites.
+        std_next: (n,) noise after the step, smaller; zero at the end, where b is zero for all.
         renoise: Share of the next level's noise that `x0_renoise` adds.
 
     Returns:
