@@ -209,7 +209,7 @@ def test_results_that_do_not_fit_are_refused(batch: Batch, tmp_path: Path) -> No
     with pytest.raises(InputError, match="brucite: its result belongs to another crystal"):
         gather_potential(batch, "batch_0000", PLAN, found)
     found[1]["key"] = "batch_0000.5"
-    with pytest.raises(InputError, match=r"batch_0000\.5: a result of no job of the plan"):
+    with pytest.raises(InputError, match=r"batch_0000\.5: this result belongs to no job"):
         gather_potential(batch, "batch_0000", PLAN, found)
     (tmp_path / "x.json").write_text("{}")
     with pytest.raises(InputError, match=r"x\.json: not a result of PLACE_POTENTIAL"):

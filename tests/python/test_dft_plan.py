@@ -323,7 +323,7 @@ def test_a_job_that_was_killed_is_a_failure_of_its_crystal(batch: Batch) -> None
     assert dft["message"][killed].startswith("dft: killed in all of its attempts; ")
     assert np.isnan(dft["energy"][killed])
     other = replace(results[0], key="batch_0000.999")
-    with pytest.raises(InputError, match=r"batch_0000\.999: a result of no job of the plan"):
+    with pytest.raises(InputError, match=r"batch_0000\.999: this result belongs to no job"):
         gather_dft(batch, "batch_0000", plan, [other])
 
 

@@ -1,9 +1,9 @@
 """The DFT-potential method for one host (Reents et al. 2026, arXiv:2601.01959, Methods IV.5).
 
-The electrons of the missing atoms accumulate where an atom would sit: at the maxima of the potential
-energy of an electron, which are the minima of that of a proton. Atoms are placed there and relaxed
-with the host fixed. The potential is calculated again with the remaining excess electrons, until no
-atom is missing.
+The electrons of the missing atoms accumulate where an atom would sit: at the maxima of the
+potential energy of an electron, which are the minima of that of a proton. Atoms are placed there
+and relaxed with the host fixed. The potential is calculated again with the remaining excess
+electrons, until no atom is missing.
 """
 
 from __future__ import annotations
