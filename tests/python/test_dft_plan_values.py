@@ -80,8 +80,8 @@ def test_table_has_the_cutoffs_of_sssp() -> None:
 @pytest.mark.parametrize(
     ("entry", "said"),
     [
-        ({"filename": "../H.UPF"}, "no plain file"),
-        ({"filename": "-H.UPF"}, "no plain file"),
+        ({"filename": "../H.UPF"}, "not a plain file"),
+        ({"filename": "-H.UPF"}, "not a plain file"),
         ({"cutoff_wfc": 0}, "cutoffs of H"),
         ({"cutoff_rho": "many"}, "not a table"),
     ],

@@ -24,7 +24,7 @@ class Sheet:
     Attributes:
         columns: Names in the header, in lower case.
         rows: (line, cells, error) of every row that is not blank.
-        ignored: Columns that are not used.
+        ignored: Unused columns.
     """
 
     columns: list[str]
@@ -32,25 +32,25 @@ class Sheet:
     ignored: list[str]
 
     def cells(self, row: list[str]) -> dict[str, str]:
-        """Return the cells of a row by column; those it lacks are empty."""
+        """Return the cells of a row by column; missing cells are empty."""
         found = {name: cell.strip() for name, cell in zip(self.columns, row, strict=False)}
         return dict.fromkeys(COLUMNS, "") | found
 
 
 def is_sheet(path: Path) -> bool:
-    """Whether a file is read as a sample sheet."""
+    """Return whether a file is read as a sample sheet."""
     return path.suffix.lower() in SUFFIXES
 
 
 def parse_sheet(path: Path) -> Sheet:
     """Read the header and the cells of a sample sheet.
 
-    The column `structure` is needed, `id`, `element` and `n_missing` are not; other columns are
-    ignored. Cells are separated by comma, semicolon or tab, as the line `sep=` or the header
-    shows. Lines that begin with # are comments.
+    The column `structure` is required; `id`, `element` and `n_missing` are optional. Other columns
+    are ignored. The separator is comma, semicolon or tab, as in the line `sep=` or the header.
+    Lines that start with # are comments.
 
     Raises:
-        InputError: It is not a sheet: not text, or no column `structure`.
+        InputError: The file is not text or has no column `structure`.
     """
     try:
         text = path.read_bytes().decode("utf-8-sig")
@@ -64,12 +64,12 @@ def parse_sheet(path: Path) -> Sheet:
         nearest = difflib.get_close_matches(name, set(COLUMNS) - set(columns), 1, 0.7)
         if nearest:
             raise InputError(
-                f"{path}: unknown column {one_line(name, limit=40)!r}; if it is "
-                f"{nearest[0]!r}, call it so"
+                f"{path}: unknown column {one_line(name, limit=40)!r}; rename it if "
+                f"{nearest[0]!r} is meant"
             )
     if "structure" not in columns:
         raise InputError(
-            f"{path}: the header has no column 'structure'; it reads {','.join(COLUMNS)}"
+            f"{path}: the header has no column 'structure'; the columns are {','.join(COLUMNS)}"
         )
     if doubled := sorted({name for name in COLUMNS if columns.count(name) > 1}):
         raise InputError(f"{path}: the header names {doubled[0]!r} twice; keep one")
@@ -77,10 +77,9 @@ def parse_sheet(path: Path) -> Sheet:
 
 
 def named_files(sheet: Sheet) -> list[str]:
-    """Return what the column `structure` names, each once, in the order of the rows.
+    """Return the distinct names in the column `structure`, in the order of the rows.
 
-    Names that no path can have (with NUL or a line break) are left out: `read_structures`
-    refuses them.
+    Invalid path names (with NUL or a line break) are omitted; `read_structures` refuses them.
     """
     names = (sheet.cells(row)["structure"] for _, row, error in sheet.rows if error is None)
     return list(
@@ -89,7 +88,7 @@ def named_files(sheet: Sheet) -> list[str]:
 
 
 def _without_comments(text: str) -> tuple[str, str]:
-    """Return the sheet with comments and `sep=` as blank lines, and what separates its cells."""
+    """Return the sheet with comments and `sep=` as blank lines, and the separator."""
     lines = ["" if line.startswith("#") else line for line in text.split("\n")]
     first = next((index for index, line in enumerate(lines) if line.strip()), 0)
     if stated := re.fullmatch(r"\"?sep=(.)\"?[,;\s]*", lines[first].strip("\r"), re.IGNORECASE):
