@@ -17,7 +17,7 @@ import xtalfill.proposals.stage as inpaint_stage
 from tool_runs import REPOSITORY, tool_module
 from xtalfill.core.batch import Batch, Stage, content_sha256
 from xtalfill.core.crystal import Crystal
-from xtalfill.proposals.clearance import CLEARANCE, Cleared, clear_sites, record_arrays
+from xtalfill.proposals.clearance import CLEARANCE, ClearedSites, clear_sites, record_arrays
 from xtalfill.proposals.dft_potential.gather import gather_potential
 from xtalfill.proposals.dft_potential.job import jobs_of
 from xtalfill.proposals.diffusion.settings import SamplerSettings
@@ -34,7 +34,7 @@ def crystal_of(atoms: Atoms) -> Crystal:
     return Crystal(atoms.numbers, atoms.positions, atoms.cell.array)
 
 
-def cleared(atoms: Atoms, sites: Sequence, *, element: str = "H", seed: int = 0) -> Cleared:
+def cleared(atoms: Atoms, sites: Sequence, *, element: str = "H", seed: int = 0) -> ClearedSites:
     generator = np.random.default_rng(seed)
     given_sites = np.array(sites, dtype=float).reshape(-1, 3)
     return clear_sites(crystal_of(atoms), atomic_numbers[element], given_sites, generator=generator)

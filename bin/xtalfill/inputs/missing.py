@@ -65,16 +65,16 @@ class CountSource:
     Attributes:
         fewest: Minimum number of missing sites.
         most: Maximum number of missing sites.
-        words: Description of the source, for messages.
+        description: Description of the source, for messages.
     """
 
     fewest: int
     most: int
-    words: str
+    description: str
 
     def __str__(self) -> str:
         count = f"{self.fewest}" if self.fewest == self.most else f"{self.fewest} to {self.most}"
-        return f"{self.words}: {count}"
+        return f"{self.description}: {count}"
 
 
 def count_missing(given: Any, *, structure: IncompleteStructure, notes: list[str]) -> int:
@@ -90,19 +90,21 @@ def count_missing(given: Any, *, structure: IncompleteStructure, notes: list[str
     """
     if given is not None:
         count = parse_count(given)
-        notes.extend(f"n_missing {count} was given; {one}" for one in _against(count, structure))
+        notes.extend(
+            f"n_missing {count} was given; {one}" for one in _contradictions(count, structure)
+        )
         return count
     if problem := _other_elements(structure):
         raise InputError(problem)
     sources = _sources(structure)
-    split = _split(structure)
+    split = _simultaneous_sites(structure)
     if not sources:
-        return _removed(structure, split, notes)
+        return _removed_count(structure, split, notes)
     first = sources[0]
     for other in sources[1:]:
         if other.fewest > first.most or other.most < first.fewest:
             raise InputError(f"sources contradict each other ({first}; {other}); give n_missing")
-    return _checked(first, structure, split, notes)
+    return _checked_count(first, structure, split, notes)
 
 
 def parse_count(value: Any) -> int:
@@ -121,12 +123,12 @@ def parse_count(value: Any) -> int:
     return int(number)
 
 
-def _against(count: int, structure: IncompleteStructure) -> list[str]:
+def _contradictions(count: int, structure: IncompleteStructure) -> list[str]:
     """Return the sources that contradict a given number."""
     sources = [*_sources(structure), *_unlocated(structure)]
-    against = [str(one) for one in sources if not one.fewest <= count <= one.most]
+    contradicting = [str(one) for one in sources if not one.fewest <= count <= one.most]
     problem = _other_elements(structure)
-    return [*dict.fromkeys(against), *([problem] if problem else [])]
+    return [*dict.fromkeys(contradicting), *([problem] if problem else [])]
 
 
 def _sources(structure: IncompleteStructure) -> list[CountSource]:
@@ -136,16 +138,18 @@ def _sources(structure: IncompleteStructure) -> list[CountSource]:
     if formula is not None:
         found.append(CountSource(formula, formula, "the declared formula"))
     if structure.target == 1:
-        carried = [
+        hydrogens = [
             (structure.evidence.attached, _occupied(structure)),
             (structure.evidence.named, -structure.kept),
         ]
-        found += [_carried(one, beside) for one, beside in carried if one is not None]
+        found += [_hydrogen_source(one, offset) for one, offset in hydrogens if one is not None]
     return [source for source in found if source.most > 0] or _unlocated(structure)
 
 
-def _carried(carried: HydrogenCount, beside: float) -> CountSource:
-    return CountSource(round(carried.fewest + beside), round(carried.most + beside), carried.words)
+def _hydrogen_source(hydrogens: HydrogenCount, offset: float) -> CountSource:
+    return CountSource(
+        round(hydrogens.fewest + offset), round(hydrogens.most + offset), hydrogens.description
+    )
 
 
 def _unlocated(structure: IncompleteStructure) -> list[CountSource]:
@@ -161,7 +165,7 @@ def _occupied(structure: IncompleteStructure) -> float:
     return float(structure.removed.arrays.get("occupancy", np.ones(len(structure.removed))).sum())
 
 
-def _checked(
+def _checked_count(
     source: CountSource, structure: IncompleteStructure, split: int, notes: list[str]
 ) -> int:
     """Return the count of a source after comparing it with removed and unlocated sites."""
@@ -169,12 +173,12 @@ def _checked(
     if source.fewest != source.most:
         raise InputError(f"n_missing is ambiguous ({source}); give n_missing")
     count, occupied = source.fewest, _occupied(structure)
-    notes.append(f"n_missing {count} taken from {source.words}")
+    notes.append(f"n_missing {count} taken from {source.description}")
     if occupied > count + _WHOLE_OCCUPANCY:
         if split != count:
             raise InputError(
-                f"{source.words} gives {count} missing {symbol}, but {occupied:g} were removed; "
-                "give n_missing"
+                f"{source.description} gives {count} missing {symbol}, but {occupied:g} were "
+                "removed; give n_missing"
             )
         notes.append(f"the {occupied:g} removed {symbol} are split positions of {split} sites")
     elif 0 < occupied < count - _WHOLE_OCCUPANCY:
@@ -190,7 +194,7 @@ def _checked(
     return count
 
 
-def _removed(structure: IncompleteStructure, split: int, notes: list[str]) -> int:
+def _removed_count(structure: IncompleteStructure, split: int, notes: list[str]) -> int:
     """Return the number of removed sites; used if no other source gives a number.
 
     Raises:
@@ -232,7 +236,7 @@ def _labels(atoms: Atoms) -> str:
     return shortened(list(dict.fromkeys(labels.tolist())))
 
 
-def _split(structure: IncompleteStructure) -> int:
+def _simultaneous_sites(structure: IncompleteStructure) -> int:
     """Return how many of the removed sites can be filled at the same time, from their distances.
 
     Sites of one element closer than `_SPLIT_SHARE` of their bond length are alternative positions
@@ -247,13 +251,13 @@ def _split(structure: IncompleteStructure) -> int:
     first, second, distance = neighbor_list("ijd", periodic, max(reach, _PROTON_PLACES))
     near = distance < reach
     if hydrogen:
-        bound = _bound(structure)
-        near |= (distance < _PROTON_PLACES) & bound[first] & bound[second]
+        bonded = _is_bonded(structure)
+        near |= (distance < _PROTON_PLACES) & bonded[first] & bonded[second]
     count, _ = connected_groups(np.column_stack([first[near], second[near]]), len(atoms))
     return count
 
 
-def _bound(structure: IncompleteStructure) -> np.ndarray:
+def _is_bonded(structure: IncompleteStructure) -> np.ndarray:
     """Return (n_removed,) True for hydrogen within a bond length of a host atom."""
     n_host = len(structure.host)
     both = Atoms(
@@ -263,9 +267,9 @@ def _bound(structure: IncompleteStructure) -> np.ndarray:
         pbc=True,
     )
     first, second = neighbor_list("ij", both, _LONGEST_BOND)
-    bound = np.zeros(len(both), dtype=bool)
-    bound[first[second < n_host]] = True
-    return bound[n_host:]
+    bonded = np.zeros(len(both), dtype=bool)
+    bonded[first[second < n_host]] = True
+    return bonded[n_host:]
 
 
 def _by_formula(structure: IncompleteStructure) -> int | None:

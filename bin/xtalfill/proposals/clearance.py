@@ -34,7 +34,7 @@ INSIDE = "sites_inside"
 
 
 @dataclass(frozen=True)
-class Cleared:
+class ClearedSites:
     """A proposal whose sites were moved out of atoms where possible.
 
     Attributes:
@@ -52,7 +52,7 @@ class Cleared:
 
 def clear_sites(
     host: Crystal, element: int, sites: np.ndarray, *, generator: np.random.Generator
-) -> Cleared:
+) -> ClearedSites:
     """Move the sites that overlap an atom, one after the other, to free positions.
 
     Args:
@@ -74,7 +74,7 @@ def clear_sites(
         inside = [site for site in range(len(sites)) if _is_inside(host, element, placed, site)]
     own_image = float(np.linalg.norm(minkowski_reduce(host.cell)[0], axis=1).min())
     crowded = own_image < CLEARANCE * 2.0 * covalent_radii[element]
-    return Cleared(
+    return ClearedSites(
         sites=placed,
         n_moved=int(np.count_nonzero(shifts)),
         largest_shift=float(shifts.max(initial=0.0)),

@@ -37,7 +37,7 @@ class Sites:
     def __len__(self) -> int:
         return len(self.values)
 
-    def kept(self, keep: np.ndarray) -> Sites:
+    def subset(self, keep: np.ndarray) -> Sites:
         """Return the orbits of which all sites are kept; `keep` is (m,) bool."""
         keep = ~np.isin(self.orbits, self.orbits[~keep])
         new = np.cumsum(keep) - 1
@@ -93,7 +93,7 @@ def within_reach(sites: Sites, crystal: Crystal, element: int) -> Sites:
         return sites
     reach = np.nan_to_num(vdw_radii[crystal.numbers] + vdw_radii[element], nan=np.inf)
     away = distances(sites.scaled, _scaled(crystal), crystal.cell)
-    return sites.kept(np.any(away <= reach, axis=1))
+    return sites.subset(np.any(away <= reach, axis=1))
 
 
 def far_from_atoms(
@@ -113,7 +113,7 @@ def far_from_atoms(
     reach = fraction * (covalent_radii[crystal.numbers] + covalent_radii[element])
     reach = np.where(crystal.numbers == element, same_element, reach)
     away = distances(sites.scaled, _scaled(crystal), crystal.cell)
-    return sites.kept(np.all(away >= reach, axis=1))
+    return sites.subset(np.all(away >= reach, axis=1))
 
 
 def distances(one: np.ndarray, other: np.ndarray, cell: np.ndarray) -> np.ndarray:

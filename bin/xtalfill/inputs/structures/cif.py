@@ -138,12 +138,12 @@ def _expand(
             f"{choices[0].notes[0]}, but its sites overlap, as in every other setting; add the "
             "operations (_space_group_symop_operation_xyz)"
         )
-    told = (
+    matching = (
         one
         for one in apart
         if in_ratio(formula_units(listed[one[0].row], formula or {}, without=HYDROGEN))
     )
-    return next(told, apart[0])
+    return next(matching, apart[0])
 
 
 def _clashes(expanded: ExpandedCell, cell: np.ndarray) -> bool:
@@ -186,22 +186,22 @@ def _unlocated(
 def _attached(located: list[SiteRow], expanded: ExpandedCell) -> HydrogenCount | None:
     """Return the sum of _atom_site_attached_hydrogens; None if all entries are 0."""
     rows = zip(located, expanded.filled, strict=True)
-    bearing = [(row, each) for row, each in rows if row.attached]
-    if not bearing:
+    with_hydrogen = [(row, each) for row, each in rows if row.attached]
+    if not with_hydrogen:
         return None
-    count = float(sum((row.attached or 0) * each for row, each in bearing))
+    count = float(sum((row.attached or 0) * each for row, each in with_hydrogen))
     return HydrogenCount(count, count, "the attached hydrogens (_atom_site_attached_hydrogens)")
 
 
 def _named(located: list[SiteRow], expanded: ExpandedCell) -> HydrogenCount | None:
     rows = zip(located, expanded.filled, strict=True)
-    bearing = [(row, each) for row, each in rows if row.most_hydrogens]
-    if not bearing:
+    with_hydrogen = [(row, each) for row, each in rows if row.most_hydrogens]
+    if not with_hydrogen:
         return None
-    labels = [row.label for row, _ in bearing]
+    labels = [row.label for row, _ in with_hydrogen]
     return HydrogenCount(
-        float(sum(row.fewest_hydrogens * each for row, each in bearing)),
-        float(sum(row.most_hydrogens * each for row, each in bearing)),
+        float(sum(row.fewest_hydrogens * each for row, each in with_hydrogen)),
+        float(sum(row.most_hydrogens * each for row, each in with_hydrogen)),
         f"the label{'s' if len(labels) > 1 else ''} {shortened(labels)} of "
-        f"{'/'.join(sorted({chemical_symbols[row.number] for row, _ in bearing}))}",
+        f"{'/'.join(sorted({chemical_symbols[row.number] for row, _ in with_hydrogen}))}",
     )

@@ -12,12 +12,12 @@ class HydrogenCount:
     Attributes:
         fewest: Minimum number in the cell.
         most: Maximum number in the cell.
-        words: Description of the source, for messages: "the labels Wat1, Wat2".
+        description: Description of the source, for messages: "the labels Wat1, Wat2".
     """
 
     fewest: float
     most: float
-    words: str
+    description: str
 
 
 @dataclass

@@ -180,11 +180,11 @@ def _settings(
         raise InputError(f"{tag}: {what} does not fit the cell; correct one of them")
     # Most structures with two origin choices are deposited with origin 2, the centre of symmetry.
     same = sorted((one for one in fitting if one.hm == fitting[0].hm), key=_origin)
-    told = len(found) > 1
+    ambiguous = len(found) > 1
     return [
         _symmetry(
             one.operations(),
-            [f"only {what} is given; setting {one.xhm()} is assumed"] if told else [],
+            [f"only {what} is given; setting {one.xhm()} is assumed"] if ambiguous else [],
         )
         for one in same
     ]

@@ -159,15 +159,15 @@ def _annealed(pinball: Pinball, n: int, generator: np.random.Generator) -> np.nd
     visited: dict[tuple[int, ...], float] = {}
     for _ in range(_RESTARTS):
         order = generator.permutation(m)
-        felt = pinball.field + pairs[:, order[:n]].sum(axis=1)
+        site_energies = pinball.field + pairs[:, order[:n]].sum(axis=1)
         for temperature in spread * _COOLING:
             for _ in range(_SWEEP * m):
                 out, into = int(generator.integers(n)), int(generator.integers(n, m))
                 old, new = order[out], order[into]
-                change = felt[new] - felt[old] - pairs[new, old]
+                change = site_energies[new] - site_energies[old] - pairs[new, old]
                 if change < temperature * -math.log(1.0 - generator.random()):
                     order[[out, into]] = new, old
-                    felt += pairs[:, new] - pairs[:, old]
+                    site_energies += pairs[:, new] - pairs[:, old]
             key = representative(np.sort(order[:n]), pinball.permutations)
             visited[key] = 0.0
     return np.array(sorted(visited), dtype=int)

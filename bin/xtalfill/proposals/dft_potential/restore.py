@@ -143,12 +143,12 @@ def restore(
         sites = _sites(potential, host, element, rules)
     except PlacementError as error:
         return [Placement(None, str(error)) for _ in range(samples)]
-    first, placed = _follow(host, element, n_sites, sites, rules, solver, generator)
-    others = _others(sites, host, n_sites, samples, placed, rules, generator)
+    first, placed = _place_iteratively(host, element, n_sites, sites, rules, solver, generator)
+    others = _further_candidates(sites, host, n_sites, samples, placed, rules, generator)
     return [first, *others][:samples]
 
 
-def _follow(
+def _place_iteratively(
     host: Crystal,
     element: int,
     n_sites: int,
@@ -163,14 +163,14 @@ def _follow(
     while True:
         missing = n_sites - (len(crystal.positions) - n_host)
         try:
-            chosen, done = _place(sites, crystal, missing, rules, generator)
-            rounds.append(done)
+            chosen, placed_round = _place(sites, crystal, missing, rules, generator)
+            rounds.append(placed_round)
             first = chosen if len(rounds) == 1 else first
             crystal = crystal.with_atoms(element, chosen @ crystal.cell)
-            if done.placed == missing:
+            if placed_round.placed == missing:
                 return Placement(crystal.positions[n_host:], "", rounds), first
             free = np.arange(len(crystal.numbers)) >= n_host
-            crystal, potential = solver.relaxed(crystal, free, missing - done.placed)
+            crystal, potential = solver.relaxed(crystal, free, missing - placed_round.placed)
             sites = _sites(potential, crystal, element, rules)
         except PlacementError as error:
             placed = sum(one.placed for one in rounds)
@@ -216,17 +216,19 @@ def _place(
     """Choose among the highest maxima; if not all atoms fit, place as many as possible."""
     highest = float(sites.values.max())
     window = (1.0 - rules.degenerate) * abs(highest)
-    equal = sites.kept(sites.values >= highest - window)
+    equal = sites.subset(sites.values >= highest - window)
     pinball = _pinball(equal, crystal.cell, rules)
     for n in range(min(missing, len(equal)), 0, -1):
         best = lowest_choices(pinball, n, 1, bound=rules.bound, generator=generator)
         if best:
-            done = Round(missing, len(sites), len(equal), n, best[0].exact, round(highest, 4))
-            return equal.scaled[best[0].sites], done
+            placed_round = Round(
+                missing, len(sites), len(equal), n, best[0].exact, round(highest, 4)
+            )
+            return equal.scaled[best[0].sites], placed_round
     raise AssertionError("a single site has no pair to forbid it")
 
 
-def _others(
+def _further_candidates(
     sites: Sites,
     host: Crystal,
     n_sites: int,
@@ -246,12 +248,12 @@ def _others(
         key = representative(own, sites.permutations)
         found = [one for one in found if representative(one.sites, sites.permutations) != key]
     filled = [_candidate(one, sites, host, n_sites) for one in found[: samples - 1]]
-    lacking = samples - 1 - len(filled)
+    n_absent = samples - 1 - len(filled)
     reason = f"{len(sites)} maxima of the potential allow no further choice of {n_sites} sites"
-    return filled + [Placement(None, reason) for _ in range(lacking)]
+    return filled + [Placement(None, reason) for _ in range(n_absent)]
 
 
 def _candidate(choice: SiteChoice, sites: Sites, host: Crystal, n_sites: int) -> Placement:
     m, highest = len(sites), round(float(sites.values.max()), 4)
-    done = Round(n_sites, m, m, n_sites, choice.exact, highest)
-    return Placement(sites.scaled[choice.sites] @ host.cell, "", [done])
+    placed_round = Round(n_sites, m, m, n_sites, choice.exact, highest)
+    return Placement(sites.scaled[choice.sites] @ host.cell, "", [placed_round])
