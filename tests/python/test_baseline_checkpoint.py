@@ -90,7 +90,7 @@ def fill(
     return candidate, electrons
 
 
-def test_a_task_goes_on_where_the_one_before_was_stopped(
+def test_task_continues_from_the_checkpoint(
     folders: Folders, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun = Replay(["success", "scf_not_converged", "walltime"], ["lithium_2"])
@@ -118,7 +118,7 @@ class Watch:
     seconds, cpu_seconds = 3.0, 5.0
 
 
-def test_time_is_counted_on_all_cores(folders: Folders, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_core_seconds_count_all_cores(folders: Folders, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two runs of pw.x on two cores, one of pp.x on one; then one of each."""
     for module in (pw_runner, calculation):
         monkeypatch.setattr(module, "Stopwatch", Watch)
@@ -128,7 +128,7 @@ def test_time_is_counted_on_all_cores(folders: Folders, monkeypatch: pytest.Monk
     assert [run["cpu_seconds"] for run in electrons.runs] == [2 * 5.0 + 5.0, 5.0 + 5.0]
 
 
-def test_a_third_task_still_knows_what_the_first_did(
+def test_third_task_has_the_results_of_the_first(
     folders: Folders, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(TryAgainError):
@@ -143,7 +143,7 @@ def test_a_third_task_still_knows_what_the_first_did(
     assert names == {"1/pw.1.in", "1/pp.in", *(f"2/pw.{n}.in" for n in range(1, 5)), "2/pp.in"}
 
 
-def test_a_calculation_of_other_atoms_is_made_again(
+def test_calculation_of_other_atoms_is_repeated(
     folders: Folders, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As when another machine's potential relaxed differently between two placements."""
@@ -162,7 +162,7 @@ def test_a_calculation_of_other_atoms_is_made_again(
     assert (replay.runs, len(electrons.runs)) == ([], 2)
 
 
-def test_time_up_on_the_last_chance_is_a_reason(
+def test_time_limit_of_the_last_attempt_is_a_reason(
     folders: Folders, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     limits = Limits(seconds=3600.0)
@@ -171,7 +171,7 @@ def test_time_up_on_the_last_chance_is_a_reason(
     assert found.message.startswith("1 of 2 placed: pw.x, walltime: ")
 
 
-def test_five_attempts_are_the_most_here_too(
+def test_maximum_of_five_attempts_per_calculation(
     folders: Folders, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     replay = Replay(["scf_not_converged"] * 9, [])

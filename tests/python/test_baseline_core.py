@@ -44,7 +44,7 @@ def grid(shape: tuple[int, int, int]) -> np.ndarray:
 
 
 @pytest.mark.parametrize("place", [(0.0, 0.0, 0.0), (0.013, 0.49, 0.981), (0.5, 0.5, 0.5)])
-def test_a_maximum_is_found_between_grid_points_and_across_the_border(
+def test_maximum_between_grid_points_and_across_the_boundary(
     place: tuple[float, float, float],
 ) -> None:
     values = np.cos(2 * np.pi * (grid((20, 24, 30)) - place)).sum(axis=-1)
@@ -68,7 +68,7 @@ def test_rolling_the_grid_rolls_the_maxima(rng: np.random.Generator) -> None:
 
 
 @pytest.mark.parametrize("shift", range(8))
-def test_a_tie_is_not_lost_across_the_border(shift: int) -> None:
+def test_tie_across_the_boundary_is_found(shift: int) -> None:
     values = np.roll(np.pad(np.ones((2, 1, 1)), ((0, 6), (4, 3), (4, 3))), shift, axis=0)
     scaled, heights = periodic_maxima(values)
     top = scaled[heights > 0.5]
@@ -93,7 +93,7 @@ def test_equivalent_maxima_become_one_orbit(rng: np.random.Generator) -> None:
     assert len(sites.permutations) > 8  # transitive, and with point operations that fix a site
 
 
-def test_an_orbit_is_dropped_as_a_whole() -> None:
+def test_orbit_is_removed_completely() -> None:
     host = crystal_of(bulk("Pd", "fcc", a=3.9, cubic=True))
     scaled = np.array([[0.5, 0.5, 0.5], [0.25, 0.25, 0.25]])
     sites = symmetric_sites(scaled, np.array([2.0, 1.0]), host, merge=0.3)
@@ -173,7 +173,7 @@ def test_annealing_finds_the_minimum_of_brute_force(m: int, n: int) -> None:
         assert found[0].energy == pytest.approx(energy)
 
 
-def test_choices_modulo_symmetry_are_all_there_once() -> None:
+def test_choices_modulo_symmetry_are_complete_and_unique() -> None:
     """Of the tetrahedral voids of fcc: each set of four stands for its images, none is lost."""
     host = crystal_of(bulk("Pd", "fcc", a=3.9, cubic=True))
     sites = symmetric_sites(np.full((1, 3), 0.25), np.ones(1), host, merge=0.3)
@@ -185,7 +185,7 @@ def test_choices_modulo_symmetry_are_all_there_once() -> None:
         assert len(found) == len(orbits) == count_choices(sites.permutations, n)
 
 
-def test_charges_keep_apart() -> None:
+def test_charges_maximise_their_distance() -> None:
     """Of the eight tetrahedral voids two charges take a pair as far apart as there is."""
     host = crystal_of(bulk("Pd", "fcc", a=3.9, cubic=True))
     sites = symmetric_sites(np.full((1, 3), 0.25), np.ones(1), host, merge=0.3)
@@ -209,7 +209,7 @@ def test_a_forbidden_pair_is_never_chosen() -> None:
 # --- voids
 
 
-def test_the_first_void_is_the_deepest_place_there_is(rng: np.random.Generator) -> None:
+def test_first_void_is_the_deepest(rng: np.random.Generator) -> None:
     """Against a fine grid of distances to all images, in a skewed cell."""
     cell = TRICLINIC + np.array([[0, 0, 0], [8.2, 0, 0], [0, 0, 0]])  # 2 a was added to b
     crystal = Crystal(np.full(3, 8), rng.random((3, 3)) @ cell, cell)
@@ -233,7 +233,7 @@ def test_voids_of_fcc_are_octahedral_then_tetrahedral() -> None:
         assert distances(scaled, np.array(places), host.cell).min() < 1e-6
 
 
-def test_ways_to_fill_voids_differ_and_keep_apart(brucite_host: Atoms) -> None:
+def test_void_fillings_differ(brucite_host: Atoms) -> None:
     host = crystal_of(brucite_host)
     ways = void_choices(host, 1, 2, count=4)
     assert len(ways) == 4

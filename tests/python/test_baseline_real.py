@@ -39,7 +39,7 @@ def electrons(tmp_path: Path) -> PotentialCalculator:
     return PotentialCalculator("lih", level, Machine(), folders, Limits())
 
 
-def test_an_electron_is_drawn_to_the_nucleus(electrons: PotentialCalculator) -> None:
+def test_electron_potential_is_lowest_at_the_nucleus(electrons: PotentialCalculator) -> None:
     """The sign: low at a proton, about zero on average, rising away from it."""
     atom = Crystal(np.array([1]), np.zeros((1, 3)), np.eye(3) * 5.0)
     potential = electrons.potential(atom, 1)
@@ -51,7 +51,7 @@ def test_an_electron_is_drawn_to_the_nucleus(electrons: PotentialCalculator) -> 
     assert potential[potential.shape[0] // 2, 0, 0] > along[2]
 
 
-def test_hydrogen_goes_back_into_lithium_hydride(
+def test_hydrogen_of_lithium_hydride_is_restored(
     electrons: PotentialCalculator, tmp_path: Path
 ) -> None:
     host = lithium()
@@ -72,7 +72,7 @@ def test_hydrogen_goes_back_into_lithium_hydride(
     assert all(one["cpu_seconds"] > 0 for one in electrons.runs)
 
 
-def test_placed_atoms_relax_and_the_host_keeps_its_bits(electrons: PotentialCalculator) -> None:
+def test_placed_atoms_relax_and_the_host_is_unchanged(electrons: PotentialCalculator) -> None:
     """Hydrogen off its place goes back towards it, the lithium stays, one electron more."""
     host = lithium()
     crystal = host.with_atoms(1, np.full((1, 3), 0.5) @ host.cell + [[0.2, 0.0, 0.0]])
@@ -83,6 +83,6 @@ def test_placed_atoms_relax_and_the_host_keeps_its_bits(electrons: PotentialCalc
     assert np.isfinite(potential).all()
 
 
-def test_what_pw_refuses_is_a_reason(electrons: PotentialCalculator) -> None:
+def test_error_of_pw_is_a_reason(electrons: PotentialCalculator) -> None:
     with pytest.raises(PlacementError, match=r"^pw\.x, refused by pw: "):
         electrons.potential(lithium(), -3)

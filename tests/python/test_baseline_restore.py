@@ -38,7 +38,7 @@ def scaled_sites(candidate: Placement, host: Crystal) -> np.ndarray:
     return np.linalg.solve(host.cell.T, candidate.sites.T).T
 
 
-def test_as_many_maxima_as_atoms_are_all_filled() -> None:
+def test_all_maxima_are_filled_if_as_many_as_atoms() -> None:
     """The two hydroxide hydrogens of brucite lie above the oxygens, on the threefold axes."""
     host, potential = recorded("brucite")
     solver = Played([potential])
@@ -51,13 +51,13 @@ def test_as_many_maxima_as_atoms_are_all_filled() -> None:
     assert [one.placed for one in candidate.rounds] == [2]
 
 
-def test_lithium_hydride_gets_its_hydrogen_where_it_is() -> None:
+def test_lithium_hydride_gets_its_hydrogen_back() -> None:
     host, potential = recorded("lithium_1")
     candidate = run(host, 1, Played([potential]))[0]
     assert scaled_sites(candidate, host) == pytest.approx(np.full((1, 3), 0.5), abs=1e-6)
 
 
-def test_fewer_maxima_are_filled_then_relaxed_then_the_rest_follows() -> None:
+def test_fewer_maxima_than_atoms_are_filled_in_rounds() -> None:
     host, first = recorded("lithium_2")
     _, second = recorded("lithium_2_placed")
     solver = Played([first, second], shift=0.01)
@@ -72,7 +72,7 @@ def test_fewer_maxima_are_filled_then_relaxed_then_the_rest_follows() -> None:
     assert [(one.missing, one.placed) for one in candidate.rounds] == [(2, 1), (1, 1)]
 
 
-def test_more_maxima_than_atoms_are_the_pinball_step() -> None:
+def test_more_maxima_than_atoms_use_the_pinball_step() -> None:
     """Of four equal places every pair is equivalent; the choice is one, the next another kind."""
     host, potential = recorded("lithium_cubic")
     first, second = run(host, 2, Played([potential]), samples=2)
@@ -103,7 +103,9 @@ def test_a_wide_degenerate_set_is_a_parameter() -> None:
     ("name", "n_sites"),
     [("brucite", 2), ("brucite", 3), ("lithium_1", 1), ("lithium_cubic", 2), ("lithium_cubic", 4)],
 )
-def test_the_zero_of_the_potential_decides_nothing(name: str, n_sites: int, zero: float) -> None:
+def test_constant_shift_of_the_potential_has_no_effect(
+    name: str, n_sites: int, zero: float
+) -> None:
     """A constant added to a recorded potential changes no site, no round and no other sample."""
     host, potential = recorded(name)
     stop = PlacementError("stop here")
@@ -118,7 +120,7 @@ def test_the_zero_of_the_potential_decides_nothing(name: str, n_sites: int, zero
             assert other.sites == pytest.approx(one.sites, abs=1e-6)
 
 
-def test_heights_are_counted_from_the_mean() -> None:
+def test_heights_are_relative_to_the_mean() -> None:
     """The recorded mean is 4.39 eV; the highest maximum of the host lies 0.64 eV above it."""
     host, potential = recorded("lithium_1")
     assert potential.mean() == pytest.approx(4.39, abs=0.01)

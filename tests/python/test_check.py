@@ -104,7 +104,7 @@ def test_every_candidate_is_laid_out_with_its_missing_sites(frames: Path, tmp_pa
     )
 
 
-def test_the_order_of_the_input_changes_no_byte(frames: Path, tmp_path: Path) -> None:
+def test_input_order_changes_no_byte(frames: Path, tmp_path: Path) -> None:
     atoms = ase.io.read(frames, index=":")
     random.Random(1).shuffle(atoms)
     shuffled = tmp_path / "shuffled.extxyz"
@@ -116,7 +116,7 @@ def test_the_order_of_the_input_changes_no_byte(frames: Path, tmp_path: Path) ->
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
 
 
-def test_the_batch_a_structure_is_in_changes_nothing_of_it(frames: Path, tmp_path: Path) -> None:
+def test_structure_does_not_depend_on_its_batch(frames: Path, tmp_path: Path) -> None:
     _, small = run(frames, tmp_path / "a", batch_size=1)
     _, (whole,) = run(frames, tmp_path / "b", batch_size=50)
     for batch in small:
@@ -140,7 +140,7 @@ def test_plans_are_complete_bounded_and_independent_of_order(
 
 
 @given(sizes=SIZES, size=st.integers(1, 1000), batch_size=st.integers(1, 12))
-def test_a_structure_more_changes_one_batch(
+def test_additional_structure_changes_one_batch(
     sizes: dict[str, int], size: int, batch_size: int
 ) -> None:
     before = plan_batches(sizes, batch_size=batch_size)
@@ -161,7 +161,7 @@ def test_batches_cost_about_the_same(rng: np.random.Generator) -> None:
 # --- references ----------------------------------------------------------------------------
 
 
-def test_references_ride_along_and_bad_ones_are_reported(
+def test_references_are_added_and_bad_ones_reported(
     tmp_path: Path, brucite: Atoms, rocksalt: Atoms
 ) -> None:
     hosts, references = [], []
@@ -246,9 +246,7 @@ def command(source: Path, outdir: Path, *extra: str) -> subprocess.CompletedProc
     )
 
 
-def test_command_says_one_line_a_bad_structure_and_goes_on(
-    mixed_sheet: Path, tmp_path: Path
-) -> None:
+def test_command_prints_one_line_per_bad_structure(mixed_sheet: Path, tmp_path: Path) -> None:
     result = command(mixed_sheet, tmp_path / "out")
     assert result.returncode == 0
     lines = result.stderr.splitlines()
@@ -273,7 +271,7 @@ def test_notes_do_not_flood_the_log(
     assert all(item["notes"] == ["2 H removed"] for item in report["structures"])
 
 
-def test_command_fails_with_65_when_nothing_is_left(tmp_path: Path, hosts_folder: Path) -> None:
+def test_command_exits_65_without_usable_structures(tmp_path: Path, hosts_folder: Path) -> None:
     result = command(hosts_folder, tmp_path / "out")
     assert result.returncode == 65
     last = result.stderr.splitlines()[-1]
@@ -288,7 +286,7 @@ def test_command_fails_with_65_when_nothing_is_left(tmp_path: Path, hosts_folder
         assert [line.split(",")[0] for line in lines] == ["id", "LiH", "brucite"]
 
 
-def test_command_takes_the_demo(repository: Path, tmp_path: Path) -> None:
+def test_command_accepts_the_demo(repository: Path, tmp_path: Path) -> None:
     demo = repository / "assets" / "demo"
     result = command(
         demo / "hosts.csv", tmp_path / "out", "--references", str(demo / "references.extxyz")

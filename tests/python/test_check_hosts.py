@@ -55,7 +55,7 @@ def fault(atoms: Atoms, **options: Any) -> str:
 # --- what passes ---------------------------------------------------------------------------
 
 
-def test_a_host_passes_bit_for_bit_in_its_own_cell(rng: np.random.Generator) -> None:
+def test_host_is_kept_bit_identically_in_its_own_cell(rng: np.random.Generator) -> None:
     cell = np.array([[0.0, 5.1, 0.3], [4.9, 0.1, 0.0], [0.2, 0.3, 6.1]])  # left-handed, rotated
     assert np.linalg.det(cell) < 0
     scaled = np.array([[-1.3, 0.1, 2.2], [0.4, 0.6, 0.5]])  # not wrapped
@@ -67,7 +67,7 @@ def test_a_host_passes_bit_for_bit_in_its_own_cell(rng: np.random.Generator) -> 
     assert host.numbers.tolist() == [12, 8, 1, 1]
 
 
-def test_hydrogen_already_there_is_host_unless_it_is_removed(brucite: Atoms) -> None:
+def test_present_hydrogen_belongs_to_the_host_unless_removed(brucite: Atoms) -> None:
     entry = Entry(source="s", fallback_id="x", atoms=brucite)
     (kept,), _ = checked([entry], n_missing=3)
     assert (len(kept.atoms), kept.n_missing) == (5, 3)
@@ -78,18 +78,18 @@ def test_hydrogen_already_there_is_host_unless_it_is_removed(brucite: Atoms) -> 
     assert (len(fewer.atoms), fewer.n_missing) == (3, 1)
 
 
-def test_removing_what_is_not_there_needs_n_missing(brucite_host: Atoms) -> None:
+def test_removing_absent_sites_needs_n_missing(brucite_host: Atoms) -> None:
     assert fault(brucite_host, n_missing=None, remove=True).startswith("no n_missing")
 
 
-def test_none_given_as_a_number_is_refused_not_passed_over(brucite_host: Atoms) -> None:
+def test_zero_missing_sites_is_refused(brucite_host: Atoms) -> None:
     entry = Entry(source="s", fallback_id="x", atoms=brucite_host, n_missing=0)
     hosts, failures = checked([entry], n_missing=2)
     assert not hosts
     assert failures["x"] == "n_missing is 0; it must be at least 1"
 
 
-def test_the_entry_s_own_word_goes_before_the_option(brucite_host: Atoms) -> None:
+def test_values_of_the_entry_override_the_options(brucite_host: Atoms) -> None:
     entries = [
         Entry(source="s", fallback_id="own", atoms=brucite_host, n_missing="4", element="Li"),
         Entry(source="s", fallback_id="option", atoms=brucite_host, n_missing=" "),
@@ -98,7 +98,7 @@ def test_the_entry_s_own_word_goes_before_the_option(brucite_host: Atoms) -> Non
     assert [(h.id, h.element, h.n_missing) for h in hosts] == [("option", 1, 2), ("own", 3, 4)]
 
 
-def test_an_element_that_a_potential_does_not_know_is_refused(brucite_host: Atoms) -> None:
+def test_element_unsupported_by_a_potential_is_refused(brucite_host: Atoms) -> None:
     def check(**known: frozenset[int]) -> tuple[list[CheckedHost], list[Refusal]]:
         entry = Entry(source="s", fallback_id="x", atoms=brucite_host)
         return check_structures(
@@ -163,7 +163,7 @@ def test_close_but_separate_sites_pass(brucite_host: Atoms) -> None:
     check_geometry(brucite_host)
 
 
-def test_overlapping_sites_that_are_removed_do_not_matter(brucite: Atoms) -> None:
+def test_overlapping_sites_may_be_removed(brucite: Atoms) -> None:
     brucite.positions[4] = brucite.positions[3] + [0, 0, 0.2]
     assert "overlapping" in fault(brucite)
     (host,), _ = checked([Entry(source="s", fallback_id="x", atoms=brucite)], remove=True)
@@ -177,7 +177,7 @@ def test_overlapping_sites_that_are_removed_do_not_matter(brucite: Atoms) -> Non
     image=st.lists(st.integers(-3, 3), min_size=3, max_size=3),
     delta=st.lists(st.floats(-0.5, 0.5), min_size=3, max_size=3),
 )
-def test_any_cell_is_judged_as_brute_force_judges_it(
+def test_distance_check_equals_brute_force_in_any_cell(
     vectors: list[float], scaled: list[float], image: list[int], delta: list[float]
 ) -> None:
     cell = np.array(vectors).reshape(3, 3)
@@ -219,7 +219,7 @@ def test_whole_numbers(value: Any) -> None:
 @pytest.mark.parametrize(
     "value", [True, "", "x", "1.5", 2.5, "nan", "inf", None, [2], np.array([1, 2]), "9" * 6000, {}]
 )
-def test_what_is_no_whole_number(value: Any) -> None:
+def test_values_that_are_not_whole_numbers(value: Any) -> None:
     with pytest.raises(InputError, match="whole number"):
         parse_count(value)
 
@@ -234,7 +234,7 @@ def test_what_is_no_whole_number(value: Any) -> None:
         ("1000000000000", "takes at most"),
     ],
 )
-def test_absurd_numbers_of_sites(brucite_host: Atoms, value: str, reason: str) -> None:
+def test_number_of_sites_out_of_range(brucite_host: Atoms, value: str, reason: str) -> None:
     (entry,) = [Entry(source="s", fallback_id="x", atoms=brucite_host, n_missing=value)]
     hosts, failures = checked([entry])
     assert not hosts
@@ -280,14 +280,14 @@ def partial_cif(tmp_path: Path, brucite: Atoms, write_cif: WriteCif) -> Callable
     return write
 
 
-def test_the_formula_of_a_cif_tells_n_missing(partial_cif: Callable[..., Path]) -> None:
+def test_formula_of_a_cif_gives_n_missing(partial_cif: Callable[..., Path]) -> None:
     for formula in ("'Mg1 H2 O2'", "'H4 Mg2 O4'", "'Mg (O D)2'", "'Mg1 H2.00 O2'"):
         (host,), _ = checked(read_structures(partial_cif("  H ", formula=formula)), n_missing=None)
         assert host.n_missing == 2
         assert host.notes == ("n_missing 2 taken from the declared formula",)
 
 
-def test_a_number_given_goes_before_the_formula_and_is_noted(
+def test_given_number_overrides_the_formula_with_a_note(
     partial_cif: Callable[..., Path],
 ) -> None:
     (host,), _ = checked(read_structures(partial_cif("  H ")), n_missing=3)
@@ -296,12 +296,12 @@ def test_a_number_given_goes_before_the_formula_and_is_noted(
 
 
 @pytest.mark.parametrize("formula", ["'Mg1 O2'", "'x Mg + y'", "?", "'Mg1 H2.5 O2'"])
-def test_a_formula_that_tells_nothing(partial_cif: Callable[..., Path], formula: str) -> None:
+def test_formula_without_information(partial_cif: Callable[..., Path], formula: str) -> None:
     _, failures = checked(read_structures(partial_cif("  H ", formula=formula)), n_missing=None)
     assert failures["x"].startswith("no n_missing")
 
 
-def test_a_cif_that_lost_host_sites_is_refused(partial_cif: Callable[..., Path]) -> None:
+def test_cif_without_some_host_sites_is_refused(partial_cif: Callable[..., Path]) -> None:
     for without in (("  O  O2",), ("  Mg",), ("  O ",)):
         _, failures = checked(read_structures(partial_cif(*without)), n_missing=None)
         assert "declares Mg1 O2" in failures["x"] or "declares O2 Mg1" in failures["x"]

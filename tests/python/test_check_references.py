@@ -32,7 +32,7 @@ def test_host_sites_come_first_and_nothing_moves(brucite: Atoms, brucite_host: A
     assert np.array_equal(reference.atoms.cell, brucite.cell)
 
 
-def test_sites_the_host_keeps_are_told_from_the_missing_ones(rocksalt: Atoms) -> None:
+def test_kept_sites_are_distinguished_from_missing_ones(rocksalt: Atoms) -> None:
     host = host_of(rocksalt[[0, 2, 3, 4, 6, 7]], n_missing=2)  # 1 and 5, hydrogens, are missing
     turn = np.linalg.qr(np.arange(9).reshape(3, 3) + np.eye(3))[0]
     reference_atoms = rocksalt.copy()

@@ -60,7 +60,7 @@ def sample(
     # x0_jump is refused for repaint
     sorted({*itertools.product(METHODS, get_args(Predictor))} - {("repaint", "x0_jump")}),
 )
-def test_a_sample_has_the_same_bits_alone_and_in_any_batch(method: str, predictor: str) -> None:
+def test_sample_is_bit_identical_alone_and_in_any_batch(method: str, predictor: str) -> None:
     settings = SamplerSettings(steps=8, predictor=predictor, resampling=2, jump_length=3)
     # Norms that differ by orders of magnitude: a step size shared by a batch would show.
     model = PairScore(strength={1: 1.0, 12: 0.01})
@@ -78,7 +78,7 @@ def test_a_sample_has_the_same_bits_alone_and_in_any_batch(method: str, predicto
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_only_its_generator_decides_a_sample(method: str) -> None:
+def test_sample_depends_on_its_generator_alone(method: str) -> None:
     torch.manual_seed(1)
     first = sample(PairScore(), structures(), method=method)
     torch.manual_seed(2)
@@ -91,7 +91,7 @@ def test_only_its_generator_decides_a_sample(method: str) -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_what_comes_back_are_missing_sites_in_the_cell_and_nothing_given_changes(
+def test_result_is_the_missing_sites_and_inputs_are_unchanged(
     method: str,
 ) -> None:
     parts = structures()
@@ -149,7 +149,7 @@ def test_pos_shows_known_sites_noised_from_their_exact_coordinates(method: str) 
         assert set(times.tolist()) == {level / 8}
 
 
-def test_known_sites_stop_no_noise_of_others() -> None:
+def test_known_sites_do_not_limit_the_noise_of_others() -> None:
     # Upstream asks of structure j whether the j-th site of the batch is known, and if so takes
     # all noise from it: here in the second structure, whatever sites it has itself.
     parts = structures()
@@ -223,7 +223,7 @@ def test_samples_have_the_true_distribution(method: str, corrector_steps: int) -
     ("predictor", "corrector_steps"), [("ancestral", 1), ("x0_renoise", 1), ("x0_renoise", 0)]
 )
 @pytest.mark.parametrize("method", ["td", "pos"])
-def test_sharp_places_are_found_by_their_weight(
+def test_narrow_modes_are_sampled_by_weight(
     method: str, predictor: str, corrector_steps: int
 ) -> None:
     settings = SamplerSettings(steps=60, predictor=predictor, corrector_steps=corrector_steps)
@@ -236,7 +236,7 @@ def test_sharp_places_are_found_by_their_weight(
     assert float(offsets.norm(dim=1).max()) < 0.05
 
 
-def test_x0_jump_forgets_the_weights() -> None:
+def test_x0_jump_ignores_the_weights() -> None:
     model = two_places(width=0.004)
 
     sites = sample(model, two_sites(400), settings=SamplerSettings(steps=60, predictor="x0_jump"))
@@ -292,7 +292,7 @@ def refused(message: str, **options: object) -> None:
         sample(**{"model": PairScore(), "parts": structures(), **options})
 
 
-def test_methods_that_cannot_be_are_refused() -> None:
+def test_impossible_methods_are_refused() -> None:
     refused("method host is unknown; choose from td, pos", method="host")
     refused("time per site", method="td", model=PairScore(per_site_times=False))
     refused("climbs", method="repaint", settings=SamplerSettings(predictor="x0_jump"))
@@ -319,7 +319,7 @@ def test_corrector_is_that_of_mattergen_for_one_structure(
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-13)
 
 
-def test_pos_walks_as_with_the_steps_of_mattergen(
+def test_pos_trajectory_equals_steps_of_mattergen(
     repository: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     part = structures()[2]

@@ -71,7 +71,7 @@ def test_spin_starts_high_on_d_elements() -> None:
     assert found["starting_magnetization(2)"] == 0.03
 
 
-def test_an_input_that_says_something_else_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unexpected_input_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     real = inputs.write_espresso_in
 
     def wrong(file: object, atoms: object, **options: object) -> None:
@@ -90,7 +90,7 @@ def test_an_input_that_says_something_else_is_refused(monkeypatch: pytest.Monkey
         written(lih_system())
 
 
-def test_what_is_held_and_charged_is_said_and_read_back(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fixed_atoms_and_charge_are_written_and_verified(monkeypatch: pytest.MonkeyPatch) -> None:
     """An odd number of electrons needs no more than the smearing."""
     system = replace(lih_system(), free=np.array([False, True]), extra=3)
     assert system.n_electrons == 7.0
@@ -113,7 +113,7 @@ def test_what_is_held_and_charged_is_said_and_read_back(monkeypatch: pytest.Monk
         written(system)
 
 
-def test_a_job_comes_back_as_it_was(tmp_path: Path) -> None:
+def test_job_round_trip(tmp_path: Path) -> None:
     turn = np.array([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
     origin = np.array([0.1, 0.2, 0.3])
     job = replace(
@@ -184,9 +184,7 @@ def test_data_file_agrees_with_the_text(tmp_path: Path) -> None:
         ("-0.01 -0.02", 0.0),  # of cold smearing
     ],
 )
-def test_the_highest_band_is_that_of_either_spin(
-    tmp_path: Path, occupations: str, top: float
-) -> None:
+def test_highest_band_of_either_spin(tmp_path: Path, occupations: str, top: float) -> None:
     data = recorded("spin", tmp_path).data
     assert data is not None
     assert (data.n_bands, data.n_electrons, data.top_occupation) == (1, 1.0, 1.0)
@@ -199,7 +197,7 @@ def test_the_highest_band_is_that_of_either_spin(
     assert read_data_file(path).top_occupation == top
 
 
-def test_the_highest_of_several_bands_counts_not_the_lower_ones(tmp_path: Path) -> None:
+def test_only_the_highest_band_counts(tmp_path: Path) -> None:
     """Two bands of each spin: up (1, 0.4), down (1, 0.1), one k-point emptier than the other."""
     content = gzip.decompress((RECORDED / "spin" / "pwscf.xml.gz").read_bytes()).decode()
     point = content[content.index("<ks_energies>") : content.index("</band_structure>")]
@@ -232,7 +230,7 @@ def test_data_file_refuses_what_pw_does_not_write(tmp_path: Path) -> None:
         read_data_file(tmp_path / "none.xml")
 
 
-def test_success_is_no_failure(tmp_path: Path) -> None:
+def test_success_is_not_a_failure(tmp_path: Path) -> None:
     assert diagnose(recorded("success", tmp_path), max_force=MAX_FORCE) is None
 
 
@@ -243,7 +241,7 @@ def test_every_recorded_failure_has_its_kind() -> None:
 
 
 @pytest.mark.parametrize(("name", "kind"), KINDS.items())
-def test_recorded_failures_are_told_apart(tmp_path: Path, name: str, kind: PwFailure) -> None:
+def test_recorded_failures_are_diagnosed(tmp_path: Path, name: str, kind: PwFailure) -> None:
     run = recorded(name, tmp_path)
     assert diagnose(run, max_force=MAX_FORCE) is kind
     said = explain(run, kind)
@@ -251,7 +249,7 @@ def test_recorded_failures_are_told_apart(tmp_path: Path, name: str, kind: PwFai
     assert "\n" not in said
 
 
-def test_converged_in_name_only_is_a_failure(tmp_path: Path) -> None:
+def test_bfgs_convergence_with_large_forces_is_a_failure(tmp_path: Path) -> None:
     run = recorded("bfgs_history", tmp_path)
     assert run.exit_code == 0
     assert run.data is not None
@@ -268,7 +266,7 @@ def test_the_last_geometry_survives_a_failure(tmp_path: Path, name: str) -> None
     assert 1e-6 < moved < 0.1
 
 
-def test_an_attempt_without_a_whole_step_leaves_no_geometry(tmp_path: Path) -> None:
+def test_attempt_without_a_complete_step_has_no_geometry(tmp_path: Path) -> None:
     assert last_geometry(recorded("scf_not_converged", tmp_path)) is None
 
 
@@ -276,7 +274,7 @@ def situation(**options: object) -> FailedAttempt:
     return FailedAttempt(replace(lih_system().first_settings(), **options), 6, 4.0, 80)
 
 
-def test_self_consistency_mixes_less_then_locally() -> None:
+def test_scf_repair_reduces_mixing_then_screens_locally() -> None:
     first = repair(PwFailure.SCF, situation())
     assert (first.settings.mixing_beta, first.settings.electron_maxstep) == (0.32, 120)
     assert first.settings.mixing_mode == "plain"
@@ -294,7 +292,7 @@ def test_diagonalisers_are_tried_in_their_order() -> None:
     assert names == list(DIAGONALISERS[1:])
 
 
-def test_bfgs_takes_smaller_steps_then_damps() -> None:
+def test_bfgs_repair_reduces_steps_then_damps() -> None:
     actions, now = [], situation()
     while (found := repair(PwFailure.BFGS, now)) is not None:
         assert found.keep_density

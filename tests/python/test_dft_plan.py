@@ -112,7 +112,7 @@ def names(
     return [(batch.method[i], int(batch.sample[i]), i == own) for i, own in found]
 
 
-def test_the_best_and_what_is_not_told_from_it_are_sent(batch: Batch) -> None:
+def test_lowest_minima_within_the_window_are_selected(batch: Batch) -> None:
     assert names(batch, "brucite") == [
         ("host", 0, True),
         ("host", 2, True),
@@ -132,14 +132,14 @@ def test_the_best_and_what_is_not_told_from_it_are_sent(batch: Batch) -> None:
     assert len(names(batch, "brucite", replace(CHOICE, window=1.0, candidates=1))) == 3
 
 
-def test_references_go_along_where_they_can(batch: Batch) -> None:
+def test_usable_references_are_included(batch: Batch) -> None:
     assert names(batch, "lih") == [("host", 0, True), ("reference", 0, True)]
     assert names(batch, "free") == [("host", 0, True)]
     assert names(batch, "bad") == [("host", 0, True)]
     assert names(batch, "dead") == []  # nothing to compare it with
 
 
-def test_jobs_have_what_a_calculation_needs(batch: Batch) -> None:
+def test_jobs_are_complete(batch: Batch) -> None:
     sent, jobs = plan_batch(batch, "batch_0000", {"brucite", "lih"}, CHOICE, level())
     assert len(sent) == 6
     assert len(jobs) == 5
@@ -159,7 +159,7 @@ def test_jobs_have_what_a_calculation_needs(batch: Batch) -> None:
     assert np.abs(scaled @ moved.cell - batch.to_ase(reference).positions).max() < 1e-6
 
 
-def test_what_cannot_run_is_refused_with_a_reason(batch: Batch) -> None:
+def test_impossible_calculations_are_refused_with_a_reason(batch: Batch) -> None:
     sent, jobs = plan_batch(batch, "b", {"brucite", "lih"}, CHOICE, level(without="Li"))
     assert {one.refused for one in sent if one.id == "lih"} == {"dft: no pseudopotential for Li"}
     assert {job.system.name for job in jobs} == {"brucite"}
@@ -191,7 +191,7 @@ def test_a_sample_does_not_depend_on_the_others() -> None:
 
 
 @pytest.mark.parametrize("change", [{"window": -1.0}, {"candidates": 0}, {"max_electrons": 0}])
-def test_a_choice_that_cannot_be_meant_is_refused(change: dict[str, Any]) -> None:
+def test_choice_out_of_range_is_refused(change: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=next(iter(change))):
         replace(CHOICE, **change)
 
@@ -249,7 +249,7 @@ def found(batch: Batch, sent: PlannedSystem, *, energy: float, status: str = "ok
     )
 
 
-def test_the_plan_tells_the_size_of_each_job(batch: Batch) -> None:
+def test_plan_contains_the_size_of_each_job(batch: Batch) -> None:
     sent, jobs = plan_batch(batch, "batch_0000", set(batch.groups()), CHOICE, level())
     plan, model = Plan(sent, jobs, {}), read_cost_model(COST, "relaxation")
     content = plan.content(model)
@@ -291,7 +291,7 @@ def gathered(batch: Batch) -> Batch:
     return batch
 
 
-def test_results_come_into_the_batch(gathered: Batch, tmp_path: Path) -> None:
+def test_results_are_stored_in_the_batch(gathered: Batch, tmp_path: Path) -> None:
     dft = gathered.stages["dft"].arrays
     host, random = members(gathered, "brucite")[0], members(gathered, "brucite")[5]
     assert dft["status"][host] == dft["status"][random] == "ok"
@@ -308,7 +308,7 @@ def test_results_come_into_the_batch(gathered: Batch, tmp_path: Path) -> None:
     assert one.stages["dft"].arrays["forces_start"].shape == (5, 3)
 
 
-def test_a_job_that_was_killed_is_a_failure_of_its_crystal(batch: Batch) -> None:
+def test_killed_job_fails_its_crystal(batch: Batch) -> None:
     sent, jobs = plan_batch(batch, "batch_0000", {"lih", "brucite"}, CHOICE, level())
     plan = Plan(sent, jobs, {}).content(read_cost_model(COST, "relaxation"))
     killed = batch.reference_of("lih")
@@ -327,14 +327,14 @@ def test_a_job_that_was_killed_is_a_failure_of_its_crystal(batch: Batch) -> None
         gather_dft(batch, "batch_0000", plan, [other])
 
 
-def test_a_batch_of_which_nothing_was_sent(batch: Batch) -> None:
+def test_batch_without_selected_systems(batch: Batch) -> None:
     sent, jobs = plan_batch(batch, "batch_0000", {"lih"}, CHOICE, level())
     plan = Plan(sent, jobs, {}).content(read_cost_model(COST, "relaxation"))
     gather_dft(batch, "batch_0001", plan, [])
     assert not any(batch.stages["dft"].arrays["status"])
 
 
-def test_dft_judges_and_ranks(gathered: Batch) -> None:
+def test_dft_evaluation_and_ranks(gathered: Batch) -> None:
     judged = gathered.stages["evaluate"].arrays
     host, other = members(gathered, "brucite")[0], members(gathered, "brucite")[2]
     assert (judged["dft_rank"][host], judged["dft_rank"][other]) == (1, 0)
@@ -347,7 +347,7 @@ def test_dft_judges_and_ranks(gathered: Batch) -> None:
     assert not judged["dft_has_reference"][free]
 
 
-def test_tables_tell_what_dft_found(gathered: Batch, tmp_path: Path) -> None:
+def test_tables_contain_dft_results(gathered: Batch, tmp_path: Path) -> None:
     write_batch(gathered, tmp_path / "batch_0000.h5")
     write_check(tmp_path / "check.json", CASES)
     collect(tmp_path / "check.json", [tmp_path / "batch_0000.h5"], tmp_path)
@@ -395,7 +395,7 @@ def test_tables_tell_what_dft_found(gathered: Batch, tmp_path: Path) -> None:
         ((-50.0, -50.004, -50.0), 0, 0),  # nearer than 1 meV/atom
     ],
 )
-def test_pairs_are_those_that_dft_tells_apart(
+def test_pairs_distinguished_by_dft(
     gathered: Batch, tmp_path: Path, energies: Any, pairs: int, in_order: int
 ) -> None:
     rows = [*members(gathered, "brucite")[::2][:2], gathered.reference_of("brucite")]
@@ -413,7 +413,7 @@ def test_pairs_are_those_that_dft_tells_apart(
     [((-50.0, -50.1), (), 2), ((-50.2, -50.1), (), 0), ((-50.2, -50.1), (0,), 2),
      ((-50.2, -50.1), (0, 2), 0)],
 )  # fmt: skip
-def test_the_structure_of_dft_is_the_lowest_that_converged(
+def test_dft_structure_is_the_lowest_converged_one(
     gathered: Batch, tmp_path: Path, energies: tuple[float, float], unconverged: Any, sample: int
 ) -> None:
     dft, rows = gathered.stages["dft"].arrays, members(gathered, "brucite")
@@ -430,7 +430,7 @@ def test_the_structure_of_dft_is_the_lowest_that_converged(
     assert written.get_scaled_positions() == pytest.approx(expected.get_scaled_positions())
 
 
-def test_without_dft_nothing_is_said_of_it(batch: Batch, tmp_path: Path) -> None:
+def test_no_dft_columns_without_dft(batch: Batch, tmp_path: Path) -> None:
     batch.stages["evaluate"] = evaluate_batch(batch)
     write_batch(batch, tmp_path / "batch_0000.h5")
     write_check(tmp_path / "check.json", CASES)

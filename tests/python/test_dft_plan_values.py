@@ -36,7 +36,7 @@ from xtalfill.dft.symmetry import (
 PROTOCOLS = REPOSITORY / "assets" / "protocols"
 
 
-def test_balanced_is_the_papers() -> None:
+def test_balanced_protocol_is_that_of_the_paper() -> None:
     balanced = protocol("balanced")
     assert balanced.kpoints_distance == 0.15
     assert balanced.force_threshold == 1e-4
@@ -161,14 +161,14 @@ def test_the_functional_is_that_of_the_file(written: str, name: str) -> None:
     assert header_of(first.encode(), name="H.UPF").functional == name
 
 
-def test_functionals_of_several_files_are_all_told() -> None:
+def test_functionals_of_several_files_are_listed() -> None:
     assert functionals({"H": UpfHeader(1.0, "PBE"), "O": UpfHeader(6.0, "PBE")}) == "PBE"
     mixed = {"H": UpfHeader(1.0, "PBEsol"), "O": UpfHeader(6.0, "PBE"), "Li": UpfHeader(1.0, "")}
     assert functionals(mixed) == "PBE and PBEsol"
     assert functionals({}) == ""
 
 
-def test_a_library_is_told_by_its_content(tmp_path: Path) -> None:
+def test_library_is_identified_by_its_content(tmp_path: Path) -> None:
     """Laid out anew it is the same; one cutoff or element changed it is another table."""
     content = json.loads(TABLE.read_text(encoding="utf-8"))
     path = tmp_path / "mine.json"
@@ -189,7 +189,7 @@ def test_mesh_of_a_cube(name: str, divisions: int) -> None:
     assert kpoint_mesh(cube, protocol(name).kpoints_distance) == (divisions,) * 3
 
 
-def test_mesh_is_as_dense_as_asked_and_no_denser() -> None:
+def test_mesh_is_the_coarsest_within_the_distance() -> None:
     atoms = Atoms("H", cell=[3.1, 4.7, 9.9, 81, 97, 103], pbc=True)
     lengths = 2 * np.pi * np.linalg.norm(atoms.cell.reciprocal(), axis=1)
     mesh = np.array(kpoint_mesh(atoms, 0.2))
@@ -197,7 +197,7 @@ def test_mesh_is_as_dense_as_asked_and_no_denser() -> None:
     assert (lengths / np.maximum(mesh - 1, 0.5) > 0.2).all()
 
 
-def test_symmetry_is_restored_where_it_nearly_is() -> None:
+def test_approximate_symmetry_is_restored() -> None:
     perfect = bulk("LiH", "rocksalt", a=4.08, cubic=True)
     shaken, is_host = perfect.copy(), perfect.numbers == 3
     shaken.rattle(0.002, seed=7)
@@ -225,7 +225,7 @@ def hydrogen_bond(off: float) -> tuple[Atoms, np.ndarray]:
 
 
 @pytest.mark.parametrize(("off", "stays"), [(0.0, False), (0.004, False), (0.03, True)])
-def test_a_proton_off_a_mirror_keeps_its_place(off: float, stays: bool) -> None:
+def test_proton_off_a_mirror_is_not_symmetrised(off: float, stays: bool) -> None:
     """Within 0.01 A it is put onto the mirror; 0.03 A beside it is a bond and a longer one."""
     atoms, is_host = hydrogen_bond(off)
     found = whole(atoms, is_host)
@@ -250,7 +250,7 @@ def test_a_host_atom_may_move_farther_than_a_filled_site() -> None:
     assert whole(atoms, is_host, tolerance=0.01).n_symmetry == 4
 
 
-def test_what_one_site_breaks_is_broken_for_all_its_images() -> None:
+def test_symmetry_broken_by_one_site_is_dropped() -> None:
     """One of four protons 0.03 A off: the group that is left moves none, and is one."""
     atoms = bulk("LiH", "rocksalt", a=4.08, cubic=True)
     is_host, off = atoms.numbers == 3, np.array([0.03, 0.0, 0.0])
@@ -275,7 +275,7 @@ def test_where_the_origin_lies_does_not_matter(rng: np.random.Generator) -> None
             assert other.shift_filled == pytest.approx(first.shift_filled, abs=1e-6)
 
 
-def test_a_crystal_is_turned_to_where_pw_looks_for_symmetry() -> None:
+def test_crystal_is_rotated_to_the_standard_setting() -> None:
     atoms = bulk("LiH", "rocksalt", a=4.08)
     atoms.rotate(37.0, (1, 2, 3), rotate_cell=True)
     atoms.positions += [0.3, 0.1, 0.2]

@@ -33,7 +33,7 @@ def sodium_borohydride() -> Atoms:
     return atoms[[*np.flatnonzero(atoms.numbers != 1), *np.flatnonzero(atoms.numbers == 1)]]
 
 
-def test_candidate_and_reference_end_in_one_crystal(tmp_path: Path) -> None:
+def test_candidate_and_reference_relax_to_the_same_crystal(tmp_path: Path) -> None:
     find_pw()
     pseudos, table = sssp_folder(), read_table(TABLE)
     atoms = sodium_borohydride()

@@ -76,7 +76,7 @@ def relax(
     return relax_job(lih_job(), Machine(ranks=ranks), folders, limits)
 
 
-def test_a_success_needs_one_attempt(folders: Folders, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_success_needs_one_attempt(folders: Folders, monkeypatch: pytest.MonkeyPatch) -> None:
     result = relax(folders, Replay("success"), monkeypatch)
     assert (result.status, result.message, len(result.attempts)) == ("ok", "", 1)
     assert result.energy < result.energy_start
@@ -89,7 +89,7 @@ def test_a_success_needs_one_attempt(folders: Folders, monkeypatch: pytest.Monke
     assert not folders.checkpoint.exists()
 
 
-def test_forces_come_back_in_the_orientation_of_the_cell(
+def test_forces_are_in_the_orientation_of_the_cell(
     folders: Folders, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     straight = relax(folders, Replay("success"), monkeypatch)
@@ -132,7 +132,7 @@ def test_failures_are_repaired_one_by_one(
     assert replay.seen[0][1].splitlines()[-3] != replay.seen[3][1].splitlines()[-3]
 
 
-def test_five_attempts_are_the_most(folders: Folders, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_maximum_of_five_attempts(folders: Folders, monkeypatch: pytest.MonkeyPatch) -> None:
     replay = Replay(*["scf_not_converged"] * 9)
     result = relax(folders, replay, monkeypatch)
     assert (result.status, len(replay.seen)) == ("failed", 5)
@@ -141,7 +141,7 @@ def test_five_attempts_are_the_most(folders: Folders, monkeypatch: pytest.Monkey
     assert result.attempts[-1].action == ""
 
 
-def test_used_up_ionic_steps_leave_an_energy(
+def test_exhausted_ionic_steps_give_an_energy(
     folders: Folders, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     result = relax(folders, Replay(*["ionic_steps"] * 5), monkeypatch)
@@ -149,7 +149,7 @@ def test_used_up_ionic_steps_leave_an_energy(
     assert np.isfinite(result.energy)
 
 
-def test_what_cannot_be_repaired_ends_at_once(
+def test_failure_without_repair_stops_immediately(
     folders: Folders, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     replay = Replay("refused_by_pw", "success")
@@ -158,7 +158,9 @@ def test_what_cannot_be_repaired_ends_at_once(
     assert "more bands than PWs" in result.message
 
 
-def test_time_up_goes_on_in_another_task(folders: Folders, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_time_limit_continues_in_another_task(
+    folders: Folders, monkeypatch: pytest.MonkeyPatch
+) -> None:
     again = Limits(seconds=3600.0, last_chance=False)
     with pytest.raises(TryAgainError, match="lih"):
         relax(folders, Replay("scf_not_converged", "walltime"), monkeypatch, again)
@@ -192,7 +194,7 @@ exec sleep 60
 
 
 @pytest.mark.parametrize("left", ["charge-density.dat", "data-file-schema.xml"])
-def test_a_task_that_is_ended_saves_what_pw_found(
+def test_terminated_task_saves_results(
     folders: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, left: str
 ) -> None:
     output = RECORDED / "walltime" / "pw.out.gz"
@@ -229,7 +231,7 @@ def test_a_checkpoint_of_another_job_is_refused(
         relax(replace(folders, previous=previous), Replay("success"), monkeypatch)
 
 
-def test_time_up_on_the_last_chance_is_a_status(
+def test_time_limit_of_the_last_attempt_is_a_status(
     folders: Folders, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     result = relax(folders, Replay("walltime"), monkeypatch, Limits(seconds=3600.0))
@@ -237,7 +239,7 @@ def test_time_up_on_the_last_chance_is_a_status(
     assert result.message.startswith("dft: walltime after 1 attempt(s)")
 
 
-def test_no_attempt_is_begun_when_the_time_is_nearly_up(
+def test_no_attempt_starts_near_the_time_limit(
     folders: Folders, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A repair that the time does not suffice for waits for the next task, or is given up."""
@@ -254,7 +256,7 @@ def test_no_attempt_is_begun_when_the_time_is_nearly_up(
     assert np.isfinite(result.energy)
 
 
-def test_a_task_that_has_just_begun_is_never_too_late() -> None:
+def test_new_task_always_runs_an_attempt() -> None:
     now = time.monotonic()
     assert not Limits(seconds=20.0).too_late()
     assert not Limits().too_late()
@@ -263,7 +265,7 @@ def test_a_task_that_has_just_begun_is_never_too_late() -> None:
     assert not Limits(seconds=3600.0, begin=now - 3000.0).too_late()
 
 
-def test_the_scratch_folder_is_gone_whatever_happens(tmp_path: Path) -> None:
+def test_scratch_folder_is_always_removed(tmp_path: Path) -> None:
     with pytest.raises(InputError), scratch_folder(tmp_path, "pw") as folder:  # noqa: PT012
         assert folder.parent == tmp_path
         (folder / "out").mkdir()
@@ -276,7 +278,9 @@ def test_the_scratch_folder_is_gone_whatever_happens(tmp_path: Path) -> None:
         pass
 
 
-def test_memory_is_saved_then_asked_for(folders: Folders, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_is_reduced_then_requested(
+    folders: Folders, monkeypatch: pytest.MonkeyPatch
+) -> None:
     replay = Replay("memory", "memory_killed", "memory")
     with pytest.raises(MemoryNeededError) as caught:
         relax(folders, replay, monkeypatch, Limits(last_chance=False), ranks=2)
@@ -288,7 +292,7 @@ def test_memory_is_saved_then_asked_for(folders: Folders, monkeypatch: pytest.Mo
     ]
 
 
-def test_a_missing_pseudopotential_is_said(
+def test_missing_pseudopotential_is_reported(
     folders: Folders, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (folders.pseudos / "H.pbe-rrkjus_psl.1.0.0.UPF").unlink()
@@ -296,7 +300,7 @@ def test_a_missing_pseudopotential_is_said(
         relax(folders, Replay("success"), monkeypatch)
 
 
-def test_a_result_comes_back_as_it_was(
+def test_result_round_trip(
     folders: Folders, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     for names in (["success"], ["refused_by_pw"]):
@@ -363,7 +367,7 @@ def test_pw_relaxes_hydrogen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ra
     assert result.n_symmetry > 1
 
 
-def test_a_program_that_is_not_there_is_said(tmp_path: Path, folders: Folders) -> None:
+def test_missing_program_is_reported(tmp_path: Path, folders: Folders) -> None:
     machine = Machine(pw=str(tmp_path / "pw.x"))
     with pytest.raises(ConfigError, match="cannot be started"):
         relax_job(lih_job(), machine, folders, Limits())

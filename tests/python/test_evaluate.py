@@ -24,7 +24,7 @@ def moved(atoms: Atoms, site: int, by: tuple[float, float, float]) -> Atoms:
     return atoms
 
 
-def test_the_same_crystal_in_another_description_matches() -> None:
+def test_equivalent_descriptions_match() -> None:
     true = brucite()
     other = true[[0, 2, 1, 4, 3]]
     other.positions += (0.3, -0.7, 1.9)
@@ -65,7 +65,7 @@ def test_a_site_in_the_wrong_place_does_not_match_but_its_host_does() -> None:
     assert np.isnan(result.rmsd)
 
 
-def test_a_distorted_host_is_seen() -> None:
+def test_distorted_host_does_not_match() -> None:
     true = brucite()
     result = compare(moved(true, 1, (1.2, 0.8, 0.9)), true, n_missing=(2, 2))
     assert not result.matched
@@ -119,7 +119,7 @@ def test_les_is_a_match_or_a_lower_energy_and_a_tie_is_neither() -> None:
 
 
 @pytest.mark.parametrize("status", ["failed", "unconverged"])
-def test_failed_and_unconverged_candidates_are_judged_wrong(status: str) -> None:
+def test_failed_and_unconverged_candidates_count_as_wrong(status: str) -> None:
     found = evaluated(Made(status=status, message="relax_positions: why"), Made())
     assert found["has_reference"][0]
     for name in ("matched", "les", "host_matched"):
@@ -140,7 +140,7 @@ def test_a_proposal_is_matched_before_any_relaxation() -> None:
     assert found["matched"][:2].tolist() == [True, False]
 
 
-def test_without_a_reference_nothing_is_judged() -> None:
+def test_no_evaluation_without_a_reference() -> None:
     found = evaluated(Made(), with_reference=False)
     assert not found["has_reference"].any()
     assert not found["les"].any()
@@ -155,7 +155,7 @@ def test_a_reference_that_did_not_relax_is_not_used_and_says_why() -> None:
     assert found["matched_inpaint"][0]
 
 
-def test_a_matcher_that_raises_costs_one_candidate_only(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_matcher_error_affects_one_candidate(monkeypatch: pytest.MonkeyPatch) -> None:
     real, calls = match.compare, []
 
     def breaks_once(*args: Atoms, **options: tuple[int, int]) -> match.Comparison:
@@ -173,7 +173,7 @@ def test_a_matcher_that_raises_costs_one_candidate_only(monkeypatch: pytest.Monk
     )
 
 
-def test_a_matcher_that_raises_after_dft_leaves_the_energies(
+def test_matcher_error_after_dft_keeps_the_energies(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     batch = build([Case("mg", brucite(), 2, [Made(energy=-0.1), Made(energy=0.1)])])

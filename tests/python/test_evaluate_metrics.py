@@ -89,7 +89,7 @@ def test_no_ranking_beats_any_of_k(candidates: list[tuple[float, bool]]) -> None
 
 
 @pytest.mark.parametrize("k", [[0], [-1, 2]])
-def test_a_senseless_number_of_draws_is_refused(k: list[int]) -> None:
+def test_invalid_number_of_draws_is_refused(k: list[int]) -> None:
     with pytest.raises(ValueError, match="k >= 1"):
         best_of_k(np.array([1.0]), np.array([True]), k)
 

@@ -78,7 +78,7 @@ def filled(batch: Batch, model: HostNet, name: str, method: str, sample: int) ->
 
 
 @pytest.mark.parametrize("method", ["host", "random"])
-def test_candidate_has_the_same_bits_alone_and_in_any_batch(
+def test_candidate_is_bit_identical_alone_and_in_any_batch(
     crystals: dict[str, Atoms], model: HostNet, method: str
 ) -> None:
     alone = make_batch(crystals, [("brucite", method, 2)], 42)
@@ -107,9 +107,7 @@ def test_seed_id_and_sample_each_change_the_candidate(
     )
 
 
-def test_host_keeps_its_bits_and_references_pass_through(
-    crystals: dict[str, Atoms], model: HostNet
-) -> None:
+def test_host_and_references_stay_bit_identical(crystals: dict[str, Atoms], model: HostNet) -> None:
     rows = [("brucite", "host", 0), ("brucite", "random", 0), ("brucite", REFERENCE, 0)]
     batch = make_batch(crystals, rows, 42)
     before = batch.positions.copy()
@@ -165,7 +163,7 @@ def test_progress_is_reported(crystals: dict[str, Atoms], model: HostNet) -> Non
 
 
 @pytest.mark.parametrize("steps", [2, 7, 50, 300])
-def test_noise_levels_fall_to_zero_and_most_lie_where_sites_choose(steps: int) -> None:
+def test_noise_levels_decrease_and_concentrate_at_bond_scale(steps: int) -> None:
     levels = noise_levels(steps)
     assert len(levels) == steps + 1
     assert levels[0] == pytest.approx(3.0)
@@ -248,7 +246,7 @@ def test_random_sites_keep_their_distance(rocksalt: Atoms, crystals: dict[str, A
         assert (distance >= reach - 1e-9).all()
 
 
-def test_random_sites_end_in_a_host_without_room() -> None:
+def test_random_sites_terminate_in_a_dense_host() -> None:
     host = Host(np.array([55]), np.zeros((1, 3)), np.eye(3) * 2.0, 1, 3)
     sites = random_sites(host, generator=np.random.default_rng(0))
     assert sites.shape == (3, 3)

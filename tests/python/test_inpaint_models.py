@@ -43,7 +43,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_network_knows_its_kind(files: dict[str, Path], kind: str) -> None:
+def test_kind_of_a_network(files: dict[str, Path], kind: str) -> None:
     method = {"pos": "repaint"}.get(kind, kind)
     models = load_models([method, "random"], given=[files[kind]], bundled=[])
     assert list(models.networks) == [kind]
@@ -53,7 +53,7 @@ def test_a_network_knows_its_kind(files: dict[str, Path], kind: str) -> None:
 
 
 @pytest.mark.parametrize("path", sorted((ASSETS / "weights").glob("*.pt")), ids=lambda p: p.name)
-def test_bundled_weights_are_of_the_kind_they_are_named_after(path: Path) -> None:
+def test_bundled_weights_match_their_name(path: Path) -> None:
     models = load_models([path.stem], given=[], bundled=[path])
     assert kind_of(models.networks[path.stem]) == path.stem
     listed = (path.parent / "SHA256SUMS").read_text().splitlines()
@@ -67,7 +67,7 @@ def test_given_weights_come_before_bundled_ones(files: dict[str, Path], tmp_path
     assert set(models.checksums) == {"mine.pt", "td.pt"}
 
 
-def test_weights_that_serve_nothing_come_twice_or_lack(files: dict[str, Path]) -> None:
+def test_unused_duplicate_or_missing_weights_are_refused(files: dict[str, Path]) -> None:
     with pytest.raises(ConfigError, match=r"td\.pt: weights of kind td, which no method"):
         load_models(["host"], given=[files["td"]], bundled=[files["host"]])
     with pytest.raises(ConfigError, match=r"host\.pt: a second file of kind host"):

@@ -153,7 +153,7 @@ def test_json_lines_are_all_read() -> None:
     ]
 
 
-def test_a_sheet_names_the_column_it_does_not_know() -> None:
+def test_unknown_column_of_a_sheet_is_named() -> None:
     with pytest.raises(InputError, match=r"column 'nmissing'.*'n_missing'"):
         read_structures(INPUTS / "20_sheets/nmissing_typo.csv")
     hosts, failures = check(INPUTS / "13_formula_off/sheet.csv")
@@ -161,7 +161,7 @@ def test_a_sheet_names_the_column_it_does_not_know() -> None:
     assert [failure.id for failure in failures] == ["iron"]
 
 
-def test_both_ways_of_writing_a_quarter_are_one_crystal() -> None:
+def test_fraction_and_decimal_give_the_same_crystal() -> None:
     pair = [
         check(INPUTS / "08_simple_fraction" / name)[0][0].atoms
         for name in ("boehmite.cif", "boehmite_plain.cif")
@@ -214,9 +214,7 @@ OXYGEN_AT_HALF = "O1 0.5 0.5 0.5\n"
         ("D1", "Mg O D2", "H"),
     ],
 )
-def test_two_letters_are_one_element_only_where_it_is_known(
-    label: str, known: str, element: str
-) -> None:
+def test_two_letters_are_one_element_only_if_known(label: str, known: str, element: str) -> None:
     text = cubic(f"_chemical_formula_sum '{known}'", rows=f"{label} 0 0 0\n" + OXYGEN_AT_HALF)
     (entry,) = read_cif(text, source="x", stem="x")
     assert entry.atoms is not None
@@ -224,7 +222,7 @@ def test_two_letters_are_one_element_only_where_it_is_known(
 
 
 @pytest.mark.parametrize("label", ["Ho1", "CL1", "T1", "X1", "Q1", "Va", "M2", "?"])
-def test_a_label_that_may_mean_two_things_or_none_is_refused_by_its_name(label: str) -> None:
+def test_ambiguous_or_unknown_label_is_refused(label: str) -> None:
     refused = check_text(cubic(rows=f"{label} 0 0 0\n" + OXYGEN_AT_HALF), n_missing=1)
     assert isinstance(refused, str)
     assert (label if label != "?" else "row 1") in refused
@@ -237,7 +235,7 @@ def test_a_label_that_may_mean_two_things_or_none_is_refused_by_its_name(label: 
         ("OH4", 1, 1), ("NH4", 4, 4), ("NH3", 1, 3), ("Wat2", 2, 2), ("Ow1", 2, 2), ("O1", 0, 0),
     ],
 )  # fmt: skip
-def test_the_hydrogens_that_a_label_names(label: str, fewest: int, most: int) -> None:
+def test_hydrogens_from_a_label(label: str, fewest: int, most: int) -> None:
     reading = read_label(label, known=frozenset({"O", "N", "H"}))
     assert (reading.fewest, reading.most) == (fewest, most)
 
@@ -245,7 +243,7 @@ def test_the_hydrogens_that_a_label_names(label: str, fewest: int, most: int) ->
 @pytest.mark.parametrize(
     ("symbol", "count"), [("OH", 1), ("OH2", 2), ("OH1-", 1), ("NH4+", 4), ("O2-", 0), ("Wat", 2)]
 )
-def test_the_hydrogens_that_a_type_names(symbol: str, count: int) -> None:
+def test_hydrogens_from_a_type(symbol: str, count: int) -> None:
     reading = read_type(symbol, known=frozenset())
     assert reading is not None
     assert (reading.fewest, reading.most) == (count, count)
@@ -267,9 +265,7 @@ def test_formulas(text: str, counts: dict[int, float] | None) -> None:
 
 
 @pytest.mark.parametrize(("occupancy", "missing"), [("2.", 4), ("1.", 2), ("0.5", 1)])
-def test_sites_that_are_not_located_count_with_their_occupancy(
-    occupancy: str, missing: int
-) -> None:
+def test_unlocated_sites_count_with_their_occupancy(occupancy: str, missing: int) -> None:
     operations = "loop_\n_symmetry_equiv_pos_as_xyz\n'x,y,z'\n'-x,-y,-z'"
     rows = f"Mg1 0 0 0 1 d\nO1 0.3 0.3 0.3 1 d\nH1 -1. -1. -1. {occupancy} dum\n"
     host = check_text(
@@ -279,7 +275,7 @@ def test_sites_that_are_not_located_count_with_their_occupancy(
     assert (formula(host.atoms), host.n_missing) == ({"Mg": 1, "O": 2}, missing)
 
 
-def test_a_name_that_leaves_nothing_open_needs_no_note() -> None:
+def test_unambiguous_space_group_name_needs_no_note() -> None:
     head = HEAD.format(a=5.0, b=6.0, c=7.0, gamma=90) + SPACE_GROUPS["name"] + "\n"
     head += "_chemical_formula_sum 'Mg O8 H'\n"
     host = check_text(head + SITES + "Mg1 0 0 0\nO1 0.2 0.3 0.4\n", n_missing=1)
@@ -287,7 +283,7 @@ def test_a_name_that_leaves_nothing_open_needs_no_note() -> None:
     assert host.notes == ()
 
 
-def test_a_sum_of_occupancies_is_told() -> None:
+def test_sum_of_occupancies_is_noted() -> None:
     text = cubic(LITHIUM[0], tags=LITHIUM[1], rows=LITHIUM[2].format(first="0.5", second="0.5"))
     host = check_text(text, element="Li", remove=True)
     assert isinstance(host, CheckedHost)
@@ -295,7 +291,7 @@ def test_a_sum_of_occupancies_is_told() -> None:
 
 
 @pytest.mark.parametrize("flag", ["dum", "DUM"])
-def test_a_dummy_without_an_element_is_left_out_and_told(flag: str) -> None:
+def test_dummy_site_is_skipped_and_noted(flag: str) -> None:
     text = cubic(
         "_chemical_formula_sum 'Mg O H2'",
         tags="_atom_site_calc_flag\n",
@@ -320,7 +316,7 @@ SPACE_GROUPS = {
 
 
 @pytest.mark.parametrize("way", SPACE_GROUPS)
-def test_every_way_to_tell_a_space_group_gives_the_same_crystal(way: str) -> None:
+def test_all_declarations_of_a_space_group_give_the_same_crystal(way: str) -> None:
     head = HEAD.format(a=5.0, b=6.0, c=7.0, gamma=90)
     text = head + SPACE_GROUPS[way] + "\n" + SITES + "Mg1 0 0 0\nO1 0.2 0.3 0.4\n"
     host = check_text(text, n_missing=1)
@@ -328,7 +324,7 @@ def test_every_way_to_tell_a_space_group_gives_the_same_crystal(way: str) -> Non
     assert formula(host.atoms) == {"Mg": 1, "O": 8}
 
 
-def test_the_origin_that_gives_the_formula_is_taken_where_the_name_leaves_it_open() -> None:
+def test_formula_resolves_an_ambiguous_origin() -> None:
     rows = "Mg 0.125 0.125 0.125\nAl 0.5 0.5 0.5\nO 0.2624 0.2624 0.2624\n"
     lines = ("_chemical_formula_sum 'Mg Al2 O4 H'", "_symmetry_space_group_name_H-M 'F d -3 m'")
     host = check_text(cubic(*lines, rows=rows, a=8.08))
@@ -349,7 +345,7 @@ def test_operations_that_do_not_fit_the_cell_are_refused() -> None:
     assert "do not fit the cell" in str(refused)
 
 
-def test_operations_that_are_no_group_are_refused() -> None:
+def test_operations_that_form_no_group_are_refused() -> None:
     lines = "loop_\n_symmetry_equiv_pos_as_xyz\n'x,y,z'\n'-y,x,z'"
     assert "do not form a group" in str(
         check_text(cubic(lines, rows="Mg 0.1 0.2 0.3\n"), n_missing=1)
@@ -360,7 +356,7 @@ def test_operations_that_are_no_group_are_refused() -> None:
     ("place", "count"),
     [("0 0.010", 1), ("0.008 0.008", 1), ("0 0.020", 4), ("0.01 0.016", 4), ("0.02 0.2", 8)],
 )
-def test_images_that_a_chain_joins_are_one_site(place: str, count: int) -> None:
+def test_chained_images_form_one_site(place: str, count: int) -> None:
     head = HEAD.format(a=6.0, b=6.0, c=6.0, gamma=90)
     rows = f"Mg1 0 0 0.5\nO1 {place} 0\n"
     text = head + "_space_group_IT_number 123\n" + SITES + rows
@@ -378,7 +374,7 @@ def test_images_that_a_chain_joins_are_one_site(place: str, count: int) -> None:
 @settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-def test_sites_listed_times_symmetry_is_what_comes_back(x: float, y: float, digits: int) -> None:
+def test_multiplicity_follows_from_lagrange(x: float, y: float, digits: int) -> None:
     """4/mmm: the multiplicity of (x, y, 0) by Lagrange, whatever the rounding."""
     rows = f"Mg1 0 0 0.5\nO1 {x:.{digits}f} {y:.{digits}f} 0\n"
     head = HEAD.format(a=6.0, b=6.0, c=6.0, gamma=90)
@@ -398,14 +394,14 @@ def test_sites_listed_times_symmetry_is_what_comes_back(x: float, y: float, digi
     ("text", "same"),
     [("\u2212.25", "-.25"), ("-1/4", "-0.25"), ("-2.5e-1", "-0.25"), ("-.25(12)", "-.25")],
 )
-def test_ways_to_write_a_number(text: str, same: str) -> None:
+def test_number_formats(text: str, same: str) -> None:
     pair = [check_text(cubic(rows=f"Mg1 {x} 0.5 0.5\nO1 0 0 0\n"), n_missing=1)
             for x in (text, same)]  # fmt: skip
     assert all(isinstance(host, CheckedHost) for host in pair)
     np.testing.assert_array_equal(*[host.atoms.positions for host in pair])  # type: ignore[union-attr]
 
 
-def test_other_characters_in_texts_and_operations_listed_twice_do_no_harm() -> None:
+def test_non_ascii_text_and_repeated_operations_are_accepted() -> None:
     lines = (
         "_journal_volume 385–386",
         "_publ_author_name 'Müller, Å.'",
@@ -417,13 +413,13 @@ def test_other_characters_in_texts_and_operations_listed_twice_do_no_harm() -> N
 
 
 @pytest.mark.parametrize(("symbol", "known"), [("Ge", "Li P S"), ("Ge4+", "Ge S"), ("GE", "S")])
-def test_a_type_is_an_element_even_where_the_formula_forgot_it(symbol: str, known: str) -> None:
+def test_type_is_an_element_even_if_absent_from_the_formula(symbol: str, known: str) -> None:
     assert read_type(symbol, known=frozenset(known.split())) == LabelReading(32)
 
 
 @given(seed=st.integers(0, 2**32 - 1))
 @settings(max_examples=30)
-def test_close_pairs_are_those_of_all_images(seed: int) -> None:
+def test_close_pairs_equal_brute_force_over_images(seed: int) -> None:
     rng = np.random.default_rng(seed)
     cell = np.diag([3.0, 4.0, 5.0]) + rng.uniform(-1, 1, (3, 3))
     fractional = rng.uniform(-2, 2, (12, 3))
@@ -447,7 +443,7 @@ LITHIUM = (
 @pytest.mark.parametrize(
     ("first", "second", "count"), [("0.5", "0.5", 2), ("0.25", "0.75", 2), ("0.66", "0.345", 2)]
 )
-def test_partly_occupied_sites_to_fill_are_counted(first: str, second: str, count: int) -> None:
+def test_partially_occupied_sites_to_fill_are_counted(first: str, second: str, count: int) -> None:
     text = cubic(LITHIUM[0], tags=LITHIUM[1], rows=LITHIUM[2].format(first=first, second=second))
     host = check_text(text, element="Li", remove=True)
     assert isinstance(host, CheckedHost)
@@ -456,20 +452,20 @@ def test_partly_occupied_sites_to_fill_are_counted(first: str, second: str, coun
     assert "4 partially occupied sites: Li1 (" in str(refused)
 
 
-def test_occupancies_that_are_no_whole_number_name_the_supercell() -> None:
+def test_fractional_sum_of_occupancies_suggests_a_supercell() -> None:
     text = cubic(LITHIUM[0], tags=LITHIUM[1], rows=LITHIUM[2].format(first="0.5", second="0.167"))
     refused = str(check_text(text, element="Li", remove=True))
     assert "Li1, Li2 sum to 1.33" in refused
     assert "supercell of 3 cells, which holds about 4" in refused
 
 
-def test_a_disordered_host_stays_refused_by_the_names_of_its_sites() -> None:
+def test_disordered_host_is_refused_with_its_sites() -> None:
     rows = "O1 0.5 0.5 0.5 1\nNa1 0 0 0 0.5\nK1 0 0 0 0.5\nLi1 0.1 0.2 0.3 1\n"
     refused = check_text(cubic(tags=LITHIUM[1], rows=rows), element="Li", remove=True)
     assert "Na1 (0.5), K1 (0.5)" in str(refused)
 
 
-def test_occupancies_of_one_element_on_one_place_add_up() -> None:
+def test_occupancies_of_one_element_at_one_position_are_summed() -> None:
     rows = "O1 0.5 0.5 0.5 0.51\nO2 0.5 0.5 0.5 0.5\nMg1 0 0 0 1\n"
     host = check_text(cubic(tags=LITHIUM[1], rows=rows), n_missing=1)
     assert isinstance(host, CheckedHost)
@@ -479,7 +475,7 @@ def test_occupancies_of_one_element_on_one_place_add_up() -> None:
 SPLIT = "O1 0.0 0.0 0.0\nO2 0.69 0.0 0.0\nH1 0.25 0.0 0.0\nH2 0.44 0.0 0.0\n"
 
 
-def test_two_places_of_one_proton_are_one_site_and_molecular_hydrogen_is_two() -> None:
+def test_split_proton_is_one_site_and_molecular_hydrogen_two() -> None:
     bridge = check_text(cubic(rows=SPLIT), remove=True)
     assert isinstance(bridge, CheckedHost)
     assert bridge.n_missing == 1
@@ -515,7 +511,7 @@ def test_messages_name_the_label_the_tag_or_the_line(
         assert jargon not in said
 
 
-def test_ids_in_any_script_stay_apart(tmp_path: Path) -> None:
+def test_ids_in_any_script_stay_distinct(tmp_path: Path) -> None:
     text = (INPUTS / "09_tags/bom.cif").read_bytes()
     for name in ("石膏", "高岭石", "гипс", "brucite (1)", "brucite_1_"):
         (tmp_path / f"{name}.cif").write_bytes(text)
@@ -524,7 +520,7 @@ def test_ids_in_any_script_stay_apart(tmp_path: Path) -> None:
     assert len({host.id for host in hosts}) == 5
 
 
-def test_a_key_that_stands_twice_in_json_is_told(tmp_path: Path) -> None:
+def test_duplicate_json_key_is_reported(tmp_path: Path) -> None:
     record = (INPUTS / "22_json/lines.jsonl").read_text().splitlines()[0]
     path = tmp_path / "x.json"
     path.write_text('{"a": %s, "b": %s, "a": %s}' % (record, record, record))  # noqa: UP031
@@ -539,7 +535,7 @@ def test_too_many_sites_are_refused_before_they_are_read(tmp_path: Path) -> None
     assert "lists 20001 sites" in str(refused)
 
 
-def test_a_folder_or_a_pipe_is_called_what_it_is(tmp_path: Path) -> None:
+def test_folder_or_pipe_is_reported_as_such(tmp_path: Path) -> None:
     import os
 
     os.mkfifo(tmp_path / "pipe.cif")
@@ -554,7 +550,7 @@ def test_a_folder_or_a_pipe_is_called_what_it_is(tmp_path: Path) -> None:
     ]
 
 
-def test_the_sheet_of_expected_hosts_is_kept_with_the_inputs() -> None:
+def test_sheet_with_all_inputs_reads_every_row() -> None:
     """Each row of a user's sheet may name any of these files: none costs the others."""
     names = sorted({case.file for case in CASES if case.file.endswith((".cif", ".vasp"))})
     rows = [{"id": name.replace("/", "_"), "structure": name} for name in names]

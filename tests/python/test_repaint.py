@@ -32,9 +32,7 @@ def test_schedule_has_the_counts_of_repaint(
 
 
 @given(steps=st.integers(1, 60), resampling=st.integers(1, 4), jump_length=st.integers(1, 20))
-def test_schedule_goes_by_single_levels_to_the_end(
-    steps: int, resampling: int, jump_length: int
-) -> None:
+def test_schedule_changes_by_single_levels(steps: int, resampling: int, jump_length: int) -> None:
     if resampling > 1 and jump_length >= steps:
         with pytest.raises(ConfigError, match="jump_length"):
             repaint_levels(steps=steps, resampling=resampling, jump_length=jump_length)
@@ -59,7 +57,7 @@ def test_jumps_start_at_level_one_as_in_the_paper() -> None:
     ]
 
 
-def test_way_up_adds_the_difference_of_the_variances() -> None:
+def test_renoising_adds_the_difference_of_the_variances() -> None:
     stds = level_stds(50, torch.tensor([7]))[:, 0]
 
     low, high = stds[10:11], stds[11:12]

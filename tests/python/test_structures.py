@@ -82,7 +82,7 @@ def error_of(path: Path) -> str:
         ("notes.txt", None, "notes.txt"),
     ],
 )
-def test_the_name_of_a_file_tells_its_format_and_id(name: str, kind: str, stem: str) -> None:
+def test_file_name_gives_format_and_id(name: str, kind: str, stem: str) -> None:
     assert file_format(Path(name)) == kind
     assert file_stem(Path(name)) == stem
 
@@ -128,16 +128,14 @@ def test_gzipped_cif(tmp_path: Path, brucite: Atoms, write_cif: WriteCif) -> Non
     assert same_crystal(entry.atoms, brucite)
 
 
-def test_a_packed_file_that_unpacks_to_too_much_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_gzip_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(entry_module, "MAX_TEXT_BYTES", 1 << 20)
     bomb = tmp_path / "a.cif.gz"
     bomb.write_bytes(gzip.compress(b" " * (1 << 22)))
     assert "larger than" in error_of(bomb)
 
 
-def test_every_block_of_a_cif_is_read_even_beside_a_bad_one(
+def test_every_cif_block_is_read_despite_a_bad_one(
     tmp_path: Path, brucite: Atoms, rocksalt: Atoms, write_cif: WriteCif
 ) -> None:
     first = write_cif(brucite, tmp_path / "1.cif").read_text()
@@ -151,7 +149,7 @@ def test_every_block_of_a_cif_is_read_even_beside_a_bad_one(
     assert same_crystal(entries[2].atoms, rocksalt)
 
 
-def test_cif_truncated_anywhere_never_gives_the_wrong_crystal(
+def test_truncated_cif_never_gives_a_wrong_crystal(
     tmp_path: Path, brucite: Atoms, write_cif: WriteCif
 ) -> None:
     text = write_cif(brucite, tmp_path / "whole.cif").read_text()
@@ -169,7 +167,7 @@ def test_cif_truncated_anywhere_never_gives_the_wrong_crystal(
             assert "\n" not in entry.error
 
 
-def test_cif_of_a_shared_site_keeps_both_elements(tmp_path: Path) -> None:
+def test_cif_with_a_shared_site_keeps_both_elements(tmp_path: Path) -> None:
     mixed = Structure(Lattice.cubic(4), [{"Na": 0.5, "K": 0.5}, "Cl"], [(0, 0, 0), (0.5, 0.5, 0.5)])
     path = tmp_path / "mixed.cif"
     mixed.to(filename=str(path))
@@ -182,7 +180,7 @@ def test_cif_of_a_shared_site_keeps_both_elements(tmp_path: Path) -> None:
     }
 
 
-def test_cif_of_a_partly_filled_site_keeps_its_occupancy(tmp_path: Path) -> None:
+def test_cif_with_partial_occupancy_keeps_it(tmp_path: Path) -> None:
     partial = Structure(Lattice.cubic(4), [{"Na": 0.5}, "Cl"], [(0, 0, 0), (0.5, 0.5, 0.5)])
     path = tmp_path / "partial.cif"
     partial.to(filename=str(path))
@@ -205,7 +203,7 @@ def test_cif_with_two_atoms_on_one_site(
 
 
 @pytest.mark.parametrize("unknown", ["?", "."])
-def test_cif_sites_without_coordinates_are_left_out_and_named(
+def test_cif_sites_without_coordinates_are_skipped_and_reported(
     tmp_path: Path, brucite: Atoms, write_cif: WriteCif, unknown: str
 ) -> None:
     text = write_cif(brucite, tmp_path / "a.cif").read_text()
@@ -263,7 +261,7 @@ def test_poscar(tmp_path: Path, brucite: Atoms, name: str, direct: bool) -> None
     assert same_crystal(entry.atoms, brucite)
 
 
-def test_poscar_without_symbols_is_refused_not_guessed(tmp_path: Path, brucite: Atoms) -> None:
+def test_poscar_without_symbols_is_refused(tmp_path: Path, brucite: Atoms) -> None:
     path = tmp_path / "POSCAR"
     ase.io.write(path, brucite, format="vasp")
     lines = path.read_text().splitlines(keepends=True)
@@ -289,7 +287,7 @@ def test_poscar_of_an_unknown_element(tmp_path: Path, brucite: Atoms) -> None:
 # --- extended XYZ --------------------------------------------------------------------------
 
 
-def test_extxyz_keeps_every_bit(tmp_path: Path, rng: np.random.Generator) -> None:
+def test_extxyz_is_read_bit_identically(tmp_path: Path, rng: np.random.Generator) -> None:
     frames = []
     for number in range(5):
         atoms = Atoms("LiO2H", rng.uniform(-9, 9, (4, 3)), cell=rng.normal(0, 5, (3, 3)), pbc=True)
@@ -310,7 +308,7 @@ def test_extxyz_keeps_every_bit(tmp_path: Path, rng: np.random.Generator) -> Non
         assert (entry.id, int(entry.n_missing), entry.element) == tuple(atoms.info.values())
 
 
-def test_extxyz_id_is_taken_as_written(tmp_path: Path, brucite: Atoms) -> None:
+def test_extxyz_id_is_kept_as_written(tmp_path: Path, brucite: Atoms) -> None:
     path = tmp_path / "f.extxyz"
     ase.io.write(path, brucite)
     frame = path.read_text()
@@ -319,7 +317,7 @@ def test_extxyz_id_is_taken_as_written(tmp_path: Path, brucite: Atoms) -> None:
     assert [entry.id for entry in read_structures(path)] == ["007", "T", "1e5", "mp-7", None]
 
 
-def test_names_shared_by_frames_are_no_ids(tmp_path: Path, brucite: Atoms) -> None:
+def test_names_shared_by_frames_are_not_used_as_ids(tmp_path: Path, brucite: Atoms) -> None:
     path = tmp_path / "f.extxyz"
     frames = [brucite.copy() for _ in range(3)]
     for atoms, name in zip(frames, ["MgO2H2", "MgO2H2", "alone"], strict=True):
@@ -330,7 +328,7 @@ def test_names_shared_by_frames_are_no_ids(tmp_path: Path, brucite: Atoms) -> No
     assert [entry.fallback_id for entry in entries] == ["f_0", "f_1", "f_2"]
 
 
-def test_one_bad_frame_does_not_cost_the_others(tmp_path: Path, brucite: Atoms) -> None:
+def test_bad_frame_does_not_affect_the_others(tmp_path: Path, brucite: Atoms) -> None:
     path = tmp_path / "f.extxyz"
     ase.io.write(path, brucite)
     good = path.read_text()
@@ -345,7 +343,7 @@ def test_one_bad_frame_does_not_cost_the_others(tmp_path: Path, brucite: Atoms) 
     assert "unknown element 'Qq'" in str(entries[1].error)
 
 
-def test_truncated_extxyz_keeps_what_is_whole(tmp_path: Path, brucite: Atoms) -> None:
+def test_truncated_extxyz_keeps_complete_frames(tmp_path: Path, brucite: Atoms) -> None:
     path = tmp_path / "f.extxyz"
     ase.io.write(path, [brucite, brucite])
     lines = path.read_text().splitlines(keepends=True)
@@ -396,7 +394,7 @@ def test_ase_database_is_never_written(tmp_path: Path, brucite: Atoms) -> None:
     assert [item.name for item in tmp_path.iterdir()] == ["a.db"]
 
 
-def test_one_damaged_row_does_not_cost_the_others(tmp_path: Path, brucite: Atoms) -> None:
+def test_damaged_row_does_not_affect_the_others(tmp_path: Path, brucite: Atoms) -> None:
     path = tmp_path / "a.db"
     database = ase.db.connect(path)
     for _ in range(3):
@@ -420,7 +418,7 @@ def test_foreign_or_damaged_database(tmp_path: Path, brucite: Atoms) -> None:
 # --- pymatgen JSON -------------------------------------------------------------------------
 
 
-def test_pymatgen_json_in_all_its_shapes(tmp_path: Path, brucite: Atoms) -> None:
+def test_pymatgen_json_layouts(tmp_path: Path, brucite: Atoms) -> None:
     structure = AseAtomsAdaptor.get_structure(brucite)
     plain = structure.as_dict()
     computed = ComputedStructureEntry(structure, -3.0, entry_id="mp-9").as_dict()
@@ -441,7 +439,7 @@ def test_pymatgen_json_in_all_its_shapes(tmp_path: Path, brucite: Atoms) -> None
     assert same_crystal(only(read_structures(path)).atoms, brucite)
 
 
-def test_json_builds_no_class_that_a_file_names(tmp_path: Path, brucite: Atoms) -> None:
+def test_json_never_builds_classes_named_in_the_file(tmp_path: Path, brucite: Atoms) -> None:
     data = AseAtomsAdaptor.get_structure(brucite).as_dict()
     touched = tmp_path / "touched"
     hostile = {"@module": "pathlib", "@class": "Path", "@version": "1", "args": [str(touched)]}
@@ -499,7 +497,7 @@ def test_folder(hosts_folder: Path) -> None:
     ]
 
 
-def test_folder_without_structures_and_input_that_is_missing(tmp_path: Path) -> None:
+def test_folder_without_structures_and_missing_input(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no CIF or POSCAR file"):
         read_structures(tmp_path)
     with pytest.raises(InputError, match="no such file"):
@@ -512,7 +510,7 @@ def test_folder_without_structures_and_input_that_is_missing(tmp_path: Path) -> 
 # --- sample sheet --------------------------------------------------------------------------
 
 
-def test_sheet_paths_are_relative_to_the_sheet_even_through_a_link(
+def test_sheet_paths_are_relative_to_the_link_target(
     tmp_path: Path, hosts_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sheet = tmp_path / "hosts.csv"
@@ -539,7 +537,7 @@ def test_sheet_paths_are_relative_to_the_sheet_even_through_a_link(
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
 @pytest.mark.parametrize("separator", [",", ";", "\t"])
 @pytest.mark.parametrize("newline", ["\n", "\r\n"])
-def test_sheet_as_spreadsheets_write_it(
+def test_sheet_dialects_of_spreadsheets(
     tmp_path: Path, hosts_folder: Path, encoding: str, separator: str, newline: str
 ) -> None:
     rows = [["N_missing", " Structure ", "ID", "comment"], ["2", "hosts/brucite.cif", "b", "é"]]
@@ -549,7 +547,7 @@ def test_sheet_as_spreadsheets_write_it(
     assert (entry.id, entry.n_missing, entry.error) == ("b", "2", None)
 
 
-def test_each_bad_row_is_one_entry_that_names_its_line(tmp_path: Path, hosts_folder: Path) -> None:
+def test_each_bad_row_gives_one_entry_with_its_line(tmp_path: Path, hosts_folder: Path) -> None:
     frames = tmp_path / "two.extxyz"
     atoms = ase.io.read(hosts_folder / "brucite.cif")
     ase.io.write(frames, [atoms, atoms])
@@ -583,7 +581,7 @@ def test_each_bad_row_is_one_entry_that_names_its_line(tmp_path: Path, hosts_fol
         (b"id,structure\n\xff\xfe,x\n", "not UTF-8"),
     ],
 )
-def test_what_is_no_sheet(tmp_path: Path, content: bytes, reason: str) -> None:
+def test_invalid_sheets_are_refused(tmp_path: Path, content: bytes, reason: str) -> None:
     sheet = tmp_path / "s.csv"
     sheet.write_bytes(content)
     with pytest.raises(InputError, match=reason):
@@ -595,7 +593,9 @@ FILES = settings(max_examples=150, suppress_health_check=[HealthCheck.function_s
 
 @FILES
 @given(content=st.binary(max_size=300))
-def test_any_bytes_as_sheet_give_rows_or_an_input_error(tmp_path: Path, content: bytes) -> None:
+def test_arbitrary_bytes_as_sheet_give_rows_or_an_input_error(
+    tmp_path: Path, content: bytes
+) -> None:
     sheet = tmp_path / "s.csv"
     sheet.write_bytes(content)
     try:
@@ -611,7 +611,7 @@ CELLS = st.text(max_size=12).filter(lambda text: not set(text) & set('\r\n",;\t'
 
 @FILES
 @given(rows=st.lists(st.lists(CELLS, min_size=1, max_size=6), max_size=8))
-def test_no_row_of_a_sheet_is_ever_lost(tmp_path: Path, rows: list[list[str]]) -> None:
+def test_every_row_of_a_sheet_gives_an_entry(tmp_path: Path, rows: list[list[str]]) -> None:
     sheet = tmp_path / "s.csv"
     rows = [row for row in rows if not row[0].startswith("#")]
     lines = ["id,structure,element,n_missing", *(",".join(row) for row in rows)]
@@ -631,7 +631,7 @@ def test_no_row_of_a_sheet_is_ever_lost(tmp_path: Path, rows: list[list[str]]) -
     content=st.binary(max_size=400),
     name=st.sampled_from(["a.cif", "POSCAR", "a.extxyz", "a.db", "a.json", "a.cif.gz"]),
 )
-def test_any_bytes_as_structure_file_give_entries(
+def test_arbitrary_bytes_as_structure_file_give_entries(
     tmp_path: Path, content: bytes, name: str
 ) -> None:
     path = tmp_path / name
@@ -643,7 +643,7 @@ def test_any_bytes_as_structure_file_give_entries(
 
 @FILES
 @given(data=st.data())
-def test_any_change_to_a_file_gives_entries(
+def test_corrupted_file_gives_entries(
     tmp_path: Path, hosts_folder: Path, data: st.DataObject
 ) -> None:
     for source in sorted(hosts_folder.iterdir()):

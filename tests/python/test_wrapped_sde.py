@@ -45,7 +45,7 @@ def test_noise_is_that_of_the_paper() -> None:
     np.testing.assert_allclose(stds[150], 0.01 * 500**0.5 * np.array([20, 5]) ** (-1 / 3))
 
 
-def test_noise_of_a_site_has_the_same_bits_wherever_it_stands() -> None:
+def test_noise_is_bit_identical_at_any_position() -> None:
     times = torch.from_numpy(np.random.default_rng(0).random(41))
     n_atoms = torch.arange(1, 42)
 
@@ -55,7 +55,7 @@ def test_noise_of_a_site_has_the_same_bits_wherever_it_stands() -> None:
     assert torch.equal(together, torch.cat(alone))
 
 
-def test_prior_is_uniform_in_effect() -> None:
+def test_prior_is_practically_uniform() -> None:
     noise = torch.from_numpy(np.random.default_rng(1).standard_normal((20_000, 3)))
 
     prior = draw_prior(torch.full((20_000,), 40), noise)
@@ -66,7 +66,7 @@ def test_prior_is_uniform_in_effect() -> None:
 
 
 @pytest.mark.parametrize("predictor", get_args(Predictor))
-def test_coefficients_of_the_last_step_make_no_noise(predictor: Predictor) -> None:
+def test_last_step_adds_no_noise(predictor: Predictor) -> None:
     gain, spread = predictor_coefficients(predictor, torch.tensor([0.02]), torch.tensor([0.0]))
 
     assert float(gain) == pytest.approx(4e-4)
@@ -76,7 +76,7 @@ def test_coefficients_of_the_last_step_make_no_noise(predictor: Predictor) -> No
 @pytest.mark.parametrize(
     ("predictor", "sound"), [("ancestral", 1), ("x0_renoise", 1), ("x0_jump", 0)]
 )
-def test_a_sound_step_gives_the_next_level_its_noise(predictor: Predictor, sound: int) -> None:
+def test_valid_step_has_the_noise_of_the_next_level(predictor: Predictor, sound: int) -> None:
     # With the score of a single site at 0, -x / std^2, x before and after is Gaussian.
     std, std_next = torch.tensor([0.3]).double(), torch.tensor([0.2]).double()
 

@@ -70,9 +70,7 @@ def models() -> ScoreModels:
 
 
 @pytest.mark.parametrize("name", ["host", "td", "repaint", "random"])
-def test_candidates_drawn_together_equal_candidates_drawn_alone(
-    models: ScoreModels, name: str
-) -> None:
+def test_candidates_sampled_together_equal_single_ones(models: ScoreModels, name: str) -> None:
     method = Method(name, models, PLAIN)
     hosts = [make_host(n, n_host=4 + n, n_sites=n) for n in (1, 2, 3)]
     owners = [0, 2, 1, 0, 1]
@@ -89,7 +87,7 @@ def test_candidates_drawn_together_equal_candidates_drawn_alone(
 
 
 @pytest.mark.parametrize("method", ["host", "td"])
-def test_a_candidate_does_not_depend_on_how_many_there_are(
+def test_candidate_does_not_depend_on_the_number_of_candidates(
     models: ScoreModels, brucite: Atoms, method: str
 ) -> None:
     found = []
@@ -103,7 +101,7 @@ def test_a_candidate_does_not_depend_on_how_many_there_are(
     assert len(set(found)) == 1
 
 
-def test_a_chunk_is_drawn_whole_and_gives_what_is_wanted() -> None:
+def test_chunk_is_sampled_completely_and_filtered() -> None:
     propose = Proposer(memory=CHUNK)
     found = on_cpu(propose, make_chunk(1, {6: 60, 9: 90}))
     assert propose.asked == [CHUNK]
@@ -113,7 +111,7 @@ def test_a_chunk_is_drawn_whole_and_gives_what_is_wanted() -> None:
         np.testing.assert_array_equal(found[system], generator.random((2, 3)))
 
 
-def test_a_gpu_draws_many_hosts_at_once_as_a_cpu_draws_them_one_by_one(
+def test_gpu_samples_of_many_hosts_equal_cpu_samples(
     models: ScoreModels,
 ) -> None:
     propose = Method("host", models, PLAIN).propose
@@ -126,7 +124,7 @@ def test_a_gpu_draws_many_hosts_at_once_as_a_cpu_draws_them_one_by_one(
             np.testing.assert_allclose(way - np.round(way), 0.0, atol=1e-4)
 
 
-def test_a_gpu_out_of_memory_goes_on_in_halves() -> None:
+def test_gpu_out_of_memory_splits_the_load() -> None:
     propose = Proposer(memory=2)
     chunks = [make_chunk(number, {0: number}) for number in range(5)]
     found = on_gpu(propose, chunks)
@@ -138,7 +136,7 @@ def test_a_gpu_out_of_memory_goes_on_in_halves() -> None:
         on_gpu(propose, [make_chunk(1, {0: 0, 1: 1, 2: 2})])
 
 
-def test_loads_hold_no_more_atoms_than_allowed() -> None:
+def test_loads_respect_the_atom_limit() -> None:
     chunks = [make_chunk(number, {0: number}) for number in range(5)]  # 4, 6, 8, 10, 12 atoms
     sizes = [[chunk.n_atoms for chunk in load] for load in loads(chunks, max_atoms=18)]
     assert sizes == [[4, 6, 8], [10], [12]]
