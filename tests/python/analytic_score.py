@@ -1,4 +1,4 @@
-"""Score models in closed form, for tests of the sampler."""
+"""Analytic score models, for tests of the sampler."""
 
 from dataclasses import dataclass, field
 
@@ -14,7 +14,7 @@ IMAGES = torch.arange(-20, 21, dtype=torch.float64)
 
 
 def make_crystals(structures: list[tuple[Tensor, Tensor]]) -> Crystals:
-    """Join structures, each fractions (n, 3) and numbers (n,), in cells that are all skewed."""
+    """Join structures, each fractions (n, 3) and numbers (n,), in skewed cells."""
     counts = torch.tensor([len(numbers) for _, numbers in structures])
     cell = torch.tensor([[0.0, 4.0, 0.3], [3.0, 0.0, 1.0], [0.2, 1.0, -5.0]], dtype=torch.float64)
     return Crystals(
@@ -26,7 +26,7 @@ def make_crystals(structures: list[tuple[Tensor, Tensor]]) -> Crystals:
 
 
 class Tape:
-    """A generator whose numbers are known: one array (n, 3) per draw."""
+    """A generator with known numbers: one array (n, 3) per draw."""
 
     def __init__(self, arrays: np.ndarray) -> None:
         """Take arrays (draws, n, 3)."""
@@ -103,7 +103,7 @@ class PairScore:
 
 
 class ZeroScore:
-    """No force at all: a sample is then a sum of noise."""
+    """A vanishing score; a sample is then a sum of noise."""
 
     per_site_times = True
 

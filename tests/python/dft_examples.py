@@ -1,4 +1,4 @@
-"""Jobs, recorded outputs and pseudopotentials for the tests of the DFT stage."""
+"""Jobs, recorded outputs and pseudopotentials for tests of the DFT stage."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ VALENCE = {"H": 1.0, "Li": 3.0}
 
 
 def protocol(name: str) -> Protocol:
-    """Return a protocol that comes with xtalfill."""
+    """Return a protocol of xtalfill."""
     return read_protocol(REPOSITORY / "assets" / "protocols" / f"{name}.yaml")
 
 
 def system_of(atoms: Atoms, pseudos: dict[str, Pseudo], **more: Any) -> PwSystem:
-    """Return a crystal as PLAN_DFT sends it to pw.x with protocol fast, at cutoffs of its own."""
+    """Return a system of PLAN_DFT with the protocol fast and given cutoffs."""
     fast = protocol("fast")
     default = {"key": "batch_0000.1", "kpoints": (1, 1, 1), "n_irreducible": 1}
     fixed = {"degauss": fast.degauss, "smearing": fast.smearing, "extra": 0}
@@ -45,7 +45,7 @@ def system_of(atoms: Atoms, pseudos: dict[str, Pseudo], **more: Any) -> PwSystem
 
 
 def lih_system(**changes: Any) -> PwSystem:
-    """Return LiH in its primitive cell, H off its place, as the recorded ones were."""
+    """Return LiH in its primitive cell with displaced H, as in the recorded runs."""
     atoms = bulk("LiH", "rocksalt", a=4.08)
     atoms.positions[1] += [0.10, 0.05, -0.07]
     table = read_table(TABLE)
@@ -63,7 +63,7 @@ def lih_system(**changes: Any) -> PwSystem:
 
 
 def as_job(system: PwSystem) -> PwJob:
-    """Return the job of a crystal that pw.x gets as it is."""
+    """Return the job of a crystal in its own setting."""
     return PwJob(system, rotation=np.eye(3), origin=np.zeros(3), n_symmetry=4)
 
 
@@ -73,7 +73,7 @@ def lih_job(**changes: Any) -> PwJob:
 
 
 def unpack(name: str, folder: Path, *, attempt: str = "pw.1") -> int:
-    """Put a recorded run into a folder as pw.x would have left it; return its exit code."""
+    """Extract a recorded run into a folder, as pw.x writes it; return its exit code."""
     source = RECORDED / name
     (folder / f"{attempt}.out").write_bytes(gzip.decompress((source / "pw.out.gz").read_bytes()))
     (folder / f"{attempt}.err").write_bytes((source / "pw.err").read_bytes())
@@ -85,12 +85,12 @@ def unpack(name: str, folder: Path, *, attempt: str = "pw.1") -> int:
 
 
 def recorded(name: str, folder: Path) -> PwOutput:
-    """Return a recorded run as the stage reads it."""
+    """Return a recorded run as read by the stage."""
     return read_output(folder, "pw.1", unpack(name, folder))
 
 
 def find_pw(*, ranks: int = 1) -> str:
-    """Return pw.x on PATH; skip without it, or without mpirun where it takes several processes."""
+    """Return pw.x on PATH; skip if it, or mpirun for several processes, is missing."""
     found = shutil.which("pw.x")
     if found is None:
         pytest.skip("no pw.x on PATH: install Quantum ESPRESSO (Debian: quantum-espresso)")
@@ -100,7 +100,7 @@ def find_pw(*, ranks: int = 1) -> str:
 
 
 def sssp_folder() -> Path:
-    """Return the folder of the SSSP files: $XTALFILL_PSEUDO_DIR or Debian's; skip without."""
+    """Return the folder of the SSSP files, $XTALFILL_PSEUDO_DIR or Debian's; skip if missing."""
     folder = Path(os.environ.get("XTALFILL_PSEUDO_DIR", "/usr/share/espresso/pseudo"))
     if not (folder / read_table(TABLE)["H"].filename).is_file():
         pytest.skip("no SSSP files: give their folder as XTALFILL_PSEUDO_DIR (docs/validate.md)")
@@ -160,7 +160,7 @@ def made_pseudos(folder: Path) -> tuple[Path, dict[str, Pseudo]]:
 
 
 def hydrogen_molecule(distance: float = 0.90, box: float = 4.0) -> Atoms:
-    """Return H2 in a cubic box, along a diagonal of a face."""
+    """Return H2 in a cubic box, along a face diagonal."""
     half = distance / 2 / np.sqrt(2)
     centre = box / 2
     positions = [[centre + s * half, centre + s * half, centre] for s in (-1, 1)]

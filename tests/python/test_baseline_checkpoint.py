@@ -1,4 +1,4 @@
-"""The potential method in several tasks: what is done is not done again."""
+"""The potential method in several tasks: finished calculations are not repeated."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ AGAIN = Limits(seconds=3600.0, last_chance=False)
 
 
 class Replay:
-    """Stands in for pw.x and pp.x: leaves recorded runs and recorded potentials."""
+    """Replaces pw.x and pp.x with recorded runs and potentials."""
 
     def __init__(self, runs: list[str], potentials: list[str]) -> None:
         self.runs, self.potentials = list(runs), list(potentials)
@@ -49,7 +49,7 @@ class Replay:
 
 @pytest.fixture
 def folders(tmp_path: Path) -> Folders:
-    """Return folders with files in the place of pseudopotentials."""
+    """Return folders with placeholder pseudopotentials."""
     pseudos = tmp_path / "pseudos"
     pseudos.mkdir()
     for symbol in VALENCE:
@@ -58,7 +58,7 @@ def folders(tmp_path: Path) -> Folders:
 
 
 def after(folders: Folders, name: str) -> Folders:
-    """Return the folders of the task that goes on."""
+    """Return the folders of the task that continues."""
     root = folders.pseudos.parent / name
     return replace(
         folders, previous=folders.checkpoint, checkpoint=root / "checkpoint", kept=root / "kept"
@@ -72,7 +72,7 @@ def fill(
     limits: Limits = Limits(),  # noqa: B008 - frozen
     machine: Machine = Machine(),  # noqa: B008 - frozen
 ) -> tuple[Placement, PotentialCalculator]:
-    """Fill a lithium host that lacks two atoms: one is placed first, relaxed, then the other."""
+    """Fill a lithium host with two missing atoms: place one, relax it, place the other."""
     for module in (pw_runner, calculation):
         monkeypatch.setattr(module, "run_pw", replay)
     level = LevelOfTheory(
@@ -113,13 +113,13 @@ def test_task_continues_from_the_checkpoint(
 
 
 class Watch:
-    """Says that everything takes three seconds, and five of all cores."""
+    """A stopwatch that always measures three seconds, and five seconds of CPU time."""
 
     seconds, cpu_seconds = 3.0, 5.0
 
 
 def test_core_seconds_count_all_cores(folders: Folders, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two runs of pw.x on two cores, one of pp.x on one; then one of each."""
+    """Two runs of pw.x on two cores and one of pp.x on one, then one of each."""
     for module in (pw_runner, calculation):
         monkeypatch.setattr(module, "Stopwatch", Watch)
     replay = Replay(["scf_not_converged", "success", "success"], ["lithium_2", "lithium_2_placed"])
@@ -146,7 +146,7 @@ def test_third_task_has_the_results_of_the_first(
 def test_calculation_of_other_atoms_is_repeated(
     folders: Folders, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As when another machine's potential relaxed differently between two placements."""
+    """As if the potential of another machine relaxed differently between two placements."""
     _, electrons = fill(
         folders, Replay(["success"] * 2, ["lithium_2", "lithium_2_placed"]), monkeypatch
     )

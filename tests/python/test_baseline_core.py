@@ -81,7 +81,7 @@ def test_tie_across_the_boundary_is_found(shift: int) -> None:
 
 
 def test_equivalent_maxima_become_one_orbit(rng: np.random.Generator) -> None:
-    """The eight tetrahedral voids of fcc, found with errors, are one orbit at exact places."""
+    """The eight tetrahedral voids of fcc, with errors, form one orbit at exact positions."""
     host = crystal_of(bulk("Pd", "fcc", a=3.9, cubic=True))
     exact = np.array(list(itertools.product((0.25, 0.75), repeat=3)))
     found = exact + rng.normal(0.0, 0.01, exact.shape)
@@ -141,7 +141,7 @@ def random_pinball(generator: np.random.Generator, m: int) -> Pinball:
 
 
 def brute_force(pinball: Pinball, n: int) -> list[tuple[float, tuple[int, ...]]]:
-    """Return all choices by energy, written with loops."""
+    """Return all choices by energy, from nested loops."""
     found = []
     for choice in itertools.combinations(range(len(pinball.field)), n):
         energy = sum(pinball.field[i] for i in choice)
@@ -174,7 +174,7 @@ def test_annealing_finds_the_minimum_of_brute_force(m: int, n: int) -> None:
 
 
 def test_choices_modulo_symmetry_are_complete_and_unique() -> None:
-    """Of the tetrahedral voids of fcc: each set of four stands for its images, none is lost."""
+    """Tetrahedral voids of fcc: each set of four represents its images, none is missing."""
     host = crystal_of(bulk("Pd", "fcc", a=3.9, cubic=True))
     sites = symmetric_sites(np.full((1, 3), 0.25), np.ones(1), host, merge=0.3)
     for n in range(1, 8):
@@ -186,7 +186,7 @@ def test_choices_modulo_symmetry_are_complete_and_unique() -> None:
 
 
 def test_charges_maximise_their_distance() -> None:
-    """Of the eight tetrahedral voids two charges take a pair as far apart as there is."""
+    """Two charges take the most distant pair of the eight tetrahedral voids."""
     host = crystal_of(bulk("Pd", "fcc", a=3.9, cubic=True))
     sites = symmetric_sites(np.full((1, 3), 0.25), np.ones(1), host, merge=0.3)
     pairs = pair_energies(sites.scaled, host.cell)
@@ -210,7 +210,7 @@ def test_a_forbidden_pair_is_never_chosen() -> None:
 
 
 def test_first_void_is_the_deepest(rng: np.random.Generator) -> None:
-    """Against a fine grid of distances to all images, in a skewed cell."""
+    """Compared with a fine grid of distances to all images, in a skewed cell."""
     cell = TRICLINIC + np.array([[0, 0, 0], [8.2, 0, 0], [0, 0, 0]])  # 2 a was added to b
     crystal = Crystal(np.full(3, 8), rng.random((3, 3)) @ cell, cell)
     images = np.array(list(itertools.product(range(-4, 5), repeat=3))) @ cell

@@ -1,4 +1,4 @@
-"""The potential method with pw.x and pp.x themselves, pseudopotentials made by ld1.x."""
+"""The potential method with pw.x and pp.x, with pseudopotentials made by ld1.x."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from xtalfill.proposals.dft_potential.restore import PlacementError, restore
 
 @pytest.fixture
 def electrons(tmp_path: Path) -> PotentialCalculator:
-    """Return what runs pw.x and pp.x with loose settings."""
+    """Return a calculator with loose settings."""
     find_pw()
     if shutil.which(PP) is None:
         pytest.skip("no pp.x on PATH: install Quantum ESPRESSO (Debian: quantum-espresso)")
@@ -40,7 +40,7 @@ def electrons(tmp_path: Path) -> PotentialCalculator:
 
 
 def test_electron_potential_is_lowest_at_the_nucleus(electrons: PotentialCalculator) -> None:
-    """The sign: low at a proton, about zero on average, rising away from it."""
+    """The sign: low at a proton, zero on average, rising away from it."""
     atom = Crystal(np.array([1]), np.zeros((1, 3)), np.eye(3) * 5.0)
     potential = electrons.potential(atom, 1)
     assert potential[0, 0, 0] == potential.min() < -20.0  # eV
@@ -73,7 +73,7 @@ def test_hydrogen_of_lithium_hydride_is_restored(
 
 
 def test_placed_atoms_relax_and_the_host_is_unchanged(electrons: PotentialCalculator) -> None:
-    """Hydrogen off its place goes back towards it, the lithium stays, one electron more."""
+    """Displaced hydrogen moves back, lithium stays, with one excess electron."""
     host = lithium()
     crystal = host.with_atoms(1, np.full((1, 3), 0.5) @ host.cell + [[0.2, 0.0, 0.0]])
     relaxed, potential = electrons.relaxed(crystal, np.array([False, True]), 0)

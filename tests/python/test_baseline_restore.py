@@ -1,4 +1,4 @@
-"""The potential method on recorded potentials: every branch of place, relax, repeat, give up."""
+"""The potential method on recorded potentials: every branch of place, relax, repeat, fail."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_fewer_maxima_than_atoms_are_filled_in_rounds() -> None:
 
 
 def test_more_maxima_than_atoms_use_the_pinball_step() -> None:
-    """Of four equal places every pair is equivalent; the choice is one, the next another kind."""
+    """All pairs of the four equal positions are equivalent; the next choice differs."""
     host, potential = recorded("lithium_cubic")
     first, second = run(host, 2, Played([potential]), samples=2)
     assert first.pinball
@@ -87,7 +87,7 @@ def test_more_maxima_than_atoms_use_the_pinball_step() -> None:
 
 
 def test_a_wide_degenerate_set_is_a_parameter() -> None:
-    """With all maxima counted as equal the lowest energy decides, not the potential alone."""
+    """If all maxima count as equal, the lowest energy decides, not only the potential."""
     host, potential = recorded("brucite")
     strict, wide = (run(host, 2, Played([potential]), degenerate=d)[0] for d in (0.995, 0.1))
     assert strict.rounds[0].degenerate == 2
@@ -106,7 +106,7 @@ def test_a_wide_degenerate_set_is_a_parameter() -> None:
 def test_constant_shift_of_the_potential_has_no_effect(
     name: str, n_sites: int, zero: float
 ) -> None:
-    """A constant added to a recorded potential changes no site, no round and no other sample."""
+    """Adding a constant to a recorded potential changes no site, round or other sample."""
     host, potential = recorded(name)
     stop = PlacementError("stop here")
     as_written, shifted = (
@@ -121,7 +121,7 @@ def test_constant_shift_of_the_potential_has_no_effect(
 
 
 def test_heights_are_relative_to_the_mean() -> None:
-    """The recorded mean is 4.39 eV; the highest maximum of the host lies 0.64 eV above it."""
+    """The recorded mean is 4.39 eV; the highest maximum of the host is 0.64 eV above it."""
     host, potential = recorded("lithium_1")
     assert potential.mean() == pytest.approx(4.39, abs=0.01)
     done = run(host, 1, Played([potential]))[0].rounds[0]
@@ -142,7 +142,7 @@ def test_the_window_is_a_share_of_the_height_above_the_mean(
 
 
 def test_a_height_below_the_mean_still_fills_the_highest() -> None:
-    """An empty core can lie above all places; the highest of these is taken all the same."""
+    """An empty core can lie above all positions; the highest of these is still filled."""
     host = Crystal(np.array([12]), np.zeros((1, 3)), np.diag([3.4, 3.7, 4.0]))
     places = well((16,) * 3, [(0.5, 0.5, 0.5)])
     core = 200.0 * (well((16,) * 3, [(0.0, 0.0, 0.0)]) + 1.0)

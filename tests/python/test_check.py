@@ -1,4 +1,4 @@
-"""CHECK as a whole: the batches and check.json that the other stages and the report read."""
+"""The stage CHECK: batches and check.json, which the other stages and the report read."""
 
 import json
 import random
@@ -55,7 +55,7 @@ def frames(tmp_path: Path, brucite: Atoms, rocksalt: Atoms) -> Path:
 
 
 def system(batch: Batch, name: str, method: str, sample: int) -> dict[str, Any]:
-    """Return all that a batch says of one system."""
+    """Return all data of one system of a batch."""
     (index,) = [
         i
         for i in range(batch.n_systems)

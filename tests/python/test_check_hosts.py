@@ -1,4 +1,4 @@
-"""Checks of one structure: each fault is one line, and what passes is passed on unchanged."""
+"""Checks of single structures: each fault gives one line; valid hosts are not changed."""
 
 import re
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""References: matched by id, same crystal as the filled host, missing sites told apart."""
+"""References: matched by id, same crystal as the filled host, missing sites identified."""
 
 import numpy as np
 import pytest

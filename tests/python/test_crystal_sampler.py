@@ -1,4 +1,4 @@
-"""Sampling of missing sites: the right distribution, the right bits, upstream's steps."""
+"""Sampling of missing sites: distribution, bit-identity, and the steps of upstream."""
 
 import dataclasses
 import itertools
@@ -28,7 +28,7 @@ SETTINGS = SamplerSettings(steps=8, resampling=2, jump_length=3)
 
 
 def structures(seed: int = 0) -> list[tuple[Tensor, Tensor]]:
-    """Return three structures; first and last begin with a missing site (hydrogen)."""
+    """Return three structures; the first and last start with a missing site (hydrogen)."""
     rng = np.random.default_rng(seed)
     numbers = [[1, 8, 12, 1], [12, 8, 1], [1, 3, 1, 9, 22]]
     return [(torch.from_numpy(rng.random((len(z), 3))), torch.tensor(z)) for z in numbers]
@@ -42,7 +42,7 @@ def sample(
     settings: SamplerSettings = SETTINGS,
     seeds: list[int] | None = None,
 ) -> Tensor:
-    """Fill the hydrogen sites of structures, each from its own seed."""
+    """Fill the hydrogen sites of structures, each with its own seed."""
     crystals = make_crystals(parts)
     generators = [np.random.default_rng(seed) for seed in seeds or range(len(parts))]
     return sample_crystals(
@@ -179,13 +179,13 @@ def test_known_sites_do_not_limit_the_noise_of_others() -> None:
 
 
 def two_sites(count: int) -> list[tuple[Tensor, Tensor]]:
-    """Return crystals of a known site at (0.1, 0.2, 0.3) and a missing one."""
+    """Return crystals with a known site at (0.1, 0.2, 0.3) and a missing one."""
     fractions = torch.tensor([[0.1, 0.2, 0.3], [0.0, 0.0, 0.0]], dtype=torch.float64)
     return [(fractions, torch.tensor([8, 1]))] * count
 
 
 def two_places(*, width: float) -> MixtureScore:
-    """Return the score of a missing site that is at one place three times out of four."""
+    """Return the score of a missing site with two modes of weights 3/4 and 1/4."""
     places = [[0.4, 0.5, 0.98], [0.9, 0.1, 0.3]]
     centres = [[[0.1, 0.2, 0.3], place] for place in places]
     weights = torch.tensor([0.75, 0.25], dtype=torch.float64)
@@ -193,7 +193,7 @@ def two_places(*, width: float) -> MixtureScore:
 
 
 def at_which_place(sites: Tensor, model: MixtureScore) -> tuple[Tensor, Tensor]:
-    """Return which place each site is at and by how much it is off, (n, 3)."""
+    """Return the mode of each site and its deviation from it, (n, 3)."""
     gaps = wrap(sites[:, None] - model.centres[None, :, 1] + 0.5) - 0.5
     nearest = gaps.norm(dim=-1).argmin(dim=1)
     return nearest, gaps[torch.arange(len(sites)), nearest]

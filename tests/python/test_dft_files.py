@@ -1,4 +1,4 @@
-"""Inputs of pw.x, its data file, and recorded failures."""
+"""Inputs of pw.x, its data file, and the diagnosis of recorded failures."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_unexpected_input_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_fixed_atoms_and_charge_are_written_and_verified(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An odd number of electrons needs no more than the smearing."""
+    """An odd number of electrons needs only smearing."""
     system = replace(lih_system(), free=np.array([False, True]), extra=3)
     assert system.n_electrons == 7.0
     found = PwInputFile(written(system))
@@ -198,7 +198,7 @@ def test_highest_band_of_either_spin(tmp_path: Path, occupations: str, top: floa
 
 
 def test_only_the_highest_band_counts(tmp_path: Path) -> None:
-    """Two bands of each spin: up (1, 0.4), down (1, 0.1), one k-point emptier than the other."""
+    """Two bands per spin: up (1, 0.4), down (1, 0.1); one k-point has lower occupations."""
     content = gzip.decompress((RECORDED / "spin" / "pwscf.xml.gz").read_bytes()).decode()
     point = content[content.index("<ks_energies>") : content.index("</band_structure>")]
     points = "".join(

@@ -1,4 +1,4 @@
-"""PLAN_DFT and GATHER_DFT: what is sent, what is refused, and what comes back into the batch."""
+"""PLAN_DFT and GATHER_DFT: selected systems, refused systems, and results in the batch."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def level(*, spin: bool = False, without: str = "") -> LevelOfTheory:
 
 @pytest.fixture
 def batch() -> Batch:
-    """Return the cases as SELECT leaves them; the two candidates of one minimum share it."""
+    """Return the cases after SELECT; the two candidates of one minimum share its number."""
     made = build(CASES)
     first, second = members(made, "brucite")[:2]
     made.stages["select"].arrays["minimum"][second] = made.stages["select"].arrays["minimum"][first]
@@ -267,7 +267,7 @@ def test_plan_contains_the_size_of_each_job(batch: Batch) -> None:
 
 @pytest.fixture
 def gathered(batch: Batch) -> Batch:
-    """Return the batch after DFT, which puts host 2 of brucite below host 0."""
+    """Return the batch after DFT, which lowers host 2 of brucite below host 0."""
     sent, jobs = plan_batch(batch, "batch_0000", set(batch.groups()), CHOICE, level())
     plan = Plan(sent, jobs, {"window": 0.01}).content(read_cost_model(COST, "relaxation"))
     plan = json.loads(json.dumps(plan))

@@ -1,4 +1,4 @@
-"""Protocols, pseudopotentials, k-points and symmetry: what a calculation is made of."""
+"""Protocols, pseudopotentials, k-points and symmetry of a calculation."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_a_wrong_table_is_refused(tmp_path: Path, entry: dict, said: str) -> Non
 
 
 def pseudo_folder(folder: Path) -> tuple[Path, Path]:
-    """Write two files in the two formats of UPF, and their table."""
+    """Write one file in each UPF format, and their table."""
     files = {
         "H": b'<UPF version="2.0.1"><PP_HEADER functional="PBE" z_valence="1.00000000E+000"/>',
         "Li": b"<PP_HEADER>\n SLA  PW   PBX  PBC    PBE   Exchange-Correlation functional\n"
@@ -169,7 +169,7 @@ def test_functionals_of_several_files_are_listed() -> None:
 
 
 def test_library_is_identified_by_its_content(tmp_path: Path) -> None:
-    """Laid out anew it is the same; one cutoff or element changed it is another table."""
+    """The layout does not matter; a changed cutoff or element gives another table."""
     content = json.loads(TABLE.read_text(encoding="utf-8"))
     path = tmp_path / "mine.json"
     path.write_text(json.dumps(content, sort_keys=True, indent=1), encoding="utf-8")
@@ -217,7 +217,7 @@ def whole(atoms: Atoms, is_host: np.ndarray, *, tolerance: float = 0.05) -> Symm
 
 
 def hydrogen_bond(off: float) -> tuple[Atoms, np.ndarray]:
-    """Return a proton between two oxygens, beside the mirror in their middle; Mg tells x from y."""
+    """Return a proton between two oxygens, off their mirror plane; Mg distinguishes x from y."""
     positions = [[0, 0, 0], [2, 2.2, 0], [2, 2.2, 2.5], [2, 2.2, 1.25 + off]]
     atoms = Atoms("MgOOH", positions=positions, cell=[4.0, 4.4, 5.0], pbc=True)
     atoms.positions[0, 2] = 3.75
@@ -226,7 +226,7 @@ def hydrogen_bond(off: float) -> tuple[Atoms, np.ndarray]:
 
 @pytest.mark.parametrize(("off", "stays"), [(0.0, False), (0.004, False), (0.03, True)])
 def test_proton_off_a_mirror_is_not_symmetrised(off: float, stays: bool) -> None:
-    """Within 0.01 A it is put onto the mirror; 0.03 A beside it is a bond and a longer one."""
+    """Within 0.01 Å it moves to the mirror; at 0.03 Å one bond is longer than the other."""
     atoms, is_host = hydrogen_bond(off)
     found = whole(atoms, is_host)
     bonds = found.atoms.get_distances(3, [1, 2], mic=True)
@@ -251,7 +251,7 @@ def test_a_host_atom_may_move_farther_than_a_filled_site() -> None:
 
 
 def test_symmetry_broken_by_one_site_is_dropped() -> None:
-    """One of four protons 0.03 A off: the group that is left moves none, and is one."""
+    """One of four protons is 0.03 Å off: the remaining group moves none and is trivial."""
     atoms = bulk("LiH", "rocksalt", a=4.08, cubic=True)
     is_host, off = atoms.numbers == 3, np.array([0.03, 0.0, 0.0])
     atoms.positions[np.flatnonzero(~is_host)[0]] += off

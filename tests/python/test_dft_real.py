@@ -1,4 +1,4 @@
-"""A real crystal of the benchmark through pw.x with SSSP, protocol fast: NaBH4."""
+"""NaBH4 from the benchmark, relaxed by pw.x with SSSP and the protocol fast."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""PW_RELAX: the chain of attempts on recorded outputs, and pw.x itself where it is installed."""
+"""PW_RELAX: the chain of attempts on recorded outputs, and pw.x itself if installed."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from xtalfill.dft.system import PwSettings
 
 
 class Replay:
-    """Stands in for pw.x: leaves one recorded run after the other."""
+    """Replaces pw.x: each call writes the next recorded run."""
 
     def __init__(self, *names: str) -> None:
         self.names = list(names)
@@ -57,7 +57,7 @@ class Replay:
 
 @pytest.fixture
 def folders(tmp_path: Path) -> Folders:
-    """Return folders with files in the place of pseudopotentials."""
+    """Return folders with placeholder pseudopotentials."""
     pseudos = tmp_path / "pseudos"
     pseudos.mkdir()
     for pseudo in lih_system().pseudos.values():
@@ -242,7 +242,7 @@ def test_time_limit_of_the_last_attempt_is_a_status(
 def test_no_attempt_starts_near_the_time_limit(
     folders: Folders, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A repair that the time does not suffice for waits for the next task, or is given up."""
+    """A repair without enough time is left to the next task, or the structure fails."""
     replay = Replay("ionic_steps", "success")
     spent = [False, True]  # asked before each attempt
     monkeypatch.setattr(Limits, "too_late", lambda _: spent.pop(0))

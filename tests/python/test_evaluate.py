@@ -1,4 +1,4 @@
-"""Comparison with references on crystals with known answers, through the real StructureMatcher."""
+"""Comparison with references on crystals with known results, with StructureMatcher."""
 
 import json
 import subprocess

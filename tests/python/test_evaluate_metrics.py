@@ -20,7 +20,7 @@ from xtalfill.evaluate.metrics import (
 
 
 def enumerated(energy: np.ndarray, success: np.ndarray, k: int) -> float:
-    """Return best of k by going through all n^k draws; ties are shared among those drawn."""
+    """Return best of k by enumerating all n^k draws; ties are shared among the drawn candidates."""
     ranked = np.where(np.isfinite(energy), energy, np.inf)
     flags = success & np.isfinite(energy)
     total = 0.0

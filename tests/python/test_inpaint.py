@@ -1,4 +1,4 @@
-"""INPAINT: a candidate depends on (seed, id, sample) alone, and the host is left alone."""
+"""INPAINT: a candidate depends on (seed, id, sample) alone, and the host is not changed."""
 
 import io
 
@@ -34,7 +34,7 @@ def model() -> HostNet:
 
 
 def make_batch(crystals: dict[str, Atoms], rows: list[tuple[str, str, int]], seed: int) -> Batch:
-    """Make a batch of (id, method, sample) rows; hydrogen is what is missing."""
+    """Make a batch of (id, method, sample) rows; hydrogen is missing."""
     parts = []
     for system, (name, method, _) in enumerate(rows):
         atoms = crystals[name]
@@ -179,7 +179,7 @@ def test_one_step_starts_at_the_highest_noise() -> None:
 
 
 class PointModel(HostNet):
-    """A perfect denoiser of a crystal with one known site: the sampler must land on it."""
+    """A perfect denoiser of a crystal with one known site, which the sampler must find."""
 
     def __init__(self, host: Host, target: np.ndarray) -> None:
         super().__init__(CONFIG)

@@ -1,4 +1,4 @@
-"""Which weights serve which method: the right file, or one clear line."""
+"""Selection of the weights for each method, and errors of one line."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What public files really hold: each small input gives its host, or the reason why not."""
+"""Public files with peculiarities: each input gives its host, or the reason for its refusal."""
 
 import csv
 from dataclasses import dataclass
@@ -116,7 +116,7 @@ def check(
 def check_text(
     text: str, *, n_missing: int | None = None, remove: bool = False, element: str = "H"
 ) -> CheckedHost | str:
-    """Return the host of a CIF of one block, or why there is none."""
+    """Return the host of a CIF with one block, or the reason for its refusal."""
     hosts, failures = check_structures(
         read_cif(text, source="x.cif", stem="x"), element=element, n_missing=n_missing,
         remove_existing=remove,
@@ -380,7 +380,7 @@ def test_chained_images_form_one_site(place: str, count: int) -> None:
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 def test_multiplicity_follows_from_lagrange(x: float, y: float, digits: int) -> None:
-    """4/mmm: the multiplicity of (x, y, 0) by Lagrange, whatever the rounding."""
+    """4/mmm: the multiplicity of (x, y, 0), with any rounding."""
     rows = f"Mg1 0 0 0.5\nO1 {x:.{digits}f} {y:.{digits}f} 0\n"
     head = HEAD.format(a=6.0, b=6.0, c=6.0, gamma=90)
     text = head + "_space_group_IT_number 123\n" + SITES + rows
@@ -556,7 +556,7 @@ def test_folder_or_pipe_is_reported_as_such(tmp_path: Path) -> None:
 
 
 def test_sheet_with_all_inputs_reads_every_row() -> None:
-    """Each row of a user's sheet may name any of these files: none costs the others."""
+    """Each row of a sheet may name any of these files; none affects the others."""
     names = sorted({case.file for case in CASES if case.file.endswith((".cif", ".vasp"))})
     rows = [{"id": name.replace("/", "_"), "structure": name} for name in names]
     sheet = INPUTS / "all.csv"

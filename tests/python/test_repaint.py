@@ -1,4 +1,4 @@
-"""RePaint: the schedule, the noise on the way up, and what resampling is for."""
+"""RePaint: the schedule, the added noise, and the effect of resampling."""
 
 import itertools
 from pathlib import Path

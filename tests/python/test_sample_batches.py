@@ -1,4 +1,4 @@
-"""Candidates denoised together: the same as alone, whatever they are drawn with."""
+"""Candidates sampled together are identical to candidates sampled alone."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -31,7 +31,7 @@ def make_host(seed: int, *, n_host: int, n_sites: int) -> Host:
 
 
 class Proposer:
-    """Draws from the generators alone, and remembers what it was asked for."""
+    """Samples from the generators alone and records its calls."""
 
     def __init__(self, *, memory: int) -> None:
         self.asked: list[int] = []

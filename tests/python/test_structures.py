@@ -1,4 +1,4 @@
-"""Readers: each format gives the crystal that was written, hostile files give one line."""
+"""Readers: each format gives the crystal that was written; malformed files give one line."""
 
 import gzip
 import json
@@ -28,7 +28,7 @@ WriteCif = Callable[..., Path]
 
 
 def same_crystal(found: Atoms | None, expected: Atoms, *, exact: bool = False) -> bool:
-    """Tell whether two crystals agree site by site, in any order of the sites."""
+    """Return whether two crystals agree site by site, in any order of the sites."""
     assert found is not None
     structures = [AseAtomsAdaptor.get_structure(atoms) for atoms in (found, expected)]
     if exact:
@@ -55,7 +55,7 @@ def only(entries: list[Entry]) -> Entry:
 
 
 def error_of(path: Path) -> str:
-    """Return the one error of a file of one structure."""
+    """Return the error of a file with one structure."""
     entry = only(read_structures(path))
     assert entry.atoms is None
     assert entry.error is not None

@@ -1,4 +1,4 @@
-"""The wrapped SDE: its numbers, and that mattergen has the same."""
+"""The wrapped SDE: its values, and agreement with mattergen."""
 
 from pathlib import Path
 from typing import get_args
