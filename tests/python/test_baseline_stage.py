@@ -223,7 +223,7 @@ def test_a_job_that_was_killed_is_a_failure_of_its_host(batch: Batch, tmp_path: 
     assert (batch.status[mine & (batch.id == "brucite")] == "ok").all()
     killed = np.flatnonzero(mine & (batch.id == "palladium"))
     assert batch.status[killed].tolist() == ["failed"] * 2
-    said = "inpaint: potential: killed in all of its attempts; "
+    said = "inpaint: potential: killed in every attempt; "
     assert all(batch.message[index].startswith(said) for index in killed)
     assert (batch.status[~mine] == "ok").all()
 

@@ -320,7 +320,7 @@ def test_killed_job_fails_its_crystal(batch: Batch) -> None:
     assert {one.system: dft["status"][one.system] for one in sent} == {
         one.system: "failed" if one.system == killed else "ok" for one in sent
     }
-    assert dft["message"][killed].startswith("dft: killed in all of its attempts; ")
+    assert dft["message"][killed].startswith("dft: killed in every attempt; ")
     assert np.isnan(dft["energy"][killed])
     other = replace(results[0], key="batch_0000.999")
     with pytest.raises(InputError, match=r"batch_0000\.999: this result belongs to no job"):

@@ -123,7 +123,7 @@ def test_files_are_compared_with_the_table(tmp_path: Path) -> None:
     assert found == {"H": UpfHeader(1.0, "PBE"), "Li": UpfHeader(3.0, "PBE")}
     for digest in ("0" * 32, "f" * 32):
         other = table | {"H": replace(table["H"], md5=digest)}
-        with pytest.raises(ConfigError, match=r"H\.UPF \(md5 is not that of the table\)"):
+        with pytest.raises(ConfigError, match=r"H\.UPF \(md5 differs from the table\)"):
             check_files(other, folder, ["H"])
     (folder / "H.UPF").write_bytes(b"another")
     (folder / "Li.UPF").unlink()
