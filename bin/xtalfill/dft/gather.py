@@ -89,7 +89,9 @@ def _fill(batch: Batch, index: int, arrays: dict[str, np.ndarray], result: PwRes
     arrays["n_steps"][index] = sum(one.n_steps for one in result.attempts)
     arrays["n_attempts"][index] = len(result.attempts)
     arrays["repairs"][index] = "; ".join(
-        f"{one.failure} -> {one.action or 'given up'}" for one in result.attempts if one.failure
+        f"{one.failure} -> {one.action or 'no repair left'}"
+        for one in result.attempts
+        if one.failure
     )
 
 

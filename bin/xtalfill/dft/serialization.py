@@ -53,7 +53,9 @@ def input_errors(path: Path, what: str) -> Iterator[None]:
         yield
     except (OSError, ValueError, TypeError, LookupError, AttributeError) as error:
         reason = " ".join(str(error).split())
-        raise InputError(f"{path.name}: not {what} ({reason}); run it again") from error
+        raise InputError(
+            f"{path.name}: not {what} ({reason}); rerun the process that writes it"
+        ) from error
 
 
 def check_key(key: str) -> None:

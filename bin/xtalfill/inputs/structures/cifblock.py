@@ -111,7 +111,7 @@ def parse_number(text: str) -> tuple[float, float]:
         return float(Fraction(text)), 0.0
     found = _NUMBER.fullmatch(text)
     if found is None:
-        raise ValueError(f"{text!r} is no number")
+        raise ValueError(f"{text!r} is not a number")
     spread = 0.0
     if found[2]:
         mantissa = re.split("[eE]", found[1])[0]

@@ -87,7 +87,7 @@ def expand(sites: Sequence[ListedSite], symmetry: Symmetry, cell: np.ndarray) ->
             rounded.append(site.label)
         total += len(orbit)
         if total > 10 * MAX_ATOMS:  # equivalent rows may merge later
-            raise InputError(f"has more than {MAX_ATOMS} atoms, the limit")
+            raise InputError(f"has more than the limit of {MAX_ATOMS} atoms")
     fractional, row = np.concatenate(orbits), np.repeat(np.arange(len(sites)), _sizes(orbits))
     same_as = _same_rows(sites, fractional, row, cell)
     kept = same_as[row] == row

@@ -106,12 +106,12 @@ def predictor_coefficients(
 
     The first two belong to one family whose samples have the correct noise at every level if x0 is
     correct (Song et al., arXiv:2010.02502, Eq. 7; `x0_renoise` keeps none of the old noise).
-    `x0_jump` is not a valid sampler: its output has no noise, while the model is told the noise of
+    `x0_jump` is not a valid sampler: its output has no noise, while the model assumes the noise of
     the next level. It exists because the sampler of XtalPaint takes this step for most structures,
     because of an indexing error. Only a corrector then adds noise, and more of it if the score is
     small. Use it to reproduce published results, otherwise use `x0_renoise`.
 
-    With `renoise` below 1 the next level gets less noise than the model is told, by the same factor
+    With `renoise` below 1 the next level gets less noise than the model assumes, by the same factor
     at all levels. Samples then concentrate at the density maxima, as at a lower temperature. They
     no longer follow the distribution, but single candidates are more accurate.
 
