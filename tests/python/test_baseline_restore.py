@@ -160,7 +160,7 @@ def test_sites_too_near_to_each_other_are_not_filled_together() -> None:
     assert candidate.message == "1 of 4 placed: stop here"
 
 
-def test_further_samples_need_no_further_potential_and_differ() -> None:
+def test_further_samples_reuse_the_potential_and_differ() -> None:
     host, first = recorded("lithium_1")
     solver = Played([first])
     candidates = run(host, 1, solver, samples=4)
@@ -173,7 +173,7 @@ def test_further_samples_need_no_further_potential_and_differ() -> None:
     assert candidates[2].message == "3 maxima of the potential allow no further choice of 1 sites"
 
 
-def test_it_gives_up_with_the_reason() -> None:
+def test_failure_has_a_reason() -> None:
     host, potential = recorded("lithium_1")
     everywhere = run(host, 1, Played([potential]), bond=9.0, samples=2)
     assert [one.sites for one in everywhere] == [None, None]
@@ -186,7 +186,7 @@ def test_it_gives_up_with_the_reason() -> None:
 
 
 def well(shape: tuple[int, int, int], places: list[tuple[float, float, float]]) -> np.ndarray:
-    """Return a potential with a maximum of 5 eV at some places, lower ones after the first."""
+    """Return a potential with a maximum of 5 eV at the first place and lower ones at the others."""
     grid = np.stack(np.meshgrid(*(np.arange(n) / n for n in shape), indexing="ij"), axis=-1)
     total = np.full(shape, -1.0)
     for number, place in enumerate(places):
@@ -196,8 +196,8 @@ def well(shape: tuple[int, int, int], places: list[tuple[float, float, float]]) 
     return total
 
 
-def test_the_vacuum_of_a_slab_is_no_place_for_an_atom() -> None:
-    """The potential is highest amid the vacuum; the lower maximum on the surface is taken."""
+def test_vacuum_of_a_slab_is_not_filled() -> None:
+    """The potential is highest in the vacuum; the lower maximum at the surface is filled."""
     slab = Crystal(np.array([12]), np.zeros((1, 3)), np.diag([3.2, 3.2, 15.0]))
     both = well((16, 16, 60), [(0.5, 0.5, 0.5), (0.5, 0.5, 0.12)])
     candidate = run(slab, 1, Played([both]))[0]
@@ -208,7 +208,7 @@ def test_the_vacuum_of_a_slab_is_no_place_for_an_atom() -> None:
 
 
 def test_too_few_maxima_in_every_round_are_a_reason() -> None:
-    """Three atoms, one maximum at a time, and none that is left when two are placed."""
+    """Three atoms, one maximum per round, and none left after two are placed."""
     host = Crystal(np.array([12]), np.zeros((1, 3)), np.diag([3.4, 3.7, 4.0]))
     one, two = (well((16,) * 3, [place]) for place in ((0.5, 0.5, 0.5), (0.5, 0.5, 0.0)))
     solver = Played([one, two, one])
@@ -221,8 +221,8 @@ def test_too_few_maxima_in_every_round_are_a_reason() -> None:
     assert [one.placed for one in candidate.rounds] == [1, 1]
 
 
-def test_a_maximum_at_a_general_place_is_filled_with_its_images_or_chosen_from() -> None:
-    """One peak of the grid, 48 equivalent places by the symmetry of the host."""
+def test_maximum_at_a_general_position_has_an_orbit() -> None:
+    """One peak on the grid has 48 equivalent positions by the symmetry of the host."""
     host = Crystal(np.array([12]), np.zeros((1, 3)), np.eye(3) * 6.0)
     peak = well((32,) * 3, [(0.17, 0.28, 0.41)])
     candidate = run(host, 1, Played([peak]))[0]
@@ -231,8 +231,8 @@ def test_a_maximum_at_a_general_place_is_filled_with_its_images_or_chosen_from()
     assert place == pytest.approx([0.17, 0.28, 0.41], abs=0.01)
 
 
-def test_the_samples_follow_the_potential_downwards() -> None:
-    """A single atom repels nobody: its places come in the order of their heights."""
+def test_samples_of_one_atom_follow_the_potential() -> None:
+    """A single atom has no repulsion: its positions are in order of their heights."""
     host = Crystal(np.array([12]), np.zeros((1, 3)), np.diag([3.4, 3.7, 4.0]))
     places = [(0.5, 0.5, 0.5), (0.5, 0.5, 0.0), (0.5, 0.0, 0.5)]
     found = run(host, 1, Played([well((16,) * 3, places)]), samples=3, degenerate=0.5)
@@ -259,7 +259,7 @@ def test_charge_weighs_the_repulsion_against_the_potential() -> None:
         assert distances(chosen, found, host.cell).min(axis=1).max() < 0.1
 
 
-def test_choices_repeat_bit_for_bit() -> None:
+def test_choices_are_bit_identical() -> None:
     host, potential = recorded("lithium_cubic")
     one, other = (
         run(host, 2, Played([potential]), samples=5, bound=1, degenerate=0.1) for _ in range(2)

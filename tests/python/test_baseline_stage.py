@@ -1,4 +1,4 @@
-"""Voids and potential in the pipeline's batch: jobs, results, statuses, commands."""
+"""Voids and potential in a batch: jobs, results, statuses, commands."""
 
 from __future__ import annotations
 
@@ -68,8 +68,8 @@ def sites_of(batch: Batch, index: int) -> np.ndarray:
     return batch.stages["inpaint"].arrays["positions"][here][~batch.is_host[here]]
 
 
-def test_voids_fill_their_candidates_and_no_more_than_there_are(brucite_host: Atoms) -> None:
-    """Palladium has two kinds of voids, octahedral and tetrahedral: there is no third candidate."""
+def test_voids_fill_at_most_the_distinct_ways(brucite_host: Atoms) -> None:
+    """Palladium has two kinds of voids, octahedral and tetrahedral: no third candidate exists."""
     batch = filled(hosts(brucite_host), methods=("voids",), samples=3)
     status = {(batch.id[i], batch.sample[i]): batch.status[i] for i in range(batch.n_systems)}
     assert [status["brucite", k] for k in range(3)] == ["ok"] * 3
@@ -91,7 +91,7 @@ def test_voids_do_not_depend_on_the_batch(brucite_host: Atoms) -> None:
 
 @pytest.fixture
 def batch(brucite_host: Atoms) -> Batch:
-    """Return a batch whose candidates of potential are still to be filled."""
+    """Return a batch whose potential candidates are not filled yet."""
     return filled(hosts(brucite_host), methods=("potential", "voids"), samples=2)
 
 
@@ -110,7 +110,7 @@ def test_a_host_is_one_job(batch: Batch, tmp_path: Path) -> None:
     assert one == back.generator().random()
 
 
-def test_the_seed_of_the_run_decides_the_annealing(batch: Batch) -> None:
+def test_annealing_depends_on_the_seed_of_the_run(batch: Batch) -> None:
     batch.seed[:] = 7
     jobs = jobs_of(batch, "batch_0000")
     assert [job.seed for job in jobs] == [7, 7]
@@ -123,7 +123,7 @@ def test_the_seed_of_the_run_decides_the_annealing(batch: Batch) -> None:
     "change",
     [{"key": "../../etc.1"}, {"positions": [[0, 0]]}, {"format": "other"}, {"more": 1}],
 )
-def test_a_job_of_another_hand_is_refused(
+def test_forged_job_of_a_host_is_refused(
     batch: Batch, tmp_path: Path, change: dict[str, Any]
 ) -> None:
     path = tmp_path / "job.json"
@@ -133,8 +133,8 @@ def test_a_job_of_another_hand_is_refused(
         read_job(path)
 
 
-def test_what_pw_cannot_calculate_is_refused_before_any_job(batch: Batch, tmp_path: Path) -> None:
-    """Palladium without a pseudopotential, brucite with too many electrons, hydrogen counted."""
+def test_impossible_hosts_are_refused_before_any_job(batch: Batch, tmp_path: Path) -> None:
+    """Palladium without a pseudopotential; brucite with too many electrons, hydrogen included."""
     files = {name: f'z_valence="{z}"'.encode() for name, z in (("H", 1), ("Mg", 10), ("O", 6))}
     table = {}
     for name, content in files.items():
@@ -177,7 +177,7 @@ def results(batch: Batch, folder: Path, candidates: list[list[Placement]]) -> li
     return found
 
 
-def test_results_fill_the_batch_and_reasons_become_statuses(batch: Batch, tmp_path: Path) -> None:
+def test_results_and_failures_are_stored_in_the_batch(batch: Batch, tmp_path: Path) -> None:
     voids = np.flatnonzero((batch.id == "brucite") & (batch.method == "voids"))
     sites = sites_of(batch, int(voids[1]))
     given = [
@@ -203,7 +203,7 @@ def test_results_fill_the_batch_and_reasons_become_statuses(batch: Batch, tmp_pa
     }
 
 
-def test_results_that_do_not_fit_are_refused(batch: Batch, tmp_path: Path) -> None:
+def test_inconsistent_results_are_refused(batch: Batch, tmp_path: Path) -> None:
     wrong = [[Placement(np.zeros((1, 3)))] * 2] * 2
     found = results(batch, tmp_path, wrong)
     with pytest.raises(InputError, match="brucite: its result belongs to another crystal"):
@@ -216,7 +216,7 @@ def test_results_that_do_not_fit_are_refused(batch: Batch, tmp_path: Path) -> No
         read_result(tmp_path / "x.json")
 
 
-def test_a_job_that_was_killed_is_a_failure_of_its_host(batch: Batch, tmp_path: Path) -> None:
+def test_killed_job_fails_its_host(batch: Batch, tmp_path: Path) -> None:
     found = results(batch, tmp_path, [[Placement(np.zeros((2, 3)))] * 2, [Placement(None)] * 2])
     gather_potential(batch, "batch_0000", PLAN, found[:1])
     mine = batch.method == "potential"
@@ -229,7 +229,7 @@ def test_a_job_that_was_killed_is_a_failure_of_its_host(batch: Batch, tmp_path: 
 
 
 class Spring:
-    """A potential that draws every atom but the first to a place."""
+    """A potential that pulls every atom but the first to one position."""
 
     name, packages, weights = "spring", (), {}
     elements = frozenset({1, 3})
@@ -243,7 +243,7 @@ class Spring:
         return found
 
 
-def test_a_potential_may_relax_what_was_placed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_potential_relaxes_placed_atoms(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
     def potential(self: PotentialCalculator, crystal: Crystal, extra: int) -> np.ndarray:
@@ -262,7 +262,7 @@ def test_a_potential_may_relax_what_was_placed(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_the_commands_fill_lithium_hydride(tmp_path: Path) -> None:
-    """plan, place and gather as the pipeline calls them, with pw.x and pp.x."""
+    """plan, place and gather with pw.x and pp.x, as called by the pipeline."""
     find_pw()
     pseudos, table = made_pseudos(tmp_path)
     table = {name: replace(one, cutoff_wfc=20.0, cutoff_rho=80.0) for name, one in table.items()}
