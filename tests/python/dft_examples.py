@@ -107,7 +107,7 @@ def sssp_folder() -> Path:
     return folder
 
 
-# Troullier-Martins, PBE, scalar-relativistic: rc where the node-free maximum of 1s lies.
+# Troullier-Martins, PBE, scalar-relativistic: rc at the node-free maximum of 1s.
 _LD1 = {
     "H": """&input
   title='H', zed=1.0, rel=1, config='1s1.0 2p-1.0', iswitch=3, dft='PBE'

@@ -102,11 +102,11 @@ def test_task_continues_from_the_checkpoint(
     assert found.sites is not None, found.message
     assert found.sites.shape == (2, 3)
     assert (replay.runs, replay.potentials) == ([], [])
-    # the second calculation goes on from its density, geometry and repairs
+    # the second calculation continues with its density, geometry and repairs
     assert "startingpot      = 'file'" in replay.inputs[0]
     assert "mixing_beta      = 0.32" in replay.inputs[0]
     assert begun.inputs[1].split("ATOMIC_POS")[1] != replay.inputs[0].split("ATOMIC_POS")[1]
-    assert "0 0 0" in replay.inputs[0]  # the host is held
+    assert "0 0 0" in replay.inputs[0]  # the host is fixed
     chain = [[one["failure"] for one in run["attempts"]] for run in electrons.runs]
     assert chain == [[""], ["scf_not_converged", "walltime", ""]]
     assert [run["extra_electrons"] for run in electrons.runs] == [2, 1]

@@ -90,7 +90,7 @@ def test_equivalent_maxima_become_one_orbit(rng: np.random.Generator) -> None:
     assert set(sites.orbits) == {0}
     assert distances(exact, sites.scaled, host.cell).min(axis=1).max() < 1e-6
     assert (np.sort(sites.permutations, axis=1) == np.arange(8)).all()
-    assert len(sites.permutations) > 8  # transitive, and with point operations that fix a site
+    assert len(sites.permutations) > 8  # transitive, with point operations that fix a site
 
 
 def test_orbit_is_removed_completely() -> None:

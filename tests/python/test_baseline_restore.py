@@ -62,7 +62,7 @@ def test_fewer_maxima_than_atoms_are_filled_in_rounds() -> None:
     _, second = recorded("lithium_2_placed")
     solver = Played([first, second], shift=0.01)
     candidate = run(host, 2, solver)[0]
-    # one atom placed of two: it alone is relaxed, and one electron is left over
+    # one of two atoms is placed and relaxed, with one excess electron
     assert solver.calls == [(1, 2, 0), (2, 1, 1)]
     found = scaled_sites(candidate, host)
     moved = np.linalg.solve(host.cell.T, [0.01, 0, 0])
@@ -154,8 +154,8 @@ def test_a_height_below_the_mean_still_fills_the_highest() -> None:
 def test_sites_too_near_to_each_other_are_not_filled_together() -> None:
     host, potential = recorded("lithium_cubic")
     solver = Played([potential, PlacementError("stop here")])
-    candidate = run(host, 4, solver, apart=3.0)[0]  # two octahedral places are 2.88 apart
-    assert solver.calls[1] == (5, 3, 1)  # so one is filled, and three electrons are left
+    candidate = run(host, 4, solver, apart=3.0)[0]  # two octahedral sites are 2.88 Å apart
+    assert solver.calls[1] == (5, 3, 1)  # so one is filled, and three excess electrons remain
     assert candidate.sites is None
     assert candidate.message == "1 of 4 placed: stop here"
 

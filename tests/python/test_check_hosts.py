@@ -109,7 +109,7 @@ def test_element_unsupported_by_a_potential_is_refused(brucite_host: Atoms) -> N
     assert len(hosts) == 1
     _, failures = check(cheap=frozenset({1, 8, 12}), better=frozenset({1, 8}))
     assert "better does not support Mg" in failures[0].message
-    _, failures = check(cheap=frozenset({8, 12}))  # the element to fill counts, too
+    _, failures = check(cheap=frozenset({8, 12}))  # the element to fill must be supported, too
     assert "cheap does not support H" in failures[0].message
 
 

@@ -36,7 +36,7 @@ def test_kept_sites_are_distinguished_from_missing_ones(rocksalt: Atoms) -> None
     host = host_of(rocksalt[[0, 2, 3, 4, 6, 7]], n_missing=2)  # 1 and 5, hydrogens, are missing
     turn = np.linalg.qr(np.arange(9).reshape(3, 3) + np.eye(3))[0]
     reference_atoms = rocksalt.copy()
-    # Another orientation, another image, slightly strained, as a relaxed reference is.
+    # Another orientation, another image and a small strain, as in a relaxed reference.
     reference_atoms.set_cell(np.asarray(rocksalt.cell) @ turn * 1.02, scale_atoms=True)
     reference_atoms.positions += reference_atoms.cell[0] - 2 * reference_atoms.cell[1]
     reference, message = matched(reference_atoms, host)

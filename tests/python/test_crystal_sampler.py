@@ -57,12 +57,12 @@ def sample(
 
 @pytest.mark.parametrize(
     ("method", "predictor"),
-    # x0_jump is refused for repaint
+    # repaint refuses x0_jump
     sorted({*itertools.product(METHODS, get_args(Predictor))} - {("repaint", "x0_jump")}),
 )
 def test_sample_is_bit_identical_alone_and_in_any_batch(method: str, predictor: str) -> None:
     settings = SamplerSettings(steps=8, predictor=predictor, resampling=2, jump_length=3)
-    # Norms that differ by orders of magnitude: a step size shared by a batch would show.
+    # The norms differ by orders of magnitude, which reveals a step size shared by a batch.
     model = PairScore(strength={1: 1.0, 12: 0.01})
     parts = structures()
 
@@ -114,7 +114,7 @@ def test_result_is_the_missing_sites_and_inputs_are_unchanged(
     assert bool(((sites >= 0) & (sites < 1)).all())
     assert torch.equal(sites, sample(PairScore(), parts, method=method))
     assert torch.equal(crystals.fractions.nan_to_num(9.0), before[0].nan_to_num(9.0))
-    # Upstream turns the cell. Here the model reads the given one, whatever its orientation.
+    # Upstream rotates the cell. Here the model reads the given one in any orientation.
     assert all(torch.equal(seen.cell, before[1]) for seen, _ in model.seen)
 
 
@@ -150,8 +150,8 @@ def test_pos_shows_known_sites_noised_from_their_exact_coordinates(method: str) 
 
 
 def test_known_sites_do_not_limit_the_noise_of_others() -> None:
-    # Upstream asks of structure j whether the j-th site of the batch is known, and if so takes
-    # all noise from it: here in the second structure, whatever sites it has itself.
+    # Upstream removes all noise of structure j if the j-th site of the batch is known: here in
+    # the second structure, independent of its own sites.
     parts = structures()
     settings = SamplerSettings(steps=8, corrector_steps=0)
     tapes = [
@@ -199,7 +199,7 @@ def at_which_place(sites: Tensor, model: MixtureScore) -> tuple[Tensor, Tensor]:
     return nearest, gaps[torch.arange(len(sites)), nearest]
 
 
-# Three in four of 400, by five standard deviations.
+# Three quarters of 400, within five standard deviations.
 SHARE_TOLERANCE = 5 * np.sqrt(400 * 0.75 * 0.25)
 
 
@@ -344,12 +344,12 @@ def test_pos_trajectory_equals_steps_of_mattergen(
     np.testing.assert_allclose(ours, x[~known], rtol=0, atol=1e-9)
 
 
-# Made with the samplers of psi-lms/XtalPaint at commit 8e01af3, unchanged, in double precision,
-# eight levels, snr 0.2, one structure of five sites each, and PairScore as the score model. The
-# random numbers they drew are the noise. "pos" is CustomGuidedPredictorCorrector; "td" and
-# "td_jump" are TDPaintGuidedPredictorCorrector. It asks whether site j is known instead of
-# structure j: here site 0, which is missing in "td", so that the step is ancestral as meant, and
-# known in "td_jump", so that it is a jump to x0 at every level. It gives known sites time 1 / 8.
+# Generated with the unchanged samplers of psi-lms/XtalPaint, commit 8e01af3: double precision,
+# eight levels, snr 0.2, one structure of five sites each, PairScore as the score model. The noise
+# is the random numbers that they drew. "pos" is CustomGuidedPredictorCorrector; "td" and "td_jump"
+# are TDPaintGuidedPredictorCorrector. It tests whether site j is known instead of structure j. Here
+# this is site 0: missing in "td", which gives the intended ancestral step, and known in "td_jump",
+# which gives a jump to x0 at every level. It assigns time 1 / 8 to known sites.
 XTALPAINT = "tests/python/data/xtalpaint_samples.npz"
 
 

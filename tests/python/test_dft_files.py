@@ -177,11 +177,11 @@ def test_data_file_agrees_with_the_text(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("occupations", "top"),
     [
-        ("1.0 0.0", 1.0),  # as recorded: the electron is spin-up
+        ("1.0 0.0", 1.0),  # as recorded: spin-up
         ("0.0 1.0", 1.0),
         ("0.2 0.3", 0.3),
         ("0.3 0.2", 0.3),
-        ("-0.01 -0.02", 0.0),  # of cold smearing
+        ("-0.01 -0.02", 0.0),  # from cold smearing
     ],
 )
 def test_highest_band_of_either_spin(tmp_path: Path, occupations: str, top: float) -> None:
@@ -253,7 +253,7 @@ def test_bfgs_convergence_with_large_forces_is_a_failure(tmp_path: Path) -> None
     run = recorded("bfgs_history", tmp_path)
     assert run.exit_code == 0
     assert run.data is not None
-    assert run.data.relaxed  # pw.x itself is content
+    assert run.data.relaxed  # pw.x reports convergence
     assert diagnose(run, max_force=math.inf) is None
 
 

@@ -68,7 +68,7 @@ CASES = [
             Made(relaxed=FAR, energy=0.04),  # another one, 8 meV/atom above
             Made(relaxed=(0.0, 0.0, -2.2), energy=0.5),  # another one, 100 meV/atom above
             Made(status="failed", message="relax_sites: blew up"),
-            Made(method="random"),  # what host found, too
+            Made(method="random"),  # also found by host
         ],
     ),
     Case("lih", lithium_hydride(), 4, [Made()]),
@@ -136,7 +136,7 @@ def test_usable_references_are_included(batch: Batch) -> None:
     assert names(batch, "lih") == [("host", 0, True), ("reference", 0, True)]
     assert names(batch, "free") == [("host", 0, True)]
     assert names(batch, "bad") == [("host", 0, True)]
-    assert names(batch, "dead") == []  # nothing to compare it with
+    assert names(batch, "dead") == []  # no candidate to compare with
 
 
 def test_jobs_are_complete(batch: Batch) -> None:
@@ -253,14 +253,14 @@ def test_plan_contains_the_size_of_each_job(batch: Batch) -> None:
     sent, jobs = plan_batch(batch, "batch_0000", set(batch.groups()), CHOICE, level())
     plan, model = Plan(sent, jobs, {}), read_cost_model(COST, "relaxation")
     content = plan.content(model)
-    # An equal crystal of another method has none of its own.
+    # An identical crystal of another method has no job of its own.
     assert len(content["jobs"]) == len(jobs) < len(content["systems"])
     for job in jobs:
         assert content["jobs"][job.system.key] == {
             "size": pytest.approx(problem_size(job.system) / 1e6, rel=0.005),
             "core_hours": pytest.approx(model.core_hours(job.system), rel=0.005),
         }
-    # However small, it is told.
+    # Even a small size is listed.
     tiny = replace(lih_system(), ecutwfc=1e-3)
     assert job_requirements(model, [tiny])[tiny.key]["core_hours"] > 0.0
 
@@ -363,7 +363,7 @@ def test_tables_contain_dft_results(gathered: Batch, tmp_path: Path) -> None:
     assert dft["les"] == 3
     assert dft["matched"] == 2
     assert (dft["rankings"], dft["rankings_agree"]) == (1, 0)
-    # host 2 against host 0 and against the reference: both the other way round
+    # host 2 against host 0 and the reference: both pairs are reversed by DFT
     assert (dft["pairs"], dft["pairs_in_order"]) == (2, 0)
     assert dft["mean_abs_error_of_difference"] == pytest.approx((0.008 + 0.02) / 4)
     text = (tmp_path / "results.csv").read_text(encoding="utf-8")
@@ -392,7 +392,7 @@ def test_tables_contain_dft_results(gathered: Batch, tmp_path: Path) -> None:
         ((-50.0, -50.1, -50.0), 2, 0),
         ((-50.0, -49.9, -50.04), 4, 2),
         ((-50.0, -50.04, -50.02), 4, 0),
-        ((-50.0, -50.004, -50.0), 0, 0),  # nearer than 1 meV/atom
+        ((-50.0, -50.004, -50.0), 0, 0),  # closer than 1 meV/atom
     ],
 )
 def test_pairs_distinguished_by_dft(
@@ -491,7 +491,7 @@ def test_the_three_commands_relax_a_crystal(tmp_path: Path) -> None:
             folder=tmp_path,
         )  # fmt: skip
         assert result.returncode == 0, result.stderr
-    assert not list(tmp_path.glob("pw_[a-z0-9_]*/"))  # the scratch folders are gone
+    assert not list(tmp_path.glob("pw_[a-z0-9_]*/"))  # the scratch folders were removed
     result = command(
         "gather_dft.py", "--batch", "batch_0000.h5", "--plan", "plan.json", "--results",
         *(f"{read_job(job).system.key}.json" for job in jobs), "--output", "after.h5",

@@ -74,7 +74,7 @@ def test_table_has_the_cutoffs_of_sssp() -> None:
     assert len(table) == 103
     assert table["H"].filename == "H.pbe-rrkjus_psl.1.0.0.UPF"
     assert cutoffs(table, ["H", "Li", "H"]) == (60.0, 480.0)
-    assert cutoffs(table, ["Ag", "Al"]) == (50.0, 240.0)  # each the largest, of two elements
+    assert cutoffs(table, ["Ag", "Al"]) == (50.0, 240.0)  # the largest of each, from two elements
 
 
 @pytest.mark.parametrize(
@@ -205,7 +205,7 @@ def test_approximate_symmetry_is_restored() -> None:
     found = whole(shaken, is_host, tolerance=0.02)
     assert found.n_symmetry == whole(perfect, is_host, tolerance=1e-5).n_symmetry == 192
     away = found.atoms.positions - perfect.positions
-    assert np.abs(away - away.mean(axis=0)).max() < 1e-9  # a common translation is free
+    assert np.abs(away - away.mean(axis=0)).max() < 1e-9  # up to a common translation
     moved = np.linalg.norm(found.atoms.positions - shaken.positions, axis=1)
     assert found.shift_host == pytest.approx(moved[is_host].max())
     assert found.shift_filled == pytest.approx(moved[~is_host].max())
@@ -232,7 +232,7 @@ def test_proton_off_a_mirror_is_not_symmetrised(off: float, stays: bool) -> None
     bonds = found.atoms.get_distances(3, [1, 2], mic=True)
     if stays:
         assert bonds == pytest.approx([1.25 + off, 1.25 - off], abs=1e-9)
-        assert found.n_symmetry == 4  # the mirrors along x and y are left
+        assert found.n_symmetry == 4  # the mirrors along x and y remain
         assert found.shift_filled == 0.0
     else:
         assert bonds == pytest.approx([1.25, 1.25], abs=1e-9)
@@ -245,7 +245,7 @@ def test_a_host_atom_may_move_farther_than_a_filled_site() -> None:
     atoms.positions[0, 0] += 0.02
     found = whole(atoms, is_host)
     assert found.n_symmetry == 8
-    assert found.shift_host == pytest.approx(0.02 * 2 / 3)  # the mean of the host stays
+    assert found.shift_host == pytest.approx(0.02 * 2 / 3)  # the mean of the host is fixed
     assert found.shift_filled == pytest.approx(np.hypot(0.004, 0.02 / 3))
     assert whole(atoms, is_host, tolerance=0.01).n_symmetry == 4
 

@@ -100,7 +100,7 @@ def test_forces_are_in_the_orientation_of_the_cell(
     replay = Replay("success")
     monkeypatch.setattr(pw_runner, "run_pw", replay)
     turned = relax_job(job, Machine(), folders, Limits())
-    # pw.x saw x as y: what it calls the force along y is one along x.
+    # x and y were exchanged for pw.x, so its force along y is one along x.
     assert turned.forces_start == pytest.approx(straight.forces_start @ job.rotation)
     assert turned.forces_start[:, 0] == pytest.approx(straight.forces_start[:, 1])
     assert turned.positions == pytest.approx(straight.positions + job.origin @ job.cell)
@@ -125,7 +125,7 @@ def test_failures_are_repaired_one_by_one(
     assert settings[2].diagonalization == "paro"
     assert settings[2].mixing_beta == pytest.approx(0.32)  # an earlier repair is kept
     assert settings[3].trust_radius_min == pytest.approx(1e-4)
-    # Only after BFGS the density is worth keeping, and the geometry has moved.
+    # The density is kept only after BFGS, and the geometry has changed.
     assert [seen[2] for seen in replay.seen] == [False, False, False, True]
     assert "startingpot      = 'file'" in replay.seen[3][1]
     assert replay.seen[0][1].splitlines()[-3] == replay.seen[2][1].splitlines()[-3]
@@ -182,7 +182,7 @@ def test_time_limit_continues_in_another_task(
     assert "max_seconds" in text
 
 
-# Stands in for pw.x: two steps of a relaxation, then it waits to be ended.
+# Replaces pw.x: two steps of a relaxation, then it waits for a signal.
 PW = """#!/usr/bin/env bash
 set -eu
 mkdir -p out/pwscf.save
@@ -217,7 +217,7 @@ def test_terminated_task_saves_results(
     state = json.loads((folders.checkpoint / "state.json").read_text(encoding="utf-8"))
     assert state["attempts"][0]["said"] == "terminated by SIGTERM"
     assert state["scaled"] != lih_system().atoms.get_scaled_positions(wrap=False).tolist()
-    # Without a density the next attempt begins with that of the atoms.
+    # Without a density the next attempt starts from atomic densities.
     assert (folders.checkpoint / "density").is_dir() == (left == "charge-density.dat")
 
 
@@ -244,7 +244,7 @@ def test_no_attempt_starts_near_the_time_limit(
 ) -> None:
     """A repair without enough time is left to the next task, or the structure fails."""
     replay = Replay("ionic_steps", "success")
-    spent = [False, True]  # asked before each attempt
+    spent = [False, True]  # checked before each attempt
     monkeypatch.setattr(Limits, "too_late", lambda _: spent.pop(0))
     with pytest.raises(TryAgainError):
         relax(folders, replay, monkeypatch, Limits(seconds=3600.0, last_chance=False))
@@ -352,7 +352,7 @@ def molecule_job(folder: Path) -> PwJob:
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_pw_relaxes_hydrogen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ranks: int) -> None:
     find_pw(ranks=ranks)
-    monkeypatch.setenv("OMPI_MCA_mpi_yield_when_idle", "1")  # other tests have the cores, too
+    monkeypatch.setenv("OMPI_MCA_mpi_yield_when_idle", "1")  # other tests use the cores, too
     pseudos = tmp_path / "pseudos"
     pseudos.mkdir()
     job = molecule_job(pseudos)

@@ -115,7 +115,7 @@ def test_les_is_a_match_or_a_lower_energy_and_a_tie_is_neither() -> None:
     assert found["matched"].tolist() == [True, False, False, False, False]
     assert found["les"].tolist() == [True, True, False, False, False]
     assert found["energy_above_reference"][:4] == pytest.approx([0.1, -0.1, 0.0, 0.1])
-    assert found["has_reference"].tolist() == [True] * 4 + [False]  # the reference itself: not
+    assert found["has_reference"].tolist() == [True] * 4 + [False]  # not the reference itself
 
 
 @pytest.mark.parametrize("status", ["failed", "unconverged"])
@@ -126,7 +126,7 @@ def test_failed_and_unconverged_candidates_count_as_wrong(status: str) -> None:
         assert found[name][:2].tolist() == [False, True]
     for name in ("rmsd", "rmsd_per_site", "energy_above_reference"):
         assert np.isnan(found[name][0])
-    assert found["matched_inpaint"][0]  # its proposal was near all the same
+    assert found["matched_inpaint"][0]  # its proposal was close nevertheless
 
 
 def test_rmsd_per_site_spreads_the_displacement_over_the_missing_sites() -> None:

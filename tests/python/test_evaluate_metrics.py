@@ -65,7 +65,7 @@ def test_closed_form_agrees_with_monte_carlo() -> None:
 def test_one_draw_is_the_single_trial_rate_and_many_find_the_lowest() -> None:
     energy, success = np.array([0.3, -1.0, 0.1, np.nan]), np.array([True, False, True, True])
     single, many = best_of_k(energy, success, [1, 400])
-    assert single == pytest.approx(0.5)  # the candidate without an energy is a failure
+    assert single == pytest.approx(0.5)  # a candidate without an energy counts as a failure
     assert many == pytest.approx(0.0, abs=1e-12)
 
 
@@ -95,7 +95,7 @@ def test_invalid_number_of_draws_is_refused(k: list[int]) -> None:
 
 
 def test_bootstrap_interval_is_that_of_the_binomial() -> None:
-    # Resampling 40 outcomes with 28 successes draws from a binomial: its quantiles are known.
+    # Resampling 40 outcomes with 28 successes is binomial, with known quantiles.
     outcomes = np.array([1.0] * 28 + [0.0] * 12)
     low, high = bootstrap_interval(outcomes, generator=np.random.default_rng(0), n_resamples=40_000)
     expected = binom.ppf([0.025, 0.975], 40, 0.7) / 40
@@ -112,7 +112,7 @@ def test_bootstrap_is_fixed_by_its_generator_and_keeps_columns_together() -> Non
     assert first[0][0] < values[:, 0].mean() < first[1][0]
 
 
-@pytest.mark.parametrize("at_once", [500, 1])  # ten resamples of 50 structures, less than one
+@pytest.mark.parametrize("at_once", [500, 1])  # ten resamples of 50 structures, or less than one
 def test_bootstrap_in_chunks_covers_all_resamples(
     monkeypatch: pytest.MonkeyPatch, at_once: int
 ) -> None:

@@ -189,7 +189,7 @@ class PointModel(HostNet):
 
     def denoise(self, _encoding: object, graph: object) -> torch.Tensor:
         """Return the shortest way to the known site from the host atom's point of view."""
-        # every site sees the host atom: the first edge of each is enough
+        # every site is a neighbour of the host atom: its first edge is enough
         first = np.searchsorted(graph.host_edges[0].numpy(), np.arange(len(graph.draw)))
         position = self.host.positions[0] - graph.host_vectors[first].double().numpy()
         way = (self.target - position) @ self.inverse
@@ -223,7 +223,7 @@ def test_renoise_is_the_share_of_the_noise_that_the_model_sees() -> None:
         generator = candidate_generator(seed=1, structure_id="x", sample=0)
         sample_sites(model, [host], [generator], settings=settings)
         ways.append(np.array(model.ways))
-    small = ways[0] < 0.5  # no image is nearer
+    small = ways[0] < 0.5  # no image is closer
     assert small.sum() > 5
     np.testing.assert_allclose(ways[1][small], 0.5 * ways[0][small], rtol=1e-3)
 

@@ -71,7 +71,7 @@ CASES = [
     Case("10_sg/coooh_R-3m.cif", ("CoO2", 1), ("R -3 m:R is assumed",)),
     Case("10_sg/spinel_o2_tag.cif", ("Al16Mg8O32", 8)),
     Case("10_sg/ref_tag_only.cif", BRUCITE),
-    # The name leaves the origin open, and the usual one contradicts the formula.
+    # The name does not determine the origin, and the usual one contradicts the formula.
     Case("25_rhomb_axes/magnesite.cif", None, ("C2 O12 Mg2", "another origin"), n_missing=None),
     Case("25_rhomb_axes/magnesite.cif", ("C2Mg2O12", 1), ("R -3 c:R is assumed",), n_missing=1),
     Case("11_type_question/hio3_formula.cif", ("I4O12", 4)),
@@ -385,7 +385,7 @@ def test_multiplicity_follows_from_lagrange(x: float, y: float, digits: int) -> 
     head = HEAD.format(a=6.0, b=6.0, c=6.0, gamma=90)
     text = head + "_space_group_IT_number 123\n" + SITES + rows
     (entry,) = read_cif(text, source="x", stem="x")
-    if entry.error is not None:  # images that nearly meet are refused by the label
+    if entry.error is not None:  # images that almost coincide are refused
         assert "O1" in entry.error
         return
     assert entry.atoms is not None

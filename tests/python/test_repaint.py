@@ -47,7 +47,7 @@ def test_schedule_changes_by_single_levels(steps: int, resampling: int, jump_len
     down = [pair for pair in itertools.pairwise(levels) if pair[1] < pair[0]]
     jumps = (steps - 1) // jump_length if resampling > 1 else 0
     assert len(down) == steps + (resampling - 1) * jump_length * jumps
-    # A level is denoised once or, within reach of a jump, as often as asked.
+    # A level is denoised once or, within a jump, `resampling` times.
     assert {down.count(pair) for pair in down} <= {1, resampling}
 
 
@@ -124,8 +124,8 @@ def test_walk_of_repaint_is_a_sum_of_its_noise(kind: RepaintNoise) -> None:
 
 
 def test_resampling_brings_missing_sites_in_line_with_known_ones() -> None:
-    # The known site tells which of two places the missing one is at, but only by a fifth of the
-    # cell, while the choice falls at a noise as large as that.
+    # The known site determines which of two positions the missing one has, but differs by only a
+    # fifth of the cell, and the choice is made at noise of this size.
     known = torch.tensor([[0.1, 0.2, 0.3], [0.3, 0.2, 0.3]]).double()
     places = torch.tensor([[0.4, 0.5, 0.98], [0.8, 0.5, 0.98]]).double()
     model = MixtureScore(torch.stack([known, places], dim=1), torch.full((2,), 0.5), 0.01)
@@ -143,16 +143,16 @@ def test_resampling_brings_missing_sites_in_line_with_known_ones() -> None:
         right[method] = float((wrap(sites - places[0] + 0.5) - 0.5).norm(dim=1).lt(0.1).sum())
 
     assert right["td"] == 400
-    # The difference by three of its standard deviations, at most 14 each.
+    # The difference is three standard deviations, at most 14 each.
     assert right["repaint"] > right["pos"] + 42
     assert right["pos"] < 350
 
 
 def test_samples_are_those_of_xtalpaint(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Made with RePaintV2GuidedPredictorCorrector of psi-lms/XtalPaint at commit 8e01af3, as
-    # written above the same test of the other methods, but without a corrector, which stands
-    # elsewhere there, on two structures. Its noise on the way up is the difference of the
-    # variances; its jumps start one level below those of the paper.
+    # Generated with RePaintV2GuidedPredictorCorrector of psi-lms/XtalPaint, commit 8e01af3, as
+    # described in test_crystal_sampler.py, but on two structures and without a corrector, which
+    # is at another place there. Its noise on the way up is the difference of the variances; its
+    # jumps start one level below those of the paper.
     with np.load(repository / "tests/python/data/xtalpaint_samples.npz") as data:
         fractions, numbers, noise, mean, levels = (
             data[f"repaint_{part}"] for part in ("fractions", "numbers", "noise", "mean", "levels")

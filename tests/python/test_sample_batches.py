@@ -20,7 +20,7 @@ from xtalfill.proposals.methods import Method
 from xtalfill.proposals.score_models import ScoreModels
 from xtalfill.proposals.stage import STAGE, inpaint_batch
 
-# a corrector step of the rule "score" magnifies rounding without bound where the score is small
+# No corrector: with the rule "score" it amplifies rounding errors if the score is small.
 PLAIN = SamplerSettings(steps=4, corrector_steps=0, jump_length=2)
 
 
@@ -57,7 +57,7 @@ def make_chunk(number: int, wanted: dict[int, int]) -> SampleBatch:
 def models() -> ScoreModels:
     torch.set_num_threads(1)
     torch.manual_seed(1)
-    # double, all neighbours kept: a random network magnifies rounding, and so does a cut-off
+    # Double precision and all neighbours: a random network and a cutoff amplify rounding errors.
     gemnets = {
         kind: GemNetScore(
             replace(small(kind).config, max_neighbors=200), scale_file=ASSETS / "gemnet-dT.json"

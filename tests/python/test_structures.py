@@ -159,7 +159,7 @@ def test_truncated_cif_never_gives_a_wrong_crystal(
         path.write_text("".join(lines[:n_lines]))
         entry = only(read_structures(path))
         if entry.error is None:
-            # A cut between two rows still reads; the declared formula gives it away in CHECK.
+            # A file cut between two rows can be read; CHECK detects it by the declared formula.
             assert entry.atoms is not None
             assert entry.evidence.formula == {12: 1.0, 8: 2.0, 1: 2.0}
             assert len(entry.atoms) < 5
@@ -230,7 +230,7 @@ def test_cif_whose_space_group_cannot_be_expanded(
     text = head + tail.split("1  'x, y, z'\n", 1)[1]
     path = tmp_path / "b.cif"
     path.write_text(text)
-    assert only(read_structures(path)).error is None  # P 1 says what it means
+    assert only(read_structures(path)).error is None  # P 1 is unambiguous
     path.write_text(text.replace("'P 1'", "'P x y z'").replace("_Tables_number   1", "_x 1"))
     assert "space group" in error_of(path)
 

@@ -61,7 +61,7 @@ def test_prior_is_practically_uniform() -> None:
     prior = draw_prior(torch.full((20_000,), 40), noise)
 
     counts = np.histogram(prior, bins=20, range=(0, 1))[0]
-    # Chi-squared of 19 degrees of freedom; one in a million is above 66.
+    # Chi-squared with 19 degrees of freedom exceeds 66 with a probability of 1e-6.
     assert ((counts - 3_000) ** 2 / 3_000).sum() < 66
 
 
