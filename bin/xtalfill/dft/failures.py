@@ -16,8 +16,8 @@ from xtalfill.dft.xmlfile import DataFile
 # Above this occupation of the highest band the calculation needs more bands.
 TOP_OCCUPATION = 0.005
 _KILLED = (-9, 128 + 9)  # as reported by Python, and by a shell or mpirun
-_ENDED = (-15, 128 + 15)
-_MARGIN = 1.01  # pw.x symmetrises forces again after the comparison
+_TERMINATED = (-15, 128 + 15)
+_FORCE_MARGIN = 1.01  # pw.x symmetrises forces again after the comparison
 
 
 class PwFailure(StrEnum):
@@ -99,7 +99,7 @@ def _output_failure(run: PwOutput) -> PwFailure | None:
     """Return the failure that the exit code or the output shows."""
     if run.exit_code in _KILLED:
         return PwFailure.MEMORY
-    if run.exit_code in _ENDED:
+    if run.exit_code in _TERMINATED:
         return PwFailure.WALLTIME
     text = run.stdout + run.stderr
     found = next((failure for failure, pattern in _PATTERNS if pattern.search(text)), None)
@@ -113,7 +113,7 @@ def _data_failure(run: PwOutput, max_force: float) -> PwFailure | None:
     last, found = run.data.steps[-1], None
     if run.data.top_occupation > TOP_OCCUPATION:
         found = PwFailure.BANDS
-    if last.forces is None or np.abs(last.forces).max() > _MARGIN * max_force:
+    if last.forces is None or np.abs(last.forces).max() > _FORCE_MARGIN * max_force:
         found = PwFailure.BFGS
     if not run.data.relaxed:
         found = PwFailure.IONIC_STEPS

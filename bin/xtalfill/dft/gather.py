@@ -11,7 +11,7 @@ from xtalfill.core.batch import Batch, Stage
 from xtalfill.core.errors import InputError
 from xtalfill.dft.job import SHIFTS
 from xtalfill.dft.result import PwResult
-from xtalfill.dft.serialization import KILLED, check_keys
+from xtalfill.dft.serialization import JOB_KILLED, check_keys
 
 STAGE = "dft"
 
@@ -51,7 +51,7 @@ def gather_dft(
         if key in by_key:
             _fill(batch, index, arrays, by_key[key])
         else:
-            arrays["status"][index], arrays["message"][index] = "failed", f"dft: {KILLED}"
+            arrays["status"][index], arrays["message"][index] = "failed", f"dft: {JOB_KILLED}"
     versions = sorted({result.version for result in results} - {""})
     batch.stages[STAGE] = Stage(arrays, {**plan["parameters"], "pw": versions})
 

@@ -34,7 +34,7 @@ from xtalfill.dft.xmlfile import IonicStep
 
 STATE, DENSITY, KEPT = "state.json", "density", "kept"
 SHARE_OF_TIME = 0.95  # of the remaining time; the rest is for an orderly end
-LEAST_SECONDS = 60.0  # an attempt with less time is not useful
+MIN_SECONDS = 60.0  # an attempt with less time is not useful
 _NO_DENSITY = ("wfc*", "*.UPF", "*.upf")
 
 Judge = Callable[[PwOutput], PwFailure | None]
@@ -84,7 +84,7 @@ class Limits:
         left = self.left()
         if left is None or self.seconds is None:
             return False
-        return left < min(LEAST_SECONDS, self.seconds / 2)
+        return left < min(MIN_SECONDS, self.seconds / 2)
 
 
 class PwRunner:

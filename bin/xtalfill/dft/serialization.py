@@ -15,7 +15,7 @@ from xtalfill.core.errors import InputError
 from xtalfill.core.io import write_json
 
 # Message for a job whose task left no result.
-KILLED = "killed in every attempt; see the exit codes in pipeline_info/trace.txt"
+JOB_KILLED = "killed in every attempt; see the exit codes in pipeline_info/trace.txt"
 _KEY = re.compile(r"[A-Za-z0-9_]+\.\d{1,9}")
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from ase.units import Bohr, Hartree
 
 MAX_BYTES = 1 << 30
-SAME_GEOMETRY = 1e-9  # fractional; pw.x rounds a geometry each time it prints it
+GEOMETRY_TOLERANCE = 1e-9  # fractional; pw.x rounds a geometry each time it prints it
 
 
 class DataFileError(Exception):
@@ -121,7 +121,7 @@ def _steps(root: ElementTree.Element, output: ElementTree.Element) -> list[Ionic
     """Return all geometries; <output> repeats the last <step> if the geometry is the same."""
     steps = [_step(element, _child(element, "scf_conv")) for element in root.findall("step")]
     last = _step(output, _child(output, "convergence_info/scf_conv"))
-    if steps and np.allclose(steps[-1].scaled, last.scaled, rtol=0.0, atol=SAME_GEOMETRY):
+    if steps and np.allclose(steps[-1].scaled, last.scaled, rtol=0.0, atol=GEOMETRY_TOLERANCE):
         steps.pop()
     return [*steps, last]
 

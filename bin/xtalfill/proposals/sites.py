@@ -14,8 +14,10 @@ from ase.geometry import get_distances
 from xtalfill.core.crystal import Crystal
 
 SYMPREC = 0.01  # Angstrom
-_SAME = 0.05  # Angstrom; tolerance for images of one site, given operations accurate to SYMPREC
-_ROUNDS = 5
+_IMAGE_TOLERANCE = (
+    0.05  # Angstrom; tolerance for images of one site, given operations accurate to SYMPREC
+)
+_MAX_ROUNDS = 5
 
 
 @dataclass(frozen=True)
@@ -143,7 +145,7 @@ def _orbit(
     merge: float,
 ) -> np.ndarray:
     """Return the images (k, 3) of a point after moving it to its symmetry element."""
-    for _ in range(_ROUNDS):  # not all images of a wide ring are close at first
+    for _ in range(_MAX_ROUNDS):  # not all images of a wide ring are close at first
         away = rotations @ point + translations - point
         away -= np.round(away)
         near = np.linalg.norm(away @ cell, axis=1) < merge
@@ -151,7 +153,7 @@ def _orbit(
     images = (rotations @ point + translations) % 1.0
     chosen = [point]
     for image in images:
-        if distances(image[None], np.array(chosen), cell).min() > _SAME:
+        if distances(image[None], np.array(chosen), cell).min() > _IMAGE_TOLERANCE:
             chosen.append(image)
     return np.array(chosen)
 
@@ -164,7 +166,7 @@ def _permutations(
     for rotation, translation in zip(rotations, translations, strict=True):
         away = distances(scaled @ rotation.T + translation, scaled, cell)
         onto = away.argmin(axis=1) if len(scaled) else found[0]
-        near = away.min(axis=1, initial=np.inf) < 2 * _SAME
+        near = away.min(axis=1, initial=np.inf) < 2 * _IMAGE_TOLERANCE
         if near.all() and len(set(onto.tolist())) == len(scaled):
             found.append(onto)
     return np.unique(np.array(found), axis=0)

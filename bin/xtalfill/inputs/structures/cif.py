@@ -20,7 +20,7 @@ from xtalfill.inputs.structures.symmetry import Symmetry, read_symmetry
 
 HYDROGEN = 1
 # Closer sites of an ordered crystal show that the origin or the axes were guessed wrong.
-_CONTACT = 0.5
+_MIN_DISTANCE = 0.5
 
 
 def read_cif(text: str, *, source: str, stem: str) -> list[Entry]:
@@ -148,7 +148,7 @@ def _expand(
 
 def _clashes(expanded: ExpandedCell, cell: np.ndarray) -> bool:
     full = expanded.occupancy[expanded.row] >= 1
-    return len(close_pairs(expanded.fractional[full], cell, _CONTACT)) > 0
+    return len(close_pairs(expanded.fractional[full], cell, _MIN_DISTANCE)) > 0
 
 
 def _atoms(located: list[SiteRow], expanded: ExpandedCell, cell: np.ndarray) -> Atoms:

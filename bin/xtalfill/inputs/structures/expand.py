@@ -14,7 +14,7 @@ from xtalfill.inputs.structures.symmetry import Symmetry
 
 # Images of one site, or equivalent rows, within this distance are one atom (Å). A coordinate
 # written as 0.333 or 0.1667 is closer than this to its special position.
-SAME_PLACE = 0.1
+MERGE_DISTANCE = 0.1
 # A site is full if its occupancy is within this of one.
 FULL_TOLERANCE = 0.03
 # Size limit of a crystal.
@@ -66,8 +66,8 @@ class ExpandedCell:
 def expand(sites: Sequence[ListedSite], symmetry: Symmetry, cell: np.ndarray) -> ExpandedCell:
     """Apply the operations to every listed site.
 
-    Images of one site within `SAME_PLACE` of each other are merged into one atom at their mean. A
-    listed site at an atom of an earlier site of the same element is merged with it: it is an
+    Images of one site within `MERGE_DISTANCE` of each other are merged into one atom at their mean.
+    A listed site at an atom of an earlier site of the same element is merged with it: it is an
     equivalent position listed twice or, if both are partially occupied, a share of the same
     position.
 
@@ -112,8 +112,8 @@ def _sizes(orbits: list[np.ndarray]) -> np.ndarray:
 def _orbit(site: ListedSite, symmetry: Symmetry, cell: np.ndarray) -> tuple[np.ndarray, float]:
     """Return the distinct images of a site (m, 3), and the largest correction of rounding in Å.
 
-    Images form one site if a chain of images within `SAME_PLACE` connects them, so that the groups
-    respect the symmetry.
+    Images form one site if a chain of images within `MERGE_DISTANCE` connects them, so that the
+    groups respect the symmetry.
 
     Raises:
         InputError: A chain is too long for one site.
@@ -121,9 +121,9 @@ def _orbit(site: ListedSite, symmetry: Symmetry, cell: np.ndarray) -> tuple[np.n
     images = symmetry.rotations @ site.fractional + symmetry.translations
     shift = images - images[0]
     distance = np.linalg.norm((shift - np.round(shift)) @ cell, axis=1)
-    if (distance < SAME_PLACE).sum() == 1:
+    if (distance < MERGE_DISTANCE).sum() == 1:
         return images, 0.0  # a general position: operations conserve distances
-    count, group = connected_groups(close_pairs(images, cell, SAME_PLACE), len(images))
+    count, group = connected_groups(close_pairs(images, cell, MERGE_DISTANCE), len(images))
     orbit, moved = [], 0.0
     for one in range(count):
         members = images[group == one]
@@ -134,10 +134,10 @@ def _orbit(site: ListedSite, symmetry: Symmetry, cell: np.ndarray) -> tuple[np.n
         # A site without correction keeps its digits.
         orbit.append(members[0] + (mean if far > 1e-6 else 0.0))
         moved = max(moved, far)
-    if moved > SAME_PLACE:
+    if moved > MERGE_DISTANCE:
         raise InputError(
-            f"site {site.label} has images within {SAME_PLACE} Å of each other that do not merge "
-            "into one site; correct its coordinates or give an ordered structure"
+            f"site {site.label} has images within {MERGE_DISTANCE} Å of each other that do not "
+            "merge into one site; correct its coordinates or give an ordered structure"
         )
     return np.array(orbit), moved
 
@@ -147,7 +147,7 @@ def _same_rows(
 ) -> np.ndarray:
     """Return (n_sites,) for each row the first row of its element at the same position."""
     numbers = np.array([site.number for site in sites])
-    pairs = close_pairs(fractional, cell, SAME_PLACE)
+    pairs = close_pairs(fractional, cell, MERGE_DISTANCE)
     same_as = np.arange(len(sites))
     one, other = np.sort(row[pairs], axis=1).T
     near = (one < other) & (numbers[one] == numbers[other])
@@ -161,7 +161,7 @@ def _notes(rounded: list[str], pairs: list[str]) -> list[str]:
     notes = []
     if rounded:
         notes.append(
-            f"images within {SAME_PLACE} Å merged into one site on a special position: "
+            f"images within {MERGE_DISTANCE} Å merged into one site on a special position: "
             f"{listed(rounded)}"
         )
     if pairs:

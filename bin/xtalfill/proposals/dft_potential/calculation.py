@@ -28,9 +28,9 @@ from xtalfill.proposals.dft_potential.restore import PlacementError
 from xtalfill.proposals.sites import SYMPREC
 
 # A relaxation between two placements need not converge.
-_GOOD_ENOUGH = (PwFailure.IONIC_STEPS, PwFailure.BFGS)
+_ACCEPTED_FAILURES = (PwFailure.IONIC_STEPS, PwFailure.BFGS)
 SMEARING = "cold"
-SAME_PLACE = 1e-3  # Angstrom; reproducibility of a relaxation on another machine
+POSITION_TOLERANCE = 1e-3  # Angstrom; reproducibility of a relaxation on another machine
 
 
 def host_system(
@@ -112,11 +112,11 @@ class PotentialCalculator:
             PlacementError, TryAgainError, MemoryNeededError, ConfigError: See `potential`.
         """
         number = str(len(self.runs) + 1)
-        done = self._done(number, crystal, extra)
-        if done is None:
-            done = self._calculate(number, crystal, free, extra)
-            self._remember(number, crystal, extra, done)
-        positions, values = done
+        result = self._saved_result(number, crystal, extra)
+        if result is None:
+            result = self._calculate(number, crystal, free, extra)
+            self._save_result(number, crystal, extra, result)
+        positions, values = result
         return Crystal(crystal.numbers, positions, crystal.cell), values
 
     def _calculate(
@@ -168,8 +168,8 @@ class PotentialCalculator:
             raise PlacementError(f"pp.x, {explain(left, PwFailure.REFUSED)}")
         return read_potential(path)
 
-    def _remember(
-        self, number: str, crystal: Crystal, extra: int, done: tuple[np.ndarray, np.ndarray]
+    def _save_result(
+        self, number: str, crystal: Crystal, extra: int, result: tuple[np.ndarray, np.ndarray]
     ) -> None:
         """Save a finished calculation in the checkpoint."""
         folder = self.folders.checkpoint
@@ -179,12 +179,12 @@ class PotentialCalculator:
                 file,
                 asked=crystal.positions,
                 extra=extra,
-                positions=done[0],
-                potential=done[1],
+                positions=result[0],
+                potential=result[1],
                 run=json.dumps(self.runs[-1]),
             )
 
-    def _done(
+    def _saved_result(
         self, number: str, crystal: Crystal, extra: int
     ) -> tuple[np.ndarray, np.ndarray] | None:
         """Return a finished calculation of an earlier task for the same atoms, or None."""
@@ -196,20 +196,20 @@ class PotentialCalculator:
             asked = found["asked"]
             if int(found["extra"]) != extra or asked.shape != crystal.positions.shape:
                 return None
-            if np.abs(asked - crystal.positions).max(initial=0.0) > SAME_PLACE:
+            if np.abs(asked - crystal.positions).max(initial=0.0) > POSITION_TOLERANCE:
                 return None
             self.runs.append(json.loads(str(found["run"])))
-            done = (found["positions"], found["potential"])
+            result = (found["positions"], found["potential"])
         kept, again = self.folders.kept / number, self.folders.checkpoint / KEPT / number
         for target in (kept, again):
             shutil.copytree(path.parent / KEPT / number, target, dirs_exist_ok=True)
         shutil.copyfile(path, self.folders.checkpoint / path.name)
-        return done
+        return result
 
 
 def _judge(run: PwOutput) -> PwFailure | None:
     """Return the failure of an SCF calculation or relaxation; None if the result is usable."""
     failure = diagnose(run, max_force=math.inf)
-    if failure not in _GOOD_ENOUGH or run.data is None:
+    if failure not in _ACCEPTED_FAILURES or run.data is None:
         return failure
     return PwFailure.BANDS if run.data.top_occupation > TOP_OCCUPATION else None

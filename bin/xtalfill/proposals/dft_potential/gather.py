@@ -9,7 +9,7 @@ import numpy as np
 
 from xtalfill.core.batch import Batch
 from xtalfill.core.errors import InputError
-from xtalfill.dft.serialization import KILLED, check_keys
+from xtalfill.dft.serialization import JOB_KILLED, check_keys
 from xtalfill.proposals.clearance import record_arrays, write_sites
 from xtalfill.proposals.dft_potential.job import METHOD, jobs_of
 
@@ -46,7 +46,7 @@ def gather_potential(
         rows = np.flatnonzero((batch.id == job.id) & (batch.method == METHOD)).tolist()
         if job.key in refused or job.key not in by_key:
             for index in rows:
-                batch.fail(index, f"{STAGE}: {METHOD}: {refused.get(job.key, KILLED)}")
+                batch.fail(index, f"{STAGE}: {METHOD}: {refused.get(job.key, JOB_KILLED)}")
             continue
         result = by_key[job.key]
         stage.attrs[METHOD] = result["parameters"]
