@@ -1,4 +1,4 @@
-"""Clearance: no proposed site lies inside an atom; valid proposals stay bit-identical."""
+"""No proposal lies inside an atom, whatever made it; what is clear keeps its bits."""
 
 import subprocess
 import sys
@@ -41,7 +41,7 @@ def cleared(atoms: Atoms, sites: Sequence, *, element: str = "H", seed: int = 0)
 
 
 def depth(atoms: Atoms, sites: np.ndarray, *, element: int = 1) -> float:
-    """Return the shortest distance of a site in sums of radii, by independent code."""
+    """Return the shortest distance of a site to anything, in sums of radii; by another code."""
     numbers = np.append(atoms.numbers, [element] * len(sites))
     positions = np.vstack([atoms.positions, sites])
     radii = covalent_radii[numbers]
@@ -50,7 +50,7 @@ def depth(atoms: Atoms, sites: np.ndarray, *, element: int = 1) -> float:
     return float((d / (radii[i] + radii[j]))[here].min(initial=np.inf))
 
 
-def test_site_inside_an_atom_is_moved_to_bond_length() -> None:
+def test_a_site_in_an_atom_is_put_at_a_bonds_length() -> None:
     found = cleared(MGO, MGO.positions[3] + [0.1, 0.05, 0.0])
     assert (found.n_moved, found.n_inside) == (1, 0)
     assert depth(MGO, found.sites) >= CLEARANCE
@@ -70,21 +70,21 @@ def test_site_inside_an_atom_is_moved_to_bond_length() -> None:
         [MGO.positions[1] + [0.0, 0.6, 0.6]],  # O-H of 0.85 Angstrom
     ],
 )
-def test_valid_sites_are_bit_identical(sites: list) -> None:
+def test_what_is_clear_keeps_its_bits(sites: list) -> None:
     found = cleared(MGO, sites)
     assert found.sites.tobytes() == np.array(sites, dtype=float).tobytes()
     assert (found.n_moved, found.largest_shift, found.n_inside) == (0, 0.0, 0)
 
 
 @pytest.mark.parametrize(("distance", "moved"), [(0.36, 1), (0.38, 0)])
-def test_minimum_distance_of_two_sites(distance: float, moved: int) -> None:
+def test_the_limit_between_two_sites(distance: float, moved: int) -> None:
     found = cleared(MGO, [[1.05, 1.05, 1.05], [1.05, 1.05, 1.05 + distance]])
     assert found.n_moved == moved
     assert depth(MGO, found.sites) >= CLEARANCE
 
 
-def test_periodic_images_count() -> None:
-    """The nearest atom is across the cell face; the site ends inside the cell."""
+def test_images_count_as_atoms() -> None:
+    """The nearest atom lies beyond the face of the cell, the site ends inside the cell."""
     found = cleared(MGO, [4.2, 4.15, 4.2])
     assert found.n_moved == 1
     fractions = found.sites @ np.linalg.inv(MGO.cell.array)
@@ -93,27 +93,27 @@ def test_periodic_images_count() -> None:
     assert depth(MGO, found.sites) >= CLEARANCE
 
 
-def test_coinciding_sites_are_separated() -> None:
+def test_sites_in_one_place_part() -> None:
     found = cleared(MGO, [MGO.positions[1]] * 4)
     assert (found.n_moved, found.n_inside) == (4, 0)
     assert depth(MGO, found.sites) >= CLEARANCE
 
 
-def test_sites_without_room_are_kept_and_counted() -> None:
+def test_where_there_is_no_room_sites_stay_and_are_counted() -> None:
     narrow = Atoms("Cs", cell=np.eye(3) * 1.8, pbc=True)
     found = cleared(narrow, [[0.1, 0.0, 0.0]])
     assert (found.n_moved, found.n_inside) == (0, 1)
     assert found.sites.tolist() == [[0.1, 0.0, 0.0]]
 
 
-def test_site_close_to_its_own_image_is_counted_and_kept() -> None:
+def test_a_site_in_its_own_image_is_counted_and_left() -> None:
     flat = Atoms("Li", cell=[5.0, 5.0, 2.0], pbc=True)
     found = cleared(flat, [[2.5, 2.5, 1.0]], element="Cs")
     assert (found.n_moved, found.n_inside) == (0, 1)
 
 
 @given(st.integers(0, 10**6))
-def test_clearance_in_random_crystals(seed: int) -> None:
+def test_it_holds_in_any_crystal(seed: int) -> None:
     rng = np.random.default_rng(seed)
     n_atoms, n_sites = int(rng.integers(1, 8)), int(rng.integers(1, 5))
     cell = np.eye(3) * (2.6 * (n_atoms + n_sites) ** (1 / 3)) + rng.normal(scale=0.8, size=(3, 3))
@@ -165,7 +165,7 @@ CLEAR = np.array([[1.05, 1.05, 1.05], [3.1, 3.1, 3.1]])
 
 @pytest.fixture
 def proposing(monkeypatch: pytest.MonkeyPatch) -> list[np.ndarray]:
-    """Make every method propose the array in the returned list."""
+    """Make every method propose the one array in the list that is returned."""
     chosen = [INSIDE]
     monkeypatch.setattr(Method, "__post_init__", lambda _: None)
     monkeypatch.setattr(Method, "largest_element", 118)
@@ -175,7 +175,7 @@ def proposing(monkeypatch: pytest.MonkeyPatch) -> list[np.ndarray]:
 
 
 def propose(batch: Batch) -> Batch:
-    """Run the stages that propose sites."""
+    """Run the stages that fill a batch."""
     inpaint_batch(batch, ScoreModels(), SamplerSettings(steps=2))
     if "potential" in batch.method:
         jobs = jobs_of(batch, "b")
@@ -189,7 +189,7 @@ def propose(batch: Batch) -> Batch:
 
 
 @pytest.mark.parametrize("method", [*METHODS, "voids", "potential"])
-def test_applied_to_every_method(method: str, proposing: list[np.ndarray]) -> None:
+def test_every_method_goes_through_it(method: str, proposing: list[np.ndarray]) -> None:
     assert proposing
     batch = propose(batch_of(method))
     arrays = batch.stages[STAGE].arrays
@@ -202,7 +202,7 @@ def test_applied_to_every_method(method: str, proposing: list[np.ndarray]) -> No
         assert hosts.tobytes() == MGO.positions.tobytes()
 
 
-def test_result_depends_on_seed_id_and_sample_only(proposing: list[np.ndarray]) -> None:
+def test_seed_id_and_sample_alone_decide(proposing: list[np.ndarray]) -> None:
     assert proposing
     batch = propose(batch_of("random"))
     some = [sites_of(batch, index).tobytes() for index in range(3)]
@@ -212,7 +212,7 @@ def test_result_depends_on_seed_id_and_sample_only(proposing: list[np.ndarray]) 
     assert [sites_of(again, index).tobytes() for index in (2, 1, 0)] == some[:3]
 
 
-def test_needs_neither_torch_nor_numba() -> None:
+def test_the_image_of_pw_needs_neither_torch_nor_numba_for_it() -> None:
     code = (
         "import sys, xtalfill.proposals.dft_potential.gather; "
         "assert not {'torch', 'numba'} & set(sys.modules)"
@@ -220,7 +220,7 @@ def test_needs_neither_torch_nor_numba() -> None:
     subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY / "bin", check=True)
 
 
-def test_valid_proposal_is_written_bit_identically(proposing: list[np.ndarray]) -> None:
+def test_a_clear_proposal_is_written_to_the_bit(proposing: list[np.ndarray]) -> None:
     proposing[0] = CLEAR
     batch = propose(batch_of("host"))
     assert all(sites_of(batch, index).tobytes() == CLEAR.tobytes() for index in range(3))
@@ -229,8 +229,8 @@ def test_valid_proposal_is_written_bit_identically(proposing: list[np.ndarray]) 
     assert all(arrays[name].tobytes() == nothing[name].tobytes() for name in nothing)
 
 
-def test_batch_of_valid_proposals_is_unchanged(proposing: list[np.ndarray]) -> None:
-    """Compare a batch of valid proposals with one filled by hand."""
+def test_without_the_record_of_moves_nothing_else_changed(proposing: list[np.ndarray]) -> None:
+    """The bits of a batch whose proposals are clear, against one filled by hand."""
     proposing[0] = CLEAR
     batch, by_hand = propose(batch_of("host")), batch_of("host")
     positions = by_hand.positions.copy()
@@ -240,8 +240,8 @@ def test_batch_of_valid_proposals_is_unchanged(proposing: list[np.ndarray]) -> N
     assert content_sha256(batch) == content_sha256(by_hand)
 
 
-def test_bundled_model_in_magnesium_oxide() -> None:
-    """Without clearance, 29 of 30 proposals are 0.11 to 0.17 Angstrom from an atom and fail."""
+def test_the_bundled_model_in_magnesium_oxide_relaxes() -> None:
+    """29 of 30 of its proposals lay 0.11 to 0.17 Angstrom from an atom, and RELAX lost them."""
     one = batch_of("host", [("MgO", 0)], n_sites=1)
     models = load_models(["host"], given=[], bundled=[REPOSITORY / "assets/weights/host.pt"])
     settings = SamplerSettings(steps=100, predictor="x0_renoise", renoise=0.7, corrector_steps=0)
@@ -255,7 +255,7 @@ def test_bundled_model_in_magnesium_oxide() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["MgO", "NaCl", "CaF2", "Fe", "Pd", "Si"])
-def test_hydrogen_in_simple_crystals(name: str) -> None:
+def test_hydrogen_in_simple_crystals_relaxes(name: str) -> None:
     tool = tool_module("bench_interstitials")
     args = tool.parser().parse_args(["--samples", "5", "--output", "unused"])
     potential = load_potential("7net-0", device="cpu")

@@ -1,4 +1,4 @@
-"""tools/dft_table.py: the table agrees with batches and data files of a run."""
+"""tools/dft_table.py: a run's table says what is in its batches and data files."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CASES = [
 
 
 def finished(folder: Path, batch: Batch) -> None:
-    """Write batches and data files of a run."""
+    """Write what a run leaves of its batches and its jobs."""
     (folder / "batches").mkdir()
     write_batch(batch, folder / "batches" / "batch_0000.h5")
     write_check(folder / "check.json", CASES)
@@ -35,12 +35,12 @@ def finished(folder: Path, batch: Batch) -> None:
 
 
 def rows(printed: str) -> list[dict[str, str]]:
-    """Return the rows of a Markdown table as dictionaries."""
+    """Return the rows of a Markdown table by their heading."""
     lines = [line.strip("| ").split(" | ") for line in printed.splitlines() if line[0] == "|"]
     return [dict(zip(lines[0], line, strict=True)) for line in lines[2:]]
 
 
-def test_table_compares_potential_and_dft(tmp_path: Path) -> None:
+def test_the_table_sets_potential_and_dft_side_by_side(tmp_path: Path) -> None:
     batch = build(CASES)
     batch.stages["evaluate"] = evaluate_batch(batch)
     add_dft(batch, message="")
@@ -58,12 +58,12 @@ def test_table_compares_potential_and_dft(tmp_path: Path) -> None:
     assert lower["moved"] == "0.020, 0.020"
     first, second = (int(steps) for steps in lower["SCF steps"].split(", "))
     assert first == second > 0
-    assert first % 2 == 0  # two equal attempts
+    assert first % 2 == 0  # two attempts that are alike
     assert alone["DFT says"] == alone["potential says"] == alone["reference kept"] == "–"
     assert "," not in alone["start force"]
 
 
-def test_reference_that_changes_is_reported(tmp_path: Path) -> None:
+def test_a_reference_that_becomes_another_crystal_is_told(tmp_path: Path) -> None:
     batch = build(CASES)
     batch.stages["evaluate"] = evaluate_batch(batch)
     add_dft(batch, message="")
@@ -76,7 +76,7 @@ def test_reference_that_changes_is_reported(tmp_path: Path) -> None:
     assert rows(tool("dft_table.py", "--run", tmp_path))[1]["reference kept"] == "no"
 
 
-def test_run_without_dft_is_refused(tmp_path: Path) -> None:
+def test_a_run_without_dft_is_refused(tmp_path: Path) -> None:
     batch = build(CASES)
     batch.stages["evaluate"] = evaluate_batch(batch)
     finished(tmp_path, batch)
