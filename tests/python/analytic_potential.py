@@ -1,4 +1,4 @@
-"""A pair potential with exact forces, behind the interface of the real ones; batches to relax."""
+"""Analytic pair potential with the interface of the real ones; batches for tests."""
 
 from collections.abc import Sequence
 from typing import ClassVar
@@ -17,7 +17,7 @@ WELL, DISTANCE = 0.3, 1.9  # eV, Angstrom
 
 
 class MorsePotential:
-    """Morse pairs, shifted so that energy and force end at the cut-off; finite everywhere."""
+    """Morse pairs, shifted so that energy and force vanish at the cutoff; finite everywhere."""
 
     name = "morse"
     elements = frozenset(range(1, 20))
@@ -28,13 +28,13 @@ class MorsePotential:
         self.calls: list[list[int]] = []
 
     def evaluate(self, crystals: Sequence[Crystal]) -> list[Evaluation]:
-        """Return energy and forces of each crystal, and remember the sizes."""
+        """Return energy and forces of each crystal; record the sizes."""
         self.calls.append([len(crystal.numbers) for crystal in crystals])
         return [morse(crystal) for crystal in crystals]
 
 
 class WiderMorse(MorsePotential):
-    """The same pairs with all lengths scaled: other minima, other energies, the same elements."""
+    """Morse pairs with scaled lengths: other minima and energies, the same elements."""
 
     name = "wider"
     scale = 0.95
@@ -44,7 +44,7 @@ class WiderMorse(MorsePotential):
         self.weights = {"wider": "1" * 64}
 
     def evaluate(self, crystals: Sequence[Crystal]) -> list[Evaluation]:
-        """Return energy and forces of each crystal, and remember the sizes."""
+        """Return energy and forces of each crystal; record the sizes."""
         scaled = [
             Crystal(c.numbers, c.positions * self.scale, c.cell * self.scale) for c in crystals
         ]
@@ -75,7 +75,7 @@ def morse(crystal: Crystal) -> Evaluation:
 
 
 class MorseCalculator(Calculator):
-    """The same for ASE."""
+    """ASE calculator of the same potential."""
 
     implemented_properties: ClassVar[list[str]] = ["energy", "forces"]
 
@@ -92,7 +92,7 @@ class MorseCalculator(Calculator):
 
 
 def crystals(n: int, *, seed: int = 0) -> list[tuple[Crystal, np.ndarray]]:
-    """Return n random crystals of 4 to 9 atoms with their free sites (the last one to three)."""
+    """Return n random crystals of 4 to 9 atoms and their free sites (the last one to three)."""
     rng = np.random.default_rng(seed)
     made = []
     for _ in range(n):
@@ -115,7 +115,7 @@ def proposed_batch(
     sites: Sequence[np.ndarray],
     cell: np.ndarray,
 ) -> Batch:
-    """Return a batch of MgO hosts with two hydrogen sites each, as INPAINT leaves it.
+    """Return a batch of MgO hosts with two hydrogen sites each, as after INPAINT.
 
     Args:
         rows: Id, method and sample of each system.

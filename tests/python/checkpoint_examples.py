@@ -1,4 +1,4 @@
-"""Checkpoints as MatterGen and XtalPaint write them, of networks with known weights."""
+"""Checkpoints in the format of MatterGen and XtalPaint, of networks with known weights."""
 
 import functools
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from xtalfill.models.gemnet import GemNetConfig, GemNetScore
 
 
 def settings(config: GemNetConfig) -> dict[str, Any]:
-    """Return a config.yaml as MatterGen's training writes it, resolved."""
+    """Return the content of config.yaml as written by MatterGen's training, resolved."""
     prefix = "TD" if config.per_site_times else ""
     home = "xtalpaint.time_dependent" if prefix else "mattergen"
     gemnet = {
@@ -62,7 +62,7 @@ def settings(config: GemNetConfig) -> dict[str, Any]:
 
 
 def lightning(model: nn.Module, config: GemNetConfig) -> dict[str, Any]:
-    """Return what Lightning saves, with objects that weights_only refuses."""
+    """Return the content of a Lightning checkpoint, with objects that weights_only refuses."""
     state = nn.ModuleDict({"diffusion_module": nn.ModuleDict({"model": model})}).state_dict()
     moments = {0: {"step": torch.tensor(3.0), "exp_avg": torch.zeros(2)}}
     return {
@@ -80,7 +80,7 @@ def lightning(model: nn.Module, config: GemNetConfig) -> dict[str, Any]:
 
 
 def write(folder: Path, model: GemNetScore, **changes: Any) -> Path:
-    """Write a checkpoint's folder; changes are entries of the .ckpt."""
+    """Write the folder of a checkpoint; `changes` are entries of the .ckpt."""
     weights = folder / "checkpoints" / "last.ckpt"
     weights.parent.mkdir(parents=True)
     (folder / "config.yaml").write_text(yaml.safe_dump(settings(model.config)))
@@ -89,7 +89,7 @@ def write(folder: Path, model: GemNetScore, **changes: Any) -> Path:
 
 
 def edit_state(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:
-    """Change the state dict of a folder's checkpoint."""
+    """Change the state dict of the checkpoint in a folder."""
     path = folder / "checkpoints" / "last.ckpt"
     content = torch.load(path, weights_only=False)
     change(content["state_dict"])
@@ -97,7 +97,7 @@ def edit_state(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:
 
 
 def refusal(path: Path) -> str:
-    """Return the one line by which a checkpoint is refused."""
+    """Return the error message for a checkpoint."""
     with pytest.raises(ConfigError) as error:
         load_gemnet(path)
     assert "\n" not in str(error.value)

@@ -1,4 +1,4 @@
-"""Small GemNets and crystals, and mattergen's own denoiser run on them."""
+"""Small GemNets and crystals, and results of mattergen's denoiser for them."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -24,12 +24,12 @@ SMALL = GemNetConfig(
     num_spherical=5,
     num_blocks=2,
     cutoff=5.0,
-    max_neighbors=200,  # cuts nothing off
+    max_neighbors=200,  # truncates no neighbour list
 )
 
 
 def fill(model: nn.Module, *, seed: int = 0) -> None:
-    """Give a model the same weights on every machine, of the size of trained ones."""
+    """Fill a model with reproducible weights of the size of trained ones."""
     rng = np.random.default_rng(seed)
     with torch.no_grad():
         for _, weight in sorted(model.named_parameters()):
@@ -47,7 +47,7 @@ def small_score(**changes: Any) -> GemNetScore:
 
 
 def random_crystals(*sizes: int, seed: int = 1, n_elements: int = 30) -> Crystals:
-    """Return crystals of low symmetry, in double precision: no two distances tie."""
+    """Return crystals of low symmetry without equal distances, in double precision."""
     rng = np.random.default_rng(seed)
     cell = 4.2 * np.eye(3) + rng.normal(scale=0.4, size=(len(sizes), 3, 3))
     return Crystals(
@@ -59,7 +59,7 @@ def random_crystals(*sizes: int, seed: int = 1, n_elements: int = 30) -> Crystal
 
 
 def upstream_denoiser(config: GemNetConfig, network: type[nn.Module] | None = None) -> nn.Module:
-    """Return mattergen's GemNetTDenoiser, around its GemNetT or another network."""
+    """Return mattergen's GemNetTDenoiser with its GemNetT or another network."""
     enable_mattergen(scale_file=SCALE_FILE)
     from mattergen.common.gemnet.gemnet import GemNetT
     from mattergen.common.gemnet.layers.embedding_block import AtomEmbedding
@@ -83,12 +83,12 @@ def upstream_denoiser(config: GemNetConfig, network: type[nn.Module] | None = No
 
 
 def upstream_score(denoiser: nn.Module, crystals: Crystals, times: Tensor) -> Tensor:
-    """Return what mattergen's denoiser, in double precision, gives for the positions.
+    """Return the score of the positions from mattergen's denoiser, in double precision.
 
     Args:
         denoiser: mattergen's GemNetTDenoiser.
-        crystals: The crystals, in double precision.
-        times: One for each crystal, or for each site where the network takes that.
+        crystals: Crystals in double precision.
+        times: Time of each crystal, or of each site if the network supports it.
     """
     from mattergen.common.data.chemgraph import ChemGraph
     from mattergen.common.data.collate import collate
@@ -105,7 +105,7 @@ def upstream_score(denoiser: nn.Module, crystals: Crystals, times: Tensor) -> Te
         )
         graphs.append(symmetrize_lattice(graph))
     default = torch.get_default_dtype()
-    # mattergen's encoding of the times has the default type
+    # mattergen's time encoding has the default dtype
     torch.set_default_dtype(torch.float64)
     try:
         with _DoublePrecision(), torch.no_grad():

@@ -1,4 +1,4 @@
-"""The steps of the installed mattergen, in double precision, to compare ours with."""
+"""Sampler steps of the installed mattergen in double precision, for comparison."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +13,7 @@ from xtalfill.models.mattergen_compat import enable_mattergen
 
 @contextmanager
 def mattergen_in_double(repository: Path) -> Iterator[None]:
-    """Make mattergen importable and let it compute in double precision."""
+    """Make mattergen importable and run it in double precision."""
     enable_mattergen(scale_file=repository / "assets" / "gemnet-dT.json")
     torch.set_default_dtype(torch.float64)
     try:
@@ -26,7 +26,7 @@ class MattergenSteps:
     """Process, predictor and corrector of mattergen for a batch."""
 
     def __init__(self, structure: Tensor, *, steps: int) -> None:
-        """Build them for sites (n,) of the given structures and a number of noise levels."""
+        """Create them for sites (n,) of the given structures and a number of noise levels."""
         from mattergen.common.diffusion.corruption import NumAtomsVarianceAdjustedWrappedVESDE
         from mattergen.diffusion.data.batched_data import SimpleBatchedData
         from mattergen.diffusion.wrapped.wrapped_predictors_correctors import (
@@ -47,7 +47,7 @@ class MattergenSteps:
         )
 
     def predict(self, fractions: Tensor, score: Tensor, level: int) -> Tensor:
-        """Return the coordinates one level further down."""
+        """Return the coordinates at the next noise level."""
         options = self._options(fractions, score, level)
         return self._predictor.update_given_score(batch=self.batch, **options)[0]
 

@@ -1,4 +1,4 @@
-"""A nequip model small enough to be trained and packaged within a test."""
+"""A nequip model small enough to be trained and packaged in a test."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""A Slurm of one node for the tests, started by tools/slurm_node.sh."""
+"""A single-node Slurm for tests, started by tools/slurm_node.sh."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def _tool(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 
 @contextmanager
 def slurm_node(folder: Path) -> Iterator[Path]:
-    """Run a Slurm in a folder while the block lasts; gives its slurm.conf.
+    """Run a Slurm in a folder during the block; yields its slurm.conf.
 
-    Skips the test where there is none and none can be installed, or where it cannot be started;
-    continuous integration has to have one.
+    Skips the test if Slurm is not installed and cannot be installed, or cannot be started;
+    in continuous integration it fails instead.
     """
     installed = _tool("install")
     if installed.returncode != 0:
@@ -40,17 +40,17 @@ def slurm_node(folder: Path) -> Iterator[Path]:
 
 
 def slurm(conf: Path, *command: str) -> str:
-    """Run a command of Slurm and return what it printed."""
+    """Run a Slurm command and return its output."""
     environment = os.environ | {"SLURM_CONF": str(conf)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     return done.stdout
 
 
 def wait_for(what: Callable[[], bool], *, seconds: float = 600.0) -> None:
-    """Wait until something holds.
+    """Wait until a condition holds.
 
     Raises:
-        TimeoutError: It does not within the time.
+        TimeoutError: The condition does not hold in time.
     """
     end = time.monotonic() + seconds
     while not what():

@@ -1,4 +1,4 @@
-"""The tools that distil the bundled potential and compare it with its teacher."""
+"""Tools to distil the bundled potential and to compare it with its teacher."""
 
 from pathlib import Path
 
@@ -27,7 +27,7 @@ def held_out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _parts(folder: Path, formulas: list[str]) -> Path:
-    """Write labels whose energy is a sum over atoms."""
+    """Write labelled structures whose energy is a sum over atoms."""
     frames = []
     for formula in formulas:
         atoms = Atoms(formula, cell=np.eye(3) * 9.0, pbc=True)
@@ -41,7 +41,7 @@ def _parts(folder: Path, formulas: list[str]) -> Path:
     return folder
 
 
-def test_atom_energies_are_fitted_and_rare_elements_left_out(tmp_path: Path) -> None:
+def test_atom_energies_are_fitted_without_rare_elements(tmp_path: Path) -> None:
     labels = _parts(tmp_path / "labels", ["LiH", "Li2O", "H2O", "LiOH", "H2", "LiXe"])
     validation = _parts(tmp_path / "validation", ["LiH", "XeO"])
     folder = tmp_path / "prepared"
@@ -63,7 +63,7 @@ def test_atom_energies_are_fitted_and_rare_elements_left_out(tmp_path: Path) -> 
     assert (again / "elements.yaml").read_text() == (folder / "elements.yaml").read_text()
 
 
-def test_labels_are_those_of_the_teacher_and_leave_the_benchmark_out(
+def test_labels_agree_with_the_teacher_and_exclude_the_benchmark(
     held_out: Path, tmp_path: Path
 ) -> None:
     frames = ase.io.read(held_out, ":")
@@ -99,7 +99,7 @@ def _run(folder: Path, energies: tuple[float, float], relaxed: float = 0.0) -> P
     return folder
 
 
-def test_runs_agree_where_minima_and_order_are_the_same(tmp_path: Path) -> None:
+def test_agreement_of_two_runs(tmp_path: Path) -> None:
     one = _run(tmp_path / "one", (0.1, 0.9))
     same = _run(tmp_path / "same", (0.0, 2.0))
     reversed_order = _run(tmp_path / "reversed", (0.9, 0.1))
@@ -112,11 +112,11 @@ def test_runs_agree_where_minima_and_order_are_the_same(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_both_ways_to_relax_do_the_same_work(held_out: Path, tmp_path: Path) -> None:
+def test_batched_and_serial_relaxations_agree(held_out: Path, tmp_path: Path) -> None:
     path = tmp_path / "bench.json"
     printed = tool(
         "bench_relax.py", "--crystals", held_out, "--sizes", 2, "--repeats", 1, "--serial", 1,
         "--max_steps", 2, "--output", path,
     )  # fmt: skip
     row = next(line for line in printed.splitlines() if line.startswith("| 2 |"))
-    assert float(row.split("|")[-2]) < 1.0  # meV between the ends of the two
+    assert float(row.split("|")[-2]) < 1.0  # meV between the final energies

@@ -1,4 +1,4 @@
-"""The environment is whole: imports are pinned, and every image holds what its stages need."""
+"""Environment: imports are pinned, and every image contains the imports of its stages."""
 
 import ast
 import re
@@ -23,7 +23,7 @@ IMAGES = {
     "compile_potential.py": "relax",
     "plan_dft.py": "dft",
     "pw_relax.py": "dft",
-}  # the other stages run in tools
+}  # the other stages use the image tools
 PIN = re.compile(r"^([A-Za-z0-9._-]+)==[A-Za-z0-9.+]+$")
 
 
@@ -32,7 +32,7 @@ def canonical(name: str) -> str:
 
 
 def pins(path: Path) -> dict[str, str]:
-    """The pins of a requirements file; any other kind of line is an error."""
+    """Return the pins of a requirements file; other lines are errors."""
     lines = [line for line in path.read_text().splitlines() if line and not line.startswith("#")]
     bad = [line for line in lines if not PIN.match(line)]
     assert not bad, f"{path.name} holds more than exact pins: {bad}"
@@ -41,7 +41,7 @@ def pins(path: Path) -> dict[str, str]:
 
 @cache
 def imports(path: Path) -> frozenset[str]:
-    """Dotted names that a Python file imports, at its top or inside a function."""
+    """Return the dotted names that a Python file imports, also inside functions."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -52,14 +52,14 @@ def imports(path: Path) -> frozenset[str]:
 
 
 def source_of(module: str) -> Path | None:
-    """The file of a module of xtalfill, or None."""
+    """Return the file of a module of xtalfill, or None."""
     path = BIN.joinpath(*module.split("."))
     candidates = (path.with_suffix(".py"), path / "__init__.py")
     return next((candidate for candidate in candidates if candidate.is_file()), None)
 
 
 def reach(path: Path) -> set[Path]:
-    """The files of this project that ``path`` can import, directly or not."""
+    """Return the project files that ``path`` imports, directly or indirectly."""
     found: set[Path] = set()
     waiting = [path]
     while waiting:
@@ -71,13 +71,13 @@ def reach(path: Path) -> set[Path]:
 
 
 def third_party(paths: set[Path]) -> set[str]:
-    """Top-level modules from outside the standard library and this project."""
+    """Return top-level modules outside the standard library and this project."""
     names = {name.split(".")[0] for path in paths for name in imports(path)}
     return names - sys.stdlib_module_names - {"xtalfill"}
 
 
 def missing(modules: set[str], installed: set[str]) -> set[str]:
-    """Modules that no installed package provides."""
+    """Return modules that no installed package provides."""
     providers = packages_distributions()
     return {
         module
@@ -87,7 +87,7 @@ def missing(modules: set[str], installed: set[str]) -> set[str]:
 
 
 def image_packages(name: str) -> set[str]:
-    """What the recipe of an image installs by name."""
+    """Return the packages that the recipe of an image installs by name."""
     recipe = (ROOT / "containers" / f"{name}.def").read_text()
     packages = re.search(r"-c \S+constraints\.txt \\\n\s+(.+)\n", recipe)
     assert packages, f"{name}.def installs nothing under the constraints"
@@ -95,7 +95,7 @@ def image_packages(name: str) -> set[str]:
     return installed | ({"mattergen"} if "mattergen.txt" in recipe else set())
 
 
-def test_all_that_is_imported_is_required() -> None:
+def test_imports_are_required() -> None:
     required = pins(ROOT / "requirements.txt") | pins(ROOT / "requirements" / "mattergen.txt")
     assert missing(third_party(set(BIN.rglob("*.py"))), set(required)) == set()
 
@@ -107,15 +107,15 @@ def test_requirements_agree_with_the_constraints() -> None:
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_the_image_of_a_stage_holds_what_the_stage_imports(stage: str) -> None:
+def test_images_contain_the_imports_of_their_stages(stage: str) -> None:
     installed = image_packages(IMAGES.get(stage, "tools"))
-    if stage == "place_potential.py":  # --baseline_relax mlip is not for the image (docs)
+    if stage == "place_potential.py":  # --baseline_relax mlip is not supported in the image (docs)
         installed |= image_packages("relax")
     assert missing(third_party(reach(BIN / stage)), installed) == set()
 
 
 @pytest.mark.parametrize("image", ["dft", "inpaint", "relax", "tools"])
-def test_an_image_installs_only_what_is_pinned_from_files_that_exist(image: str) -> None:
+def test_images_install_pinned_packages_only(image: str) -> None:
     required = pins(ROOT / "requirements.txt") | pins(ROOT / "requirements" / "mattergen.txt")
     assert image_packages(image) <= set(required)
     recipe = (ROOT / "containers" / f"{image}.def").read_text()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from nextflow_project import Project, read_trace, said
-from stand_ins import put_stand_ins, write_hosts
+from stub_commands import install_stubs, write_hosts
 
 NAMES = [f"host_{number}" for number in range(20)]
 OF_A_BATCH = ("INPAINT", "RELAX", "SELECT", "EVALUATE")
@@ -19,7 +19,7 @@ SITE = "report.enabled = false\ntimeline.enabled = false\ndag.enabled = false\n"
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """Return a copy of the project with stand-ins."""
     project = Project.make(tmp_path_factory.mktemp("incremental"))
-    put_stand_ins(project)
+    install_stubs(project)
     (project.launch / "site.config").write_text(SITE, encoding="utf-8")
     return project
 

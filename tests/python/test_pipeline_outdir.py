@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from nextflow_project import Project, lines_with, read_trace, said
-from stand_ins import put_stand_ins, write_hosts
+from stub_commands import install_stubs, write_hosts
 
 TOP = {
     "results.csv", "candidates.csv", "failures.csv", "selected.extxyz", "candidates.extxyz",
@@ -25,7 +25,7 @@ RECORDS = {f"pipeline_info/{name}" for name in ("trace.txt", "check.json", "time
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """Return a copy of the project with stub commands, and sheets a (two hosts) and b (one)."""
     project = Project.make(tmp_path_factory.mktemp("outdir"))
-    put_stand_ins(project)
+    install_stubs(project)
     write_hosts(project.launch / "a.csv", ["a1", "a2"])
     write_hosts(project.launch / "b.csv", ["b1"])
     return project

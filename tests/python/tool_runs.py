@@ -1,4 +1,4 @@
-"""Runs the tools of the repository as a user does."""
+"""Run the tools of the repository."""
 
 import importlib.util
 import os
@@ -12,7 +12,7 @@ DATA = REPOSITORY / "tests" / "fixtures" / "crystals.h5"
 
 
 def tool(name: str, *arguments: object) -> str:
-    """Run a tool in a process of its own; return what it printed."""
+    """Run a tool in a new process; return its output."""
     command = [sys.executable, REPOSITORY / "tools" / name, *arguments]
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "bin")}
     result = subprocess.run(
@@ -27,7 +27,7 @@ def tool(name: str, *arguments: object) -> str:
 
 
 def tool_module(name: str) -> ModuleType:
-    """Return a tool as a module, for its parts."""
+    """Import a tool as a module."""
     spec = importlib.util.spec_from_file_location(name, REPOSITORY / "tools" / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

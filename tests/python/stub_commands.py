@@ -1,4 +1,4 @@
-"""Stand-ins for the commands after CHECK: what a run leaves and repeats shows without engines."""
+"""Stub commands for the stages after CHECK, to test outputs and -resume without the engines."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from nextflow_project import Project
 
-# Copies its batch, as every stage begins.
+# Copies its input batch.
 STAGE = """#!/usr/bin/env bash
 set -eu
 while [ $# -gt 0 ]; do
@@ -20,7 +20,7 @@ while [ $# -gt 0 ]; do
 done
 mv batch "$output"
 """
-# Tables and files of the structures in check.json.
+# Writes tables and files for the structures in check.json.
 COLLECT = """#!/usr/bin/env python3
 import json, pathlib
 found = json.loads(pathlib.Path("check.json").read_text())
@@ -50,14 +50,14 @@ COMMANDS = {
 }
 
 
-def put_stand_ins(project: Project) -> None:
-    """Put the stand-ins into a copy of the project."""
+def install_stubs(project: Project) -> None:
+    """Install the stub commands in a copy of the project."""
     for name, text in COMMANDS.items():
         (project.root / "bin" / name).write_text(text, encoding="utf-8")
 
 
 def write_hosts(path: Path, names: Iterable[str]) -> Path:
-    """Write a sheet of rock-salt hosts, each in a POSCAR of its own beside it."""
+    """Write a sample sheet of rock-salt hosts, each in its own POSCAR."""
     rows = []
     for name in names:
         (path.parent / f"{name}.vasp").write_text(
