@@ -364,5 +364,5 @@ def test_unsupported_element_is_refused() -> None:
         numbers=torch.tensor([101]),
         structure=torch.zeros(1, dtype=torch.int64),
     )
-    with pytest.raises(ValueError, match="elements up to 100"):
+    with pytest.raises(ValueError, match="atomic numbers up to 100"):
         small_score().scaled_score(crystals, torch.ones(1))
