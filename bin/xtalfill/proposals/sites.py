@@ -14,9 +14,7 @@ from ase.geometry import get_distances
 from xtalfill.core.crystal import Crystal
 
 SYMPREC = 0.01  # Angstrom
-_IMAGE_TOLERANCE = (
-    0.05  # Angstrom; tolerance for images of one site, given operations accurate to SYMPREC
-)
+_IMAGE_TOLERANCE = 0.05  # Angstrom; images of one site, as operations hold only to SYMPREC
 _MAX_ROUNDS = 5
 
 
