@@ -211,7 +211,7 @@ def test_terminated_task_saves_results(
 
     before = signal.getsignal(signal.SIGTERM)
     threading.Thread(target=end, daemon=True).start()
-    with pytest.raises(TryAgainError, match="continues from the last geometry"):
+    with pytest.raises(TryAgainError, match="resumes from the last geometry"):
         relax_job(lih_job(), Machine(), folders, Limits(last_chance=False))
     assert signal.getsignal(signal.SIGTERM) is before
     state = json.loads((folders.checkpoint / "state.json").read_text(encoding="utf-8"))
