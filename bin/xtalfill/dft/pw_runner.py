@@ -224,7 +224,8 @@ class PwRunner:
         name, again = self.system.name, not self.limits.last_chance
         if failure is PwFailure.WALLTIME and again:
             raise TryAgainError(
-                f"{name}: time limit nearly reached; the next attempt resumes from the last geometry"
+                f"{name}: time limit nearly reached; "
+                "the next attempt resumes from the last geometry"
             )
         if failure is PwFailure.MEMORY and again:
             raise MemoryNeededError(
