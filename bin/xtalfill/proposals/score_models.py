@@ -1,4 +1,4 @@
-"""Which weights serve which method, and how they come in."""
+"""Load the weights of the proposal methods."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class ScoreModels:
     checksums: dict[str, str] = field(default_factory=dict)
 
     def of_method(self, method: str) -> ScoreNetwork | None:
-        """Return the network of a method; None for one that needs none."""
+        """Return the network of a method; None if it needs none."""
         kind = KIND_OF_METHOD.get(method)
         return None if kind is None else self.networks[kind]
 
@@ -56,11 +56,11 @@ def load_models(
 
     Args:
         methods: The methods of the run.
-        given: Files and folders that the user named: each serves the methods of its kind.
-        bundled: Files that come with xtalfill, named after their kind; used where none is given.
+        given: Files and folders from the user; each is used for the methods of its kind.
+        bundled: Files bundled with xtalfill, named after their kind; used if none is given.
 
     Raises:
-        ConfigError: Weights cannot be read, serve no method of the run, come twice, or are missing.
+        ConfigError: Weights are unreadable, unused, duplicate or missing.
     """
     needed = {KIND_OF_METHOD[method]: method for method in methods if method in KIND_OF_METHOD}
     models = ScoreModels()
@@ -86,10 +86,10 @@ def load_models(
 
 
 def load_network(path: Path) -> ScoreNetwork:
-    """Load weights of any layout: xtalfill's own, MatterGen's, XtalPaint's.
+    """Load weights of xtalfill, MatterGen or XtalPaint.
 
     Raises:
-        ConfigError: They cannot be read, or were trained with other noise than is sampled with.
+        ConfigError: They are unreadable, or were trained with another noise range.
     """
     own = _is_own(path)
     if path.is_file() and not own and path.suffix != ".ckpt":

@@ -1,4 +1,4 @@
-"""The stage INPAINT on a batch: every proposal method fills the same arrays."""
+"""The stage INPAINT for a batch: all proposal methods fill the same arrays."""
 
 from __future__ import annotations
 
@@ -39,21 +39,21 @@ def inpaint_batch(
     progress: TextIO = sys.stderr,
     progress_seconds: float = 30.0,
 ) -> None:
-    """Add the stage inpaint to `batch`; host sites keep their bits.
+    """Add the stage inpaint to `batch`; host sites stay bit-identical.
 
     Args:
-        batch: As CHECK wrote it.
-        models: The score models of the batch's methods.
-        settings: How to sample.
+        batch: A batch from CHECK.
+        models: The score models of the methods in the batch.
+        settings: Sampler settings.
         device: "cpu" or "cuda".
-        max_atoms: On a GPU: atoms of the candidates that are denoised together.
-        checkpoint: Holds what is drawn, for another attempt; None keeps nothing.
-        progress: Where a line goes every `progress_seconds`.
+        max_atoms: On a GPU: number of atoms that are denoised together.
+        checkpoint: Stores finished candidates for another attempt; None stores nothing.
+        progress: Stream for a line every `progress_seconds`.
         progress_seconds: Seconds between two such lines.
 
     Raises:
         ConfigError: A method is unknown, model or settings do not fit it, or there is no GPU.
-        TryAgainError: The time of the task is up.
+        TryAgainError: The time limit of the task is reached.
     """
     models.to(torch_device(device))
     names = known_methods(batch.method.tolist())
@@ -85,7 +85,7 @@ def inpaint_batch(
 
 
 def host_of(batch: Batch, index: int) -> Host:
-    """Return the host of system `index` and what is missing in it."""
+    """Return the host of system `index` and its missing sites."""
     here = batch.atoms_slice(index)
     is_host, numbers = batch.is_host[here], batch.atomic_numbers[here]
     return Host(
@@ -98,10 +98,10 @@ def host_of(batch: Batch, index: int) -> Host:
 
 
 def known_methods(names: list[str]) -> list[str]:
-    """Return the distinct proposal methods among `names`, references aside.
+    """Return the distinct proposal methods among `names`, without references.
 
     Raises:
-        ConfigError: One is unknown.
+        ConfigError: A method is unknown.
     """
     found = sorted(set(names) - {REFERENCE})
     possible = (*METHODS, VOIDS, POTENTIAL)
@@ -112,7 +112,7 @@ def known_methods(names: list[str]) -> list[str]:
 
 
 def _knows(method: Method, batch: Batch, index: int) -> bool:
-    """Tell whether the score model has all elements of a system; a system it lacks fails."""
+    """Return whether the score model supports all elements; otherwise the system fails."""
     largest = int(batch.atomic_numbers[batch.atoms_slice(index)].max())
     if largest <= method.largest_element:
         return True
@@ -121,7 +121,7 @@ def _knows(method: Method, batch: Batch, index: int) -> bool:
 
 
 def _chunks(batch: Batch, method: Method) -> list[SampleBatch]:
-    """Return the candidates that a method has to draw."""
+    """Return the candidates that a method has to sample."""
     wanted: dict[tuple[str, int], dict[int, int]] = {}
     for index in np.flatnonzero(batch.method == method.name).tolist():
         if batch.status[index] != "failed" and _knows(method, batch, index):
@@ -143,7 +143,7 @@ def _chunks(batch: Batch, method: Method) -> list[SampleBatch]:
 def _draw(
     method: Method, chunks: list[SampleBatch], *, device: str, max_atoms: int
 ) -> Iterator[dict[int, np.ndarray]]:
-    """Draw all candidates of a method, some at a time: system -> its sites."""
+    """Sample all candidates of a method in parts: system -> its sites."""
     if device == "cuda":
         for load in loads(chunks, max_atoms=max_atoms):
             yield on_gpu(method.propose, load)
@@ -153,7 +153,7 @@ def _draw(
 
 
 def _fill_voids(batch: Batch, arrays: dict[str, np.ndarray]) -> None:
-    """Fill the candidates of the method voids, as far as there are ways; the others are absent."""
+    """Fill the candidates of the method voids; candidates beyond the number of ways are absent."""
     for members in batch.groups_by_method():
         wanted = [i for i in members if batch.method[i] == VOIDS and batch.status[i] != "failed"]
         if not wanted:
@@ -176,8 +176,10 @@ def _fill_voids(batch: Batch, arrays: dict[str, np.ndarray]) -> None:
 
 
 def _fill(batch: Batch, index: int, sites: np.ndarray, arrays: dict[str, np.ndarray]) -> None:
-    """Write the sites of one candidate; a failure becomes its status."""
+    """Write the sites of one candidate, or its failure as status."""
     if not np.isfinite(sites).all():
-        batch.fail(index, f"{STAGE}: the sampler left finite numbers; try more --steps")
+        batch.fail(
+            index, f"{STAGE}: sampling produced NaN or infinite coordinates; increase --steps"
+        )
         return
     write_sites(batch, index, sites, arrays)

@@ -1,20 +1,20 @@
-"""Inpainting with a score model over all sites of a crystal.
+"""Inpainting with a score model for all sites of a crystal.
 
-Four methods fill the missing sites of arXiv:2601.01959, Methods IV.2; they differ in what the
-model is shown of the known sites:
+Four methods fill the missing sites as in arXiv:2601.01959, Methods IV.2. They differ in what the
+model is given for the known sites:
 
-- `td`: their exact coordinates, and that they are known: every site has its own time (TD-Paint,
-  Eq. 5). Only missing sites move.
-- `pos`: one time per crystal; at each level the known sites are noised to it anew, from their
-  exact coordinates. Within a level all sites move.
+- `td`: their exact coordinates, marked as known: every site has its own time (TD-Paint, Eq. 5).
+  Only missing sites move.
+- `pos`: one time per crystal. At each level the known sites are noised again from their exact
+  coordinates. Within a level all sites move.
 - `repaint`: `pos` with resampling (`xtalfill.proposals.diffusion.repaint`).
-- `mattergen`: `pos` with a model that was trained to change cell and species too; both are held.
+- `mattergen`: `pos` with a model that was trained to change cell and species, too; both are fixed.
 
-At each level corrector steps come first, then one step of the predictor. State and noise are
-float64 on the CPU; the model may compute elsewhere and in another precision. Each structure has
-its own source of noise and no number is formed over several structures, so that a sample depends
-on nothing but its structure, its generator and the settings, provided the model keeps structures
-apart. The cell is never touched: what is found are fractional coordinates in the given cell.
+At each level corrector steps come first, then one predictor step. State and noise are float64 on
+the CPU; the model may run on another device and in another precision. Each structure has its own
+random generator and no value combines several structures. A sample therefore depends only on its
+structure, its generator and the settings, provided that the model treats structures independently.
+The cell does not change; the results are fractional coordinates in the given cell.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ METHODS = ("td", "pos", "repaint", "mattergen")
 
 
 def check_method(method: str, settings: SamplerSettings, *, per_site_times: bool) -> None:
-    """Refuse, before any work, what cannot be sampled.
+    """Check that a method can be sampled with a model and settings.
 
     Args:
         method: One of `METHODS`.
-        settings: How it would be sampled.
+        settings: Sampler settings.
         per_site_times: Whether the model has a time per site.
 
     Raises:
@@ -72,27 +72,27 @@ def sample_crystals(
     settings: SamplerSettings,
     generators: Sequence[np.random.Generator],
 ) -> Tensor:
-    """Draw the missing sites of a batch of crystals.
+    """Sample the missing sites of a batch of crystals.
 
     Args:
         model: The score model.
-        crystals: Known and missing sites, on the device the model reads from; the coordinates of
-            the missing ones are ignored and may be NaN.
-        known: (n,) bool; sites that stay.
+        crystals: Known and missing sites, on the device of the model; the coordinates of the
+            missing
+            ones are ignored and may be NaN.
+        known: (n,) bool; fixed sites.
         method: One of `METHODS`.
-        settings: How to sample.
-        generators: One source of noise per structure; for every draw it gives (n_atoms, 3)
-            standard normal numbers: prior, then per level, as far as the method has them, known
-            sites, corrector steps, predictor; one draw per step up.
+        settings: Sampler settings.
+        generators: One random generator per structure. Every draw has (n_atoms, 3) standard normal
+            numbers: prior, then per level, if the method has them, known sites, corrector steps and
+            predictor; one draw per step up.
 
     Returns:
         (n_missing, 3) float64 on the CPU: fractional coordinates in [0, 1) in the order of the
-        missing sites, the mean of the last predictor step; NaN where the model left numbers that
-        are not finite.
+        missing sites, the mean of the last predictor step; NaN if the model output is not finite.
 
     Raises:
         ConfigError: The method is unknown, or model or settings do not fit it.
-        ValueError: Generators and structures are not equally many.
+        ValueError: The numbers of generators and structures differ.
     """
     check_method(method, settings, per_site_times=model.per_site_times)
     structure, known = crystals.structure.cpu(), known.cpu()
@@ -118,7 +118,7 @@ def sample_crystals(
 
 
 def _levels(method: str, settings: SamplerSettings) -> list[int]:
-    """Return the noise levels to go through."""
+    """Return the sequence of noise levels."""
     if method != "repaint":
         return list(range(settings.steps, -1, -1))
     return repaint_levels(
@@ -130,7 +130,7 @@ def _levels(method: str, settings: SamplerSettings) -> list[int]:
 
 @dataclass(frozen=True, kw_only=True)
 class _Sampling:
-    """One batch and all that its steps share; sites first, as in `Crystals`, on the CPU."""
+    """One batch with all data shared by its steps; sites first, as in `Crystals`, on the CPU."""
 
     model: CrystalScore
     crystals: Crystals
@@ -144,7 +144,7 @@ class _Sampling:
     generators: Sequence[np.random.Generator]
 
     def run(self, levels: Sequence[int]) -> Tensor:
-        """Go through noise levels, neighbours differing by one; return (n, 3)."""
+        """Go through the noise levels, which differ by one; return (n, 3)."""
         fractions = self._hold(draw_prior(self.n_atoms[self.structure], self._noise()))
         for level, following in itertools.pairwise(levels):
             step = self._down if following < level else self._up
@@ -179,12 +179,12 @@ class _Sampling:
         return self._hold(langevin_step(fractions, score, noise, size))
 
     def _up(self, fractions: Tensor, level: int, following: int) -> Tensor:
-        """Noise all sites to the next higher level."""
+        """Add noise to all sites up to the next higher level."""
         std = climb_std(self._std(level), self._std(following), self.settings.repaint_noise)
         return add_noise(fractions, std, self._noise())
 
     def _score(self, fractions: Tensor, level: int) -> Tensor:
-        """Return the score (n, 3); of use where sites move."""
+        """Return the score (n, 3); it is meaningful for moving sites."""
         times = torch.full((len(fractions),), level / self.settings.steps, dtype=torch.float64)
         if self.is_td:
             times[self.known] = self.settings.known_time
@@ -198,11 +198,11 @@ class _Sampling:
         return self.stds[level][self.structure]
 
     def _hold(self, fractions: Tensor) -> Tensor:
-        """Put known sites back to their exact coordinates where the method shows these."""
+        """Reset known sites to their exact coordinates if the method uses them."""
         return torch.where(self.known[:, None], self.exact, fractions) if self.is_td else fractions
 
     def _noise(self) -> Tensor:
-        """Return standard normal numbers (n, 3), each structure's from its own generator."""
+        """Return standard normal numbers (n, 3), for each structure from its own generator."""
         pairs = zip(self.generators, self.n_atoms.tolist(), strict=True)
         return torch.from_numpy(
             np.concatenate([generator.standard_normal((n, 3)) for generator, n in pairs])

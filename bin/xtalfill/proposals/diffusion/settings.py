@@ -1,4 +1,4 @@
-"""How to sample: one set of settings for all methods that denoise."""
+"""Sampler settings, shared by all denoising methods."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ TRAINED_KNOWN_TIME = 0.001
 
 @dataclass(frozen=True, kw_only=True)
 class SamplerSettings:
-    """How to sample.
+    """Sampler settings.
 
     Attributes:
-        steps: Noise levels.
+        steps: Number of noise levels.
         predictor: See `xtalfill.proposals.diffusion.wrapped_sde.predictor_coefficients`.
-        renoise: Of the predictor `x0_renoise`: share of the next level's noise that it adds.
+        renoise: For the predictor `x0_renoise`: share of the next level's noise that it adds.
         corrector_steps: Langevin steps per level.
-        corrector_rule: What the size of these steps follows: the norm of the "score", as in the
+        corrector_rule: What determines the size of these steps: the norm of the "score", as in the
             paper, or the noise of the "level" (`xtalfill.proposals.diffusion.corrector`).
         snr: Signal-to-noise ratio of these steps; 0.2 in the paper.
-        resampling: Of `repaint`: how often each stretch is denoised.
-        jump_length: Of `repaint`: levels per jump.
-        repaint_noise: Of `repaint`: see `xtalfill.proposals.diffusion.repaint.climb_std`.
-        known_time: Of `td`: the time that known sites are said to have.
+        resampling: For `repaint`: number of times each section is denoised.
+        jump_length: For `repaint`: levels per jump.
+        repaint_noise: For `repaint`: see `xtalfill.proposals.diffusion.repaint.climb_std`.
+        known_time: For `td`: diffusion time assigned to known sites.
 
     Raises:
         ConfigError: A value is out of range.
