@@ -16,9 +16,10 @@ import numpy as np
 
 from xtalfill.core.batch import read_batch
 from xtalfill.core.errors import InputError, run_command
+from xtalfill.core.io import read_json
 from xtalfill.evaluate.metrics import best_of_k, bootstrap_interval, mcnemar
 from xtalfill.results.summary import BOOTSTRAP_SEED, Judged, judge
-from xtalfill.results.tables import read_json, read_tables
+from xtalfill.results.tables import read_tables
 
 OUTCOMES = ("matched", "les")
 UNITS = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}

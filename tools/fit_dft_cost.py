@@ -13,9 +13,8 @@ from typing import Any
 import numpy as np
 
 from xtalfill.core.errors import ConfigError, run_command
-from xtalfill.core.io import write_json
+from xtalfill.core.io import read_json, write_json
 from xtalfill.dft.xmlfile import DataFile, read_data_file
-from xtalfill.results.tables import read_json
 
 LEAST_RUNS = 5
 

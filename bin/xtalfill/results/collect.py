@@ -30,16 +30,11 @@ from pymatgen.io.cif import CifWriter
 from xtalfill.core.batch import Batch, read_batch
 from xtalfill.core.io import atomic_writer, write_csv, write_json
 from xtalfill.core.relaxations import RELAXATIONS, SITES, final_stage
+from xtalfill.results.candidates import CandidateRow
 from xtalfill.results.dft_summary import summarise_dft
+from xtalfill.results.structures import StructureRow
 from xtalfill.results.summary import summarise
-from xtalfill.results.tables import (
-    CandidateRow,
-    FailureRow,
-    StructureRow,
-    Tables,
-    read_tables,
-    structure_rows,
-)
+from xtalfill.results.tables import FailureRow, Tables, read_tables, structure_rows
 
 # How far a candidate can have come, the last first.
 _STAGES = (*reversed(RELAXATIONS), "inpaint")

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from xtalfill.results.tables import CandidateRow, Tables, structure_rows
+from xtalfill.results.candidates import CandidateRow
+from xtalfill.results.tables import Tables, structure_rows
 
 # eV per atom; energies closer than this do not put two crystals in an order.
 RESOLUTION = 0.001

@@ -24,7 +24,9 @@ from xtalfill.evaluate.metrics import (
     bootstrap_interval,
     mcnemar,
 )
-from xtalfill.results.tables import CandidateRow, StructureRow, Tables, present, structure_rows
+from xtalfill.results.candidates import CandidateRow
+from xtalfill.results.structures import StructureRow
+from xtalfill.results.tables import Tables, present, structure_rows
 
 OUTCOMES = ("matched", "les")
 UNKNOWN_CLASS = "not known"

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from xtalfill.results.tables import CandidateRow
+from xtalfill.results.candidates import CandidateRow
 
 Figure = dict[str, Any]
 

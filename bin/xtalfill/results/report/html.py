@@ -15,6 +15,7 @@ from plotly.offline import get_plotlyjs
 
 from xtalfill.core.batch import Batch, read_batch
 from xtalfill.core.relaxations import final_stage
+from xtalfill.results.candidates import CandidateRow
 from xtalfill.results.collect import best_over_methods
 from xtalfill.results.report.figures import (
     Figure,
@@ -26,7 +27,7 @@ from xtalfill.results.report.figures import (
 )
 from xtalfill.results.report.methods import cited, methods_paragraph
 from xtalfill.results.report.views import Traces, crystal_view
-from xtalfill.results.tables import CandidateRow, Tables, structure_rows
+from xtalfill.results.tables import Tables, structure_rows
 
 MAX_VIEWS = 60
 MAX_FAILURES = 500

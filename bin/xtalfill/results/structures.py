@@ -1,0 +1,186 @@
+"""The columns of results.csv: one row for each structure and method."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from xtalfill.results.candidates import CandidateRow
+from xtalfill.results.columns import column, columns_of
+
+_OF_CANDIDATE = {item.name: item for item in columns_of(CandidateRow)}
+
+
+@dataclass(frozen=True, eq=False)
+class StructureSource:
+    """What the row of a structure and method is made from.
+
+    Attributes:
+        id: Name of the structure.
+        method: Proposal method; empty where CHECK refused the structure.
+        entry: Entry of the structure in check.json.
+        candidates: Its candidates without the absent ones; none if it was refused or lost.
+        failure: Why there are no candidates.
+    """
+
+    id: str
+    method: str
+    entry: dict[str, Any]
+    candidates: list[CandidateRow] = field(default_factory=list)
+    failure: str = ""
+
+    @cached_property
+    def selected(self) -> CandidateRow | None:
+        """The selected candidate, if there is one."""
+        return next((row for row in self.candidates if row.selected), None)
+
+    @property
+    def first(self) -> CandidateRow | None:
+        """The selected candidate, or else the first one; None if there are no candidates."""
+        return self.selected or next(iter(self.candidates), None)
+
+    @property
+    def has_reference(self) -> bool:
+        """Whether the structure is compared; one without candidates then counts as wrong."""
+        return self.first.has_reference if self.first else bool(self.entry.get("reference"))
+
+    @property
+    def message(self) -> str:
+        """What went wrong, in one line; empty if nothing did."""
+        if not self.candidates:
+            return self.failure
+        if self.selected:
+            return self.selected.message
+        failed = (row for row in self.candidates if row.status == "failed")
+        first = next(failed, self.candidates[0])
+        return f"no usable candidate of {len(self.candidates)}; the first: {first.message}"
+
+    @cached_property
+    def ranked_by_dft(self) -> list[CandidateRow]:
+        """The candidates with a DFT energy, lowest first."""
+        ranked = [row for row in self.candidates if row.dft_rank is not None]
+        return sorted(ranked, key=lambda row: row.dft_rank or 0)
+
+    @property
+    def dft_status(self) -> str:
+        """Status of the lowest candidate by DFT, or of the first that was sent to pw.x."""
+        sent = [row for row in self.candidates if row.dft_status]
+        first = next(iter([*self.ranked_by_dft, *sent]), None)
+        return first.dft_status if first else ""
+
+    @property
+    def dft_agrees(self) -> bool | None:
+        """Whether potential and DFT put the same candidate first; None for fewer than two."""
+        return self.ranked_by_dft[0].selected if len(self.ranked_by_dft) > 1 else None
+
+
+def _as_candidate(name: str, value: Callable[[StructureSource], Any]) -> Any:
+    """Declare a column with the unit and meaning that it has in candidates.csv."""
+    return column(value=value, meaning=_OF_CANDIDATE[name].meaning, unit=_OF_CANDIDATE[name].unit)
+
+
+def _common(name: str, *, unknown: Any = None) -> Any:
+    """Declare a column that is the same for all candidates of a structure."""
+
+    def value(source: StructureSource) -> Any:
+        return getattr(source.first, name) if source.first else source.entry.get(name, unknown)
+
+    return _as_candidate(name, value)
+
+
+def _of_selected(name: str, *, unknown: Any = math.nan) -> Any:
+    """Declare a column that shows the selected candidate."""
+
+    def value(source: StructureSource) -> Any:
+        return getattr(source.selected, name) if source.selected else unknown
+
+    return _as_candidate(name, value)
+
+
+def _verdict(name: str) -> Any:
+    """Declare a verdict on the selected candidate; without one it is False."""
+
+    def value(source: StructureSource) -> bool | None:
+        if not source.has_reference:
+            return None
+        return bool(source.selected and getattr(source.selected, name))
+
+    return _as_candidate(name, value)
+
+
+def _of_lowest_dft(name: str, *, unknown: Any = math.nan) -> Any:
+    """Declare a column that shows the candidate of lowest DFT energy."""
+
+    def value(source: StructureSource) -> Any:
+        return getattr(source.ranked_by_dft[0], name) if source.ranked_by_dft else unknown
+
+    return _as_candidate(name, value)
+
+
+@dataclass(frozen=True)
+class StructureRow:
+    """One row of results.csv; None and NaN mean "not known"."""
+
+    id: str = _as_candidate("id", lambda source: source.id)
+    formula: str = _common("formula", unknown="")
+    n_atoms: int | None = _common("n_atoms")
+    element: str = _common("element", unknown="")
+    n_missing: int | None = _common("n_missing")
+    method: str = column(
+        value=lambda source: source.method,
+        meaning="proposal method; empty where the structure was refused",
+    )
+    status: str = column(
+        value=lambda source: source.selected.status if source.selected else "failed",
+        meaning="`ok`: the selected candidate converged; `unconverged`; `failed`: there is none",
+    )
+    energy: float = _of_selected("energy")
+    energy_gap: float = _of_selected("energy_gap")
+    n_minima: int = column(
+        value=lambda source: len({row.minimum for row in source.candidates if row.minimum >= 0}),
+        meaning="number of distinct minima among the candidates",
+    )
+    n_candidates: int = column(
+        value=lambda source: len(source.candidates),
+        meaning="number of candidates that the method proposed",
+    )
+    n_ok: int = column(
+        value=lambda source: sum(row.status == "ok" for row in source.candidates),
+        meaning="number of candidates that converged",
+    )
+    sample: int | None = column(
+        value=lambda source: source.selected.sample if source.selected else None,
+        meaning="number of the selected candidate",
+    )
+    host_shift: float = _of_selected("host_shift")
+    note: str = _of_selected("note", unknown="")
+    has_reference: bool = _as_candidate("has_reference", lambda source: source.has_reference)
+    matched: bool | None = _verdict("matched")
+    les: bool | None = _verdict("les")
+    host_matched: bool | None = _verdict("host_matched")
+    rmsd: float = _of_selected("rmsd")
+    rmsd_per_site: float = _of_selected("rmsd_per_site")
+    energy_above_reference: float = _of_selected("energy_above_reference")
+    site_class: str = _common("site_class", unknown="")
+    message: str = _as_candidate("message", lambda source: source.message)
+    dft_status: str = _as_candidate("dft_status", lambda source: source.dft_status)
+    dft_sample: int | None = column(
+        value=lambda source: source.ranked_by_dft[0].sample if source.ranked_by_dft else None,
+        meaning="number of the candidate of lowest DFT energy, which the columns `dft_…` show",
+    )
+    dft_energy: float = _of_lowest_dft("dft_energy")
+    dft_matched: bool | None = _of_lowest_dft("dft_matched", unknown=None)
+    dft_les: bool | None = _of_lowest_dft("dft_les", unknown=None)
+    dft_rmsd: float = _of_lowest_dft("dft_rmsd")
+    dft_energy_above_reference: float = _of_lowest_dft("dft_energy_above_reference")
+    dft_fmax_start: float = _of_lowest_dft("dft_fmax_start")
+    dft_shift_host: float = _of_lowest_dft("dft_shift_host")
+    dft_shift_filled: float = _of_lowest_dft("dft_shift_filled")
+    dft_agrees: bool | None = column(
+        value=lambda source: source.dft_agrees,
+        meaning="whether it is also the selected candidate; empty unless at least two candidates "
+        "have a DFT energy",
+    )
