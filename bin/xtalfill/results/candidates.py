@@ -224,7 +224,7 @@ class CandidateRow:
     energy_gap: float = column(
         value=_stage("select", "energy_gap", float),
         unit="eV/cell",
-        meaning="energy of the lowest candidate in the next distinct minimum minus `energy`",
+        meaning="energy from the selected candidate to the lowest one in the next distinct minimum",
     )
     host_shift: float = column(
         value=_optional(LAST_RELAXATION, "host_shift", float, unknown=math.nan),

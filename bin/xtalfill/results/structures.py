@@ -135,7 +135,8 @@ class StructureRow:
     )
     status: str = column(
         value=lambda source: source.selected.status if source.selected else "failed",
-        meaning="`ok`: the selected candidate converged; `unconverged`; `failed`: there is none",
+        meaning="`ok`: the selected candidate converged; `unconverged`: it did not; "
+        "`failed`: no candidate could be selected",
     )
     energy: float = _of_selected("energy")
     energy_gap: float = _of_selected("energy_gap")
