@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from xtalfill.core.relaxations import POSITIONS, RANK, SITES
-from xtalfill.results.report.citations import CITATIONS, Citation
+from xtalfill.results.report.citations import Citation, citations
 
 _METHOD_TEXT = {
     "host": (
@@ -57,6 +57,8 @@ _SAMPLER_TEXT = (
 _POTENTIAL_CITATIONS = {"7net": ("park2024",), "nequip-small": ("park2024",)}
 _LIBRARY_CITATIONS = {"SSSP 1.3.0 PBE efficiency": ("prandini2018",)}
 _FUNCTIONAL_CITATIONS = {"PBE": ("perdew1996",)}
+# Methods whose weights come with xtalfill.
+_BUNDLED = {"host", "td", "pos", "repaint"}
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ def methods_paragraph(provenance: dict[str, Any], evaluation: dict[str, Any]) ->
         Sentence(
             f"{counts['structures_restored']} of {counts['structures_in']} structures were "
             f"restored with xtalfill {provenance['xtalfill']}, a Nextflow pipeline",
-            ("ditommaso2017", "larsen2017", "wojdyr2022"),
+            ("ditommaso2017", *_engine_keys(provenance), "larsen2017", "wojdyr2022"),
         )
     ]
     stages = provenance["batches"][0]["stages"] if provenance["batches"] else {}
@@ -91,6 +93,7 @@ def methods_paragraph(provenance: dict[str, Any], evaluation: dict[str, Any]) ->
         )
         for name, content in evaluation["methods"].items()
     ]
+    sentences += _training(provenance, evaluation)
     if "screen" in stages:
         sentences.append(
             Sentence(
@@ -134,6 +137,20 @@ def _proposal(name: str, content: dict[str, Any], attrs: dict[str, Any]) -> Sent
     return Sentence(f"Method {name}: {samples} candidates per structure were {text}", keys)
 
 
+def _engine_keys(provenance: dict[str, Any]) -> tuple[str, ...]:
+    """Return what to cite for the container engine."""
+    engine = provenance["workflow"].get("container")
+    return ("kurtzer2017",) if engine in ("apptainer", "singularity") else ()
+
+
+def _training(provenance: dict[str, Any], evaluation: dict[str, Any]) -> list[Sentence]:
+    """Return on what the bundled score models were trained, if a method used them."""
+    if provenance["parameters"].get("model") or not _BUNDLED & set(evaluation["methods"]):
+        return []
+    text = "The bundled score models were trained on crystals of the Materials Project"
+    return [Sentence(text, ("jain2013",))]
+
+
 def _relaxation(sites: dict[str, Any], positions: dict[str, Any]) -> Sentence:
     mlip = str(sites["mlip"])
     return Sentence(
@@ -141,7 +158,7 @@ def _relaxation(sites: dict[str, Any], positions: dict[str, Any]) -> Sentence:
         f"(FIRE, largest force below {sites['fmax']} eV/Å within {sites['max_steps']} steps), then "
         f"all atoms (below {positions['fmax']} eV/Å within {positions['max_steps']} steps); "
         "references went through the same",
-        (*_potential_keys(mlip), "batzner2022", "bitzek2006"),
+        (*_potential_keys(mlip), "batzner2022", "cohen2025", "bitzek2006"),
     )
 
 
@@ -207,7 +224,8 @@ def _pseudopotentials(attrs: dict[str, Any]) -> tuple[str, tuple[str, ...]]:
 
 
 def _potential_keys(mlip: str) -> tuple[str, ...]:
-    return next((v for k, v in _POTENTIAL_CITATIONS.items() if mlip.startswith(k)), ())
+    by_name = next((v for k, v in _POTENTIAL_CITATIONS.items() if mlip.startswith(k)), ())
+    return by_name if mlip.startswith("7net") else (*by_name, "tan2026")
 
 
 def _judgement(attrs: dict[str, Any], evaluation: dict[str, Any]) -> list[Sentence]:
@@ -236,4 +254,5 @@ def _judgement(attrs: dict[str, Any], evaluation: dict[str, Any]) -> list[Senten
 def cited(sentences: list[Sentence]) -> list[tuple[str, Citation]]:
     """Return the works that the sentences cite, in order of first mention."""
     keys = dict.fromkeys(key for sentence in sentences for key in sentence.keys)
-    return [(key, CITATIONS[key]) for key in keys]
+    works = citations()
+    return [(key, works[key]) for key in keys]
