@@ -12,14 +12,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", type=Path, required=True, help="check.json of CHECK")
     parser.add_argument(
-        "--batches", type=Path, nargs="+", required=True, help="batches after EVALUATE"
+        "--batches",
+        type=Path,
+        nargs="+",
+        help="batches after EVALUATE; without any, only the tables of refused structures",
     )
     parser.add_argument("--outdir", type=Path, required=True, help="where the files go")
     args = parser.parse_args()
 
-    from xtalfill.results.collect import collect
+    from xtalfill.results.collect import collect, write_refusals
 
-    collect(args.check, args.batches, args.outdir)
+    if args.batches:
+        collect(args.check, args.batches, args.outdir)
+    else:
+        write_refusals(args.check, args.outdir)
 
 
 run_command(main)

@@ -1,9 +1,19 @@
 #!/usr/bin/env python3
-"""TRAIN: train a score model; the command `xtalfill train`."""
+"""TRAIN: train a score model, as `xtalfill train` does."""
 
-import sys
+import argparse
 
-from xtalfill.cli import main
+from xtalfill.cli.train import add_arguments, run
+from xtalfill.core.errors import run_command
 
-if __name__ == "__main__":  # processes that draw parts import this file again
-    main(["train", *sys.argv[1:]])
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    add_arguments(parser)
+    run(parser.parse_args())
+
+
+if __name__ == "__main__":  # the processes that draw parts import this file again
+    run_command(main)

@@ -28,7 +28,12 @@ process CHECK {
         --samples ${settings.samples} \\
         --seed ${settings.seed} \\
         --batch_size ${settings.batch_size} \\
-        --potentials ${potentials}
+        --potentials ${potentials} || {
+        status=\$?
+        # Where every structure was refused, COLLECT does not run.
+        if [ \$status -eq 65 ] && [ -s check.json ]; then collect.py --check check.json --outdir . || true; fi
+        exit \$status
+    }
     """
 
     stub:

@@ -438,3 +438,16 @@ def test_the_command_writes_all_files(run: Path, tmp_path: Path, repository: Pat
     assert names == tables | {"selected.extxyz", "candidates.extxyz"}
     assert module.__doc__ is not None
     assert all(name in module.__doc__ for name in names)
+
+
+def test_without_batches_the_refused_structures_have_their_tables(
+    tmp_path: Path, repository: Path
+) -> None:
+    write_check(tmp_path / "check.json", [], [REFUSED])
+    command = [sys.executable, repository / "bin" / "collect.py", "--outdir", tmp_path / "out"]
+    subprocess.run([*command, "--check", tmp_path / "check.json"], check=True)
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names == {"results.csv", "failures.csv"}
+    for name in names:
+        (row,) = read_csv(tmp_path / "out" / name)
+        assert (row["id"], row["message"]) == ("torn", "cannot be read")

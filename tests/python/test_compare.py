@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hand_made_batches import Case, Made, brucite, build, write_check
-from xtalfill import cli
+from xtalfill.cli import parser as cli
 from xtalfill.core.batch import write_batch
 from xtalfill.core.errors import InputError
 from xtalfill.evaluate.match import evaluate_batch

@@ -10,7 +10,7 @@ import pytest
 
 from hand_made_batches import Case, Made, brucite, build
 from tool_runs import DATA, REPOSITORY, tool, tool_module
-from xtalfill.cli import main
+from xtalfill.cli.parser import main
 from xtalfill.core.batch import Stage, write_batch
 from xtalfill.evaluate.match import evaluate_batch
 from xtalfill.models.weights import load_weights

@@ -1,5 +1,1 @@
-"""Command-line interface ``xtalfill``."""
-
-from xtalfill.cli.parser import main
-
-__all__ = ["main"]
+"""Command-line interface ``xtalfill``; `parser.main` runs it."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import logging
 from typing import TypeAlias
 
 from xtalfill import __version__
@@ -23,7 +22,10 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"xtalfill {__version__}")
     commands = top.add_subparsers(dest="command", required=True)
     compare.add_parser(commands)
-    train.add_parser(commands)
+    help_format = argparse.ArgumentDefaultsHelpFormatter
+    train.add_arguments(
+        commands.add_parser("train", help="train a score model", formatter_class=help_format)
+    )
     return top
 
 
@@ -34,5 +36,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _main(arguments: list[str] | None) -> None:
     args = parser().parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     {"compare": compare.run, "train": train.run}[args.command](args)

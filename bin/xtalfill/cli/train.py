@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from xtalfill.cli.parser import Commands
     from xtalfill.training.crystal import CrystalObjective
     from xtalfill.training.data import CrystalSet
     from xtalfill.training.host import HostObjective
@@ -17,11 +17,8 @@ if TYPE_CHECKING:
 _SCALE_FILE = Path(__file__).resolve().parents[3] / "assets" / "gemnet-dT.json"
 
 
-def add_parser(commands: Commands) -> None:
-    """Add the command `train`."""
-    train = commands.add_parser(
-        "train", help="train a score model", formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
+def add_arguments(train: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command `train`, which is also the stage TRAIN."""
     train.add_argument("--method", choices=("host", "td", "pos"), default="host")
     train.add_argument("--data", type=Path, nargs="+", required=True, help="training HDF5 files")
     train.add_argument(
@@ -70,6 +67,7 @@ def add_parser(commands: Commands) -> None:
 def run(args: argparse.Namespace) -> None:
     """Train a score model."""
     begin = time.monotonic()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
 
     import torch
 

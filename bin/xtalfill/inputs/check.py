@@ -14,13 +14,12 @@ from ase.formula import Formula
 
 from xtalfill.core.batch import REFERENCE, write_batch
 from xtalfill.core.errors import ConfigError, InputError
-from xtalfill.core.io import write_csv
+from xtalfill.core.io import atomic_writer
 from xtalfill.inputs.batching import build_batch, plan_batches
 from xtalfill.inputs.hosts import CheckedHost, Refusal, check_structures, parse_element
 from xtalfill.inputs.references import Reference, match_references
 from xtalfill.inputs.structures import read_structures
 from xtalfill.relax.elements import known_elements
-from xtalfill.results import tables
 
 # More notes than these would hide the failures in a log; check.json holds all.
 MAX_NOTES = 20
@@ -83,8 +82,7 @@ def run_check(
 ) -> dict[str, Any]:
     """Read, check and batch an input; write batches/*.h5 and check.json.
 
-    Where nothing can be used, results.csv and failures.csv say why.
-    One line goes to stderr for every structure or reference that cannot be used.
+    Every structure or reference that cannot be used gets one line on stderr.
 
     Args:
         source: The input: sheet, folder or file of structures.
@@ -93,10 +91,10 @@ def run_check(
         outdir: Where the results go.
 
     Returns:
-        What check.json holds.
+        The content of check.json.
 
     Raises:
-        InputError: The input cannot be read as a whole, or none of it can be used.
+        InputError: The input cannot be read as a whole, or no structure in it can be used.
     """
     hosts, failures = check_structures(
         read_structures(source),
@@ -115,39 +113,43 @@ def run_check(
     report = _report(hosts, failures, found, unmatched, plan, options)
     outdir = Path(outdir)
     outdir.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(report, indent=2, sort_keys=True, ensure_ascii=False)
-    (outdir / "check.json").write_text(text + "\n", encoding="utf-8")
+    with atomic_writer(outdir / "check.json") as file:
+        json.dump(report, file, indent=2, sort_keys=True, ensure_ascii=False)
+        file.write("\n")
     if not hosts:
-        _write_refusals(outdir)
         raise InputError(
             f"{source}: none of the {len(failures)} structures can be used; "
             f"the first, {failures[0].id}: {failures[0].message}"
         )
-    (outdir / "batches").mkdir(exist_ok=True)
+    _write_batches(outdir / "batches", plan, hosts, found, options)
+    return report
+
+
+def _write_batches(
+    folder: Path,
+    plan: dict[str, list[str]],
+    hosts: list[CheckedHost],
+    references: dict[str, Reference],
+    options: CheckOptions,
+) -> None:
+    """Write the candidates of each planned batch, without their missing sites."""
+    folder.mkdir(exist_ok=True)
     host_of = {host.id: host for host in hosts}
     for batch_name, ids in plan.items():
         batch = build_batch(
             [host_of[name] for name in ids],
-            found,
+            references,
             methods=options.methods,
             samples=options.samples,
             seed=options.seed,
         )
-        write_batch(batch, outdir / "batches" / f"{batch_name}.h5")
-    return report
+        write_batch(batch, folder / f"{batch_name}.h5")
 
 
 def _known(potentials: tuple[str, ...]) -> dict[str, frozenset[int]]:
     """Return the elements of each potential that tells them."""
     told = {name: known_elements(name) for name in potentials}
     return {name: elements for name, elements in told.items() if elements is not None}
-
-
-def _write_refusals(outdir: Path) -> None:
-    """Write results.csv and failures.csv where nothing can be used, as COLLECT will not run."""
-    found = tables.read_tables(outdir / "check.json", [])
-    write_csv(outdir / "results.csv", tables.StructureRow, tables.structure_rows(found))
-    write_csv(outdir / "failures.csv", tables.FailureRow, found.failures)
 
 
 def _log(hosts: list[CheckedHost], failures: list[Refusal], unmatched: list[Refusal]) -> None:

@@ -66,6 +66,19 @@ def collect(check: Path, batches: list[Path], outdir: Path) -> Tables:
     return tables
 
 
+def write_refusals(check: Path, outdir: Path) -> None:
+    """Write results.csv and failures.csv of a run in which CHECK refused every structure.
+
+    Args:
+        check: check.json of CHECK.
+        outdir: Where the files go; made if need be.
+    """
+    tables = read_tables(check, [])
+    outdir.mkdir(parents=True, exist_ok=True)
+    write_csv(outdir / "results.csv", StructureRow, structure_rows(tables))
+    write_csv(outdir / "failures.csv", FailureRow, tables.failures)
+
+
 def _write_structures(tables: Tables, outdir: Path) -> None:
     """Write extxyz and CIF files, reading each batch once."""
     best, lowest = best_over_methods(tables), lowest_by_dft(tables)
