@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Write report.html and provenance.json of a run (REPORT)."""
+"""Write report.html, provenance.json and ro-crate-metadata.json of a run (REPORT)."""
 
 import argparse
 from pathlib import Path
@@ -19,6 +19,7 @@ def main() -> None:
         "--records", type=Path, nargs="+", required=True, help="records of all tasks"
     )
     parser.add_argument("--params", type=Path, required=True, help="JSON: params, workflow")
+    parser.add_argument("--workflow", type=Path, required=True, help="main.nf")
     parser.add_argument("--outdir", type=Path, required=True, help="where the files go")
     args = parser.parse_args()
 
@@ -30,6 +31,7 @@ def main() -> None:
         evaluation=args.evaluation,
         records=args.records,
         params=args.params,
+        workflow=args.workflow,
         outdir=args.outdir,
     )
 

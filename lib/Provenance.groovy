@@ -15,12 +15,14 @@ class Provenance {
         JsonOutput.toJson([
             params  : new TreeMap(settings.findAll { name, value -> name != 'help' }),
             workflow: [
-                name     : workflow.manifest.name,
-                version  : workflow.manifest.version,
-                revision : workflow.commitId ?: revision(workflow.projectDir),
-                nextflow : workflow.nextflow.version.toString(),
-                profile  : workflow.profile,
-                container: workflow.containerEngine,
+                name        : workflow.manifest.name,
+                version     : workflow.manifest.version,
+                license     : workflow.manifest.license,
+                contributors: workflow.manifest.contributors*.name,
+                revision    : workflow.commitId ?: revision(workflow.projectDir),
+                nextflow    : workflow.nextflow.version.toString(),
+                profile     : workflow.profile,
+                container   : workflow.containerEngine,
             ],
         ])
     }

@@ -1,4 +1,4 @@
-// REPORT: writes the self-contained report.html and provenance.json.
+// REPORT: writes the self-contained report.html, provenance.json and the metadata of the RO-Crate that the results are.
 
 process REPORT {
     label 'process_single'
@@ -13,25 +13,30 @@ process REPORT {
 
     output:
     path 'report.html', emit: report
-    path 'provenance.json', emit: provenance
+    tuple path('provenance.json'), path('ro-crate-metadata.json'), path('pipeline_info'), emit: provenance
 
     script:
+    def main_script = file("${projectDir}/main.nf").bytes.encodeBase64() // part of the crate
     """
     cat > params.json <<'END_OF_JSON'
     ${provenance}
     END_OF_JSON
+    mkdir pipeline_info
+    echo '${main_script}' | base64 -d > pipeline_info/main.nf
     report.py \\
         --check ${check} \\
         --batches batches/*.h5 \\
         --evaluation ${evaluation} \\
         --records records/*.json \\
         --params params.json \\
+        --workflow pipeline_info/main.nf \\
         --outdir .
     """
 
     stub:
     """
-    touch report.html
-    echo '{}' > provenance.json
+    mkdir pipeline_info
+    touch report.html pipeline_info/main.nf
+    echo '{}' | tee provenance.json > ro-crate-metadata.json
     """
 }

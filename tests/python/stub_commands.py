@@ -38,7 +38,7 @@ pathlib.Path("evaluation.json").write_text(json.dumps({"counts": counts}))
 """
 REPORT = """#!/usr/bin/env bash
 { echo report; cat check.json; } > report.html
-echo '{}' > provenance.json
+echo '{}' | tee provenance.json > ro-crate-metadata.json
 """
 COMMANDS = {
     "inpaint.py": STAGE,

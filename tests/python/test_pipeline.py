@@ -40,7 +40,8 @@ CANDIDATE_COLUMNS = {
 }  # fmt: skip
 OUTPUTS = (
     "results.csv", "candidates.csv", "failures.csv", "selected.extxyz", "candidates.extxyz",
-    "evaluation.json", "report.html", "provenance.json", "pipeline_info/trace.txt",
+    "evaluation.json", "report.html", "provenance.json", "ro-crate-metadata.json",
+    "pipeline_info/main.nf", "pipeline_info/trace.txt",
     "pipeline_info/timeline.html", "pipeline_info/report.html", "pipeline_info/dag.html",
     "pipeline_info/check.json",
 )  # fmt: skip

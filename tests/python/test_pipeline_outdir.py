@@ -16,7 +16,8 @@ from stub_commands import install_stubs, write_hosts
 
 TOP = {
     "results.csv", "candidates.csv", "failures.csv", "selected.extxyz", "candidates.extxyz",
-    "evaluation.json", "report.html", "provenance.json",
+    "evaluation.json", "report.html", "provenance.json", "ro-crate-metadata.json",
+    "pipeline_info/main.nf",
 }  # fmt: skip
 RECORDS = {f"pipeline_info/{name}" for name in ("trace.txt", "check.json", "timeline.html")}
 

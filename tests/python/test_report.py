@@ -71,12 +71,15 @@ def make_run(folder: Path, cases: list[Case], refused: list[dict[str, str]]) -> 
             weights={"7net-0": "ab" * 32} if stage == "relax" else {"host.pt": "cd" * 32},
         )
     (folder / "params.json").write_text(json.dumps(RUN))
+    (folder / "pipeline_info").mkdir(exist_ok=True)
+    (folder / "pipeline_info" / "main.nf").write_text("workflow {}\n")
     return {
         "check": folder / "check.json",
         "batches": [folder / "batch_0000.h5"],
         "evaluation": folder / "evaluation.json",
         "records": sorted(folder.glob("*.record.json")),
         "params": folder / "params.json",
+        "workflow": folder / "pipeline_info" / "main.nf",
         "outdir": folder,
     }
 
@@ -456,13 +459,14 @@ def test_a_foreign_record_is_refused(run: Path, tmp_path: Path) -> None:
         gather_provenance(tables, records=[tmp_path / "r.json"], run=RUN)
 
 
-def test_the_command_writes_both_files(run: Path, tmp_path: Path, repository: Path) -> None:
+def test_the_command_writes_its_files(run: Path, tmp_path: Path, repository: Path) -> None:
     command = [sys.executable, repository / "bin" / "report.py", "--check", run / "check.json"]
     command += ["--batches", run / "batch_0000.h5", "--evaluation", run / "evaluation.json"]
     command += ["--records", *sorted(run.glob("*.record.json"))]
-    command += ["--params", run / "params.json", "--outdir", tmp_path]
-    subprocess.run(command, check=True)
-    assert {path.name for path in tmp_path.iterdir()} == {"report.html", "provenance.json"}
+    command += ["--params", run / "params.json", "--workflow", run / "pipeline_info" / "main.nf"]
+    subprocess.run([*command, "--outdir", tmp_path], check=True)
+    names = {"report.html", "provenance.json", "ro-crate-metadata.json"}
+    assert {path.name for path in tmp_path.iterdir()} == names
 
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")

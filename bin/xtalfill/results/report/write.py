@@ -1,14 +1,17 @@
-"""The stage REPORT: report.html and provenance.json from what the run left."""
+"""The stage REPORT: report.html, provenance.json and ro-crate-metadata.json of a run."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from xtalfill.core.errors import InputError
 from xtalfill.core.io import atomic_writer, read_json, write_json
+from xtalfill.results.collect import best_over_methods
+from xtalfill.results.report.crate import Output, describe_crate
 from xtalfill.results.report.html import render_report
 from xtalfill.results.report.provenance import gather_provenance
-from xtalfill.results.tables import read_tables
+from xtalfill.results.tables import Tables, read_tables
 
 
 def write_report(
@@ -18,6 +21,7 @@ def write_report(
     evaluation: Path,
     records: list[Path],
     params: Path,
+    workflow: Path,
     outdir: Path,
 ) -> None:
     """Write the report of a run.
@@ -29,7 +33,8 @@ def write_report(
         records: The records of all tasks.
         params: JSON object with "params", the run's parameters by name, and "workflow", what
             Nextflow says of the run.
-        outdir: Where the two files go; made if need be.
+        workflow: main.nf, which is published as pipeline_info/main.nf.
+        outdir: Where the three files go; made if need be.
 
     Raises:
         InputError: A file cannot be read.
@@ -44,3 +49,32 @@ def write_report(
     write_json(outdir / "provenance.json", provenance)
     with atomic_writer(outdir / "report.html") as file:
         file.write(page)
+    outputs = [
+        Output("report.html", "Report with figures and crystals in 3-D", outdir / "report.html"),
+        Output("provenance.json", "Provenance of the run", outdir / "provenance.json"),
+        Output("evaluation.json", "Success rates", evaluation),
+        Output("pipeline_info/check.json", "Structures that CHECK took and refused", check),
+        *(Output(f"batches/{path.name}", "All stages of its candidates", path) for path in batches),
+        *_of_other_stages(tables, provenance["parameters"]),
+    ]
+    main_file = Output("pipeline_info/main.nf", "Main script of the pipeline", workflow)
+    crate = describe_crate(provenance, workflow=main_file, outputs=outputs)
+    write_json(outdir / "ro-crate-metadata.json", crate)
+
+
+def _of_other_stages(tables: Tables, parameters: dict[str, Any]) -> list[Output]:
+    """Return the published files and folders that REPORT does not read."""
+    found = [
+        Output("results.csv", "One row for each structure and method"),
+        Output("candidates.csv", "One row for each candidate"),
+        Output("failures.csv", "What was refused, failed or did not converge, and why"),
+        Output("selected.extxyz", "Selected candidates, relaxed"),
+        Output("candidates.extxyz", "All candidates after their last stage"),
+    ]
+    if best_over_methods(tables):
+        found.append(Output("structures/", "Restored crystals (CIF)"))
+    if parameters.get("validate"):
+        found.append(Output("dft/", "Inputs and outputs of pw.x for the validation"))
+    if "potential" in tables.methods:
+        found.append(Output("potential/", "Inputs and outputs of pw.x for method potential"))
+    return found
