@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import re
 import sys
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -92,7 +93,8 @@ def parameters() -> str:
             for name, spec in group["properties"].items()
         ]
         head = ["parameter", "type", "default", "meaning"]
-        groups.append(f"### {group['title']}\n\n{group['description']}\n\n{table(head, rows)}")
+        about = wrapped(group["description"])
+        groups.append(f"### {group['title']}\n\n{about}\n\n{table(head, rows)}")
     return "\n\n".join(groups)
 
 
@@ -125,18 +127,14 @@ def reference(work: Citation) -> str:
     """Return a work as an item of a Markdown list."""
     short = work.url.removeprefix("https://doi.org/").replace("https://arxiv.org/abs/", "arXiv:")
     text = f"* {work.authors}, *{work.title}*, {work.venue}, [{short}]({work.url})."
-    return wrapped(f"{text} {work.when}".strip())
+    return wrapped(f"{text} {work.when}".strip(), indent="  ")
 
 
-def wrapped(text: str) -> str:
-    """Break an item of a list into lines of at most `WIDTH` characters."""
-    lines = [""]
-    for word in text.split():
-        if len(lines[-1]) + 1 + len(word) > WIDTH and lines[-1].strip():
-            lines.append("  " + word)
-        else:
-            lines[-1] = f"{lines[-1]} {word}" if lines[-1] else word
-    return "\n".join(lines)
+def wrapped(text: str, *, indent: str = "") -> str:
+    """Break a paragraph into lines of at most `WIDTH` characters."""
+    wrapper = textwrap.TextWrapper(WIDTH, subsequent_indent=indent)
+    wrapper.break_long_words = wrapper.break_on_hyphens = False
+    return wrapper.fill(text)
 
 
 PARTS: dict[str, dict[str, Callable[[], str]]] = {
