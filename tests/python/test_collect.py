@@ -113,7 +113,7 @@ def test_a_row_holds_what_was_promised(run: Path) -> None:
     assert rows["mg", "random"]["matched"] == "False"
     assert rows["free", "host"]["matched"] == ""  # no reference: not judged, which is not wrong
     assert rows["lost", "host"]["matched"] == "False"
-    assert "no batch holds it" in rows["lost", "host"]["message"]
+    assert "its batch is missing" in rows["lost", "host"]["message"]
     assert rows["dead", "host"]["message"].endswith("inpaint: no room")
     assert rows["torn", ""]["message"] == "cannot be read"
 

@@ -1,1 +1,1 @@
-"""What a user takes away from a run: tables, structure files, measures, the report."""
+"""Results of a run: tables, structure files, success rates and the report."""

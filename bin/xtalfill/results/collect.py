@@ -1,15 +1,15 @@
-"""Write what a user takes away from a run: tables, structure files, evaluation.json.
+"""Write the results of a run: tables, structure files and evaluation.json.
 
-    results.csv        a row a structure and method: the selected candidate
-    candidates.csv     a row a candidate
+    results.csv        one row for each structure and method: the selected candidate
+    candidates.csv     one row for each candidate
     failures.csv       what was refused, lost, failed or did not converge, and why
-    selected.extxyz    the selected candidate of every structure and method, relaxed
-    candidates.extxyz  every candidate, as far as it came
-    structures/        <id>.cif relaxed, host_fixed/<id>.cif with the host as it was given, with
-                       --validate dft/<id>.cif, the lowest after pw.x
+    selected.extxyz    the selected candidate of each structure and method, relaxed
+    candidates.extxyz  every candidate after its last completed stage
+    structures/        <id>.cif: relaxed; host_fixed/<id>.cif: with the host of the input;
+                       dft/<id>.cif (--validate): lowest DFT energy after pw.x
     evaluation.json    success rates (docs/evaluation.md)
 
-Files appear under their names only once they are whole.
+A file appears under its name only when it is complete.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ from xtalfill.results.structures import StructureRow
 from xtalfill.results.summary import summarise
 from xtalfill.results.tables import FailureRow, Tables, read_tables, structure_rows
 
-# How far a candidate can have come, the last first.
+# Stages that give positions, the last one first.
 _STAGES = (*reversed(RELAXATIONS), "inpaint")
-# Enough that positions of a 100 Angstrom cell come back to 1e-10 Angstrom.
+# Positions in a cell of 100 Angstrom are read back within 1e-10 Angstrom.
 _CIF_DIGITS = 12
 
 
@@ -48,10 +48,10 @@ def collect(check: Path, batches: list[Path], outdir: Path) -> Tables:
     Args:
         check: check.json of CHECK.
         batches: The batches after EVALUATE, in any order.
-        outdir: Where the files go; made if need be.
+        outdir: Folder for the files; created if missing.
 
     Returns:
-        The rows that were written.
+        The rows of the tables.
 
     Raises:
         InputError: A file cannot be read (see `read_tables`).
@@ -71,7 +71,7 @@ def write_refusals(check: Path, outdir: Path) -> None:
 
     Args:
         check: check.json of CHECK.
-        outdir: Where the files go; made if need be.
+        outdir: Folder for the files; created if missing.
     """
     tables = read_tables(check, [])
     outdir.mkdir(parents=True, exist_ok=True)
@@ -108,14 +108,14 @@ def _write_structures(tables: Tables, outdir: Path) -> None:
 
 
 def best_over_methods(tables: Tables) -> dict[str, CandidateRow]:
-    """Return each structure's selected candidate of lowest energy, converged ones first."""
+    """Return the best selected candidate of each structure: converged, then lowest in energy."""
     selected = [row for row in tables.candidates if row.selected]
     selected.sort(key=lambda row: (row.status != "ok", row.energy), reverse=True)
     return {row.id: row for row in selected}
 
 
 def last_stage(batch: Batch, index: int) -> str | None:
-    """Return the last stage that left finite positions for a system, if any did."""
+    """Return the last stage with finite positions of a system; None if there is none."""
     here = batch.atoms_slice(index)
     for stage in _STAGES:
         if stage in batch.stages:
@@ -126,15 +126,15 @@ def last_stage(batch: Batch, index: int) -> str | None:
 
 
 def format_frame(batch: Batch, index: int, row: CandidateRow) -> str:
-    """Return a candidate as an extended XYZ frame with all digits of its floats.
+    """Return a candidate as an extended XYZ frame with all digits of its numbers.
 
-    ASE reads it back; its own writer keeps 8 decimals only. A candidate that failed keeps the
-    positions of the last stage it came through (`stage` says which), without energy; one
-    without any positions holds its host alone (stage=none).
+    ASE can read the frame; the writer of ASE would keep only 8 decimals. A failed candidate has
+    the positions of its last completed stage, which `stage` names, and no energy. Without any
+    positions, the frame has the host only (stage=none).
 
     Args:
-        batch: Where the candidate is.
-        index: Its system.
+        batch: Batch with the candidate.
+        index: Number of its system.
         row: Its row of candidates.csv.
     """
     stage = last_stage(batch, index)
@@ -164,7 +164,7 @@ def format_frame(batch: Batch, index: int, row: CandidateRow) -> str:
 
 
 def _xyz(value: Any) -> str:
-    """Format one value of a frame's info: a number, a flag or a word without blanks or quotes."""
+    """Format a value of the comment line: a number, a flag or a word without blanks or quotes."""
     if isinstance(value, bool):
         return "T" if value else "F"
     if isinstance(value, str):
@@ -173,23 +173,23 @@ def _xyz(value: Any) -> str:
 
 
 def _reads_back(word: str) -> bool:
-    """Say whether ASE reads a word as the text it is; 12, 1e5 and T it takes for others."""
+    """Return whether ASE reads a word as text; it reads 12, 1e5 and T as other types."""
     found = key_val_str_to_dict(f"word={word}")["word"]
     return isinstance(found, str) and found == word
 
 
 def lowest_by_dft(tables: Tables) -> dict[str, CandidateRow]:
-    """Return each structure's candidate of lowest DFT energy, converged ones first."""
+    """Return the best candidate of each structure by DFT: converged, then lowest in energy."""
     rows = [row for row in tables.candidates if math.isfinite(row.dft_energy)]
     rows.sort(key=lambda row: (row.dft_status != "ok", row.dft_energy), reverse=True)
     return {row.id: row for row in rows}
 
 
 def file_stems(ids: Iterable[str]) -> dict[str, str]:
-    """Return for each id the name of its files, without their ending.
+    """Return the file name of each id, without its suffix.
 
-    Ids that differ only in case get eight digits of their SHA-256: on some disks their files
-    would be one.
+    Ids that differ only in case get eight digits of their SHA-256, because some file systems
+    ignore case.
     """
     ids = list(ids)
     alike = Counter(name.lower() for name in ids)
@@ -210,12 +210,12 @@ def _write_cif(batch: Batch, index: int, stage: str, path: Path) -> None:
 def format_cif(atoms: Atoms, *, name: str) -> str:
     """Return a crystal as a P1 CIF in its own cell.
 
-    A CIF holds lengths and angles, not the orientation of the lattice vectors; the fractional
-    coordinates refer to the same a, b, c. Coordinates are not wrapped.
+    A CIF holds the lengths and angles of the lattice vectors but not their orientation. The
+    fractional coordinates refer to the same a, b, c and are not wrapped.
 
     Args:
         atoms: The crystal.
-        name: Name of the data block; cut to the 75 characters that CIF allows.
+        name: Name of the data block; truncated to the 75 characters that CIF allows.
     """
     structure = Structure(
         Lattice(atoms.cell.array), atoms.symbols, atoms.positions, coords_are_cartesian=True

@@ -1,7 +1,7 @@
-"""Set several runs side by side on the structures that all of them were given.
+"""Compare several runs on the structures that they have in common.
 
-A sweep over a parameter (steps, snr, predictor) takes one run a value; this puts the runs
-together as EVALUATE puts the methods of one run together, paired tests included.
+A sweep over a parameter (steps, snr, predictor) takes one run for each value. The runs are
+compared like the methods within one run, with paired tests.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ def compare_runs(runs: dict[str, Path]) -> dict[str, Any]:
     """Compare the methods of several runs on their common structures.
 
     Args:
-        runs: Label -> the --outdir of a finished run. A run with one method goes by its label,
-            one with several by "label:method".
+        runs: Label -> the --outdir of a finished run. A run with several methods appears once
+            for each method, as "label:method".
 
     Returns:
         Plain JSON values: `n_structures`, `methods` (label -> rates) and `paired_tests`.
 
     Raises:
-        InputError: A folder is no finished run, or the runs share no structure with a reference.
+        InputError: A folder is not a finished run, or no structure with a reference is in all runs.
     """
     judged: dict[str, list[Judged]] = {}
     for label, outdir in runs.items():
@@ -59,7 +59,7 @@ def _judged_run(outdir: Path) -> dict[str, list[Judged]]:
 
 
 def markdown(comparison: dict[str, Any]) -> str:
-    """Return a comparison as Markdown: a table of rates in percent, then the paired tests."""
+    """Return a comparison as Markdown: a table of rates in percent and the paired tests."""
     k = min(len(method["les"]["k"]) for method in comparison["methods"].values())
     lines = [
         f"{comparison['n_structures']} structures; percent, 95 % interval over structures.",

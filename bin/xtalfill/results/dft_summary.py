@@ -1,4 +1,4 @@
-"""Sum up what pw.x found: the part "dft" of evaluation.json."""
+"""Summary of the DFT validation: the part "dft" of evaluation.json."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import numpy as np
 from xtalfill.results.candidates import CandidateRow
 from xtalfill.results.tables import Tables, structure_rows
 
-# eV per atom; energies closer than this do not put two crystals in an order.
+# eV per atom; crystals closer in energy than this are not ranked.
 RESOLUTION = 0.001
 STATUSES = ("ok", "unconverged", "failed", "refused")
 
 
 def summarise_dft(tables: Tables) -> dict[str, Any] | None:
-    """Return the content of "dft" in evaluation.json; None when nothing was sent to pw.x.
+    """Return the content of "dft" in evaluation.json; None if no candidate was sent to pw.x.
 
     Args:
         tables: All rows of the run.
@@ -33,7 +33,7 @@ def summarise_dft(tables: Tables) -> dict[str, Any] | None:
         if np.isfinite(row.energy_above_reference)
     ]
     pairs = [pair for group in tables.grouped().values() for pair in _pairs(group)]
-    told = [row for row in rows if row.dft_agrees is not None]
+    ranked = [row for row in rows if row.dft_agrees is not None]
     return {
         "structures": len({row.id for row in rows}),
         "candidates": len(sent),
@@ -48,21 +48,21 @@ def summarise_dft(tables: Tables) -> dict[str, Any] | None:
         "resolution": RESOLUTION,
         "pairs": len(pairs),
         "pairs_in_order": sum(pairs),
-        "rankings": len(told),
-        "rankings_agree": sum(bool(row.dft_agrees) for row in told),
+        "rankings": len(ranked),
+        "rankings_agree": sum(bool(row.dft_agrees) for row in ranked),
     }
 
 
 def _pairs(group: list[CandidateRow]) -> list[bool]:
-    """Say of every two systems of a structure whether potential and DFT order them alike.
+    """Return for pairs of systems of a structure whether potential and DFT order them alike.
 
-    The candidates of a method and the reference count, wherever DFT puts them farther apart than
-    `RESOLUTION`.
+    The systems are the candidates of a method and the reference. Pairs whose DFT energies differ
+    by less than `RESOLUTION` are left out.
     """
     rows = [row for row in group if np.isfinite(row.dft_energy)]
     levels = [(row.energy / row.n_atoms, row.dft_energy / row.n_atoms) for row in rows]
     for row in rows:
-        # The reference, from a candidate's distance to it; one is enough.
+        # The energy of the reference follows from that of any candidate compared with it.
         if np.isfinite(row.dft_energy_above_reference) and np.isfinite(row.energy_above_reference):
             levels.append(
                 (

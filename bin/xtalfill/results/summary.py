@@ -1,8 +1,8 @@
-"""Sum the candidates of a run up into evaluation.json.
+"""Success rates of a run: the content of evaluation.json.
 
-Every rate is the mean over the structures that have a usable reference; a candidate that
-failed, did not converge or was dropped is a failure, never left out. One that is absent, for its
-method has no further proposal, is no candidate.
+Every rate is a mean over the structures with a usable reference. A candidate that failed, did
+not converge or was dropped counts as a failure. An absent candidate, for which the method had no
+further proposal, does not count.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from xtalfill.results.tables import Tables, present, structure_rows
 
 OUTCOMES = ("matched", "les")
 UNKNOWN_CLASS = "not known"
-# Fixed, so that equal results give equal intervals; it has nothing to do with the samples.
+# Fixed, so that equal results give equal intervals; independent of the seed of the run.
 BOOTSTRAP_SEED = 20250101
 N_RESAMPLES = 10_000
 LEVEL = 0.95
@@ -38,16 +38,16 @@ LEVEL = 0.95
 
 @dataclass(frozen=True)
 class Judged:
-    """The candidates of a structure under one method, as arrays over n candidates.
+    """The n candidates of a structure and method, compared with the reference.
 
     Attributes:
-        id: Of the structure.
+        id: Name of the structure.
         size: Label of its bin in SIZE_BINS.
         sites: Label of its bin in SITE_BINS.
         site_class: Chemistry of its missing sites.
         energy: (n,) eV; NaN for a candidate that failed or did not converge.
         selected: (n,) bool.
-        outcome: Name of each of OUTCOMES, and "matched_inpaint" -> (n,) bool.
+        outcome: "matched_inpaint" and each of OUTCOMES -> (n,) bool, whether it was reached.
     """
 
     id: str
@@ -66,7 +66,7 @@ def summarise(tables: Tables) -> dict[str, Any]:
         tables: All rows of the run.
 
     Returns:
-        Plain JSON values; a rate that is not defined is None.
+        Plain JSON values; None for a rate that is not defined.
     """
     judged = judge(tables)
     return {
@@ -83,7 +83,7 @@ def summarise(tables: Tables) -> dict[str, Any]:
 
 
 def paired_tests(judged: dict[str, list[Judged]]) -> list[dict[str, Any]]:
-    """Test every two methods against each other, on the structures that both were given."""
+    """Compare every pair of methods on the structures that both have."""
     return [
         {"outcome": outcome, "first": first, "second": second}
         | _paired(judged[first], judged[second], outcome)
@@ -93,7 +93,7 @@ def paired_tests(judged: dict[str, list[Judged]]) -> list[dict[str, Any]]:
 
 
 def count_all(tables: Tables) -> dict[str, int]:
-    """Count the structures and candidates of a run by how far they came."""
+    """Count the structures and candidates of a run by their outcome."""
     rows = structure_rows(tables)
     done = {row.id for row in rows if row.status == "ok"}
     compared = {row.id for row in rows if row.has_reference}
@@ -108,7 +108,7 @@ def count_all(tables: Tables) -> dict[str, int]:
         "structures_with_reference": len(compared),
         "structures_matched": len({row.id for row in rows if row.matched}),
         "structures_les": len({row.id for row in rows if row.les}),
-        # One that pw.x could not relax still serves to judge by the potential.
+        # A reference that pw.x could not relax is still usable with the potential.
         "references_unusable": sum(
             failure.method == REFERENCE and not failure.message.startswith("dft: ")
             for failure in tables.failures
@@ -119,7 +119,7 @@ def count_all(tables: Tables) -> dict[str, int]:
 
 
 def judge(tables: Tables) -> dict[str, list[Judged]]:
-    """Return, for each method, the structures that have a reference."""
+    """Return the structures with a reference, for each method."""
     found: dict[str, list[Judged]] = {name: [] for name in tables.methods}
     for (structure_id, method), members in tables.grouped().items():
         rows = present(members)
@@ -147,7 +147,7 @@ def judge(tables: Tables) -> dict[str, list[Judged]]:
 
 
 def _all_wrong(entry: dict[str, Any], n_samples: int) -> Judged:
-    """Stand for a structure whose batch was lost: every candidate is a failure."""
+    """Return a structure whose batch was lost: every candidate counts as a failure."""
     never = np.zeros(n_samples, dtype=np.bool_)
     return Judged(
         id=str(entry["id"]),
@@ -184,8 +184,8 @@ def success(judged: list[Judged], n_samples: int) -> dict[str, Any]:
     """Return the success rates of one method.
 
     Args:
-        judged: Its structures, at least one.
-        n_samples: Candidates of a structure; the longest curve against k.
+        judged: The structures of the method, at least one.
+        n_samples: Largest number of candidates of a structure; the curves end there.
     """
     k = list(range(1, n_samples + 1))
     content: dict[str, Any] = {
@@ -207,7 +207,7 @@ def success(judged: list[Judged], n_samples: int) -> dict[str, Any]:
 
 
 def _rates(judged: list[Judged], outcome: str) -> dict[str, Any]:
-    """Return the single-trial rate and that of the selected candidate, with intervals."""
+    """Return the rates of a single and of the selected candidate, with intervals."""
     return {
         "single": _mean_interval([s.outcome[outcome].mean() for s in judged]),
         "selected": _mean_interval([_selected(s, outcome) for s in judged]),
@@ -231,7 +231,7 @@ def _curve(curves: list[np.ndarray]) -> dict[str, Any]:
 
 
 def _interval(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    # A generator of its own for every quantity: adding one leaves the others as they were.
+    # Each quantity has its own generator, so that a new one does not change the others.
     return bootstrap_interval(
         values,
         generator=np.random.default_rng(BOOTSTRAP_SEED),
@@ -253,7 +253,7 @@ def _split(judged: list[Judged], name: str) -> list[dict[str, Any]]:
 
 
 def _medians(rows: list[StructureRow]) -> dict[str, Any]:
-    """Return medians over the selected candidates; those of rmsd over the matches alone."""
+    """Return medians over the selected candidates; those of rmsd over the matches only."""
     names = ("rmsd", "rmsd_per_site", "energy_above_reference", "energy_gap")
     found = {}
     for name in names:
@@ -264,7 +264,7 @@ def _medians(rows: list[StructureRow]) -> dict[str, Any]:
 
 
 def _paired(first: list[Judged], second: list[Judged], outcome: str) -> dict[str, Any]:
-    """Test two methods on the selected candidates of the structures that both were given."""
+    """Compare the selected candidates of two methods on the structures that both have."""
     ours = {structure.id: _selected(structure, outcome) for structure in first}
     theirs = {structure.id: _selected(structure, outcome) for structure in second}
     shared = sorted(set(ours) & set(theirs))

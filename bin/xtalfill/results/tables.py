@@ -1,7 +1,7 @@
 """Rows of the result tables, read from the batches and check.json.
 
-`read_tables` goes through the batches once, one at a time, so that a database need not fit
-into memory; every output (CSV, extxyz, CIF, evaluation, report) is made from these rows.
+`read_tables` reads one batch at a time, because all batches of a database may not fit into
+memory. Every output (CSV, extxyz, CIF, evaluation, report) is made from these rows.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from xtalfill.results.columns import column, make_row
 from xtalfill.results.structures import StructureRow, StructureSource
 
 _SAFE_ID = re.compile(r"[A-Za-z0-9._-]{1,100}")
-_LOST = "no batch holds it: its task failed; see the pipeline's log, mend it and -resume"
+_LOST = "its batch is missing because a task failed; see the log, fix the cause and -resume"
 
 
 @dataclass(frozen=True)
@@ -47,12 +47,12 @@ class Tables:
     """All rows of a run.
 
     Attributes:
-        candidates: In order of id, method and sample.
-        failures: What CHECK refused, what was lost, what failed or did not converge.
-        structures: The entries of check.json that were taken, by id.
-        methods: The methods that were asked for, in alphabetical order.
-        refused: The entries of check.json that were not.
-        batch_of: Structure id -> the batch file that holds it.
+        candidates: Ordered by id, method and sample.
+        failures: Systems that were refused, lost, failed or did not converge.
+        structures: Id -> entry of check.json, for the accepted structures.
+        methods: Names of the requested methods, in alphabetical order.
+        refused: Entries of check.json for the refused structures.
+        batch_of: Id -> batch file with the structure.
     """
 
     candidates: list[CandidateRow] = field(default_factory=list)
@@ -64,7 +64,7 @@ class Tables:
 
     @property
     def lost(self) -> list[str]:
-        """Ids of the structures that CHECK took and no batch holds."""
+        """Ids of accepted structures that are in no batch."""
         return sorted(set(self.structures) - set(self.batch_of))
 
     def grouped(self) -> dict[tuple[str, str], list[CandidateRow]]:
@@ -83,7 +83,7 @@ def read_tables(check: str | Path, batches: Iterable[str | Path]) -> Tables:
         batches: The batches after EVALUATE, in any order.
 
     Raises:
-        InputError: A file cannot be read, a stage is missing, an id is unsafe or comes twice.
+        InputError: A file cannot be read, a stage is missing, or an id is unsafe or not unique.
     """
     tables = Tables()
     content = read_json(check)
@@ -110,10 +110,14 @@ def _refusal(entry: dict[str, Any], method: str) -> FailureRow:
 def _add_batch(tables: Tables, batch: Batch, path: Path) -> None:
     missing = [name for name in (POSITIONS, "select", "evaluate") if name not in batch.stages]
     if missing:
-        raise InputError(f"{path}: the batch has no {missing[0]} stage; run it before collect.py")
+        raise InputError(
+            f"{path}: the batch has no {missing[0]} stage; run that stage before collect.py"
+        )
     for structure_id, members in batch.groups().items():
         if not _SAFE_ID.fullmatch(structure_id):
-            raise InputError(f"{path}: id {structure_id!r} is unsafe; CHECK writes safe ones")
+            raise InputError(
+                f"{path}: id {structure_id!r} is unsafe as a file name; use the batches of CHECK"
+            )
         if structure_id in tables.batch_of:
             raise InputError(
                 f"{structure_id}: in both {tables.batch_of[structure_id]} and {path}; "
@@ -159,7 +163,7 @@ def _dft_failure(batch: Batch, index: int) -> tuple[str, str] | None:
 
 
 def structure_rows(tables: Tables) -> list[StructureRow]:
-    """Return the rows of results.csv: every structure of the input, none left out."""
+    """Return the rows of results.csv, for every structure of the input."""
     sources = [
         StructureSource(name, method, tables.structures.get(name, {}), present(members))
         for (name, method), members in tables.grouped().items()
@@ -178,5 +182,5 @@ def structure_rows(tables: Tables) -> list[StructureRow]:
 
 
 def present(rows: list[CandidateRow]) -> list[CandidateRow]:
-    """Return the candidates that their method had a proposal for."""
+    """Return the candidates without the absent ones."""
     return [row for row in rows if row.status != "absent"]

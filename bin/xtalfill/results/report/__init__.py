@@ -1,1 +1,1 @@
-"""The report of a run: report.html and provenance.json."""
+"""Report of a run: report.html, provenance.json and ro-crate-metadata.json."""

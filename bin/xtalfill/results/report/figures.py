@@ -10,7 +10,7 @@ from xtalfill.results.candidates import CandidateRow
 
 Figure = dict[str, Any]
 
-# Okabe and Ito's palette, told apart by the colour-blind.
+# Palette of Okabe and Ito, suitable for colour-blind readers.
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 _OUTCOME_COLOURS = {
     "match": "#2b8a3e",
@@ -24,15 +24,15 @@ _GRID = "#e9ecef"
 
 
 def success_curves(methods: dict[str, Any], outcome: str, *, title: str) -> Figure | None:
-    """Return success against the number of candidates with its bands, a line a method.
+    """Return success rates against the number of candidates: a line with a band for each method.
 
     Args:
         methods: "methods" of evaluation.json.
         outcome: "matched" or "les".
-        title: Of the vertical axis.
+        title: Title of the vertical axis.
 
     Returns:
-        The figure, or None when no method has a reference.
+        The figure, or None if no structure has a reference.
     """
     data: list[dict[str, Any]] = []
     for number, (name, content) in enumerate(methods.items()):
@@ -63,14 +63,14 @@ def success_curves(methods: dict[str, Any], outcome: str, *, title: str) -> Figu
         ]
     if not data:
         return None
-    layout = _layout("candidates drawn per structure, k", title)
+    layout = _layout("candidates per structure, k", title)
     layout["yaxis"] |= {"range": [0, 103]}
     layout["xaxis"] |= {"dtick": 1 if max(len(item["x"]) for item in data) < 45 else None}
     return {"data": data, "layout": layout}
 
 
 def split_bars(methods: dict[str, Any], split: str, outcome: str) -> Figure | None:
-    """Return the rate of the selected candidate in each part of a split, bars a method.
+    """Return the rate of the selected candidate in each part of a split, as bars.
 
     Args:
         methods: "methods" of evaluation.json.
@@ -78,7 +78,7 @@ def split_bars(methods: dict[str, Any], split: str, outcome: str) -> Figure | No
         outcome: "matched" or "les".
 
     Returns:
-        The figure, or None when no method has a reference.
+        The figure, or None if no structure has a reference.
     """
     data = []
     for number, (name, content) in enumerate(methods.items()):
@@ -112,16 +112,16 @@ def split_bars(methods: dict[str, Any], split: str, outcome: str) -> Figure | No
 
 
 def energy_strip(rows: Sequence[CandidateRow]) -> Figure | None:
-    """Return the energies of a structure's candidates, a column a method.
+    """Return the energies of the candidates of a structure, one column for each method.
 
-    Energies are per atom and relative to the reference where there is one, else to the
-    lowest candidate.
+    Energies are per atom and relative to the reference, or to the lowest candidate if there is
+    no reference.
 
     Args:
         rows: All candidates of one structure.
 
     Returns:
-        The figure, or None when no candidate has an energy.
+        The figure, or None if no candidate has an energy.
     """
     finite = [row for row in rows if math.isfinite(row.energy)]
     if not finite:
@@ -165,7 +165,7 @@ def _strip(kind: str, rows: list[CandidateRow], methods: list[str], zero: float)
     return {
         "mode": "markers",
         "name": kind,
-        # Spread by sample, so that candidates in the same minimum stay visible.
+        # Spread by sample, so that candidates in the same minimum do not overlap.
         "x": [methods.index(row.method) + 0.5 * ((row.sample * 0.618) % 1 - 0.5) for row in rows],
         "y": [1000 * (row.energy / row.n_atoms - zero) for row in rows],
         "marker": {
@@ -180,13 +180,13 @@ def _strip(kind: str, rows: list[CandidateRow], methods: list[str], zero: float)
 
 
 def dft_differences(rows: Sequence[CandidateRow]) -> Figure | None:
-    """Return energies above the reference by DFT against those by the potential, meV/atom.
+    """Return energies relative to the reference by DFT against those by the potential.
 
     Args:
         rows: All candidates of the run.
 
     Returns:
-        The figure, or None when no candidate was compared after DFT.
+        The figure, or None if no candidate was compared after DFT.
     """
     compared = [
         row
@@ -230,7 +230,7 @@ def _differences(kind: str, rows: list[CandidateRow]) -> dict[str, Any]:
 
 
 def stage_times(stages: Sequence[dict[str, Any]]) -> Figure | None:
-    """Return the time of each stage, summed over its tasks.
+    """Return the total time of the tasks of each stage.
 
     Args:
         stages: "stages" of provenance.json.
@@ -248,7 +248,7 @@ def stage_times(stages: Sequence[dict[str, Any]]) -> Figure | None:
             "hovertemplate": "%{x:.1f} s<extra>%{y}</extra>",
         }
     ]
-    layout = _layout("seconds, all tasks together", "")
+    layout = _layout("total time of the tasks, s", "")
     layout["yaxis"] |= {"automargin": True}
     return {"data": data, "layout": layout}
 

@@ -1,4 +1,4 @@
-"""report.html: one file that needs neither a network nor another file."""
+"""report.html: a single file that needs no network and no other files."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def render_report(tables: Tables, *, evaluation: dict[str, Any], provenance: dic
         sentences=sentences,
         citations=cited(sentences),
         payload=_json({"figures": drawn, "views": views}),
-        plotly=Markup(get_plotlyjs()),  # noqa: S704 - the library's own file
+        plotly=Markup(get_plotlyjs()),  # noqa: S704 - a file of the library
         style=_own_file(here / "style.css"),
         script=_own_file(here / "report.js"),
     )
@@ -99,7 +99,7 @@ def _overview_figures(
 
 
 def _views(tables: Tables, best: dict[str, CandidateRow], shown: list[str]) -> dict[str, Traces]:
-    """Return the 3-D view of the best candidate of each shown structure; reads each batch once."""
+    """Return the 3-D view of the best candidate of each shown structure."""
     views = {}
     for path in sorted({tables.batch_of[name] for name in shown}):
         batch = read_batch(path)
@@ -123,9 +123,9 @@ def _view(batch: Batch, index: int) -> Traces:
 
 
 def _reference_sites(batch: Batch, index: int, reference: int) -> np.ndarray | None:
-    """Return the relaxed sites of the reference in the candidate's cell, (m, 3) Angstrom.
+    """Return the relaxed sites of the reference in the cell of the candidate, (m, 3) Angstrom.
 
-    None if the two cells differ in more than their orientation: the sites would lie elsewhere.
+    None if the two cells differ in more than their orientation.
     """
     ours, true = batch.cell[index], batch.cell[reference]
     if not np.allclose(cell_to_cellpar(ours), cell_to_cellpar(true), rtol=0, atol=_SAME_CELL):
@@ -141,7 +141,7 @@ def _own_file(path: Path) -> Markup:
 
 
 def _json(content: Any) -> Markup:
-    """Return JSON that can stand inside a script element, whatever its strings say."""
+    """Return JSON that is safe inside a script element, whatever strings it contains."""
     text = json.dumps(content, allow_nan=False, separators=(",", ":"))
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")

@@ -1,7 +1,7 @@
-"""The methods paragraph of a report, written for the stages that ran, and what to cite.
+"""The methods paragraph of a report, with citations, for the stages of the run.
 
-Each sentence is a list of parts, texts and citation keys, so that the template can link the
-citations; every number in it comes from the parameters stored with the batches.
+Each sentence has a text and the keys of its citations. All numbers come from the parameters that
+the batches hold.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ _BUNDLED = {"host", "td", "pos", "repaint"}
 
 @dataclass(frozen=True)
 class Sentence:
-    """A sentence and the keys of what it cites."""
+    """A sentence and the keys of its citations."""
 
     text: str
     keys: tuple[str, ...] = ()
@@ -85,7 +85,7 @@ def methods_paragraph(provenance: dict[str, Any], evaluation: dict[str, Any]) ->
         )
     ]
     stages = provenance["batches"][0]["stages"] if provenance["batches"] else {}
-    # In a batch whose hosts were all refused the method potential has left nothing.
+    # A batch has no entry of method potential if all its hosts were refused.
     inpaint = [batch["stages"].get("inpaint", {}) for batch in provenance["batches"]]
     sentences += [
         _proposal(
@@ -97,8 +97,8 @@ def methods_paragraph(provenance: dict[str, Any], evaluation: dict[str, Any]) ->
     if "screen" in stages:
         sentences.append(
             Sentence(
-                f"Of all proposals of a structure and method the {stages['screen']['keep']} lowest "
-                f"in energy ({stages['screen']['mlip']}, as proposed) were relaxed"
+                f"Of all proposals of a structure and method, the {stages['screen']['keep']} of "
+                f"lowest energy ({stages['screen']['mlip']}, before relaxation) were relaxed"
             )
         )
     if SITES in stages and POSITIONS in stages:
@@ -109,8 +109,8 @@ def methods_paragraph(provenance: dict[str, Any], evaluation: dict[str, Any]) ->
     if "select" in stages:
         sentences.append(
             Sentence(
-                "Of each structure's candidates that of lowest energy was selected; candidates "
-                "in the same minimum were told by pymatgen's StructureMatcher",
+                "The candidate of lowest energy of each structure and method was selected; "
+                "pymatgen's StructureMatcher identified candidates in the same minimum",
                 ("ong2013",),
             )
         )
@@ -124,7 +124,7 @@ def methods_paragraph(provenance: dict[str, Any], evaluation: dict[str, Any]) ->
 def _proposal(name: str, content: dict[str, Any], attrs: dict[str, Any]) -> Sentence:
     text, keys = _METHOD_TEXT.get(name, ("proposed", ()))
     if name == "potential" and name not in attrs:
-        return Sentence(f"Method {name}: no host could be calculated", ())
+        return Sentence(f"Method {name}: no calculation of a host succeeded", ())
     if name == "potential":
         pseudos, cites = _pseudopotentials(attrs[name])
         told = {"protocol": attrs[name]["protocol"]["name"], "pseudos": pseudos}
@@ -154,57 +154,58 @@ def _training(provenance: dict[str, Any], evaluation: dict[str, Any]) -> list[Se
 def _relaxation(sites: dict[str, Any], positions: dict[str, Any]) -> Sentence:
     mlip = str(sites["mlip"])
     return Sentence(
-        f"In a fixed cell, first the restored sites alone were relaxed with the potential {mlip} "
+        f"In a fixed cell, the restored sites alone were relaxed first with the potential {mlip} "
         f"(FIRE, largest force below {sites['fmax']} eV/Å within {sites['max_steps']} steps), then "
         f"all atoms (below {positions['fmax']} eV/Å within {positions['max_steps']} steps); "
-        "references went through the same",
+        "the references were relaxed in the same way",
         (*_potential_keys(mlip), "batzner2022", "cohen2025", "bitzek2006"),
     )
 
 
 def _spared(positions: dict[str, Any]) -> list[Sentence]:
-    """Return which candidates the first relaxation had the last word on, if any."""
+    """Return which candidates were dropped or merged, if any."""
     found = []
     if "drop_above" in positions:
         found.append(
-            f"Candidates that converged more than {positions['drop_above']} eV/atom above the best "
-            "one in the first relaxation were dropped and count as wrong"
+            f"Candidates whose energy was more than {positions['drop_above']} eV/atom above the "
+            "lowest one after the first relaxation were dropped and count as failures"
         )
     if "merge" in positions:
         merge = positions["merge"]
         found.append(
-            "Candidates that one relaxation had brought to the same minimum (atoms within "
-            f"{merge['distance']} Å of like ones, energies within "
-            f"{1000 * merge['energy_per_atom']:.0f} meV/atom) shared the next one"
+            "Of candidates that a relaxation had brought to the same minimum (atoms within "
+            f"{merge['distance']} Å of atoms of the same element, energies within "
+            f"{1000 * merge['energy_per_atom']:.0f} meV/atom), only one was relaxed further"
         )
     return [Sentence(text) for text in found]
 
 
 def _ranking(rank: dict[str, Any]) -> Sentence:
     return Sentence(
-        f"From there all atoms of candidates and references were relaxed on with the potential "
+        "All atoms of candidates and references were then relaxed with the potential "
         f"{rank['mlip']} (below {rank['fmax']} eV/Å within {rank['max_steps']} steps), whose "
-        "energies count",
+        "energies were used",
         _potential_keys(str(rank["mlip"])),
     )
 
 
 def _validation(dft: dict[str, Any]) -> list[Sentence]:
-    """Return how the best candidates were relaxed with pw.x."""
+    """Return how pw.x relaxed the best candidates."""
     protocol = dft["protocol"]
     version = f" {', '.join(dft['pw'])}" if dft["pw"] else ""
     spin = "spin-polarised" if dft["spin"] else "without spin polarisation"
     pseudos, keys = _pseudopotentials(dft)
     return [
         Sentence(
-            f"The selected candidates, distinct minima within {1000 * dft['window']:g} meV/atom of "
-            f"them (at most {dft['candidates']} of a structure and method) and references were "
-            f"made symmetric within {protocol['symmetry_tolerance']:g} Å, restored sites within "
-            f"{protocol['symmetry_tolerance_filled']:g} Å",
+            "The selected candidates, other distinct minima within "
+            f"{1000 * dft['window']:g} meV/atom (at most {dft['candidates']} candidates of a "
+            "structure and method) and the references were symmetrised with a tolerance of "
+            f"{protocol['symmetry_tolerance']:g} Å ({protocol['symmetry_tolerance_filled']:g} Å "
+            "for restored sites)",
             ("togo2024",),
         ),
         Sentence(
-            f"From there all their positions were relaxed in the fixed cell with pw.x{version} of "
+            f"Their positions were then relaxed in the fixed cell with pw.x{version} of "
             f"Quantum ESPRESSO, {spin} (protocol {protocol['name']}: pseudopotentials and cutoffs "
             f"{pseudos}, k-points at most {protocol['kpoints_distance']:g} 1/Å apart, "
             f"{protocol['smearing']} smearing of {protocol['degauss']:g} Ry, "
@@ -216,10 +217,10 @@ def _validation(dft: dict[str, Any]) -> list[Sentence]:
 
 
 def _pseudopotentials(attrs: dict[str, Any]) -> tuple[str, tuple[str, ...]]:
-    """Return whose pseudopotentials were used and for which functional, and what to cite."""
+    """Return the library and functional of the pseudopotentials, and what to cite."""
     library, functional = attrs["library"], attrs["functional"]
     text = f"of {library or 'the table ' + attrs['table']}"
-    text += f" (functional {functional})" if functional else " (functional not told)"
+    text += f" (functional {functional})" if functional else " (functional unknown)"
     return text, (*_LIBRARY_CITATIONS.get(library, ()), *_FUNCTIONAL_CITATIONS.get(functional, ()))
 
 
@@ -234,9 +235,9 @@ def _judgement(attrs: dict[str, Any], evaluation: dict[str, Any]) -> list[Senten
     tolerances = ", ".join(f"{name} {attrs[name]}" for name in ("ltol", "stol", "angle_tol"))
     sentences = [
         Sentence(
-            f"A candidate matches when StructureMatcher ({tolerances}) takes it for the relaxed "
-            "reference, and succeeds in the sense of LES (lower energy or structural match) when "
-            "it matches or its energy is lower",
+            f"A candidate matches if StructureMatcher ({tolerances}) finds it equivalent to the "
+            "relaxed reference; it counts as LES (lower energy or structural match) if it matches "
+            "or its energy is lower",
             ("ong2013", "reents2026"),
         ),
         Sentence(
@@ -246,7 +247,7 @@ def _judgement(attrs: dict[str, Any], evaluation: dict[str, Any]) -> list[Senten
         ),
     ]
     if evaluation["paired_tests"]:
-        text = "Methods were compared pairwise by the exact McNemar test"
+        text = "Pairs of methods were compared with the exact McNemar test"
         sentences.append(Sentence(text, ("mcnemar1947",)))
     return sentences
 

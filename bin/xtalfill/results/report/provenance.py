@@ -1,4 +1,4 @@
-"""provenance.json: everything it takes to tell what made a result, and to make it again."""
+"""provenance.json: software, parameters, seeds and machines of a run."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from xtalfill.core.io import read_json
 from xtalfill.results.summary import count_all
 from xtalfill.results.tables import Tables
 
-# Stages as they run; a record of any other name follows them.
+# Order in which the stages run; records of other names follow.
 STAGE_ORDER = (
     "check",
     "inpaint",
@@ -47,8 +47,8 @@ def gather_provenance(
     Args:
         tables: All rows of the run.
         records: The --record files of all tasks.
-        run: What Nextflow says of the run: "params" and "workflow" (name, version, git revision,
-            Nextflow's version, profile, container engine).
+        run: "params" (the parameters) and "workflow" (name, version, licence, contributors, git
+            revision, version of Nextflow, profile, container engine).
 
     Raises:
         InputError: A record cannot be read.
@@ -74,12 +74,12 @@ def _read_record(path: Path) -> dict[str, Any]:
     record = read_json(path)
     missing = _RECORD_FIELDS - set(record)
     if missing:
-        raise InputError(f"{path}: not a record of a task, it lacks {sorted(missing)[0]}")
+        raise InputError(f"{path}: not a record of a task: it lacks {sorted(missing)[0]}")
     return dict(record)
 
 
 def _stages(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Sum up the tasks of each stage, in the order of the pipeline."""
+    """Summarise the tasks of each stage, in the order of the pipeline."""
     grouped: dict[str, list[dict[str, Any]]] = {}
     for record in records:
         grouped.setdefault(record["stage"], []).append(record)
@@ -115,7 +115,7 @@ def _merge_weights(records: list[dict[str, Any]]) -> dict[str, list[str]]:
 
 
 def _merge_versions(records: list[dict[str, Any]]) -> dict[str, list[str]]:
-    """Return every version met of each package; more than one where containers differ."""
+    """Return all versions of each package; there are several if containers differ."""
     merged: dict[str, set[str]] = {}
     for record in records:
         for name, number in record["versions"].items():

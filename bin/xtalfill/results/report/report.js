@@ -19,10 +19,10 @@
     Plotly.newPlot(node, figure.data, figure.layout, { ...config, displayModeBar: false });
   };
 
-  // A browser keeps about 16 WebGL contexts alive: a view exists only while it is in sight,
-  // and the camera it was left with comes back with it.
+  // A browser has about 16 WebGL contexts: a view exists only while it is visible. Its camera is
+  // kept for the next time.
   const cameras = new Map();
-  // True proportions, and the same size on the screen for cells of every shape.
+  // Proportions of the cell, and the same size on the screen for all cells.
   const proportions = (traces) => {
     const extent = ["x", "y", "z"].map((name) => {
       const values = traces.flatMap((trace) => trace[name]).filter((value) => value !== null);

@@ -1,7 +1,7 @@
-"""3-D views of crystals as Plotly traces: atoms, bonds, cell edges, the reference's sites.
+"""3-D views of crystals as Plotly traces: atoms, bonds, cell edges, sites of the reference.
 
-Atoms on the boundary of the cell are drawn on every face, edge and corner they lie on, and
-the bonding partners of restored sites are drawn across it, as crystal viewers do.
+As in other crystal viewers, atoms on the boundary of the cell are drawn on every face, edge and
+corner that they lie on, and so are the atoms outside the cell that restored sites bond to.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ RESTORED_COLOUR = "#e8590c"
 REFERENCE_COLOUR = "#1864ab"
 _BOND_COLOUR = "#adb5bd"
 _EDGE_COLOUR = "#495057"
-# Two atoms bond when nearer than this multiple of the sum of their covalent radii.
+# Largest bond length, as a multiple of the sum of the covalent radii.
 _BOND_FACTOR = 1.15
 _BOUNDARY = 0.02  # fraction of a lattice vector
 _SAME_SITE = 0.8  # Angstrom
@@ -37,10 +37,10 @@ def crystal_view(
     Args:
         atoms: The restored crystal, periodic, n atoms.
         is_host: (n,) False at restored sites.
-        reference_sites: (m, 3) Angstrom, the true sites in the same cell, if known.
+        reference_sites: (m, 3) Angstrom, sites of the reference in the same cell, if known.
 
     Returns:
-        scatter3d traces: cell edges, bonds, host atoms by element, restored sites, true sites.
+        scatter3d traces: cell edges, bonds, host atoms by element, restored and reference sites.
     """
     index, positions = drawn_atoms(atoms, is_host)
     numbers, host = atoms.numbers[index], is_host[index]
@@ -63,7 +63,7 @@ def crystal_view(
 
 
 def drawn_atoms(atoms: Atoms, is_host: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return which atoms are drawn and where, periodic images included.
+    """Return the drawn atoms and their positions, periodic images included.
 
     Args:
         atoms: The crystal.
@@ -88,20 +88,20 @@ def drawn_atoms(atoms: Atoms, is_host: np.ndarray) -> tuple[np.ndarray, np.ndarr
         near = candidates[tree.query_ball_point(fractional[site] @ cell, reach)]
         away = np.linalg.norm((images[near] - fractional[site]) @ cell, axis=1)
         limit = _bond_limit(atoms.numbers[index[site]], atoms.numbers[image_index[near]])
-        # A metal hydride would be buried under the metal atoms of the cells around.
+        # In a metal hydride, metal atoms of the neighbouring cells would hide the site.
         partners[near[(away < limit) & nonmetal[image_index[near]]]] = True
     index = np.concatenate([index, image_index[partners]])
     return index, np.concatenate([fractional, images[partners]]) @ cell
 
 
 def _wrapped(cell: np.ndarray, positions: np.ndarray) -> np.ndarray:
-    """Return fractional coordinates in [0, 1), values a hair below 1 taken for 0."""
+    """Return fractional coordinates in [0, 1); values just below 1 become 0."""
     fractional = np.linalg.solve(cell.T, positions.T).T % 1.0
     return np.where(fractional > 1.0 - 1e-6, 0.0, fractional)
 
 
 def _with_boundary(fractional: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Repeat what lies on the boundary of the cell on the opposite side."""
+    """Repeat atoms on the boundary of the cell on the opposite side."""
     images = fractional[None] + _IMAGES[:, None]
     inside = ((images > -_BOUNDARY) & (images < 1.0 + _BOUNDARY)).all(axis=2)
     which = np.nonzero(inside)
@@ -117,7 +117,7 @@ def _is_metal(numbers: np.ndarray) -> np.ndarray:
 
 
 def _bonds(numbers: np.ndarray, positions: np.ndarray) -> dict[str, Any]:
-    """Return the bonds as one line trace; metal-metal contacts are left out as clutter."""
+    """Return the bonds as one line trace, without metal-metal contacts."""
     radii = covalent_radii[numbers]
     metal = _is_metal(numbers)
     pairs = cKDTree(positions).query_pairs(2 * _BOND_FACTOR * radii.max(), output_type="ndarray")
@@ -167,7 +167,7 @@ def _markers(positions: np.ndarray, name: str, colour: str, size: float) -> dict
 
 
 def _near_restored(cell: np.ndarray, sites: np.ndarray, restored: np.ndarray) -> np.ndarray:
-    """Return the true sites where restored ones are drawn nearby, else in the cell."""
+    """Return the reference sites next to the drawn restored sites, or else in the cell."""
     images = (_wrapped(cell, sites)[None] + _IMAGES[:, None]) @ cell
     near = cKDTree(restored).query(images.reshape(-1, 3))[0].reshape(images.shape[:2])
     near = near < _SAME_SITE
@@ -187,7 +187,7 @@ def _reference(sites: np.ndarray, size: float) -> dict[str, Any]:
 
 
 def _coordinates(points: np.ndarray) -> dict[str, list[float | None]]:
-    """Return x, y, z rounded to 1e-4 Angstrom; a gap is None, as JSON has no NaN."""
+    """Return x, y, z rounded to 1e-4 Angstrom; a gap is None because JSON has no NaN."""
     return {
         axis: [None if np.isnan(value) else round(float(value), 4) for value in points[:, column]]
         for column, axis in enumerate("xyz")
@@ -200,7 +200,7 @@ def _colour(number: int) -> str:
 
 
 def _marker_scale(atoms: Atoms) -> float:
-    """Return what makes markers, which have a size in pixels, fit cells of any size."""
+    """Return the factor by which markers, whose size is in pixels, fit the size of the cell."""
     extent = float(np.ptp(np.array(list(product((0, 1), repeat=3))) @ atoms.cell.array, 0).max())
     return min(1.3, max(0.45, 9.0 / extent))
 

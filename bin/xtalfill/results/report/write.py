@@ -31,10 +31,10 @@ def write_report(
         batches: The batches after EVALUATE.
         evaluation: evaluation.json of COLLECT.
         records: The records of all tasks.
-        params: JSON object with "params", the run's parameters by name, and "workflow", what
-            Nextflow says of the run.
+        params: JSON object with "params" (the parameters) and "workflow" (see
+            `gather_provenance`), as main.nf writes it.
         workflow: main.nf, which is published as pipeline_info/main.nf.
-        outdir: Where the three files go; made if need be.
+        outdir: Folder for the three files; created if missing.
 
     Raises:
         InputError: A file cannot be read.
@@ -42,7 +42,9 @@ def write_report(
     tables = read_tables(check, batches)
     run = read_json(params)
     if not (isinstance(run, dict) and {"params", "workflow"} <= set(run)):
-        raise InputError(f"{params}: lacks 'params' or 'workflow'; give what main.nf writes")
+        raise InputError(
+            f"{params}: lacks 'params' or 'workflow'; use the JSON that main.nf writes"
+        )
     provenance = gather_provenance(tables, records=records, run=run)
     page = render_report(tables, evaluation=read_json(evaluation), provenance=provenance)
     outdir.mkdir(parents=True, exist_ok=True)
