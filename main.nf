@@ -58,7 +58,7 @@ workflow {
             settings.train_start ? file(settings.train_start, glob: false) : [],
             file("${projectDir}/assets/gemnet-dT.json"),
             ScoreModels.trainingFolder(settings),
-            settings.subMap(['train_method', 'train_steps', 'train_width', 'train_learning_rate', 'train_crystals', 'train_atoms', 'train_draw_processes', 'train_mixed_precision', 'device', 'seed']),
+            parameters.forStage('train'),
             code.digest('train.py'),
         )
 
@@ -74,8 +74,7 @@ workflow {
             input,
             references,
             InputFiles.named(input) + (references ? InputFiles.named(references) : []),
-            settings.subMap(['element', 'n_missing', 'remove_existing', 'method', 'seed', 'batch_size'])
-                + [samples: settings.samples * settings.oversample, potentials: Potentials.names(settings)],
+            parameters.forStage('check') + Potentials.located(settings),
             code.digest('check_structures.py'),
         )
 
@@ -89,17 +88,17 @@ workflow {
             ch_batches,
             weights,
             model_files,
-            settings.subMap(['steps', 'predictor', 'renoise', 'corrector_steps', 'corrector_rule', 'snr', 'resampling', 'jump_length', 'repaint_noise', 'device', 'max_atoms_per_batch']),
+            parameters.forStage('inpaint'),
             code.digest('inpaint.py'),
         )
 
-        POTENTIALS(settings, potentials, [fetch: code.digest('fetch_potential.py'), compile: code.digest('compile_potential.py')])
+        POTENTIALS(parameters, potentials, [fetch: code.digest('fetch_potential.py'), compile: code.digest('compile_potential.py')])
 
         BASELINE(
             ch_batches,
             INPAINT.out.batch,
             POTENTIALS.out.mlip,
-            settings,
+            parameters,
             Validation.files(settings, file("${projectDir}/assets")),
             [plan: code.digest('plan_potential.py'), place: code.digest('place_potential.py'), gather: code.digest('gather_potential.py')],
         )
@@ -108,7 +107,7 @@ workflow {
             BASELINE.out.batch,
             POTENTIALS.out.mlip,
             POTENTIALS.out.mlip_rank,
-            settings.subMap(['samples', 'mlip', 'mlip_rank', 'sites_fmax', 'sites_max_steps', 'fmax', 'max_steps', 'merge', 'drop_above', 'max_atoms_per_batch', 'device']),
+            parameters.forStage('relax'),
             code.digest('relax.py'),
         )
 
@@ -116,7 +115,7 @@ workflow {
 
         VALIDATE(
             SELECT.out.batch,
-            settings,
+            parameters,
             Validation.files(settings, file("${projectDir}/assets")),
             [plan: code.digest('plan_dft.py'), run: code.digest('pw_relax.py'), gather: code.digest('gather_dft.py')],
         )

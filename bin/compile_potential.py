@@ -14,7 +14,7 @@ def main() -> None:
     """Write the compiled model, or a copy of the packaged one."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", type=Path, required=True, help=".nequip.zip")
-    parser.add_argument("--device", choices=("cpu", "cuda"), required=True)
+    parser.add_argument("--settings", type=Path, required=True, help="stage parameters (JSON)")
     parser.add_argument(
         "--outdir", type=Path, required=True, help="gets .nequip.pt2 or .nequip.zip"
     )
@@ -23,10 +23,12 @@ def main() -> None:
     begin = time.monotonic()
 
     from xtalfill.core.record import file_sha256, write_record
-    from xtalfill.relax.compiled import compile_model
+    from xtalfill.core.settings import read_settings
+    from xtalfill.relax.compiled import CompileSettings, compile_model
 
+    settings = read_settings(args.settings, CompileSettings)
     output = args.outdir / args.model.name.replace(".nequip.zip", ".nequip.pt2")
-    problem = compile_model(args.model, output, device=args.device)
+    problem = compile_model(args.model, output, device=settings.device)
     if problem:
         print(f"WARNING: {args.model.name} runs eagerly: {problem}", file=sys.stderr)
         output = args.outdir / args.model.name
@@ -36,7 +38,7 @@ def main() -> None:
         stage="compile_potential",
         batch=args.model.name,
         seconds=time.monotonic() - begin,
-        parameters={"device": args.device, "model": output.name, "not_compiled": problem},
+        parameters={"device": settings.device, "model": output.name, "not_compiled": problem},
         counts={},
         weights={name.name: file_sha256(name) for name in (args.model, output)},
     )

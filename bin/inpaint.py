@@ -4,7 +4,6 @@
 import argparse
 import os
 import time
-from dataclasses import fields
 from pathlib import Path
 
 from xtalfill.core.errors import run_command
@@ -14,19 +13,9 @@ def parser() -> argparse.ArgumentParser:
     """Return the command's parser."""
     top = argparse.ArgumentParser(description=__doc__)
     top.add_argument("--batch", type=Path, required=True, help="batch that CHECK wrote")
+    top.add_argument("--settings", type=Path, required=True, help="stage parameters (JSON)")
     top.add_argument("--bundled", type=Path, nargs="*", default=[], help="weights, KIND.pt")
     top.add_argument("--model", type=Path, nargs="*", default=[], help="weights to use instead")
-    top.add_argument("--steps", type=int, required=True, help="noise levels")
-    top.add_argument("--predictor", required=True, help="ancestral, x0_renoise or x0_jump")
-    top.add_argument("--renoise", type=float, required=True, help="of x0_renoise: share of noise")
-    top.add_argument("--corrector_steps", type=int, required=True, help="Langevin steps a level")
-    top.add_argument("--corrector_rule", required=True, help="score or level: what sizes a step")
-    top.add_argument("--snr", type=float, required=True, help="of a Langevin step")
-    top.add_argument("--resampling", type=int, required=True, help="of repaint")
-    top.add_argument("--jump_length", type=int, required=True, help="of repaint, levels")
-    top.add_argument("--repaint_noise", required=True, help="exact or upstream")
-    top.add_argument("--device", choices=("cpu", "cuda"), required=True)
-    top.add_argument("--max_atoms_per_batch", type=int, required=True, help="on a GPU, at once")
     top.add_argument("--max_seconds", type=float, help="until the task is killed")
     top.add_argument("--previous", type=Path, help="checkpoint to go on from, if it is there")
     top.add_argument("--checkpoint", type=Path, required=True, help="folder for the checkpoint")
@@ -47,14 +36,13 @@ def main() -> None:
     from xtalfill.core.batch import read_batch, write_batch
     from xtalfill.core.checkpoint import Checkpoint
     from xtalfill.core.record import count_statuses, write_record
-    from xtalfill.proposals.diffusion.settings import SamplerSettings
+    from xtalfill.core.settings import read_settings
     from xtalfill.proposals.score_models import load_models
-    from xtalfill.proposals.stage import STAGE, inpaint_batch, known_methods
+    from xtalfill.proposals.stage import STAGE, InpaintSettings, inpaint_batch, known_methods
 
     torch.set_num_threads(1)
+    settings = read_settings(args.settings, InpaintSettings)
     batch = read_batch(args.batch)
-    names = [field.name for field in fields(SamplerSettings)]
-    parameters = {name: getattr(args, name) for name in names if name in args}
     methods = known_methods(batch.method.tolist())
     models = load_models(methods, given=args.model, bundled=args.bundled)
     checkpoint = Checkpoint(
@@ -68,9 +56,9 @@ def main() -> None:
     inpaint_batch(
         batch,
         models,
-        SamplerSettings(**parameters),
-        device=args.device,
-        max_atoms=args.max_atoms_per_batch,
+        settings.sampler,
+        device=settings.device,
+        max_atoms=settings.max_atoms_per_batch,
         checkpoint=checkpoint,
     )
     write_batch(batch, args.output)
@@ -80,12 +68,7 @@ def main() -> None:
         stage=STAGE,
         batch=args.batch.name,
         seconds=time.monotonic() - begin,
-        parameters={
-            **parameters,
-            "model": [path.name for path in args.model],
-            "device": args.device,
-            "max_atoms_per_batch": args.max_atoms_per_batch,
-        },
+        parameters={**settings.recorded(), "model": [path.name for path in args.model]},
         counts=count_statuses(batch.status),
         weights=models.checksums,
     )

@@ -7,33 +7,22 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from xtalfill.core.errors import ConfigError, run_command
+from xtalfill.core.errors import run_command
 
 if TYPE_CHECKING:
-    from xtalfill.proposals.dft_potential.calculation import PotentialCalculator
-    from xtalfill.proposals.dft_potential.restore import Solver
+    from xtalfill.proposals.dft_potential.job import PlacementResult
 
 
 def parser() -> argparse.ArgumentParser:
     """Return the command's parser."""
     top = argparse.ArgumentParser(description=__doc__)
     top.add_argument("--job", type=Path, required=True, help="file that PLAN_POTENTIAL wrote")
+    top.add_argument("--settings", type=Path, required=True, help="stage parameters (JSON)")
+    top.add_argument("--mlip_file", type=Path, help="model file to use as the parameter mlip")
     top.add_argument("--protocol", type=Path, required=True, help="YAML of assets/protocols")
     top.add_argument("--table", type=Path, required=True, help="pseudopotentials (JSON)")
     top.add_argument("--pseudo_dir", type=Path, required=True, help="files of the table")
-    top.add_argument("--degauss", type=float, required=True, help="Ry, smearing")
-    top.add_argument("--degenerate", type=float, required=True, help="share of the highest maximum")
-    top.add_argument("--bond", type=float, required=True, help="of the sum of covalent radii")
-    top.add_argument("--apart", type=float, required=True, help="Å between two placed atoms")
-    top.add_argument("--charge", type=float, required=True, help="e, of a placed atom")
-    top.add_argument("--choices", type=int, required=True, help="most choices all looked at")
-    top.add_argument("--relax", choices=("qe", "mlip"), required=True, help="between placements")
-    top.add_argument("--mlip", help="potential of --relax mlip")
-    top.add_argument("--fmax", type=float, required=True, help="of --relax mlip, eV/Å")
-    top.add_argument("--max_steps", type=int, required=True, help="of --relax mlip")
     top.add_argument("--cores", type=int, required=True, help="MPI processes")
-    top.add_argument("--launcher", required=True, help="command with {ranks} in front of pw.x")
-    top.add_argument("--scratch", type=Path, help="disk of the node ($TMPDIR, else this folder)")
     top.add_argument("--max_seconds", type=float, help="until the task is killed")
     top.add_argument("--last_chance", action="store_true", help="nothing starts the task again")
     top.add_argument("--previous", type=Path, help="checkpoint to go on from, if it is there")
@@ -44,100 +33,71 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def solver_of(electrons: "PotentialCalculator", args: argparse.Namespace) -> "Solver":
-    """Return what finds potentials and relaxes.
-
-    Raises:
-        ConfigError: The potential's packages are not there.
-    """
-    if args.relax == "qe":
-        return electrons
-    try:
-        from xtalfill.proposals.dft_potential.mlip import MlipSolver
-        from xtalfill.relax.potentials import load_potential
-
-        potential = load_potential(args.mlip, device="cpu")
-    except ImportError as error:
-        raise ConfigError(
-            f"--baseline_relax mlip needs {error.name}, which is not here; use qe"
-        ) from error
-    return MlipSolver(electrons, potential, fmax=args.fmax, max_steps=args.max_steps)
-
-
 def main() -> None:
     """Read the job, fill its host, write the result and the record."""
     args = parser().parse_args()
     begin = time.monotonic()
 
-    from xtalfill.core.record import write_record
-    from xtalfill.dft.launch import Machine, scratch_folder
+    from xtalfill.core.settings import read_settings
+    from xtalfill.dft.launch import scratch_folder
     from xtalfill.dft.protocols import read_protocol
-    from xtalfill.dft.pseudos import check_files, functionals, library_of, read_table
+    from xtalfill.dft.pseudos import check_files, read_table
     from xtalfill.dft.pw_runner import Folders, Limits
     from xtalfill.dft.theory import LevelOfTheory
     from xtalfill.proposals.dft_potential.calculation import SMEARING, PotentialCalculator
     from xtalfill.proposals.dft_potential.job import PlacementResult, read_job, write_result
-    from xtalfill.proposals.dft_potential.restore import Rules, restore
+    from xtalfill.proposals.dft_potential.place import PlacePotentialSettings, place, provenance
 
+    settings = read_settings(args.settings, PlacePotentialSettings).with_model(args.mlip_file)
     job, table = read_job(args.job), read_table(args.table)
     headers = check_files(table, args.pseudo_dir, job.symbols)
     valence = {name: one.valence for name, one in headers.items()}
-    rules = Rules(
-        degenerate=args.degenerate,
-        bond=args.bond,
-        apart=args.apart,
-        charge=args.charge,
-        bound=args.choices,
-    )
     level = LevelOfTheory(
         protocol=read_protocol(args.protocol),
         table=table,
         valence=valence,
-        degauss=args.degauss,
+        degauss=settings.baseline_degauss,
         smearing=SMEARING,
     )
-    machine = Machine(ranks=args.cores, launcher=args.launcher)
+    machine = settings.launch.machine(args.cores)
     limits = Limits(args.max_seconds, args.last_chance, begin)
     args.kept.mkdir(parents=True, exist_ok=True)
-    with scratch_folder(args.scratch, "potential") as scratch:
+    with scratch_folder(settings.launch.dft_scratch, "potential") as scratch:
         folders = Folders(args.pseudo_dir, scratch, args.kept, args.checkpoint, args.previous)
         electrons = PotentialCalculator(job.id, level, machine, folders, limits)
-        candidates = restore(
-            job.host,
-            job.element,
-            job.n_sites,
-            samples=job.samples,
-            rules=rules,
-            solver=solver_of(electrons, args),
-            generator=job.generator(),
-        )
-    parameters = {
-        **asdict(rules),
-        "protocol": asdict(level.protocol),
-        "degauss": args.degauss,
-        "table": args.table.name,
-        "library": library_of(table),
-        "functional": functionals(headers),
-        "relax": args.relax,
-        "mlip": args.mlip if args.relax == "mlip" else None,
-    }
-    write_result(PlacementResult(job.key, candidates, electrons.runs, parameters), args.output)
-    core_seconds = sum(one["core_seconds"] for one in electrons.runs)
-    filled = sum(one.sites is not None for one in candidates)
+        candidates = place(job, electrons, settings)
+    parameters = provenance(settings, level, headers, args.table.name)
+    result = PlacementResult(job.key, candidates, electrons.runs, parameters)
+    write_result(result, args.output)
+    record(result, args, seconds=time.monotonic() - begin, weights=level.pseudo_checksums())
+
+
+def record(
+    result: "PlacementResult",
+    args: argparse.Namespace,
+    *,
+    seconds: float,
+    weights: dict[str, str],
+) -> None:
+    """Write the record of the task."""
+    from xtalfill.core.record import write_record
+
+    core_seconds = sum(one["core_seconds"] for one in result.runs)
+    filled = sum(one.sites is not None for one in result.candidates)
     write_record(
         args.record,
         stage="place_potential",
-        batch=job.key,
-        seconds=time.monotonic() - begin,
+        batch=result.key,
+        seconds=seconds,
         parameters={
-            **parameters,
+            **result.parameters,
             "cores": args.cores,
             "core_hours": round(core_seconds / 3600, 5),
-            "runs": electrons.runs,
-            "rounds": [asdict(one) for one in candidates[0].rounds],
+            "runs": result.runs,
+            "rounds": [asdict(one) for one in result.candidates[0].rounds],
         },
-        counts={"ok": filled, "failed": len(candidates) - filled},
-        weights={table[name].filename: f"md5:{table[name].md5}" for name in sorted(valence)},
+        counts={"ok": filled, "failed": len(result.candidates) - filled},
+        weights=weights,
     )
 
 

@@ -16,12 +16,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--table", type=Path, required=True, help="SSSP table (JSON)")
     top.add_argument("--cost", type=Path, required=True, help="cost model (JSON)")
     top.add_argument("--pseudo_dir", type=Path, required=True, help="files of the table")
-    top.add_argument("--spin", action="store_true", help="spin-polarised")
-    top.add_argument("--window", type=float, required=True, help="eV/atom not told apart")
-    top.add_argument("--candidates", type=int, required=True, help="most of a structure and method")
-    top.add_argument("--max_structures", type=int, help="most structures; all where not given")
-    top.add_argument("--max_electrons", type=int, required=True, help="most valence electrons")
-    top.add_argument("--seed", type=int, required=True, help="draws structures")
+    top.add_argument("--settings", type=Path, required=True, help="stage parameters (JSON)")
     top.add_argument("--outdir", type=Path, required=True, help="gets jobs/ and plan.json")
     top.add_argument("--record", type=Path, required=True, help="JSON record to write")
     return top
@@ -35,24 +30,22 @@ def main() -> None:
     from xtalfill.core.batch import read_batch
     from xtalfill.core.io import write_json
     from xtalfill.core.record import write_record
+    from xtalfill.core.settings import read_settings
     from xtalfill.dft.estimate import read_cost_model
     from xtalfill.dft.job import write_job
-    from xtalfill.dft.plan import ValidationChoice
-    from xtalfill.dft.plan_run import plan_run
+    from xtalfill.dft.plan_run import PlanDftSettings, plan_run
     from xtalfill.dft.protocols import read_protocol
     from xtalfill.dft.pseudos import read_table
 
-    choice = ValidationChoice(
-        args.window, args.candidates, args.max_structures, args.max_electrons, args.seed
-    )
+    settings = read_settings(args.settings, PlanDftSettings)
     model = read_cost_model(args.cost, "relaxation")
     plan = plan_run(
         {path.stem: read_batch(path) for path in args.batches},
-        choice,
+        settings.choice,
         protocol=read_protocol(args.protocol),
         table=read_table(args.table),
         pseudo_dir=args.pseudo_dir,
-        spin=args.spin,
+        spin=settings.spin,
     )
     plan.parameters["table"] = args.table.name
     (args.outdir / "jobs").mkdir(parents=True, exist_ok=True)

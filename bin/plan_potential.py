@@ -16,8 +16,7 @@ def main() -> None:
     parser.add_argument("--table", type=Path, required=True, help="pseudopotentials (JSON)")
     parser.add_argument("--cost", type=Path, required=True, help="cost model (JSON)")
     parser.add_argument("--pseudo_dir", type=Path, required=True, help="files of the table")
-    parser.add_argument("--degauss", type=float, required=True, help="Ry, smearing")
-    parser.add_argument("--max_electrons", type=int, required=True, help="most valence electrons")
+    parser.add_argument("--settings", type=Path, required=True, help="stage parameters (JSON)")
     parser.add_argument("--outdir", type=Path, required=True, help="gets jobs/ and plan.json")
     parser.add_argument("--record", type=Path, required=True, help="JSON record to write")
     args = parser.parse_args()
@@ -26,19 +25,21 @@ def main() -> None:
     from xtalfill.core.batch import read_batch
     from xtalfill.core.io import write_json
     from xtalfill.core.record import write_record
+    from xtalfill.core.settings import read_settings
     from xtalfill.dft.estimate import read_cost_model
     from xtalfill.dft.protocols import read_protocol
     from xtalfill.dft.pseudos import read_table
     from xtalfill.proposals.dft_potential.job import write_job
-    from xtalfill.proposals.dft_potential.plan import plan_hosts
+    from xtalfill.proposals.dft_potential.plan import PlanPotentialSettings, plan_hosts
 
+    settings = read_settings(args.settings, PlanPotentialSettings)
     plan = plan_hosts(
         {path.stem: read_batch(path) for path in args.batches},
         protocol=read_protocol(args.protocol),
         table=read_table(args.table),
         pseudo_dir=args.pseudo_dir,
-        degauss=args.degauss,
-        max_electrons=args.max_electrons,
+        degauss=settings.baseline_degauss,
+        max_electrons=settings.max_electrons,
     )
     (args.outdir / "jobs").mkdir(parents=True, exist_ok=True)
     for job in plan.jobs:

@@ -13,10 +13,9 @@ def parser() -> argparse.ArgumentParser:
     """Return the command's parser."""
     top = argparse.ArgumentParser(description=__doc__)
     top.add_argument("--job", type=Path, required=True, help="file that PLAN_DFT wrote")
+    top.add_argument("--settings", type=Path, required=True, help="stage parameters (JSON)")
     top.add_argument("--pseudo_dir", type=Path, required=True, help="pseudopotentials")
     top.add_argument("--cores", type=int, required=True, help="MPI processes")
-    top.add_argument("--launcher", required=True, help="command with {ranks} in front of pw.x")
-    top.add_argument("--scratch", type=Path, help="disk of the node ($TMPDIR, else this folder)")
     top.add_argument("--max_seconds", type=float, help="until the task is killed")
     top.add_argument("--last_chance", action="store_true", help="nothing starts the task again")
     top.add_argument("--previous", type=Path, help="checkpoint to go on from, if it is there")
@@ -33,16 +32,17 @@ def main() -> None:
     begin = time.monotonic()
 
     from xtalfill.core.record import write_record
+    from xtalfill.core.settings import read_settings
     from xtalfill.dft.job import read_job
-    from xtalfill.dft.launch import Machine, scratch_folder
+    from xtalfill.dft.launch import LaunchSettings, scratch_folder
     from xtalfill.dft.pw_runner import Folders, Limits
     from xtalfill.dft.relax import relax_job
     from xtalfill.dft.result import STATUSES, write_result
 
-    job = read_job(args.job)
-    machine = Machine(ranks=args.cores, launcher=args.launcher)
+    settings = read_settings(args.settings, LaunchSettings)
+    job, machine = read_job(args.job), settings.machine(args.cores)
     limits = Limits(args.max_seconds, args.last_chance, begin)
-    with scratch_folder(args.scratch, "pw") as scratch:
+    with scratch_folder(settings.dft_scratch, "pw") as scratch:
         folders = Folders(args.pseudo_dir, scratch, args.kept, args.checkpoint, args.previous)
         result = relax_job(job, machine, folders, limits)
     write_result(result, args.output)
@@ -55,7 +55,7 @@ def main() -> None:
         parameters={
             "cores": args.cores,
             "core_hours": round(sum(one.seconds for one in result.attempts) * args.cores / 3600, 5),
-            "launcher": args.launcher,
+            "launcher": settings.dft_launcher,
             "pw": result.version,
             "attempts": [asdict(one) for one in result.attempts],
         },

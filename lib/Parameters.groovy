@@ -1,3 +1,4 @@
+import groovy.json.JsonOutput
 import groovy.json.JsonSlurper
 import java.nio.file.Files
 import java.nio.file.Path
@@ -63,6 +64,28 @@ class Parameters {
     /** The parameters of the schema with their right types: the strict parser of Nextflow and YAML leave text. */
     Map values() {
         properties().collectEntries { name, spec -> [name, typed(given[name], spec)] }
+    }
+
+    /**
+     * The parameters that a stage reads, sorted. They are an input of its tasks: the tasks run again when one of them
+     * changes, and when no other does.
+     */
+    Map forStage(String stage) {
+        def names = properties().findAll { _name, spec -> stage in spec.stages }.keySet()
+        assert names : "nextflow_schema.json: no parameter has the stage ${stage}"
+        new TreeMap(values().subMap(names))
+    }
+
+    /** One line of JSON. A quoted heredoc takes it into a task, so that the shell sees no value of a parameter. */
+    static String json(Map settings) {
+        JsonOutput.toJson(settings)
+    }
+
+    /** Options of a command that takes no JSON: `--name value`, without the prefix; `--name` for true. */
+    static String flags(Map settings, String prefix) {
+        settings.findAll { _name, value -> value != null && value != false }
+            .collect { name, value -> "--${name - prefix}${value == true ? '' : " '${value}'"}" }
+            .join(' ')
     }
 
     /** The text of --help. */

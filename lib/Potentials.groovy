@@ -27,11 +27,9 @@ class Potentials {
             .collect { name -> [[id: name], file(settings[name], folder)] }
     }
 
-    /** Their names; a model file by its whole path. */
-    static List<String> names(Map settings) {
-        PARAMETERS.collect { name -> settings[name] as String }
-            .findAll()
-            .collect { mlip -> mlip.contains('.nequip.') && !isPublished(mlip) ? Nextflow.file(mlip, glob: false).toAbsolutePath().toString() : mlip }
+    /** The two parameters, a model file by its whole path. */
+    static Map<String, String> located(Map settings) {
+        PARAMETERS.collectEntries { name -> [name, isFile(settings[name]) ? wholePath(settings[name]) : settings[name]] }
     }
 
     /** The name of the file of a published model. */
@@ -59,7 +57,15 @@ class Potentials {
     }
 
     private static Object file(String mlip, Path folder) {
-        mlip == BUNDLED ? bundled(folder) : mlip?.contains('.nequip.') ? Nextflow.file(mlip, glob: false) : []
+        mlip == BUNDLED ? bundled(folder) : isFile(mlip) ? Nextflow.file(mlip, glob: false) : []
+    }
+
+    private static boolean isFile(String mlip) {
+        mlip?.contains('.nequip.') && !isPublished(mlip)
+    }
+
+    private static String wholePath(String mlip) {
+        (Nextflow.file(mlip, glob: false) as Path).toAbsolutePath().toString()
     }
 
     private static Path bundled(Path folder) {

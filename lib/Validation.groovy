@@ -16,16 +16,4 @@ class Validation {
             pseudo_dir: settings.pseudo_dir ? Nextflow.file(settings.pseudo_dir, glob: false) : [],
         ]
     }
-
-    /** What PLAN_DFT chooses by, under the names of its command. */
-    static Map choice(Map settings) {
-        [
-            spin          : settings.spin,
-            window        : settings.validate_window,
-            candidates    : settings.validate_candidates,
-            max_structures: settings.max_validate,
-            max_electrons : settings.max_electrons,
-            seed          : settings.seed,
-        ]
-    }
 }

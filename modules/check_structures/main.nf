@@ -8,7 +8,7 @@ process CHECK {
     path input, stageAs: 'input/*'
     path references, stageAs: 'references/*'     // [] without references
     path named_files, stageAs: 'named_files/?/*' // what a sheet or folder names: for the hash and for containers
-    val settings                                 // [element:, n_missing:, remove_existing:, method:, samples:, seed:, batch_size:, potentials:]
+    val settings                                 // parameters of the stage; a model file with its whole path
     val code                                     // digest of the code; part of the hash
 
     output:
@@ -16,19 +16,14 @@ process CHECK {
     path 'check.json', emit: check
 
     script:
-    def potentials = settings.potentials.collect { name -> "'${name.replace("'", "'\\''")}'" }.join(' ')
     """
+    cat > settings.json <<'END_OF_JSON'
+    ${Parameters.json(settings)}
+    END_OF_JSON
     check_structures.py \\
+        --settings settings.json \\
         --input ${input} \\
-        ${references ? "--references ${references}" : ''} \\
-        --element ${settings.element} \\
-        ${settings.n_missing ? "--n_missing ${settings.n_missing}" : ''} \\
-        ${settings.remove_existing ? '--remove_existing' : ''} \\
-        --method ${settings.method} \\
-        --samples ${settings.samples} \\
-        --seed ${settings.seed} \\
-        --batch_size ${settings.batch_size} \\
-        --potentials ${potentials} || {
+        ${references ? "--references ${references}" : ''} || {
         status=\$?
         # Where every structure was refused, COLLECT does not run.
         if [ \$status -eq 65 ] && [ -s check.json ]; then collect.py --check check.json --outdir . || true; fi

@@ -6,7 +6,7 @@ process COMPILE_POTENTIAL {
 
     input:
     tuple val(meta), path(model, stageAs: 'input/*') // [id: 'mlip'], .nequip.zip
-    val device                                       // cpu or cuda
+    val settings                                     // parameters of the stage
     val code                                         // digest of the code; part of the hash
 
     output:
@@ -16,9 +16,12 @@ process COMPILE_POTENTIAL {
     script:
     """
     export OMP_NUM_THREADS=${task.cpus} MKL_NUM_THREADS=${task.cpus}
+    cat > settings.json <<'END_OF_JSON'
+    ${Parameters.json(settings)}
+    END_OF_JSON
     compile_potential.py \\
+        --settings settings.json \\
         --model ${model} \\
-        --device ${device} \\
         --outdir . \\
         --record compile_potential_${meta.id}.json
     """

@@ -10,7 +10,7 @@ process INPAINT {
     tuple val(meta), path(batch, stageAs: 'input/*')
     path bundled, stageAs: 'bundled/*' // weights that come with xtalfill, named after their kind
     path model, stageAs: 'model?/*' // weights of the user, or nothing
-    val sampling // map: steps, predictor, renoise, corrector_steps, corrector_rule, snr, resampling, jump_length, repaint_noise, device, max_atoms_per_batch
+    val settings // parameters of the stage
     val code // digest of the code; part of the hash
 
     output:
@@ -24,21 +24,14 @@ process INPAINT {
     ].findAll().join(' ')
     def given = model ? "--model ${model}" : ''
     """
+    cat > settings.json <<'END_OF_JSON'
+    ${Parameters.json(settings)}
+    END_OF_JSON
     inpaint.py \\
+        --settings settings.json \\
         --batch ${batch} \\
         --bundled ${bundled} \\
         ${given} \\
-        --steps ${sampling.steps} \\
-        --predictor ${sampling.predictor} \\
-        --renoise ${sampling.renoise} \\
-        --corrector_steps ${sampling.corrector_steps} \\
-        --corrector_rule ${sampling.corrector_rule} \\
-        --snr ${sampling.snr} \\
-        --resampling ${sampling.resampling} \\
-        --jump_length ${sampling.jump_length} \\
-        --repaint_noise ${sampling.repaint_noise} \\
-        --device ${sampling.device} \\
-        --max_atoms_per_batch ${sampling.max_atoms_per_batch} \\
         ${restart} \\
         --checkpoint checkpoint \\
         --output ${meta.id}.h5 \\

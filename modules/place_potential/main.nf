@@ -13,7 +13,7 @@ process PLACE_POTENTIAL {
     path table, stageAs: 'table/*'
     path pseudo_dir, stageAs: 'pseudo_dir' // [] for those of the image
     path mlip_file, stageAs: 'mlip/*'      // [] where settings.mlip is a name
-    val settings                           // [baseline_*:, mlip:, sites_fmax:, sites_max_steps:, dft_launcher:, dft_scratch:]
+    val settings                           // parameters of the stage
     val code                               // digest of the code; part of the hash
 
     output:
@@ -23,29 +23,22 @@ process PLACE_POTENTIAL {
 
     script:
     def options = [
-        settings.dft_scratch ? "--scratch '${settings.dft_scratch}'" : '',
+        mlip_file ? "--mlip_file ${mlip_file}" : '',
         task.time ? "--max_seconds ${task.time.toSeconds()}" : '',
         task.attempt >= task.ext.attempts ? '--last_chance' : '',
         task.previousTrace?.workDir ? "--previous '${task.previousTrace.workDir}/checkpoint'" : '',
     ].findAll().join(' ')
     """
+    cat > settings.json <<'END_OF_JSON'
+    ${Parameters.json(settings)}
+    END_OF_JSON
     place_potential.py \\
+        --settings settings.json \\
         --job ${job} \\
         --protocol ${protocol} \\
         --table ${table} \\
         --pseudo_dir ${pseudo_dir ?: Validation.PSEUDOS_OF_DEBIAN} \\
-        --degauss ${settings.baseline_degauss} \\
-        --degenerate ${settings.baseline_degenerate} \\
-        --bond ${settings.baseline_bond} \\
-        --apart ${settings.baseline_apart} \\
-        --charge ${settings.baseline_charge} \\
-        --choices ${settings.baseline_choices} \\
-        --relax ${settings.baseline_relax} \\
-        --mlip ${mlip_file ?: settings.mlip} \\
-        --fmax ${settings.sites_fmax} \\
-        --max_steps ${settings.sites_max_steps} \\
         --cores ${task.cpus} \\
-        --launcher '${settings.dft_launcher}' \\
         ${options} \\
         --checkpoint checkpoint \\
         --kept ${meta.id} \\

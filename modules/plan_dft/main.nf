@@ -9,7 +9,7 @@ process PLAN_DFT {
     path table, stageAs: 'table/*'
     path cost, stageAs: 'cost/*'
     path pseudo_dir, stageAs: 'pseudo_dir' // [] for those of the image
-    val settings                           // [spin:, window:, candidates:, max_structures:, max_electrons:, seed:]
+    val settings                           // parameters of the stage
     val code                               // digest of the code; part of the hash
 
     output:
@@ -18,22 +18,17 @@ process PLAN_DFT {
     path 'plan_dft.json', emit: record
 
     script:
-    def options = [
-        settings.spin ? '--spin' : '',
-        settings.max_structures ? "--max_structures ${settings.max_structures}" : '',
-    ].findAll().join(' ')
     """
+    cat > settings.json <<'END_OF_JSON'
+    ${Parameters.json(settings)}
+    END_OF_JSON
     plan_dft.py \\
+        --settings settings.json \\
         --batches batches/*.h5 \\
         --protocol ${protocol} \\
         --table ${table} \\
         --cost ${cost} \\
         --pseudo_dir ${pseudo_dir ?: Validation.PSEUDOS_OF_DEBIAN} \\
-        ${options} \\
-        --window ${settings.window} \\
-        --candidates ${settings.candidates} \\
-        --max_electrons ${settings.max_electrons} \\
-        --seed ${settings.seed} \\
         --outdir . \\
         --record plan_dft.json
     """

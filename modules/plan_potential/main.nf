@@ -10,7 +10,7 @@ process PLAN_POTENTIAL {
     path table, stageAs: 'table/*'
     path cost, stageAs: 'cost/*'
     path pseudo_dir, stageAs: 'pseudo_dir' // [] for those of the image
-    val settings                           // [baseline_degauss:, max_electrons:]
+    val settings                           // parameters of the stage
     val code                               // digest of the code; part of the hash
 
     output:
@@ -20,14 +20,16 @@ process PLAN_POTENTIAL {
 
     script:
     """
+    cat > settings.json <<'END_OF_JSON'
+    ${Parameters.json(settings)}
+    END_OF_JSON
     plan_potential.py \\
+        --settings settings.json \\
         --batches batches/*.h5 \\
         --protocol ${protocol} \\
         --table ${table} \\
         --cost ${cost} \\
         --pseudo_dir ${pseudo_dir ?: Validation.PSEUDOS_OF_DEBIAN} \\
-        --degauss ${settings.baseline_degauss} \\
-        --max_electrons ${settings.max_electrons} \\
         --outdir . \\
         --record plan_potential.json
     """

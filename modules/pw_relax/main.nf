@@ -9,7 +9,7 @@ process PW_RELAX {
     input:
     tuple val(meta), path(job, stageAs: 'job/*')
     path pseudo_dir, stageAs: 'pseudo_dir' // [] for those of the image
-    val settings                           // [dft_launcher:, dft_scratch:]
+    val settings                           // parameters of the stage
     val code                               // digest of the code; part of the hash
 
     output:
@@ -19,17 +19,19 @@ process PW_RELAX {
 
     script:
     def options = [
-        settings.dft_scratch ? "--scratch '${settings.dft_scratch}'" : '',
         task.time ? "--max_seconds ${task.time.toSeconds()}" : '',
         task.attempt >= task.ext.attempts ? '--last_chance' : '',
         task.previousTrace?.workDir ? "--previous '${task.previousTrace.workDir}/checkpoint'" : '',
     ].findAll().join(' ')
     """
+    cat > settings.json <<'END_OF_JSON'
+    ${Parameters.json(settings)}
+    END_OF_JSON
     pw_relax.py \\
+        --settings settings.json \\
         --job ${job} \\
         --pseudo_dir ${pseudo_dir ?: Validation.PSEUDOS_OF_DEBIAN} \\
         --cores ${task.cpus} \\
-        --launcher '${settings.dft_launcher}' \\
         ${options} \\
         --checkpoint checkpoint \\
         --kept ${meta.id} \\

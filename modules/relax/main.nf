@@ -11,8 +11,8 @@ process RELAX {
     tuple val(meta), path(batch, stageAs: 'input/*')
     path mlip_file, stageAs: 'mlip/*'           // [] where settings.mlip is a name
     path mlip_rank_file, stageAs: 'mlip_rank/*' // [] where settings.mlip_rank is a name or null
-    val settings   // [samples:, mlip:, mlip_rank:, sites_fmax:, sites_max_steps:, fmax:, max_steps:, merge:, drop_above:, max_atoms_per_batch:, device:]
-    val code       // digest of the code; part of the hash
+    val settings                                // parameters of the stage
+    val code                                    // digest of the code; part of the hash
 
     output:
     tuple val(meta), path("${meta.id}.h5"), emit: batch
@@ -23,25 +23,19 @@ process RELAX {
         task.time ? "--max_seconds ${task.time.toSeconds()}" : '',
         task.previousTrace?.workDir ? "--previous '${task.previousTrace.workDir}/checkpoint'" : '',
     ].findAll().join(' ')
-    def ranking = mlip_rank_file ?: settings.mlip_rank
-    def options = [
-        ranking ? "--mlip_rank ${ranking}" : '',
-        settings.merge ? '--merge' : '',
-        settings.drop_above ? "--drop_above ${settings.drop_above}" : '',
+    def models = [
+        mlip_file ? "--mlip_file ${mlip_file}" : '',
+        mlip_rank_file ? "--mlip_rank_file ${mlip_rank_file}" : '',
     ].findAll().join(' ')
     """
     export OMP_NUM_THREADS=${task.cpus} MKL_NUM_THREADS=${task.cpus}
+    cat > settings.json <<'END_OF_JSON'
+    ${Parameters.json(settings)}
+    END_OF_JSON
     relax.py \\
+        --settings settings.json \\
         --batch ${batch} \\
-        --keep ${settings.samples} \\
-        --mlip ${mlip_file ?: settings.mlip} \\
-        ${options} \\
-        --sites_fmax ${settings.sites_fmax} \\
-        --sites_max_steps ${settings.sites_max_steps} \\
-        --fmax ${settings.fmax} \\
-        --max_steps ${settings.max_steps} \\
-        --max_atoms_per_batch ${settings.max_atoms_per_batch} \\
-        --device ${settings.device} \\
+        ${models} \\
         --threads ${task.cpus} \\
         ${restart} \\
         --checkpoint checkpoint \\

@@ -10,9 +10,8 @@ process TRAIN {
     path start, stageAs: 'start/*' // [] for random weights
     path scale_file
     path folder
-    val settings // [train_method:, train_steps:, train_width:, train_learning_rate:, train_crystals:, train_atoms:,
-                 // train_draw_processes:, train_mixed_precision:, device:, seed:]
-    val code // digest of the code; part of the hash
+    val settings // parameters of the stage
+    val code     // digest of the code; part of the hash
 
     output:
     path "weights/${settings.train_method}.pt", emit: weights
@@ -21,26 +20,19 @@ process TRAIN {
 
     script:
     def begin = start ? "--start ${start}" : ''
-    def size = settings.train_atoms ? "--atoms ${settings.train_atoms}" : "--crystals ${settings.train_crystals}"
+    // The number of atoms replaces that of crystals.
+    def sized = settings.findAll { name, _value -> name != (settings.train_atoms ? 'train_crystals' : 'train_atoms') }
+    def options = Parameters.flags(sized, 'train_')
     def restart = task.time ? "--max_seconds ${task.time.toSeconds()}" : ''
-    def precision = settings.train_mixed_precision ? '--mixed_precision' : ''
     """
     train.py \\
-        --method ${settings.train_method} \\
         --data ${data} \\
         ${begin} \\
         --scale_file ${scale_file} \\
         --folder ${folder} \\
-        --steps ${settings.train_steps} \\
-        --width ${settings.train_width} \\
-        --learning_rate ${settings.train_learning_rate} \\
-        ${size} \\
-        --draw_processes ${settings.train_draw_processes} \\
         --threads ${settings.device == 'cuda' ? 1 : task.cpus} \\
-        --device ${settings.device} \\
-        ${precision} \\
         ${restart} \\
-        --seed ${settings.seed}
+        ${options}
     mkdir weights
     cp ${folder}/best.pt weights/${settings.train_method}.pt
     cp ${folder}/log.csv weights/${settings.train_method}.log.csv

@@ -10,11 +10,12 @@ workflow BASELINE {
     ch_checked // [meta, batch] after CHECK: pw.x need not wait for INPAINT
     ch_batch   // [meta, batch] after INPAINT
     ch_mlip    // the potential's file, [] where it is a name
-    settings   // all parameters
+    parameters // of the run
     files      // [protocol:, table:, cost:, pseudo_dir:]
     code       // [plan:, place:, gather:], digests of the code
 
     main:
+    def settings = parameters.values()
     def asked = 'potential' in settings.method.tokenize(',')
     ch_asked = ch_batch.branch { _meta, _batch ->
         yes: asked
@@ -32,7 +33,7 @@ workflow BASELINE {
         files.table,
         files.cost,
         files.pseudo_dir,
-        settings.subMap(['baseline_degauss', 'max_electrons']),
+        parameters.forStage('plan_potential'),
         code.plan,
     )
 
@@ -47,7 +48,7 @@ workflow BASELINE {
         files.table,
         files.pseudo_dir,
         settings.baseline_relax == 'mlip' ? ch_mlip : [],
-        settings.subMap(['baseline_degauss', 'baseline_degenerate', 'baseline_bond', 'baseline_apart', 'baseline_charge', 'baseline_choices', 'baseline_relax', 'mlip', 'sites_fmax', 'sites_max_steps', 'dft_launcher', 'dft_scratch']),
+        parameters.forStage('place_potential'),
         code.place,
     )
 

@@ -5,11 +5,12 @@ include { COMPILE_POTENTIAL } from '../../modules/compile_potential/main'
 
 workflow POTENTIALS {
     take:
-    settings // [mlip:, mlip_rank:, mlip_compile:, device:]
-    folder   // of the bundled models
-    code     // [fetch:, compile:], digests of the code
+    parameters // of the run
+    folder     // of the bundled models
+    code       // [fetch:, compile:], digests of the code
 
     main:
+    def settings = parameters.values()
     FETCH_POTENTIAL(channel.fromList(Potentials.published(settings)), code.fetch)
 
     // e.g. [[id: 'mlip'], /models/small.nequip.zip]; [] stands for a potential that is no file
@@ -20,7 +21,7 @@ workflow POTENTIALS {
             ready: true
         }
 
-    COMPILE_POTENTIAL(ch_models.packaged, settings.device, code.compile)
+    COMPILE_POTENTIAL(ch_models.packaged, parameters.forStage('compile_potential'), code.compile)
 
     ch_ready = ch_models.ready.mix(COMPILE_POTENTIAL.out.model)
 

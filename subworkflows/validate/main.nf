@@ -7,14 +7,14 @@ include { GATHER_DFT } from '../../modules/gather_dft/main'
 
 workflow VALIDATE {
     take:
-    ch_batch // [meta, batch] after SELECT
-    settings // all parameters
-    files    // [protocol:, table:, cost:, pseudo_dir:]
-    code     // [plan:, run:, gather:], digests of the code
+    ch_batch   // [meta, batch] after SELECT
+    parameters // of the run
+    files      // [protocol:, table:, cost:, pseudo_dir:]
+    code       // [plan:, run:, gather:], digests of the code
 
     main:
     ch_asked = ch_batch.branch { _meta, _batch ->
-        yes: settings.validate
+        yes: parameters.values().validate
         no: true
     }
 
@@ -28,7 +28,7 @@ workflow VALIDATE {
         files.table,
         files.cost,
         files.pseudo_dir,
-        Validation.choice(settings),
+        parameters.forStage('plan_dft'),
         code.plan,
     )
 
@@ -37,7 +37,7 @@ workflow VALIDATE {
         .combine(PLAN_DFT.out.plan)
         .flatMap { found -> Sizes.ofJobs(found.init(), found.last()) }
 
-    PW_RELAX(ch_jobs, files.pseudo_dir, settings.subMap(['dft_launcher', 'dft_scratch']), code.run)
+    PW_RELAX(ch_jobs, files.pseudo_dir, parameters.forStage('pw_relax'), code.run)
 
     // Sorted, and a batch without a job is not lost.
     ch_results = PW_RELAX.out.result

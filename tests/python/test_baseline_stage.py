@@ -16,6 +16,7 @@ from ase import Atoms
 
 from dft_examples import find_pw, made_pseudos, protocol
 from potential_examples import RULES, lithium
+from stage_settings import write_settings
 from xtalfill.core.batch import Batch, read_batch, write_batch
 from xtalfill.core.crystal import Crystal
 from xtalfill.core.errors import InputError
@@ -279,16 +280,17 @@ def test_the_commands_fill_lithium_hydride(tmp_path: Path) -> None:
 
     shared = ["--table", "table.json", "--pseudo_dir", str(pseudos)]
     fast = REPOSITORY / "assets" / "protocols" / "fast.yaml"
-    shared += ["--protocol", str(fast), "--degauss", "0.01"]
+    shared += ["--protocol", str(fast), "--settings", "settings.json"]
+    write_settings(tmp_path, "plan_potential", max_electrons=9)
     call("plan_potential.py", "--batches", "batch_0000.h5", *shared, "--cost", str(COST),
-         "--max_electrons", "9", "--outdir", ".", "--record", "plan_potential.json")  # fmt: skip
-    rules = {"degenerate": RULES.degenerate, "bond": RULES.bond, "apart": RULES.apart,
-             "charge": RULES.charge, "choices": RULES.bound, "cores": 1, "fmax": 0.05,
-             "max_steps": 1, "relax": "qe"}  # fmt: skip
-    options = [word for name, value in rules.items() for word in (f"--{name}", str(value))]
-    call("place_potential.py", "--job", "jobs/batch_0000.0.json", *shared, *options, "--launcher",
-         "mpirun -np {ranks}", "--scratch", ".", "--checkpoint", "c", "--kept", "kept",
-         "--output", "batch_0000.0.json", "--record", "place.json")  # fmt: skip
+         "--outdir", ".", "--record", "plan_potential.json")  # fmt: skip
+    write_settings(
+        tmp_path, "place_potential", baseline_choices=RULES.bound, sites_max_steps=1,
+        dft_launcher="mpirun -np {ranks}", dft_scratch=".",
+    )  # fmt: skip
+    call("place_potential.py", "--job", "jobs/batch_0000.0.json", *shared, "--cores", "1",
+         "--checkpoint", "c", "--kept", "kept", "--output", "batch_0000.0.json",
+         "--record", "place.json")  # fmt: skip
     call("gather_potential.py", "--batch", "batch_0000.h5", "--plan", "plan.json",
          "--results", "batch_0000.0.json", "--output", "out.h5",
          "--record", "gather.json")  # fmt: skip

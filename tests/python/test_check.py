@@ -14,27 +14,30 @@ from ase import Atoms
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stage_settings import write_settings
 from xtalfill.core.batch import REFERENCE, Batch, read_batch
 from xtalfill.core.errors import ConfigError
 from xtalfill.inputs.batching import USUAL_ATOMS, plan_batches
-from xtalfill.inputs.check import CheckOptions, run_check
+from xtalfill.inputs.check import CheckSettings, run_check
 
 OPTIONS: dict[str, Any] = {
     "element": "H",
     "n_missing": 2,
     "remove_existing": False,
-    "methods": ("host", "random"),
+    "method": "host,random",
     "samples": 3,
+    "oversample": 1,
     "seed": 42,
     "batch_size": 2,
+    "mlip": "7net-0",
+    "mlip_rank": None,
 }
 
 
 def run(source: Path, outdir: Path, *, references: Path | None = None, **changes: Any) -> Any:
     """Run CHECK and return its report, as written, and its batches."""
-    run_check(
-        source, references=references, options=CheckOptions(**OPTIONS | changes), outdir=outdir
-    )
+    settings = CheckSettings(**OPTIONS | changes)
+    run_check(source, references=references, settings=settings, outdir=outdir)
     report = json.loads((outdir / "check.json").read_text())
     return report, [read_batch(path) for path in sorted((outdir / "batches").iterdir())]
 
@@ -110,7 +113,7 @@ def test_input_order_changes_no_byte(frames: Path, tmp_path: Path) -> None:
     shuffled = tmp_path / "shuffled.extxyz"
     ase.io.write(shuffled, atoms)
     run(frames, tmp_path / "a")
-    run(shuffled, tmp_path / "b", methods=("random", "host"))
+    run(shuffled, tmp_path / "b", method="random,host")
     first = sorted((tmp_path / "a" / "batches").iterdir())
     second = sorted((tmp_path / "b" / "batches").iterdir())
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
@@ -236,10 +239,10 @@ def test_report_holds_every_row_as_structure_or_failure(mixed_sheet: Path, tmp_p
 def command(source: Path, outdir: Path, *extra: str) -> subprocess.CompletedProcess[str]:
     """Run bin/check_structures.py as the pipeline does."""
     script = Path(__file__).resolve().parents[2] / "bin" / "check_structures.py"
-    fixed = ["--element", "H", "--method", "host", "--samples", "2", "--seed", "1"]
-    fixed += ["--batch_size", "5"]
+    settings = write_settings(outdir.parent, "check", samples=2, batch_size=5)
+    fixed = ["--settings", settings, "--outdir", outdir]
     return subprocess.run(
-        [sys.executable, script, "--input", source, "--outdir", outdir, *fixed, *extra],
+        [sys.executable, script, "--input", source, *fixed, *extra],
         capture_output=True,
         text=True,
         check=False,
@@ -307,12 +310,13 @@ def test_command_accepts_the_demo(repository: Path, tmp_path: Path) -> None:
         {"samples": 0},
         {"batch_size": 0},
         {"seed": -1},
-        {"methods": ()},
-        {"methods": ("host", "host")},
-        {"methods": ("reference",)},
-        {"methods": ("../x",)},
+        {"method": ""},
+        {"method": "host,host"},
+        {"method": "reference"},
+        {"method": "../x"},
+        {"oversample": 0},
     ],
 )
 def test_parameters_that_cannot_be_used(change: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="--"):
-        CheckOptions(**OPTIONS | change)
+        CheckSettings(**OPTIONS | change)

@@ -11,15 +11,14 @@ from pathlib import Path
 import pytest
 
 from hand_made_batches import Case, Made, brucite, build
+from stage_settings import write_settings
 from xtalfill.core.batch import write_batch
 from xtalfill.core.checksums import check_file
 from xtalfill.core.errors import ConfigError
 from xtalfill.models.weights import load_weights
 
-SHARED = ["--device", "cpu", "--record", "record.json"]
-RELAX = ["--batch", "in.h5", "--sites_fmax", "0.1", "--sites_max_steps", "3", "--fmax", "0.1"]
-RELAX += ["--max_steps", "2", "--keep", "1", "--max_atoms_per_batch", "100", "--threads", "1"]
-RELAX += ["--checkpoint", "checkpoint", "--output", "out.h5"]
+SHARED = ["--settings", "settings.json", "--record", "record.json"]
+RELAX = ["--batch", "in.h5", "--threads", "1", "--checkpoint", "checkpoint", "--output", "out.h5"]
 
 
 def flipped(source: Path, target: Path, where: int) -> Path:
@@ -73,9 +72,10 @@ def test_command_reports_damage_in_one_line(repository: Path, tmp_path: Path, co
     bundled = repository / "assets" / "potential" / "nequip-small.nequip.zip"
     flipped(bundled, tmp_path / "mine.nequip.zip", places(bundled, 1)[0])
     write_batch(build([Case("mg", brucite(), 2, [Made()])]), tmp_path / "in.h5")
+    write_settings(tmp_path, command.removesuffix(".py"))
     options = {
         "compile_potential.py": ["--model", "mine.nequip.zip", "--outdir", "."],
-        "relax.py": [*RELAX, "--mlip", "7net-0", "--mlip_rank", "mine.nequip.zip"],
+        "relax.py": [*RELAX, "--mlip_rank_file", "mine.nequip.zip"],
     }
     result = subprocess.run(
         [sys.executable, repository / "bin" / command, *options[command], *SHARED],

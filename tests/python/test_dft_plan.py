@@ -24,6 +24,7 @@ from dft_examples import (
     protocol,
 )
 from hand_made_batches import Case, Made, brucite, build, lithium_hydride, write_check
+from stage_settings import write_settings
 from xtalfill.core.batch import Batch, read_batch, write_batch
 from xtalfill.core.errors import ConfigError, InputError
 from xtalfill.dft.estimate import (
@@ -452,12 +453,11 @@ def command(name: str, *arguments: object, folder: Path) -> subprocess.Completed
 
 
 def plan_command(folder: Path, table: Path, pseudos: Path) -> subprocess.CompletedProcess[str]:
-    assets = REPOSITORY / "assets"
+    assets, settings = REPOSITORY / "assets", write_settings(folder, "plan_dft")
     return command(
         "plan_dft.py", "--batches", "batch_0000.h5", "--protocol", assets / "protocols/fast.yaml",
         "--table", table, "--cost", assets / "dft_cost.json", "--pseudo_dir", pseudos,
-        "--window", 0.01, "--candidates", 3, "--max_electrons", 400, "--seed", 42,
-        "--outdir", ".", "--record", "plan_dft.json", folder=folder,
+        "--settings", settings, "--outdir", ".", "--record", "plan_dft.json", folder=folder,
     )  # fmt: skip
 
 
@@ -482,11 +482,12 @@ def test_the_three_commands_relax_a_crystal(tmp_path: Path) -> None:
     assert [told[name] for name in ("table", "library", "functional")] == ["table.json", "", "PBE"]
     jobs = sorted((tmp_path / "jobs").iterdir())
     assert len(jobs) == 2
+    settings = write_settings(tmp_path, "pw_relax", dft_launcher="mpirun -np {ranks}")
     for job in jobs:
         key = read_job(job).system.key
         result = command(
             "pw_relax.py", "--job", job, "--pseudo_dir", pseudos, "--cores", 1,
-            "--launcher", "mpirun -np {ranks}", "--max_seconds", 3600, "--checkpoint", f"{key}.c",
+            "--settings", settings, "--max_seconds", 3600, "--checkpoint", f"{key}.c",
             "--kept", key, "--output", f"{key}.json", "--record", f"pw_relax_{key}.json",
             folder=tmp_path,
         )  # fmt: skip

@@ -15,6 +15,7 @@ import pytest
 
 from analytic_potential import MorsePotential, WiderMorse
 from nequip_examples import tiny_package
+from stage_settings import write_settings
 from xtalfill.core.crystal import Crystal
 from xtalfill.core.errors import ConfigError
 from xtalfill.relax import compiled as module
@@ -187,10 +188,20 @@ def test_file_of_another_format_is_refused(tmp_path: Path) -> None:
 def test_packaged_model_is_compiled_or_used_as_it_is(tmp_path: Path, repository: Path) -> None:
     package = tiny_package(tmp_path)
     digest = hashlib.sha256(package.read_bytes()).hexdigest()
-    arguments = ["--model", str(package), "--device", "cpu", "--record", "r.json", "--outdir", "."]
+    arguments = [
+        "--model",
+        str(package),
+        "--settings",
+        "settings.json",
+        "--record",
+        "r.json",
+        "--outdir",
+        ".",
+    ]
     for name, env in (("sound", {}), ("without", {"CXX": "/no/such/compiler"})):
         folder = tmp_path / name
         folder.mkdir()
+        write_settings(folder, "compile_potential")
         code, said = run(repository, "compile_potential.py", folder, *arguments, **env)
         assert code == 0, said
         record = json.loads((folder / "r.json").read_text())

@@ -5,25 +5,24 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from ase import Atoms
 
+from stage_settings import write_settings
 from xtalfill.core.batch import Batch, Stage, read_batch, write_batch
 
-OPTIONS = {
-    "--mlip": "7net-0",
-    "--sites_fmax": "0.1",
-    "--sites_max_steps": "3",
-    "--fmax": "0.1",
-    "--max_steps": "2",
-    "--keep": "10",
-    "--max_atoms_per_batch": "100",
-    "--device": "cpu",
-    "--threads": "2",
-    "--checkpoint": "checkpoint",
+SETTINGS = {
+    "mlip": "7net-0",
+    "sites_fmax": 0.1,
+    "sites_max_steps": 3,
+    "fmax": 0.1,
+    "max_steps": 2,
+    "max_atoms_per_batch": 100,
 }
+OPTIONS = {"--settings": "settings.json", "--threads": "2", "--checkpoint": "checkpoint"}
 
 
 def run(repository: Path, script: str, folder: Path, **options: str) -> subprocess.CompletedProcess:
@@ -61,6 +60,7 @@ def proposals(tmp_path: Path, brucite: Atoms) -> Path:
         stages={"inpaint": Stage({"positions": proposed})},
     )
     write_batch(batch, tmp_path / "in.h5")
+    write_settings(tmp_path, "relax", **SETTINGS)
     return tmp_path
 
 
@@ -69,19 +69,20 @@ def files(output: str, record: str, batch: str) -> dict[str, str]:
 
 
 def test_relax_then_select(repository: Path, proposals: Path) -> None:
-    options = {**OPTIONS, "--mlip_rank": "7net-0", "--drop_above": "5.0"}
+    write_settings(proposals, "relax", **SETTINGS, mlip_rank="7net-0", drop_above=5)
     first = run(
-        repository, "relax.py", proposals, **options, **files("out.h5", "relax.json", "in.h5")
+        repository, "relax.py", proposals, **OPTIONS, **files("out.h5", "relax.json", "in.h5")
     )
     assert first.returncode == 0, first.stderr
     assert "relax_positions: 2/2 done, 0 failed" in first.stderr
     assert "relax_rank: 2/2 done, 0 failed" in first.stderr
-    again = run(repository, "relax.py", proposals, **options, **files("b.h5", "b.json", "in.h5"))
+    again = run(repository, "relax.py", proposals, **OPTIONS, **files("b.h5", "b.json", "in.h5"))
     assert again.returncode == 0, again.stderr
     assert (proposals / "out.h5").read_bytes() == (proposals / "b.h5").read_bytes()
     record = json.loads((proposals / "relax.json").read_text())
     assert (record["stage"], record["batch"]) == ("relax", "in.h5")
     assert record["parameters"]["max_steps"] == 2
+    assert (record["parameters"]["keep"], record["parameters"]["threads"]) == (10, 2)
     assert sum(record["counts"].values()) == 2
     assert record["parameters"]["mlip_rank"] == "7net-0"
     assert (record["parameters"]["drop_above"], record["parameters"]["merge"]) == (5.0, False)
@@ -96,17 +97,19 @@ def test_relax_then_select(repository: Path, proposals: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "code", "says"),
+    ("changes", "batch", "code", "says"),
     [
-        ({"--mlip": "none-such"}, 78, "mlip 'none-such' is unknown; possible are 7net-0"),
-        ({"--fmax": "-1"}, 78, "fmax is -1.0; it must be above 0"),
-        ({"--batch": "no.h5"}, 65, "no.h5: not a readable batch"),
+        ({"mlip": "none-such"}, "in.h5", 78, "mlip 'none-such' is unknown; possible are 7net-0"),
+        ({"fmax": -1}, "in.h5", 78, "fmax is -1.0; it must be above 0"),
+        ({"fmax": "1"}, "in.h5", 78, 'fmax is "1"; it must be a number'),
+        ({}, "no.h5", 65, "no.h5: not a readable batch"),
     ],
 )
 def test_errors_are_one_line(
-    repository: Path, proposals: Path, options: dict[str, str], code: int, says: str
+    repository: Path, proposals: Path, changes: dict[str, Any], batch: str, code: int, says: str
 ) -> None:
-    arguments = {**OPTIONS, **files("out.h5", "relax.json", "in.h5"), **options}
+    write_settings(proposals, "relax", **SETTINGS | changes)
+    arguments = {**OPTIONS, **files("out.h5", "relax.json", batch)}
     done = run(repository, "relax.py", proposals, **arguments)
     assert done.returncode == code
     lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]

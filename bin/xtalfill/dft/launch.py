@@ -50,8 +50,29 @@ class Machine:
             raise ConfigError(f"launcher {self.launcher!r}: needs {{ranks}}, e.g. {LAUNCHER!r}")
 
 
+@dataclass(frozen=True, kw_only=True)
+class LaunchSettings:
+    """The parameters of a stage that starts pw.x; those of PW_RELAX.
+
+    Attributes:
+        dft_launcher: Command in front of pw.x, with {ranks} for the number of processes.
+        dft_scratch: Disk of the node; $TMPDIR where it is None, else the working folder.
+    """
+
+    dft_launcher: str
+    dft_scratch: str | None
+
+    def machine(self, cores: int) -> Machine:
+        """Return where pw.x runs with so many MPI processes.
+
+        Raises:
+            ConfigError: The launcher cannot be used.
+        """
+        return Machine(ranks=cores, launcher=self.dft_launcher)
+
+
 @contextmanager
-def scratch_folder(root: Path | None, name: str) -> Iterator[Path]:
+def scratch_folder(root: str | Path | None, name: str) -> Iterator[Path]:
     """Create a folder on the disk of the node and remove it at the end in all cases.
 
     Args:

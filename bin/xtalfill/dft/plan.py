@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from xtalfill.core.batch import Batch
 from xtalfill.core.errors import ConfigError, InputError
 from xtalfill.core.matching import matcher, to_pymatgen
 from xtalfill.core.relaxations import ENERGY_WINDOW, final_stage
+from xtalfill.core.settings import parameter
 from xtalfill.dft.checks import refusal_reason, unknown_elements
 from xtalfill.dft.job import SHIFTS, PwJob
 from xtalfill.dft.symmetry import SITE_TOLERANCE, standard_setting, symmetrise
@@ -37,9 +38,9 @@ class ValidationChoice:
         seed: Seed of the random choice of structures if `max_structures` is set.
     """
 
-    window: float
-    candidates: int
-    max_structures: int | None
+    window: float = field(metadata=parameter("validate_window"))
+    candidates: int = field(metadata=parameter("validate_candidates"))
+    max_structures: int | None = field(metadata=parameter("max_validate"))
     max_electrons: int
     seed: int
 

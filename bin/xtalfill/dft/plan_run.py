@@ -24,6 +24,19 @@ from xtalfill.dft.pseudos import Pseudo, check_files, functionals, library_of
 from xtalfill.dft.theory import LevelOfTheory
 
 
+@dataclass(frozen=True, kw_only=True)
+class PlanDftSettings:
+    """The parameters of the stage PLAN_DFT.
+
+    Attributes:
+        choice: What to send.
+        spin: Whether the calculations are spin-polarised.
+    """
+
+    choice: ValidationChoice
+    spin: bool
+
+
 @dataclass(frozen=True)
 class Plan:
     """The validation of a run.

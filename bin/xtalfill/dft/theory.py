@@ -34,6 +34,11 @@ class LevelOfTheory:
     smearing: str
     spin: bool = False
 
+    def pseudo_checksums(self) -> dict[str, str]:
+        """Return the files of the pseudopotentials: name -> checksum."""
+        used = (self.table[name] for name in sorted(self.valence))
+        return {one.filename: f"md5:{one.md5}" for one in used}
+
     def system(
         self,
         crystal: Atoms,

@@ -26,28 +26,60 @@ MAX_NOTES = 20
 
 
 @dataclass(frozen=True, kw_only=True)
-class CheckOptions:
-    """What CHECK is run with.
+class CheckSettings:
+    """The parameters of the stage CHECK.
 
     Attributes:
         element: Element to fill where the input names none.
-        n_missing: Missing sites a cell where the input names none, or None.
-        remove_existing: Take the element's sites out of the input first.
-        methods: Proposal methods.
-        samples: Candidates a structure and method.
-        seed: The run's seed.
-        batch_size: Most structures a batch.
-        potentials: Those that will relax; what one does not know is refused where that is told.
+        n_missing: Missing sites per cell where the input gives no number, or None.
+        remove_existing: Remove the sites of the element from the input first.
+        method: Proposal methods, separated by commas.
+        samples: Candidates for each structure and method.
+        oversample: Proposals for each candidate.
+        seed: The seed of the run.
+        batch_size: Most structures in a batch.
+        mlip: First potential; a structure with an element that it does not know is refused.
+        mlip_rank: Second potential, or None; the same.
     """
 
     element: str
     n_missing: int | None
     remove_existing: bool
-    methods: tuple[str, ...]
+    method: str
     samples: int
+    oversample: int
     seed: int
     batch_size: int
-    potentials: tuple[str, ...] = ()
+    mlip: str
+    mlip_rank: str | None
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """The proposal methods."""
+        return tuple(word.strip() for word in self.method.split(","))
+
+    @property
+    def proposals(self) -> int:
+        """Proposals for each structure and method."""
+        return self.samples * self.oversample
+
+    @property
+    def potentials(self) -> tuple[str, ...]:
+        """The potentials that relax."""
+        return tuple(name for name in (self.mlip, self.mlip_rank) if name)
+
+    def recorded(self) -> dict[str, Any]:
+        """Return the parameters for check.json."""
+        return {
+            "element": self.element,
+            "n_missing": self.n_missing,
+            "remove_existing": self.remove_existing,
+            "methods": list(self.methods),
+            "samples": self.proposals,
+            "seed": self.seed,
+            "batch_size": self.batch_size,
+            "potentials": list(self.potentials),
+        }
 
     def __post_init__(self) -> None:
         """Check the values.
@@ -59,7 +91,7 @@ class CheckOptions:
             parse_element(self.element)
         except InputError as error:
             raise ConfigError(f"--element: {error}") from error
-        for name in ("samples", "batch_size"):
+        for name in ("samples", "oversample", "batch_size"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"--{name} is {getattr(self, name)}; it is at least 1")
         if self.n_missing is not None and self.n_missing < 1:
@@ -67,17 +99,15 @@ class CheckOptions:
         if not 0 <= self.seed < 2**63:
             raise ConfigError(f"--seed is {self.seed}; it is 0 or more, below 2^63")
         words = all(method.isidentifier() and method != REFERENCE for method in self.methods)
-        if not self.methods or not words or len(set(self.methods)) < len(self.methods):
-            raise ConfigError(
-                f"--method is {','.join(self.methods)!r}; name each method once, as host,random"
-            )
+        if not words or len(set(self.methods)) < len(self.methods):
+            raise ConfigError(f"--method is {self.method!r}; name each method once, as host,random")
 
 
 def run_check(
     source: str | Path,
     *,
     references: str | Path | None,
-    options: CheckOptions,
+    settings: CheckSettings,
     outdir: str | Path,
 ) -> dict[str, Any]:
     """Read, check and batch an input; write batches/*.h5 and check.json.
@@ -87,7 +117,7 @@ def run_check(
     Args:
         source: The input: sheet, folder or file of structures.
         references: True structures, matched by id, or None.
-        options: What to fill, and how often.
+        settings: What to fill, and how often.
         outdir: Where the results go.
 
     Returns:
@@ -98,10 +128,10 @@ def run_check(
     """
     hosts, failures = check_structures(
         read_structures(source),
-        element=options.element,
-        n_missing=options.n_missing,
-        remove_existing=options.remove_existing,
-        known=_known(options.potentials),
+        element=settings.element,
+        n_missing=settings.n_missing,
+        remove_existing=settings.remove_existing,
+        known=_known(settings.potentials),
     )
     found: dict[str, Reference] = {}
     unmatched: list[Refusal] = []
@@ -109,8 +139,8 @@ def run_check(
         found, unmatched = match_references(read_structures(references), hosts)
     _log(hosts, failures, unmatched)
     sizes = {host.id: len(host.numbers) for host in hosts}
-    plan = plan_batches(sizes, batch_size=options.batch_size)
-    report = _report(hosts, failures, found, unmatched, plan, options)
+    plan = plan_batches(sizes, batch_size=settings.batch_size)
+    report = _report(hosts, failures, found, unmatched, plan, settings)
     outdir = Path(outdir)
     outdir.mkdir(parents=True, exist_ok=True)
     with atomic_writer(outdir / "check.json") as file:
@@ -121,7 +151,7 @@ def run_check(
             f"{source}: none of the {len(failures)} structures can be used; "
             f"the first, {failures[0].id}: {failures[0].message}"
         )
-    _write_batches(outdir / "batches", plan, hosts, found, options)
+    _write_batches(outdir / "batches", plan, hosts, found, settings)
     return report
 
 
@@ -130,7 +160,7 @@ def _write_batches(
     plan: dict[str, list[str]],
     hosts: list[CheckedHost],
     references: dict[str, Reference],
-    options: CheckOptions,
+    settings: CheckSettings,
 ) -> None:
     """Write the candidates of each planned batch, without their missing sites."""
     folder.mkdir(exist_ok=True)
@@ -139,9 +169,9 @@ def _write_batches(
         batch = build_batch(
             [host_of[name] for name in ids],
             references,
-            methods=options.methods,
-            samples=options.samples,
-            seed=options.seed,
+            methods=settings.methods,
+            samples=settings.proposals,
+            seed=settings.seed,
         )
         write_batch(batch, folder / f"{batch_name}.h5")
 
@@ -170,7 +200,7 @@ def _report(
     found: dict[str, Reference],
     unmatched: list[Refusal],
     plan: dict[str, list[str]],
-    options: CheckOptions,
+    settings: CheckSettings,
 ) -> dict[str, Any]:
     batch_of = {name: f"{batch}.h5" for batch, names in plan.items() for name in names}
     structures = [
@@ -194,8 +224,7 @@ def _report(
         "structures": structures,
         "failures": [vars(failure) for failure in failures],
         "reference_failures": [vars(failure) for failure in unmatched],
-        "parameters": vars(options)
-        | {"methods": list(options.methods), "potentials": list(options.potentials)},
+        "parameters": settings.recorded(),
         "n_batches": len(plan),
     }
 

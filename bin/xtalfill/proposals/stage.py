@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
-from typing import Any, TextIO
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, TextIO
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from xtalfill.core.crystal import Crystal
 from xtalfill.core.device import torch_device
 from xtalfill.core.errors import ConfigError
 from xtalfill.core.record import package_versions
+from xtalfill.core.settings import parameters_of
 from xtalfill.models.graphs import Host
 from xtalfill.proposals.clearance import record_arrays, write_sites
 from xtalfill.proposals.diffusion.sample_batches import CHUNK, SampleBatch, loads, on_cpu, on_gpu
@@ -26,6 +27,30 @@ from xtalfill.proposals.voids import void_choices
 
 STAGE = "inpaint"
 VERSIONS = ("numpy", "torch", "numba")
+
+
+@dataclass(frozen=True, kw_only=True)
+class InpaintSettings:
+    """The parameters of the stage INPAINT.
+
+    Attributes:
+        sampler: How to sample.
+        device: Where the score models run.
+        max_atoms_per_batch: On a GPU: atoms of the candidates that are denoised together.
+    """
+
+    sampler: SamplerSettings
+    device: Literal["cpu", "cuda"]
+    max_atoms_per_batch: int
+
+    def recorded(self) -> dict[str, Any]:
+        """Return the parameters for the record of the task."""
+        sampler = {name: getattr(self.sampler, name) for name in parameters_of(SamplerSettings)}
+        return {
+            **sampler,
+            "device": self.device,
+            "max_atoms_per_batch": self.max_atoms_per_batch,
+        }
 
 
 def inpaint_batch(

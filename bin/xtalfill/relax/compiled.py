@@ -9,7 +9,9 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from ase.data import covalent_radii
@@ -23,6 +25,17 @@ from xtalfill.relax.potentials import load_potential
 ENERGY_TOLERANCE = 1e-4  # eV per atom
 FORCE_TOLERANCE = 1e-3  # relative to the largest force
 _SEED = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompileSettings:
+    """The parameter of the stage COMPILE_POTENTIAL.
+
+    Attributes:
+        device: Where the compiled model will run.
+    """
+
+    device: Literal["cpu", "cuda"]
 
 
 def compile_model(package: Path, compiled: Path, *, device: str) -> str:

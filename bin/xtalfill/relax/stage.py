@@ -11,9 +11,10 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
-from typing import Any, TextIO
+from pathlib import Path
+from typing import Any, Literal, TextIO
 
 import numpy as np
 from ase.data import chemical_symbols
@@ -24,6 +25,7 @@ from xtalfill.core.crystal import Crystal, crystal_of
 from xtalfill.core.errors import ConfigError, InputError
 from xtalfill.core.record import package_versions
 from xtalfill.core.relaxations import ENERGY_WINDOW, POSITIONS, RANK, SITES
+from xtalfill.core.settings import parameter
 from xtalfill.relax.batched import BatchedRelaxer, Relaxation, RelaxationResult
 from xtalfill.relax.deduplicate import (
     MERGE_DISTANCE,
@@ -60,7 +62,7 @@ class RelaxSettings:
     max_atoms_per_batch: int
     merge: bool = False
     drop_above: float | None = None
-    threads: int = 1
+    threads: int = field(default=1, metadata=parameter(None))
 
     def __post_init__(self) -> None:
         """Validate the settings.
@@ -77,6 +79,53 @@ class RelaxSettings:
         for name, value in least.items():
             if getattr(self, name) < value:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least {value}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RelaxStageSettings:
+    """The parameters of the stage RELAX.
+
+    Attributes:
+        relaxation: How to relax.
+        samples: Proposals of a structure and method that are relaxed.
+        mlip: Potential of relax_sites and relax_positions: a name, or the path of a model file.
+        mlip_rank: Potential of relax_rank; None leaves that step out.
+        device: Where the potentials run.
+    """
+
+    relaxation: RelaxSettings
+    samples: int
+    mlip: str
+    mlip_rank: str | None
+    device: Literal["cpu", "cuda"]
+
+    def on_this_machine(
+        self, *, mlip_file: Path | None, mlip_rank_file: Path | None, threads: int
+    ) -> RelaxStageSettings:
+        """Return the settings for one task.
+
+        Args:
+            mlip_file: Model file that stands for `mlip`; None where that is a name.
+            mlip_rank_file: The same for `mlip_rank`.
+            threads: CPU threads; a GPU needs one.
+        """
+        threads = 1 if self.device == "cuda" else threads
+        return replace(
+            self,
+            relaxation=replace(self.relaxation, threads=threads),
+            mlip=str(mlip_file or self.mlip),
+            mlip_rank=str(mlip_rank_file) if mlip_rank_file else self.mlip_rank,
+        )
+
+    def recorded(self) -> dict[str, Any]:
+        """Return the parameters for the record of the task."""
+        return {
+            "mlip": self.mlip,
+            "mlip_rank": self.mlip_rank,
+            "device": self.device,
+            "keep": self.samples,
+            **asdict(self.relaxation),
+        }
 
 
 @dataclass(frozen=True)

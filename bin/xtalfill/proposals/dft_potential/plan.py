@@ -20,6 +20,19 @@ from xtalfill.proposals.dft_potential.calculation import SMEARING, host_system
 from xtalfill.proposals.dft_potential.job import HostJob, jobs_of
 
 
+@dataclass(frozen=True, kw_only=True)
+class PlanPotentialSettings:
+    """The parameters of the stage PLAN_POTENTIAL.
+
+    Attributes:
+        baseline_degauss: Ry; smearing of the electrons.
+        max_electrons: The most valence electrons of a cell, those of the missing atoms included.
+    """
+
+    baseline_degauss: float
+    max_electrons: int
+
+
 @dataclass(frozen=True)
 class HostPlan:
     """The hosts of a run.
@@ -51,10 +64,7 @@ class HostPlan:
 
     def pseudos(self) -> dict[str, str]:
         """Return the pseudopotentials in use: file -> checksum."""
-        table = self.level.table
-        return {
-            table[name].filename: f"md5:{table[name].md5}" for name in sorted(self.level.valence)
-        }
+        return self.level.pseudo_checksums()
 
 
 def plan_hosts(

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from xtalfill.core.crystal import Crystal
+from xtalfill.core.settings import parameter
 from xtalfill.proposals.dft_potential.ewald import pair_energies
 from xtalfill.proposals.dft_potential.peaks import periodic_maxima
 from xtalfill.proposals.dft_potential.pinball import (
@@ -44,12 +45,12 @@ class Rules:
         merge: Maxima closer than this are merged, in Angstrom.
     """
 
-    degenerate: float
-    bond: float
-    apart: float
-    charge: float
-    bound: int
-    merge: float = 0.5
+    degenerate: float = field(metadata=parameter("baseline_degenerate"))
+    bond: float = field(metadata=parameter("baseline_bond"))
+    apart: float = field(metadata=parameter("baseline_apart"))
+    charge: float = field(metadata=parameter("baseline_charge"))
+    bound: int = field(metadata=parameter("baseline_choices"))
+    merge: float = field(default=0.5, metadata=parameter(None))
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import get_args
 
 from xtalfill.core.errors import ConfigError
+from xtalfill.core.settings import parameter
 from xtalfill.proposals.diffusion.corrector import StepRule
 from xtalfill.proposals.diffusion.repaint import RepaintNoise
 from xtalfill.proposals.diffusion.wrapped_sde import Predictor
@@ -47,7 +48,7 @@ class SamplerSettings:
     resampling: int = 3
     jump_length: int = 10
     repaint_noise: RepaintNoise = "exact"
-    known_time: float = TRAINED_KNOWN_TIME
+    known_time: float = field(default=TRAINED_KNOWN_TIME, metadata=parameter(None))
 
     def __post_init__(self) -> None:
         least = {"steps": 1, "corrector_steps": 0, "resampling": 1, "jump_length": 1}
