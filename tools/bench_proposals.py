@@ -35,7 +35,7 @@ from xtalfill.evaluate.metrics import (
 )
 from xtalfill.proposals.diffusion.settings import SamplerSettings
 from xtalfill.proposals.diffusion.site_sampler import candidate_generator
-from xtalfill.proposals.methods import METHODS, Method
+from xtalfill.proposals.methods import PROPOSERS, Method
 from xtalfill.proposals.score_models import ScoreModels, load_models
 from xtalfill.training.data import Task, remove_sublattice
 from xtalfill.training.validate import is_match
@@ -50,7 +50,7 @@ def main() -> None:
         "--shake", type=float, default=0.0, help="Gaussian noise of host coordinates, Angstrom"
     )
     parser.add_argument("--model", type=Path, nargs="*", default=[])
-    parser.add_argument("--method", choices=METHODS, default="host")
+    parser.add_argument("--method", choices=PROPOSERS, default="host")
     parser.add_argument("--samples", type=int, default=10)
     parser.add_argument("--steps", type=int, nargs="+", default=[100])
     parser.add_argument("--predictor", nargs="+", default=["x0_renoise"])

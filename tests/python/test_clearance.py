@@ -21,7 +21,7 @@ from xtalfill.proposals.clearance import CLEARANCE, ClearedSites, clear_sites, r
 from xtalfill.proposals.dft_potential.gather import gather_potential
 from xtalfill.proposals.dft_potential.job import jobs_of
 from xtalfill.proposals.diffusion.settings import SamplerSettings
-from xtalfill.proposals.methods import METHODS, Method
+from xtalfill.proposals.methods import PROPOSERS, Method
 from xtalfill.proposals.score_models import ScoreModels, load_models
 from xtalfill.proposals.stage import STAGE, inpaint_batch
 from xtalfill.relax.potentials import load_potential
@@ -188,8 +188,8 @@ def propose(batch: Batch) -> Batch:
     return batch
 
 
-@pytest.mark.parametrize("method", [*METHODS, "voids", "potential"])
-def test_every_method_goes_through_it(method: str, proposing: list[np.ndarray]) -> None:
+@pytest.mark.parametrize("method", [*PROPOSERS, "voids", "potential"])
+def test_applied_to_every_method(method: str, proposing: list[np.ndarray]) -> None:
     assert proposing
     batch = propose(batch_of(method))
     arrays = batch.stages[STAGE].arrays

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
@@ -19,11 +20,9 @@ from xtalfill.proposals.diffusion.crystal_sampler import check_method, sample_cr
 from xtalfill.proposals.diffusion.settings import SamplerSettings
 from xtalfill.proposals.diffusion.site_sampler import sample_sites
 from xtalfill.proposals.random_sites import random_sites
-from xtalfill.proposals.score_models import KIND_OF_METHOD, ScoreModels
+from xtalfill.proposals.score_models import ScoreModels
 
-METHODS = (*KIND_OF_METHOD, "random")
-VOIDS = "voids"  # has no randomness: `xtalfill.proposals.voids`
-POTENTIAL = "potential"  # filled by BASELINE, which follows INPAINT
+VOIDS = "voids"  # filled by `xtalfill.proposals.stage`: it has no randomness
 _ANY_ELEMENT = 118
 
 
@@ -32,7 +31,7 @@ class Method:
     """A method with all it needs but the host.
 
     Attributes:
-        name: One of `METHODS`.
+        name: One of `PROPOSERS`.
         models: Holds the model of the method.
         settings: How to sample.
 
@@ -70,32 +69,7 @@ class Method:
             For each candidate its sites (n_sites, 3), Angstrom; not finite where the model left
             such numbers.
         """
-        network = self.models.of_method(self.name)
-        if isinstance(network, HostNet):
-            return sample_sites(network, hosts, generators, settings=self.settings)
-        if isinstance(network, GemNetScore):
-            return self._in_crystals(network, hosts, generators)
-        pairs = zip(hosts, generators, strict=True)
-        return [random_sites(host, generator=generator) for host, generator in pairs]
-
-    def _in_crystals(
-        self,
-        network: GemNetScore,
-        hosts: Sequence[Host],
-        generators: Sequence[np.random.Generator],
-    ) -> list[np.ndarray]:
-        """Diffusion of the whole crystals."""
-        crystals, known = with_sites_to_fill(hosts)
-        fractions = sample_crystals(
-            network,
-            crystals.to(network.device),
-            known,
-            method=self.name,
-            settings=self.settings,
-            generators=generators,
-        ).numpy()
-        parts = np.split(fractions, np.cumsum([host.n_sites for host in hosts])[:-1])
-        return [part @ host.cell for part, host in zip(parts, hosts, strict=True)]
+        return PROPOSERS[self.name](self, hosts, generators)
 
 
 def with_sites_to_fill(hosts: Sequence[Host]) -> tuple[Crystals, Tensor]:
@@ -103,3 +77,49 @@ def with_sites_to_fill(hosts: Sequence[Host]) -> tuple[Crystals, Tensor]:
     crystals = join_crystals(hosts, [np.zeros((host.n_sites, 3)) for host in hosts])
     known = [[True] * len(host.numbers) + [False] * host.n_sites for host in hosts]
     return crystals, torch.tensor(np.concatenate(known))
+
+
+def _sample_sites(
+    method: Method, hosts: Sequence[Host], generators: Sequence[np.random.Generator]
+) -> list[np.ndarray]:
+    """Diffusion of the missing sites alone."""
+    network = cast(HostNet, method.models.of_method(method.name))
+    return sample_sites(network, hosts, generators, settings=method.settings)
+
+
+def _sample_crystals(
+    method: Method, hosts: Sequence[Host], generators: Sequence[np.random.Generator]
+) -> list[np.ndarray]:
+    """Diffusion of the whole crystals."""
+    network = cast(GemNetScore, method.models.of_method(method.name))
+    crystals, known = with_sites_to_fill(hosts)
+    fractions = sample_crystals(
+        network,
+        crystals.to(network.device),
+        known,
+        method=method.name,
+        settings=method.settings,
+        generators=generators,
+    ).numpy()
+    parts = np.split(fractions, np.cumsum([host.n_sites for host in hosts])[:-1])
+    return [part @ host.cell for part, host in zip(parts, hosts, strict=True)]
+
+
+def _random_sites(
+    _method: Method, hosts: Sequence[Host], generators: Sequence[np.random.Generator]
+) -> list[np.ndarray]:
+    """Sites at random."""
+    pairs = zip(hosts, generators, strict=True)
+    return [random_sites(host, generator=generator) for host, generator in pairs]
+
+
+Proposer = Callable[[Method, Sequence[Host], Sequence[np.random.Generator]], list[np.ndarray]]
+# Name of the method (registry/methods.json) -> its function.
+PROPOSERS: dict[str, Proposer] = {
+    "host": _sample_sites,
+    "td": _sample_crystals,
+    "pos": _sample_crystals,
+    "repaint": _sample_crystals,
+    "mattergen": _sample_crystals,
+    "random": _random_sites,
+}

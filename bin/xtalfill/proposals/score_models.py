@@ -14,15 +14,10 @@ from xtalfill.models.checkpoints import checkpoint_file, load_gemnet
 from xtalfill.models.hostnet import HostNet
 from xtalfill.models.weights import ScoreNetwork, load_weights
 from xtalfill.proposals.diffusion.wrapped_sde import SIGMA_MAX, SIGMA_MIN
+from xtalfill.registry.methods import METHODS
 
-# Method -> the kind of model it samples with; random needs none.
-KIND_OF_METHOD = {
-    "host": "host",
-    "td": "td",
-    "pos": "pos",
-    "repaint": "pos",
-    "mattergen": "mattergen",
-}
+# Method -> the kind of model it samples with, for the methods that have one.
+KIND_OF_METHOD = {name: one.weights for name, one in METHODS.items() if one.weights is not None}
 _OWN_SUFFIX = ".pt"
 
 

@@ -21,9 +21,10 @@ from xtalfill.models.graphs import Host
 from xtalfill.proposals.clearance import record_arrays, write_sites
 from xtalfill.proposals.diffusion.sample_batches import CHUNK, SampleBatch, loads, on_cpu, on_gpu
 from xtalfill.proposals.diffusion.settings import SamplerSettings
-from xtalfill.proposals.methods import METHODS, POTENTIAL, VOIDS, Method
+from xtalfill.proposals.methods import PROPOSERS, VOIDS, Method
 from xtalfill.proposals.score_models import ScoreModels
 from xtalfill.proposals.voids import void_choices
+from xtalfill.registry.methods import METHODS
 
 STAGE = "inpaint"
 VERSIONS = ("numpy", "torch", "numba")
@@ -81,12 +82,11 @@ def inpaint_batch(
         TryAgainError: The time limit of the task is reached.
     """
     models.to(torch_device(device))
-    names = known_methods(batch.method.tolist())
-    methods = [Method(name, models, settings) for name in names if name in METHODS]
+    names = [name for name in known_methods(batch.method.tolist()) if name in PROPOSERS]
     arrays = {"positions": batch.positions.copy(), **record_arrays(batch.n_systems)}
     drawn = {} if checkpoint is None else {int(i): xyz for i, xyz in checkpoint.found.items()}
     last = time.monotonic()
-    for method in methods:
+    for method in [Method(name, models, settings) for name in names]:
         chunks = [one for one in _chunks(batch, method) if not drawn.keys() >= one.systems]
         total, done = sum(len(chunk.wanted) for chunk in chunks), 0
         for found in _draw(method, chunks, device=device, max_atoms=max_atoms):
@@ -100,13 +100,17 @@ def inpaint_batch(
     for index in sorted(drawn):
         _fill(batch, index, drawn[index], arrays)
     _fill_voids(batch, arrays)
-    attrs: dict[str, Any] = {
+    batch.stages[STAGE] = Stage(arrays, _provenance(settings, models, device))
+
+
+def _provenance(settings: SamplerSettings, models: ScoreModels, device: str) -> dict[str, Any]:
+    """Return what the candidates were sampled with, as plain JSON values."""
+    return {
         **asdict(settings),
         "device": device,
         "weights": models.checksums,
         "versions": package_versions(VERSIONS),
     }
-    batch.stages[STAGE] = Stage(arrays, attrs)
 
 
 def host_of(batch: Batch, index: int) -> Host:
@@ -129,10 +133,9 @@ def known_methods(names: list[str]) -> list[str]:
         ConfigError: A method is unknown.
     """
     found = sorted(set(names) - {REFERENCE})
-    possible = (*METHODS, VOIDS, POTENTIAL)
     for name in found:
-        if name not in possible:
-            raise ConfigError(f"method {name} is unknown; choose from {', '.join(possible)}")
+        if name not in METHODS:
+            raise ConfigError(f"method {name} is unknown; choose from {', '.join(METHODS)}")
     return found
 
 

@@ -11,12 +11,10 @@ from pathlib import Path
 import yaml
 from ase.data import atomic_numbers
 
-# Elements of MPtrj, the training data of both: up to Pu without Po, At, Rn, Fr and Ra.
-_MPTRJ = frozenset(range(1, 95)) - frozenset(range(84, 89))
-_SEVENNET = {"7net-0": _MPTRJ, "7net-l3i5": _MPTRJ}
+from xtalfill.registry.potentials import POTENTIALS
+
 # In a complete checkout; a task with bin/ only gets the path of the file.
 _BUNDLED = Path(__file__).resolve().parents[3] / "assets" / "potential"
-_BUNDLED_NAMES = ("nequip-small",)
 _PACKAGED = "/model/package_metadata.txt"
 _COMPILED = "wrapper_metadata.json"
 # Exceptions for a file that is missing, damaged, or of another format.
@@ -45,9 +43,10 @@ def known_elements(mlip: str) -> frozenset[int] | None:
         Atomic numbers, or None if they are unknown: a model that is not downloaded yet, another
         name, or a file that is missing, damaged or without metadata. RELAX reports the error.
     """
-    if mlip in _SEVENNET:
-        return _SEVENNET[mlip]
-    path = _BUNDLED / f"{mlip}.nequip.zip" if mlip in _BUNDLED_NAMES else Path(mlip)
+    entry = POTENTIALS.get(mlip)
+    if entry is not None and entry.elements is not None:
+        return entry.elements
+    path = _BUNDLED / f"{mlip}.nequip.zip" if entry is not None else Path(mlip)
     try:
         with zipfile.ZipFile(path) as archive:
             symbols = _symbols(archive)

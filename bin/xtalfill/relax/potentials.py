@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import warnings
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,10 +25,11 @@ from xtalfill.core.crystal import Crystal
 from xtalfill.core.device import torch_device
 from xtalfill.core.errors import ConfigError
 from xtalfill.core.record import file_sha256
+from xtalfill.registry.potentials import POTENTIALS
 from xtalfill.relax.convolution import fuse_nequip, fuse_sevennet
 from xtalfill.relax.interface import Evaluation, EvaluationError, MemoryShortageError, Potential
 
-SEVENNET_NAMES = ("7net-0", "7net-l3i5")
+SEVENNET_NAMES = tuple(name for name, one in POTENTIALS.items() if one.loader == "sevennet")
 NEQUIP_SUFFIXES = (".nequip.zip", ".nequip.pt2")
 
 # Exceptions of nequip and torch for a file that is damaged, or of another format or version.
@@ -47,7 +48,7 @@ def load_potential(mlip: str, *, device: str) -> Potential:
     """Load a potential on a device.
 
     Args:
-        mlip: A name of `SEVENNET_NAMES`, or the path of a nequip model file.
+        mlip: A name of the registry that is not bundled, or the path of a nequip model file.
         device: "cpu" or "cuda".
 
     Raises:
@@ -55,8 +56,9 @@ def load_potential(mlip: str, *, device: str) -> Potential:
             is not available.
     """
     torch_device(device)
-    if mlip in SEVENNET_NAMES:
-        return SevenNetPotential(mlip, device=device)
+    entry = POTENTIALS.get(mlip)
+    if entry is not None and not entry.bundled:
+        return _LOADERS[entry.loader](mlip, device=device)
     if mlip.endswith(NEQUIP_SUFFIXES):
         if not Path(mlip).is_file():
             raise ConfigError(f"mlip: there is no file '{mlip}'; {_possible()}")
@@ -67,7 +69,8 @@ def load_potential(mlip: str, *, device: str) -> Potential:
 
 def _possible() -> str:
     files = " or ".join(f"*{suffix}" for suffix in NEQUIP_SUFFIXES)
-    return f"possible are {', '.join(SEVENNET_NAMES)} or the path of a {files} file"
+    names = [name for name, one in POTENTIALS.items() if not one.bundled]
+    return f"possible are {', '.join(names)} or the path of a {files} file"
 
 
 @contextmanager
@@ -280,3 +283,10 @@ class NequipPotential:
             energies = output["energy"].cpu().double().numpy()
             forces = output["forces"].cpu().double().numpy()
         return _split(crystals, energies, forces)
+
+
+# Loader of an entry (registry/potentials.json) -> its class.
+_LOADERS: dict[str, Callable[..., Potential]] = {
+    "sevennet": SevenNetPotential,
+    "nequip": NequipPotential,
+}

@@ -10,51 +10,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from xtalfill.core.relaxations import POSITIONS, RANK, SITES
+from xtalfill.registry.documentation import METHOD_TEXTS, POTENTIAL_TEXTS
 from xtalfill.results.report.citations import Citation, citations
 
-_METHOD_TEXT = {
-    "host": (
-        "sampled by reverse diffusion of the missing sites in the fixed host",
-        ("song2021", "reents2026", "schutt2021"),
-    ),
-    "td": (
-        "sampled by reverse diffusion of the missing sites, with a time for each site and the "
-        "known ones at the smallest (TD-Paint), with GemNet",
-        ("mayet2024", "reents2026", "zeni2025", "gasteiger2021"),
-    ),
-    "pos": (
-        "sampled by reverse diffusion of all sites, the known ones noised to each level from "
-        "their exact places, with GemNet",
-        ("song2021", "reents2026", "zeni2025", "gasteiger2021"),
-    ),
-    "repaint": (
-        "sampled as by pos with resampling (RePaint, {resampling} passes over stretches of "
-        "{jump_length} levels), with GemNet",
-        ("lugmayr2022", "reents2026", "zeni2025", "gasteiger2021"),
-    ),
-    "mattergen": (
-        "sampled by MatterGen with cell and elements held and the known sites noised to each "
-        "level from their exact places",
-        ("zeni2025", "reents2026", "gasteiger2021"),
-    ),
-    "random": ("placed at random", ()),
-    "voids": ("placed in the largest voids of the host", ()),
-    "potential": (
-        "placed at the highest maxima of the electrostatic potential energy of an electron in the "
-        "host with the electrons of the missing atoms (pw.x and pp.x, protocol {protocol}, cold "
-        "smearing of {degauss:g} Ry, pseudopotentials {pseudos}; maxima from {degenerate:g} of the "
-        "highest on, above the mean, count as equal), more maxima than atoms decided by the "
-        "electrostatic energy of charges of {charge:g} e, after fewer the placed atoms relaxed in "
-        "the fixed host ({relax}) and the rest placed in the potential of the remaining electrons",
-        ("reents2026", "kahle2018", "vanderwalt2014", "giannozzi2009", "giannozzi2017"),
-    ),
-}
 _SAMPLER_TEXT = (
     " ({steps} noise levels, {predictor} predictor{share}, "
     "{corrector_steps} Langevin steps per level)"
 )
-# Start of a potential's name -> what to cite for it beside NequIP.
-_POTENTIAL_CITATIONS = {"7net": ("park2024",), "nequip-small": ("park2024",)}
 _LIBRARY_CITATIONS = {"SSSP 1.3.0 PBE efficiency": ("prandini2018",)}
 _FUNCTIONAL_CITATIONS = {"PBE": ("perdew1996",)}
 # Methods whose weights come with xtalfill.
@@ -122,7 +84,8 @@ def methods_paragraph(provenance: dict[str, Any], evaluation: dict[str, Any]) ->
 
 
 def _proposal(name: str, content: dict[str, Any], attrs: dict[str, Any]) -> Sentence:
-    text, keys = _METHOD_TEXT.get(name, ("proposed", ()))
+    known = METHOD_TEXTS.get(name)
+    text, keys = (known.report, known.citations) if known else ("proposed", ())
     if name == "potential" and name not in attrs:
         return Sentence(f"Method {name}: no calculation of a host succeeded", ())
     if name == "potential":
@@ -225,8 +188,9 @@ def _pseudopotentials(attrs: dict[str, Any]) -> tuple[str, tuple[str, ...]]:
 
 
 def _potential_keys(mlip: str) -> tuple[str, ...]:
-    by_name = next((v for k, v in _POTENTIAL_CITATIONS.items() if mlip.startswith(k)), ())
-    return by_name if mlip.startswith("7net") else (*by_name, "tan2026")
+    """Return what to cite for a potential: by its name, or as a model of the nequip package."""
+    found = POTENTIAL_TEXTS.get(mlip.split(".nequip.", maxsplit=1)[0])
+    return found.citations if found else ("tan2026",)
 
 
 def _judgement(attrs: dict[str, Any], evaluation: dict[str, Any]) -> list[Sentence]:

@@ -1,0 +1,40 @@
+"""The potentials that have a name of their own, from potentials.json."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from xtalfill.registry import read_entries, without_documentation
+
+FILE = Path(__file__).with_name("potentials.json")
+
+
+@dataclass(frozen=True)
+class PotentialEntry:
+    """A potential.
+
+    Attributes:
+        name: As in --mlip and --mlip_rank.
+        loader: Key of the class in `xtalfill.relax.potentials` that loads it.
+        bundled: Whether its model file is assets/potential/<name>.nequip.zip.
+        cutoff: Angstrom; longest edge. lib/Sizes.groovy estimates memory with it.
+        elements: Nuclear charges that it knows; None where its model file gives them.
+    """
+
+    name: str
+    loader: str
+    bundled: bool
+    cutoff: float
+    elements: frozenset[int] | None
+
+
+def _entry(content: dict[str, Any]) -> PotentialEntry:
+    """Return an entry; the file has ranges of elements, the ends included."""
+    ranges = content.pop("elements")
+    numbers = None if ranges is None else (n for a, b in ranges for n in range(a, b + 1))
+    return PotentialEntry(**content, elements=None if numbers is None else frozenset(numbers))
+
+
+POTENTIALS = {entry["name"]: _entry(without_documentation(entry)) for entry in read_entries(FILE)}
