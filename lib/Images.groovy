@@ -18,17 +18,17 @@ class Images {
     private static final int HEADER = 128, MARK_AT = 32, DATA_AT = 112, LENGTH_AT = 120
 
     /** One line for each needed image that is missing, truncated or differs from SHA256SUMS. */
-    static List<String> problems(Map settings, String engine, String version) {
+    static List<String> problems(Map settings, Registry registry, String engine, String version) {
         if (engine in ['docker', 'podman']) {
-            return needed(settings).collect { name -> notLoaded(engine, "xtalfill-${name}:${version}".toString()) }.findAll()
+            return needed(settings, registry).collect { name -> notLoaded(engine, "xtalfill-${name}:${version}".toString()) }.findAll()
         }
         def folder = Nextflow.file(settings.container_dir, glob: false) as Path
-        engine ? needed(settings).collect { name -> problem(folder.resolve("xtalfill-${name}-${version}.sif".toString())) }.findAll() : []
+        engine ? needed(settings, registry).collect { name -> problem(folder.resolve("xtalfill-${name}-${version}.sif".toString())) }.findAll() : []
     }
 
     /** Names of the images used by the stages of this run (conf/modules.config). */
-    private static List<String> needed(Map settings) {
-        def dft = settings.validate || 'potential' in settings.method.tokenize(',') ? ['dft'] : []
+    private static List<String> needed(Map settings, Registry registry) {
+        def dft = settings.validate || registry.methods(settings)*.needs_pw.any() ? ['dft'] : []
         settings.mode == 'train' ? ['inpaint'] : ['tools', 'inpaint', 'relax'] + dft
     }
 

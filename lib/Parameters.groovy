@@ -9,8 +9,9 @@ import org.codehaus.groovy.runtime.MethodRankHelper
  * The pipeline's parameters as nextflow_schema.json describes them: checked, typed, explained.
  *
  * Reads the part of JSON Schema (draft 2020-12) that the file uses: groups of properties with
- * type, enum, pattern, bounds, required and anyOf, one `if` on constants, nf-schema's `exists` for paths, and `separator`
- * for several paths in one value.
+ * type, enum, pattern, bounds, required and anyOf, one `if` on constants, nf-schema's `exists` for paths. Our own are
+ * `separator` (stands between several values), `registry` (the names of `methods` or `potentials` are possible) and
+ * `stages` (which read the parameter; `workflow` for main.nf, lib/ and conf/).
  */
 class Parameters {
 
@@ -20,14 +21,17 @@ class Parameters {
     private static final int EDIT = 10
 
     private final Map schema
+    private final Registry registry
     private final Map given
 
     /**
      * @param file the schema
+     * @param registry what the schema's `registry` refers to
      * @param given the parameters of the run: defaults, profiles, files and command line together
      */
-    Parameters(Path file, Map given) {
+    Parameters(Path file, Registry registry, Map given) {
         schema = new JsonSlurper().parse(file) as Map
+        this.registry = registry
         this.given = given
     }
 
@@ -94,7 +98,7 @@ class Parameters {
             def rows = group.properties.collect { name, spec ->
                 def value = given[name] == null ? '' : " [${given[name]}]"
                 def type = spec.enum ? spec.enum.join('|') : spec.type
-                "  --${name.padRight(20)} ${spec.description}\n${' ' * 25}${type}${value}"
+                "  --${name.padRight(20)} ${spec.description}\n${' ' * 25}${type}${value}${named(spec)}"
             }
             "${group.title}: ${group.description}\n${rows.join('\n')}"
         }
@@ -107,6 +111,16 @@ class Parameters {
         |
         |Profiles: standard, slurm, gpu, apptainer, docker, podman, test, demo, stub, debug; docs/usage.md tells more.
         """.stripMargin().stripTrailing()
+    }
+
+    /** For --help: what the registry has for a parameter, a line each. */
+    private String named(Map spec) {
+        def kind = kindOf(spec)
+        kind ? registry.summaries(kind).collect { name, text -> "\n${' ' * 25}${name.padRight(12)} ${text}" }.join() : ''
+    }
+
+    private static String kindOf(Map spec) {
+        ([spec] + (spec.anyOf ?: [])).findResult { Map rules -> rules.registry }
     }
 
     /** Nextflow adds max-steps to maxSteps: one mistake, one line. */
@@ -146,7 +160,7 @@ class Parameters {
         spec.type == 'string' && (value instanceof Number || value instanceof CharSequence) ? text : value
     }
 
-    private static String problemOf(Object value, Map spec) {
+    private String problemOf(Object value, Map spec) {
         def types = [string: String, integer: Number, number: Number, boolean: Boolean]
         def right = types[spec.type].isInstance(value) && (spec.type != 'integer' || value instanceof Integer || value instanceof Long)
         if (!right) {
@@ -157,12 +171,16 @@ class Parameters {
     }
 
     /** The first rule of `rules` that the value breaks, or null. */
-    private static String violation(Object value, Map rules, Map spec) {
+    private String violation(Object value, Map rules, Map spec) {
+        if (rules.registry && !isNamed(value as String, rules)) {
+            return "'${value}' is not possible; ${spec.errorMessage.replace('{names}', registry.names(rules.registry).join(', '))}"
+        }
         if (rules.enum && !(value in rules.enum)) {
             return "'${value}' is not possible; ${spec.errorMessage ?: "give one of ${rules.enum.join(', ')}"}"
         }
         if (rules.pattern && !(value =~ rules.pattern)) {
-            return "'${value}' is not possible; ${spec.errorMessage ?: "it has to match ${rules.pattern}"}"
+            def names = kindOf(spec) ? registry.names(kindOf(spec)).join(', ') : ''
+            return "'${value}' is not possible; ${spec.errorMessage?.replace('{names}', names) ?: "it has to match ${rules.pattern}"}"
         }
         if (rules.minimum != null && value < rules.minimum) {
             return "${value} is too small; the least is ${rules.minimum}"
@@ -176,7 +194,13 @@ class Parameters {
         rules.exists ? paths(value as String, spec).findResult { path -> missing(path, rules.format as String) } : null
     }
 
-    /** The paths in a value; `separator` is ours and names what stands between several. */
+    /** Whether the registry has the value, or each of several, given once. */
+    private boolean isNamed(String value, Map rules) {
+        def parts = rules.separator ? value.split(rules.separator as String, -1) as List : [value]
+        parts.every { part -> part in registry.names(rules.registry as String) } && parts.unique(false) == parts
+    }
+
+    /** The paths in a value. */
     private static List<String> paths(String value, Map spec) {
         spec.separator ? value.tokenize(spec.separator as String)*.trim() : [value]
     }

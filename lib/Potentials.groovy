@@ -1,75 +1,92 @@
 import java.nio.file.Files
 import java.nio.file.Path
-
 import nextflow.Nextflow
 
 /**
- * The potentials that --mlip and --mlip_rank name: one of SevenNet's, the bundled one, a model file of
- * the nequip package, or a model published at nequip.net.
+ * The potentials that --mlip and --mlip_rank name: one of the registry, a model file of the nequip package, or a model
+ * published at nequip.net.
  */
 class Potentials {
 
     private static final List<String> PARAMETERS = ['mlip', 'mlip_rank']
     private static final String PUBLISHED = 'nequip.net:'
-    private static final String BUNDLED = 'nequip-small'
 
-    /** What has to be downloaded: [[id: parameter], name]. */
-    static List<List> published(Map settings) {
-        PARAMETERS.findAll { name -> isPublished(settings[name]) }.collect { name -> [[id: name], settings[name]] }
-    }
+    private final Map<String, String> given
+    private final boolean compiled
+    private final Registry registry
+    private final Path folder
 
     /**
-     * What is there: [[id: parameter], file]; the file is [] where the parameter is a name or not given.
-     * Bundled models lie in `folder`.
+     * @param settings all parameters
+     * @param folder of the bundled models
      */
-    static List<List> files(Map settings, Path folder) {
-        PARAMETERS.findAll { name -> !isPublished(settings[name]) }
-            .collect { name -> [[id: name], file(settings[name], folder)] }
+    Potentials(Map settings, Registry registry, Path folder) {
+        given = settings.subMap(PARAMETERS)
+        compiled = settings.mlip_compile
+        this.registry = registry
+        this.folder = folder
     }
 
-    /** The two parameters, a model file by its whole path. */
-    static Map<String, String> located(Map settings) {
-        PARAMETERS.collectEntries { name -> [name, isFile(settings[name]) ? wholePath(settings[name]) : settings[name]] }
+    /** The models to download: [[id: parameter], name]. */
+    List<List> published() {
+        given.findAll { _name, mlip -> isPublished(mlip) }.collect { name, mlip -> [[id: name], mlip] }
     }
 
-    /** The name of the file of a published model. */
+    /** The models on disk: [[id: parameter], file]; [] in place of a file where the parameter is a name or not given. */
+    List<List> files() {
+        given.findAll { _name, mlip -> !isPublished(mlip) }.collect { name, mlip -> [[id: name], fileOf(mlip)] }
+    }
+
+    /** The two parameters, with the absolute path of a model file. */
+    Map<String, String> located() {
+        given.collectEntries { name, mlip ->
+            [name, isFile(mlip) ? (Nextflow.file(mlip, glob: false) as Path).toAbsolutePath().toString() : mlip]
+        }
+    }
+
+    /** Å, the longest cutoff of the two. */
+    double cutoff() {
+        given.values().findAll()
+            .collect { mlip -> (registry.potential(mlip)?.cutoff ?: registry.longestCutoff()) as double }
+            .max()
+    }
+
+    /** The file name of a published model. */
     static String fileName(String published) {
         "${published.minus(PUBLISHED).replaceAll(/[^A-Za-z0-9.-]+/, '_')}.nequip.zip".toString()
     }
 
-    /** A line where --mlip_compile has nothing to compile, another where a bundled model is not what was bundled. */
-    static List<String> problems(Map settings, Path folder) {
-        def packaged = PARAMETERS.any { name ->
-            isPublished(settings[name]) || settings[name] == BUNDLED || settings[name]?.endsWith('.nequip.zip')
+    /** One line where --mlip_compile has nothing to compile, one for each bundled model that is damaged. */
+    List<String> problems() {
+        def problems = given.findAll { _name, mlip -> isBundled(mlip) && !isSound(bundled(mlip)) }.collect { name, mlip ->
+            "--${name} ${mlip}: ${bundled(mlip)} is missing or does not agree with SHA256SUMS beside it; ".toString() +
+                'check out the project again'
         }
-        def damaged = PARAMETERS.findAll { name -> settings[name] == BUNDLED && !isSound(bundled(folder)) }
-        def problems = damaged.collect { name ->
-            "--${name} ${BUNDLED}: ${bundled(folder)} is missing or not what SHA256SUMS beside it says; check out the project again".toString()
-        }
-        if (settings.mlip_compile && !packaged) {
-            problems << "--mlip_compile: only models of the nequip package can be compiled ($BUNDLED, .nequip.zip, nequip.net:); --mlip names none".toString()
+        if (compiled && !given.values().any { mlip -> isPublished(mlip) || isBundled(mlip) || mlip?.endsWith('.nequip.zip') }) {
+            problems << "--mlip_compile: only models of the nequip package can be compiled " +
+                '(bundled, .nequip.zip, nequip.net:); --mlip and --mlip_rank name none'
         }
         return problems
+    }
+
+    private boolean isBundled(String mlip) {
+        registry.potential(mlip)?.bundled
     }
 
     private static boolean isPublished(String mlip) {
         mlip?.startsWith(PUBLISHED)
     }
 
-    private static Object file(String mlip, Path folder) {
-        mlip == BUNDLED ? bundled(folder) : isFile(mlip) ? Nextflow.file(mlip, glob: false) : []
-    }
-
     private static boolean isFile(String mlip) {
         mlip?.contains('.nequip.') && !isPublished(mlip)
     }
 
-    private static String wholePath(String mlip) {
-        (Nextflow.file(mlip, glob: false) as Path).toAbsolutePath().toString()
+    private Object fileOf(String mlip) {
+        isBundled(mlip) ? bundled(mlip) : isFile(mlip) ? Nextflow.file(mlip, glob: false) : []
     }
 
-    private static Path bundled(Path folder) {
-        folder.resolve("${BUNDLED}.nequip.zip")
+    private Path bundled(String name) {
+        folder.resolve("${name}.nequip.zip")
     }
 
     private static boolean isSound(Path model) {

@@ -10,10 +10,6 @@ import nextflow.Nextflow
  */
 class ScoreModels {
 
-    private static final Map<String, String> KIND_OF_METHOD = [
-        host: 'host', td: 'td', pos: 'pos', repaint: 'pos', mattergen: 'mattergen',
-    ]
-
     /** The files and folders that a parameter names, separated by commas. */
     static List<String> paths(String value) {
         (value ?: '').tokenize(',')*.trim().findAll()
@@ -25,16 +21,16 @@ class ScoreModels {
         Files.createDirectories(folder)
     }
 
-    /** One line for each method that no weights can be there for. */
-    static List<String> problems(Map settings, List<Path> bundled) {
+    /** One line for each method that has no weights. */
+    static List<String> problems(Map settings, List<Path> bundled, Registry registry) {
         if (settings.mode == 'train' || paths(settings.model)) {
             return []
         }
         def kinds = bundled*.baseName
-        settings.method.tokenize(',')
-            .findAll { method -> KIND_OF_METHOD[method] && !(KIND_OF_METHOD[method] in kinds) }
-            .collect { method ->
-                "--method ${method}: no weights of kind ${KIND_OF_METHOD[method]} in assets/weights; name some with --model".toString()
+        registry.methods(settings)
+            .findAll { Map method -> method.weights && !(method.weights in kinds) }
+            .collect { Map method ->
+                "--method ${method.name}: no weights of kind ${method.weights} in assets/weights; name some with --model".toString()
             }
     }
 }

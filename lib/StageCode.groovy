@@ -1,3 +1,5 @@
+import groovy.json.JsonOutput
+import groovy.json.JsonSlurper
 import java.nio.file.Files
 import java.nio.file.Path
 import java.security.MessageDigest
@@ -8,10 +10,15 @@ import java.security.MessageDigest
  * Nextflow hashes the command itself but not the package that it imports: without this, -resume
  * would serve results of older code. Each stage gets the digest of what it imports alone, so
  * that an edit of the report does not redo the relaxations.
+ *
+ * Data count as code: a file `x.json` with the module `x.py` beside it, any other with the package. Of the registry a
+ * command sees `documentation` only if it imports the module of that name: REPORT alone does.
  */
 class StageCode {
 
     private static final String PACKAGE = 'xtalfill'
+    /** What only people read of an entry of the registry, and the module that gives it. */
+    private static final String TEXTS = 'documentation'
 
     private final Path bin
 
@@ -22,9 +29,10 @@ class StageCode {
     /** Digest of `bin/<command>` and every module of the package that it imports, however deep. */
     String digest(String command) {
         def sha = MessageDigest.getInstance('SHA-256')
-        files(command).each { Path file ->
+        def all = files(command)
+        all.each { Path file ->
             sha.update(bin.relativize(file).toString().bytes)
-            sha.update(Files.readAllBytes(file))
+            sha.update(isRegistry(file) && !(file.resolveSibling("${TEXTS}.py") in all) ? withoutTexts(file) : Files.readAllBytes(file))
         }
         sha.digest().encodeHex().toString().take(16)
     }
@@ -40,6 +48,15 @@ class StageCode {
             }
         }
         found.sort()
+    }
+
+    private static boolean isRegistry(Path file) {
+        file.parent.fileName.toString() == 'registry' && file.toString().endsWith('.json')
+    }
+
+    private static byte[] withoutTexts(Path file) {
+        def entries = new JsonSlurper().parse(file) as List<Map>
+        JsonOutput.toJson(entries.collect { Map entry -> new TreeMap(entry.findAll { name, _value -> name != TEXTS }) }).bytes
     }
 
     /** The files of the package that one file imports, at the top or inside a function. */
@@ -62,13 +79,16 @@ class StageCode {
             def path = bin.resolve(parts.take(depth).join('/'))
             def module = path.resolveSibling("${path.fileName}.py")
             Files.isDirectory(path) ? [path.resolve('__init__.py')] + data(path)
-                : Files.isRegularFile(module) ? [module] : []
+                : Files.isRegularFile(module) ? [module] + data(path.parent, path.fileName.toString()) : []
         }
     }
 
-    private static List<Path> data(Path folder) {
-        Files.list(folder).withCloseable { entries ->
-            entries.filter { Path file -> Files.isRegularFile(file) && !(file.toString() =~ /\.pyc?$/) }.toList()
+    /** The data of a module in a folder; those that belong to no module where none is named. */
+    private static List<Path> data(Path folder, String module = null) {
+        def files = Files.list(folder).withCloseable { entries -> entries.toList() }
+        files.findAll { Path file -> Files.isRegularFile(file) && !(file.toString() =~ /\.pyc?$/) }.findAll { Path file ->
+            def stem = file.fileName.toString().replaceFirst(/\.[^.]*$/, '')
+            module ? stem == module : !Files.exists(folder.resolve("${stem}.py"))
         }
     }
 }

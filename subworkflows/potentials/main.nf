@@ -1,27 +1,24 @@
-// POTENTIALS: the model files behind --mlip and --mlip_rank, downloaded and compiled where that was asked for.
+// POTENTIALS: the model files of --mlip and --mlip_rank, downloaded and, on request, compiled.
 
 include { FETCH_POTENTIAL   } from '../../modules/fetch_potential/main'
 include { COMPILE_POTENTIAL } from '../../modules/compile_potential/main'
 
 workflow POTENTIALS {
     take:
-    parameters // of the run
-    folder     // of the bundled models
-    code       // [fetch:, compile:], digests of the code
+    run // Run: parameters, files, digests of the code
 
     main:
-    def settings = parameters.values()
-    FETCH_POTENTIAL(channel.fromList(Potentials.published(settings)), code.fetch)
+    FETCH_POTENTIAL(channel.fromList(run.potentials.published()), run.code('fetch_potential.py'))
 
     // e.g. [[id: 'mlip'], /models/small.nequip.zip]; [] stands for a potential that is no file
-    ch_models = channel.fromList(Potentials.files(settings, folder))
+    ch_models = channel.fromList(run.potentials.files())
         .mix(FETCH_POTENTIAL.out.model)
         .branch { _meta, model ->
-            packaged: settings.mlip_compile && model && model.name.endsWith('.nequip.zip')
+            packaged: run.settings.mlip_compile && model && model.name.endsWith('.nequip.zip')
             ready: true
         }
 
-    COMPILE_POTENTIAL(ch_models.packaged, parameters.forStage('compile_potential'), code.compile)
+    COMPILE_POTENTIAL(ch_models.packaged, run.forStage('compile_potential'), run.code('compile_potential.py'))
 
     ch_ready = ch_models.ready.mix(COMPILE_POTENTIAL.out.model)
 

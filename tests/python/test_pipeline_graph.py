@@ -178,12 +178,12 @@ def test_schema_judges_as_the_pipeline_does(schema: dict[str, Any], config: dict
     good["input"] = "hosts.csv"
     validator = jsonschema.Draft202012Validator(schema)
     assert validator.is_valid(good)
-    bad = [{"samples": 0}, {"samples": "3"}, {"sample": 3}, {"method": "host,host"}, {"fmax": 0}]
-    bad += [{"mlip": "x.pt"}, {"mlip_rank": "x"}, {"element": "hydrogen"}, {"input": None}]
+    bad = [{"samples": 0}, {"samples": "3"}, {"sample": 3}, {"fmax": 0}]
+    bad += [{"element": "hydrogen"}, {"input": None}]
     bad += [{"baseline_relax": "none"}, {"baseline_degenerate": 1.1}, {"baseline_choices": 0}]
     bad += [{"protocol": "exact"}, {"dft_launcher": "mpirun -np 4"}, {"max_validate": 0}]
     bad += [{"dft_launcher": "mpirun -np {ranks}; rm"}, {"dft_scratch": "scratch"}]
-    bad += [{"drop_above": 0}, {"merge": "yes"}, {"mlip": "nequip.net:group/model"}]
+    bad += [{"drop_above": 0}, {"merge": "yes"}]
     for change in bad:
         assert not validator.is_valid(good | change), change
 
@@ -286,6 +286,9 @@ def headers_of(stub: Stub) -> dict[str, set[str]]:
 
 
 def test_an_edit_of_the_report_makes_nothing_else_run_again(stub: Stub) -> None:
+    registry = stub.project.root / "bin" / "xtalfill" / "registry" / "methods.json"
+    text = registry.read_text(encoding="utf-8")
+    registry.write_text(text.replace("placed at random", "drawn at random"), encoding="utf-8")
     template = stub.project.root / "bin" / "xtalfill" / "results" / "report" / "template.html"
     template.write_text(template.read_text(encoding="utf-8") + "\n", encoding="utf-8")
     assert not_cached(stub.resume()) == {"REPORT"}
@@ -350,6 +353,14 @@ def test_code_digest_covers_what_a_command_imports(project: Project) -> None:
         assert python == closure(command, project.root / "bin")
     assert "xtalfill/results/report/template.html" in listed["report.py"]
     assert not any("report/" in name for name in listed["relax.py"])
+    registry = {
+        command: {Path(name).stem for name in names if "registry/" in name and "json" in name}
+        for command, names in listed.items()
+    }
+    assert registry["inpaint.py"] == {"methods"}
+    assert registry["relax.py"] == {"potentials"}
+    assert registry["report.py"] == {"methods", "potentials"}
+    assert registry["plan_dft.py"] == set()
 
 
 def test_the_files_that_a_sheet_names_are_found(project: Project) -> None:
@@ -384,11 +395,19 @@ def test_a_pipe_is_one_line_before_any_task(project: Project) -> None:
     os.mkfifo(project.launch / "pipe.csv")
     (project.launch / "folder").mkdir()
     command = ["--input", "pipe.csv", "--references", "pipe.csv", "--model", "weights.pt"]
+    # names that are not in the registry
+    command += ["--method", "host,host", "--mlip", "x.pt", "--mlip_rank", "nequip.net:group/model"]
     result = project.run(*command, "-w", "never")
     assert result.returncode != 0
     for name in ("--input", "--references"):
         assert len(lines_with(said(result), [f"{name}: 'pipe.csv' is a pipe or a device"])) == 1
     assert "no file" not in said(result)
+    words = ["--method: 'host,host' is not possible; give one or more of host, td, pos, repaint"]
+    assert len(lines_with(said(result), words)) == 1
+    for name, value in (("mlip", "x.pt"), ("mlip_rank", "nequip.net:group/model")):
+        words = [f"--{name}: '{value}' is not possible; give 7net-0, 7net-l3i5, nequip-small, neq"]
+        assert len(lines_with(said(result), words)) == 1, said(result)
+    assert "5 problem(s)" in said(result)
     assert not list((project.launch / "never").glob("*/*"))
 
 

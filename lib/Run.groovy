@@ -1,0 +1,113 @@
+import java.nio.file.Path
+import nextflow.Nextflow
+
+/** What main.nf needs beside the method: checked parameters, the files of the project, messages, the results' folder. */
+class Run {
+
+    final Parameters parameters
+    final Map settings
+    final Registry registry
+    final Potentials potentials
+    final List<Path> weights
+    private final Path project
+    private final Object workflow
+    private final StageCode code
+    private final Path launch
+    private Outdir outdir
+    private final Map outcome = [:]
+
+    /**
+     * @param project folder of the pipeline
+     * @param launch folder where Nextflow was started
+     * @param params the parameters as Nextflow has them
+     * @param workflow metadata of the run
+     */
+    Run(Object project, Object launch, Map params, Object workflow) {
+        this.project = project as Path
+        this.workflow = workflow
+        registry = new Registry(this.project.resolve('bin/xtalfill/registry'))
+        parameters = new Parameters(this.project.resolve('nextflow_schema.json'), registry, params)
+        settings = parameters.values()
+        potentials = new Potentials(settings, registry, this.project.resolve('assets/potential'))
+        weights = Nextflow.files("${project}/assets/weights/*.pt") as List<Path>
+        code = new StageCode(this.project.resolve('bin'))
+        this.launch = launch as Path
+    }
+
+    /** Ends the run in one message where a parameter, a model or an image is wrong; reserves the folder of the results. */
+    void begin() {
+        def records = launch.resolve(".nextflow/pipeline_info/${ProcessHandle.current().pid()}")
+        outdir = new Outdir(settings.outdir.toString(), records)
+        def problems = parameters.problems() ?:
+            ScoreModels.problems(settings, weights, registry) + potentials.problems() +
+            Images.problems(settings, registry, workflow.containerEngine, workflow.manifest.version)
+        if (problems) {
+            Nextflow.error("${problems.size()} problem(s) with the parameters, nothing was run:\n  ${problems.join('\n  ')}")
+        }
+        outdir.take()
+    }
+
+    /** The parameters that a stage reads. */
+    Map forStage(String stage) {
+        parameters.forStage(stage)
+    }
+
+    /** Digest of the code of a command in bin/: an input of each task, so that -resume repeats what an edit changes. */
+    String code(String command) {
+        code.digest(command)
+    }
+
+    /** A file of assets/. */
+    Path asset(String name) {
+        project.resolve('assets').resolve(name)
+    }
+
+    /** The file or folder that a parameter names; [] where it is not given. */
+    Object given(String name) {
+        settings[name] ? Nextflow.file(settings[name], glob: false) : []
+    }
+
+    /** The files and folders that a parameter names, separated by commas. */
+    List allGiven(String name) {
+        ScoreModels.paths(settings[name]).collect { path -> Nextflow.file(path, glob: false) }
+    }
+
+    /** The files of the DFT calculations: [protocol:, table:, cost:, pseudo_dir:]. */
+    Map dft() {
+        Validation.files(settings, asset(''))
+    }
+
+    /** Whether the method potential is one of the methods: the subworkflow BASELINE fills it. */
+    boolean hasBaseline() {
+        registry.methods(settings).any { Map method -> method.stage == 'baseline' }
+    }
+
+    /** The parameters and versions of the run as JSON, for REPORT. */
+    String provenance() {
+        Provenance.json(settings, workflow)
+    }
+
+    /**
+     * Publishes the results: [folder inside --outdir, file].
+     *
+     * The messages at the end need some of the files, and publish_dir_mode `move` takes them away: so they are read first.
+     */
+    void publish(List<List> results) {
+        outcome.putAll(RunMessages.outcome(results))
+        outdir.publish(results, settings)
+    }
+
+    /** The last message of a run. */
+    String summary() {
+        RunMessages.summary(settings, outcome, workflow.duration)
+    }
+
+    /** After a failure: publishes the refusals of CHECK, if it refused all structures; returns the last message. */
+    String failure() {
+        def refusals = RunMessages.refusals(workflow.errorReport)
+        if (refusals) {
+            outdir.publish(refusals, settings)
+        }
+        RunMessages.failure(workflow.errorReport, workflow.exitStatus, settings.outdir)
+    }
+}
