@@ -73,4 +73,4 @@ def test_the_schema_names_no_method_and_no_potential() -> None:
         for parameter in group["properties"].values():
             if "registry" in json.dumps(parameter):
                 rules = json.dumps([parameter.get("pattern"), parameter.get("anyOf")])
-                assert not any(f'"{name}' in rules for name in (*METHODS, *POTENTIALS))
+                assert not any(f'"{name}"' in rules for name in (*METHODS, *POTENTIALS))
