@@ -17,7 +17,7 @@ from test_pipeline_graph import BIN, COMMANDS, closure
 PACKAGE = BIN / "xtalfill"
 # From the bottom up: a package imports only packages of the lines before its own.
 LAYERS = (
-    {"core"},
+    {"core", "registry"},
     {"models", "dft", "relax"},
     {"inputs", "proposals", "evaluate"},
     {"training"},
