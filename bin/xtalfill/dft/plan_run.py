@@ -20,7 +20,7 @@ from xtalfill.dft.plan import (
     systems_as_json,
 )
 from xtalfill.dft.protocols import Protocol
-from xtalfill.dft.pseudos import Pseudo, check_files, functionals, library_of
+from xtalfill.dft.pseudos import Pseudo, UpfHeader, check_files, functionals, library_of
 from xtalfill.dft.theory import LevelOfTheory
 
 
@@ -114,12 +114,18 @@ def plan_run(
         chosen, runnable = plan_batch(batches[name], name, structures, choice, level)
         planned += chosen
         jobs += runnable
-    parameters = {
-        "protocol": asdict(protocol),
-        "library": library_of(table),
+    return Plan(planned, jobs, _parameters(level, headers, choice))
+
+
+def _parameters(
+    level: LevelOfTheory, headers: Mapping[str, UpfHeader], choice: ValidationChoice
+) -> dict[str, Any]:
+    """Return selection and level of theory as plain JSON values."""
+    return {
+        "protocol": asdict(level.protocol),
+        "library": library_of(level.table),
         "functional": functionals(headers),
-        "pseudopotentials": {symbol: asdict(table[symbol]) for symbol in sorted(level.valence)},
-        "spin": spin,
+        "pseudopotentials": {name: asdict(level.table[name]) for name in sorted(level.valence)},
+        "spin": level.spin,
         **asdict(choice),
     }
-    return Plan(planned, jobs, parameters)
