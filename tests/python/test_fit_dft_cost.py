@@ -61,7 +61,7 @@ def test_fit_recovers_the_exponent(tmp_path: Path, fit: Callable[[Path, Path], N
 
 def test_too_few_runs_are_refused(tmp_path: Path, fit: Callable[[Path, Path], None]) -> None:
     make_runs(tmp_path, SIZES[:3])
-    with pytest.raises(ConfigError, match="too few runs of any kind"):
+    with pytest.raises(ConfigError, match="too few runs of each kind"):
         fit(tmp_path, tmp_path / "cost.json")
     assert not (tmp_path / "cost.json").exists()
 
