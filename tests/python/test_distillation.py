@@ -108,7 +108,7 @@ def test_agreement_of_two_runs(tmp_path: Path) -> None:
     assert printed.count("100 %") == 3
     printed = tool("compare_potentials.py", "--runs", one, reversed_order)
     assert "same order: 0 %" in printed
-    assert "lowest in the other run, too: 0 %" in printed
+    assert "is lowest in the second: 0 %" in printed
 
 
 @pytest.mark.slow
