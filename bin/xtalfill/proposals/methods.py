@@ -1,4 +1,4 @@
-"""The proposal methods: each fills the missing sites of hosts in its own way."""
+"""The proposal methods, which fill the missing sites of hosts."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ _ANY_ELEMENT = 118
 
 @dataclass(frozen=True)
 class Method:
-    """A method with all it needs but the host.
+    """A method with its model and settings.
 
     Attributes:
         name: One of `PROPOSERS`.
-        models: Holds the model of the method.
-        settings: How to sample.
+        models: Contains the model of the method.
+        settings: Sampler settings.
 
     Raises:
         ConfigError: Model or settings do not fit the method.
@@ -50,7 +50,7 @@ class Method:
 
     @property
     def largest_element(self) -> int:
-        """Largest atomic number that the model knows."""
+        """Largest atomic number that the model supports."""
         network = self.models.of_method(self.name)
         if network is None:
             return _ANY_ELEMENT
@@ -59,21 +59,21 @@ class Method:
     def propose(
         self, hosts: Sequence[Host], generators: Sequence[np.random.Generator]
     ) -> list[np.ndarray]:
-        """Draw candidates, all of them together.
+        """Sample candidates, all of them together.
 
         Args:
-            hosts: The host of each candidate; the same object for candidates of one host.
-            generators: For each candidate its own source of all randomness.
+            hosts: Host of each candidate; the same object for candidates of one host.
+            generators: Random generator of each candidate.
 
         Returns:
-            For each candidate its sites (n_sites, 3), Angstrom; not finite where the model left
-            such numbers.
+            For each candidate its sites (n_sites, 3), Angstrom; not finite if the model output is
+                not.
         """
         return PROPOSERS[self.name](self, hosts, generators)
 
 
 def with_sites_to_fill(hosts: Sequence[Host]) -> tuple[Crystals, Tensor]:
-    """Return crystals whose missing sites lie at the origin, and which sites (n,) are known."""
+    """Return crystals with the missing sites at the origin, and which sites (n,) are known."""
     crystals = join_crystals(hosts, [np.zeros((host.n_sites, 3)) for host in hosts])
     known = [[True] * len(host.numbers) + [False] * host.n_sites for host in hosts]
     return crystals, torch.tensor(np.concatenate(known))
@@ -82,7 +82,7 @@ def with_sites_to_fill(hosts: Sequence[Host]) -> tuple[Crystals, Tensor]:
 def _sample_sites(
     method: Method, hosts: Sequence[Host], generators: Sequence[np.random.Generator]
 ) -> list[np.ndarray]:
-    """Diffusion of the missing sites alone."""
+    """Sample by diffusion of the missing sites."""
     network = cast(HostNet, method.models.of_method(method.name))
     return sample_sites(network, hosts, generators, settings=method.settings)
 
@@ -90,7 +90,7 @@ def _sample_sites(
 def _sample_crystals(
     method: Method, hosts: Sequence[Host], generators: Sequence[np.random.Generator]
 ) -> list[np.ndarray]:
-    """Diffusion of the whole crystals."""
+    """Sample by diffusion of the complete crystals."""
     network = cast(GemNetScore, method.models.of_method(method.name))
     crystals, known = with_sites_to_fill(hosts)
     fractions = sample_crystals(
@@ -108,7 +108,7 @@ def _sample_crystals(
 def _random_sites(
     _method: Method, hosts: Sequence[Host], generators: Sequence[np.random.Generator]
 ) -> list[np.ndarray]:
-    """Sites at random."""
+    """Place the sites at random."""
     pairs = zip(hosts, generators, strict=True)
     return [random_sites(host, generator=generator) for host, generator in pairs]
 
