@@ -2,7 +2,7 @@
 /*
  * xtalfill fills the missing sites of crystal structures.
  *
- *   CHECK     reads the hosts, refuses what cannot be used and says why, writes batches
+ *   INPUT     reads the hosts, refuses what cannot be used and says why, writes batches (CHECK)
  *   INPAINT   proposes candidates: places the missing sites in the exact host
  *   BASELINE  method potential: places them at maxima of the DFT electrostatic potential (pw.x, pp.x)
  *   RELAX     keeps the best proposals; relaxes the filled sites, then all positions, with a potential;
@@ -18,7 +18,7 @@
  * carries the reason through all stages and never ends the run.
  */
 
-include { CHECK      } from './modules/check_structures/main'
+include { INPUT      } from './subworkflows/input/main'
 include { INPAINT    } from './modules/inpaint/main'
 include { BASELINE   } from './subworkflows/baseline/main'
 include { POTENTIALS } from './subworkflows/potentials/main'
@@ -48,21 +48,10 @@ workflow {
         ch_results = TRAIN.out.weights.mix(TRAIN.out.log, TRAIN.out.picture).map { file -> ['weights', file] }
     }
     else {
-        def input = run.given('input')
-        def references = run.given('references')
-        def named = InputFiles.named(input) + (references ? InputFiles.named(references) : [])
-        def check_settings = run.forStage('check') + run.potentials.located()
-        CHECK(input, references, named, check_settings, run.code('check_structures.py'))
-
-        // e.g. [[id: 'batch_0007', n_atoms: 8000, largest: 64, n_edges: 52], /work/3f/…/batches/batch_0007.h5]
-        ch_batches = CHECK.out.batches
-            .flatten()
-            .combine(CHECK.out.check.map { check -> Sizes.ofBatches(check, run.potentials.cutoff()) })
-            .map { batch, sizes -> tuple([id: batch.baseName] + (sizes[batch.baseName] ?: [:]), batch) }
-
-        INPAINT(ch_batches, run.weights, run.allGiven('model'), run.forStage('inpaint'), run.code('inpaint.py'))
+        INPUT(run)
+        INPAINT(INPUT.out.batch, run.weights, run.allGiven('model'), run.forStage('inpaint'), run.code('inpaint.py'))
         POTENTIALS(run)
-        BASELINE(ch_batches, INPAINT.out.batch, POTENTIALS.out.mlip, run)
+        BASELINE(INPUT.out.batch, INPAINT.out.batch, POTENTIALS.out.mlip, run)
         RELAX(
             BASELINE.out.batch, POTENTIALS.out.mlip, POTENTIALS.out.mlip_rank,
             run.forStage('relax'), run.code('relax.py'),
@@ -79,16 +68,16 @@ workflow {
             .mix(VALIDATE.out.record, EVALUATE.out.record)
             .toSortedList { one, other -> one.name <=> other.name }
 
-        COLLECT(CHECK.out.check, ch_evaluated, run.code('collect.py'))
+        COLLECT(INPUT.out.check, ch_evaluated, run.code('collect.py'))
         REPORT(
-            CHECK.out.check, ch_evaluated, COLLECT.out.evaluation, ch_records,
+            INPUT.out.check, ch_evaluated, COLLECT.out.evaluation, ch_records,
             run.provenance(), run.code('report.py'),
         )
 
         // Each result with its folder in --outdir.
         ch_last = REPORT.out.report
         ch_tables = COLLECT.out.tables.mix(COLLECT.out.frames, COLLECT.out.structures, COLLECT.out.evaluation)
-        ch_results = CHECK.out.check.map { file -> ['pipeline_info', file] }.mix(
+        ch_results = INPUT.out.check.map { file -> ['pipeline_info', file] }.mix(
             EVALUATE.out.batch.map { _meta, batch -> ['batches', batch] },
             BASELINE.out.files.map { file -> ['potential', file] },
             VALIDATE.out.files.map { file -> ['dft', file] },
@@ -96,7 +85,7 @@ workflow {
         )
 
         if (!workflow.stubRun) {
-            CHECK.out.check.subscribe { check -> log.info(RunMessages.plan(check, run.settings)) }
+            INPUT.out.check.subscribe { check -> log.info(RunMessages.plan(check, run.settings)) }
             BASELINE.out.plan.subscribe { plan -> log.info(RunMessages.baseline(plan)) }
             VALIDATE.out.plan.subscribe { plan -> log.info(RunMessages.validation(plan)) }
             POTENTIALS.out.compiled.subscribe { record -> log.info(RunMessages.compiled(record)) }

@@ -1,60 +1,35 @@
-import java.nio.charset.MalformedInputException
 import java.nio.file.Files
 import java.nio.file.Path
-import java.util.regex.Pattern
 
 /**
  * The structure files that an input names: those of a sheet's rows, those in a folder.
  *
- * CHECK gets them as inputs beside the sheet or folder itself, so that -resume sees a change of
- * any of them and a container can read them. CHECK alone judges them: what cannot be read here
- * is passed over.
+ * SHEET_FILES reads the sheets; CHECK alone decides whether a file can be used.
  */
 class InputFiles {
 
-    static List<Path> named(Path input) {
-        def files = Files.isDirectory(input) ? inFolder(input) : isSheet(input) ? inSheet(input) : []
-        files.findAll { Path file -> Files.isRegularFile(file) }.unique().sort()
+    /** The sample sheets among the inputs: [folder that their names are relative to, sheet]. */
+    static List<List> sheets(List inputs) {
+        inputs.findAll { input -> input instanceof Path && isSheet(input) }
+            .collect { Path sheet -> [sheet.toRealPath().parent.toString(), sheet] }
+    }
+
+    /** The existing files that a sheet names, from the output of SHEET_FILES: a name on each line. */
+    static List<Path> named(String folder, Path names) {
+        names.readLines('UTF-8')
+            .collect { name -> Path.of(folder).resolve(name).normalize() }
+            .findAll { Path file -> Files.isRegularFile(file) }
+    }
+
+    /** The files in the folders among the inputs. */
+    static List<Path> inFolders(List inputs) {
+        inputs.findAll { input -> input instanceof Path && Files.isDirectory(input) }.collectMany { Path folder ->
+            Files.list(folder).withCloseable { entries -> entries.toList() }
+                .findAll { Path file -> Files.isRegularFile(file) && !file.fileName.toString().startsWith('.') }
+        }
     }
 
     private static boolean isSheet(Path input) {
         Files.isRegularFile(input) && input.fileName.toString().toLowerCase() ==~ /.*\.[ct]sv/
-    }
-
-    private static List<Path> inFolder(Path folder) {
-        Files.list(folder).withCloseable { entries -> entries.toList() }
-            .findAll { Path file -> !file.fileName.toString().startsWith('.') }
-    }
-
-    private static List<Path> inSheet(Path sheet) {
-        def folder = sheet.toRealPath().parent
-        def lines = textOf(sheet).readLines().findAll { line -> line.trim() && !line.trim().startsWith('#') }
-        // A spreadsheet may write the separator into the first line: sep=;
-        def told = lines ? lines.first() =~ /(?i)^\s*"?sep=(.)"?\s*$/ : null
-        def rows = told ? lines.drop(1) : lines
-        if (!rows) {
-            return []
-        }
-        def separator = told ? told[0][1] : [',', ';', '\t'].max { mark -> rows.first().count(mark) }
-        def column = cells(rows.first().toLowerCase(), separator).indexOf('structure')
-        rows.drop(1)
-            .collect { line -> column < 0 ? null : cells(line, separator)[column] }
-            .findAll { cell -> cell && !cell.contains('\0') }
-            .collect { cell -> folder.resolve(cell).normalize() }
-    }
-
-    private static String textOf(Path sheet) {
-        try {
-            return Files.readString(sheet).replace('\uFEFF', '')
-        }
-        catch (MalformedInputException error) {
-            return ''
-        }
-    }
-
-    /** The cells of a row; a separator inside double quotes does not count. */
-    private static List<String> cells(String line, String separator) {
-        line.split("${Pattern.quote(separator)}(?=(?:[^\"]*\"[^\"]*\")*[^\"]*\$)", -1)
-            .collect { cell -> cell.trim().replaceAll(/^"|"$/, '').replace('""', '"').trim() }
     }
 }

@@ -115,7 +115,7 @@ class RunMessages {
 
     /** Files for `Outdir.publish` if CHECK refused every structure; empty after other failures. */
     static List<List> refusals(String errorReport) {
-        def folder = steps(errorReport).any { step -> step.startsWith('CHECK ') } ? folders(errorReport) : []
+        def folder = steps(errorReport).any { step -> step ==~ /(.+:)?CHECK .*/ } ? folders(errorReport) : []
         def files = [['pipeline_info', 'check.json'], ['', 'results.csv'], ['', 'failures.csv']]
             .collect { place, name -> [place, Path.of(folder ? folder.first() : '').resolve(name)] }
         folder && files.every { _place, file -> Files.exists(file) } ? files : []

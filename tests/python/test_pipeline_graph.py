@@ -26,6 +26,7 @@ from nextflow_project import (
 
 BIN = REPOSITORY / "bin"
 COMMANDS = {
+    "SHEET_FILES": "sheet_files.py",
     "CHECK": "check_structures.py",
     "INPAINT": "inpaint.py",
     "PLAN_POTENTIAL": "plan_potential.py",
@@ -47,7 +48,8 @@ FETCH, COMPILE = "POTENTIALS:FETCH_POTENTIAL", "POTENTIALS:COMPILE_POTENTIAL"
 PLAN, PW, GATHER = (f"VALIDATE:{name}" for name in ("PLAN_DFT", "PW_RELAX", "GATHER_DFT"))
 BASELINE = {"PLAN": 1, "PLACE": 2, "GATHER": 2}
 TASKS = {
-    "CHECK": 1,
+    "INPUT:SHEET_FILES": 1,
+    "INPUT:CHECK": 1,
     "INPAINT": 2,
     **{f"BASELINE:{name}_POTENTIAL": count for name, count in BASELINE.items()},
     FETCH: 1,
@@ -297,7 +299,7 @@ def test_an_edit_of_the_report_makes_nothing_else_run_again(stub: Stub) -> None:
 def test_a_changed_structure_file_is_seen(stub: Stub) -> None:
     host = stub.project.root / "assets" / "demo" / "hosts" / "mp-23684.cif"
     host.write_text(host.read_text(encoding="utf-8") + "\n", encoding="utf-8")
-    assert "CHECK" in not_cached(stub.resume())
+    assert "INPUT:CHECK" in not_cached(stub.resume())
 
 
 def imported(path: Path, bin_folder: Path) -> Iterator[Path]:
@@ -361,34 +363,6 @@ def test_code_digest_covers_what_a_command_imports(project: Project) -> None:
     assert registry["relax.py"] == {"potentials"}
     assert registry["report.py"] == {"methods", "potentials"}
     assert registry["plan_dft.py"] == set()
-
-
-def test_the_files_that_a_sheet_names_are_found(project: Project) -> None:
-    folder = project.launch / "sheets"
-    folder.mkdir()
-    for name in ("one.cif", "a;b.cif"):
-        (folder / name).touch()
-    sheets = {
-        "plain": "id,structure\na,one.cif\nb,a;b.cif\n",
-        "told": '\ufeffsep=;\nid;structure\na;one.cif\nb;"a;b.cif"\n',
-        "quoted": '\n"sep=|"\r\nid|structure\r\na|one.cif\r\nb|a;b.cif\r\n',
-        "comments": "# from a, b\n\nstructure,id\n # not,this.cif\none.cif,a\na;b.cif,b\n",
-        "tabs": "id\tstructure\n\tone.cif\n\ta;b.cif\n",
-    }
-    for name, text in sheets.items():
-        (folder / f"{name}.csv").write_text(text, encoding="utf-8", newline="")
-    script = project.root / "sheets.nf"
-    script.write_text(
-        "workflow {\n"
-        f"    files('{folder}/*.csv').each {{ sheet ->\n"
-        "        println(([sheet.baseName] + InputFiles.named(sheet)*.fileName).join(','))\n"
-        "    }\n"
-        "}\n",
-        encoding="utf-8",
-    )
-    result = project.nextflow("-q", "run", script)
-    assert result.returncode == 0, said(result)
-    assert sorted(result.stdout.split()) == sorted(f"{name},a;b.cif,one.cif" for name in sheets)
 
 
 def test_a_pipe_is_one_line_before_any_task(project: Project) -> None:

@@ -1,0 +1,34 @@
+// INPUT: reads hosts and references (CHECK) and gives each batch its size.
+
+include { SHEET_FILES } from '../../modules/sheet_files/main'
+include { CHECK       } from '../../modules/check_structures/main'
+
+workflow INPUT {
+    take:
+    run // Run: parameters, files, digests of the code
+
+    main:
+    def input = run.given('input')
+    def references = run.given('references')
+
+    SHEET_FILES(channel.fromList(InputFiles.sheets([input, references])), run.code('sheet_files.py'))
+
+    // CHECK gets the files that a sheet or a folder names as inputs: -resume sees a change, and a container can read them.
+    ch_named = SHEET_FILES.out.names
+        .flatMap { folder, names -> InputFiles.named(folder, names) }
+        .mix(channel.fromList(InputFiles.inFolders([input, references])))
+        .unique()
+        .toSortedList { one, other -> one.toString() <=> other.toString() }
+
+    CHECK(input, references, ch_named, run.forStage('check') + run.potentials.located(), run.code('check_structures.py'))
+
+    // e.g. [[id: 'batch_0007', n_atoms: 8000, largest: 64, n_edges: 52], /work/3f/…/batches/batch_0007.h5]
+    ch_batches = CHECK.out.batches
+        .flatten()
+        .combine(CHECK.out.check.map { check -> Sizes.ofBatches(check, run.potentials.cutoff()) })
+        .map { batch, sizes -> tuple([id: batch.baseName] + (sizes[batch.baseName] ?: [:]), batch) }
+
+    emit:
+    batch = ch_batches
+    check = CHECK.out.check
+}
