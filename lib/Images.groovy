@@ -20,10 +20,13 @@ class Images {
     /** One line for each needed image that is missing, truncated or differs from SHA256SUMS. */
     static List<String> problems(Map settings, Registry registry, String engine, String version) {
         if (engine in ['docker', 'podman']) {
-            return needed(settings, registry).collect { name -> notLoaded(engine, "xtalfill-${name}:${version}".toString()) }.findAll()
+            return needed(settings, registry)
+                .collect { name -> notLoaded(engine, "xtalfill-${name}:${version}".toString()) }
+                .findAll()
         }
         def folder = Nextflow.file(settings.container_dir, glob: false) as Path
-        engine ? needed(settings, registry).collect { name -> problem(folder.resolve("xtalfill-${name}-${version}.sif".toString())) }.findAll() : []
+        def names = engine ? needed(settings, registry) : []
+        names.collect { name -> problem(folder.resolve("xtalfill-${name}-${version}.sif".toString())) }.findAll()
     }
 
     /** Names of the images used by the stages of this run (conf/modules.config). */

@@ -116,7 +116,8 @@ class Parameters {
     /** For --help: what the registry has for a parameter, a line each. */
     private String named(Map spec) {
         def kind = kindOf(spec)
-        kind ? registry.summaries(kind).collect { name, text -> "\n${' ' * 25}${name.padRight(12)} ${text}" }.join() : ''
+        def rows = kind ? registry.summaries(kind) : [:]
+        rows.collect { name, text -> "\n${' ' * 25}${name.padRight(12)} ${text}" }.join()
     }
 
     private static String kindOf(Map spec) {
@@ -162,7 +163,8 @@ class Parameters {
 
     private String problemOf(Object value, Map spec) {
         def types = [string: String, integer: Number, number: Number, boolean: Boolean]
-        def right = types[spec.type].isInstance(value) && (spec.type != 'integer' || value instanceof Integer || value instanceof Long)
+        def right = types[spec.type].isInstance(value)
+            && (spec.type != 'integer' || value instanceof Integer || value instanceof Long)
         if (!right) {
             return value == true ? 'needs a value' : "'${value}' is not of type ${spec.type}"
         }
@@ -172,15 +174,16 @@ class Parameters {
 
     /** The first rule of `rules` that the value breaks, or null. */
     private String violation(Object value, Map rules, Map spec) {
+        def kind = kindOf(spec)
+        def message = kind ? spec.errorMessage.replace('{names}', registry.names(kind).join(', ')) : spec.errorMessage
         if (rules.registry && !isNamed(value as String, rules)) {
-            return "'${value}' is not possible; ${spec.errorMessage.replace('{names}', registry.names(rules.registry).join(', '))}"
+            return "'${value}' is not possible; ${message}"
         }
         if (rules.enum && !(value in rules.enum)) {
-            return "'${value}' is not possible; ${spec.errorMessage ?: "give one of ${rules.enum.join(', ')}"}"
+            return "'${value}' is not possible; ${message ?: "give one of ${rules.enum.join(', ')}"}"
         }
         if (rules.pattern && !(value =~ rules.pattern)) {
-            def names = kindOf(spec) ? registry.names(kindOf(spec)).join(', ') : ''
-            return "'${value}' is not possible; ${spec.errorMessage?.replace('{names}', names) ?: "it has to match ${rules.pattern}"}"
+            return "'${value}' is not possible; ${message ?: "it has to match ${rules.pattern}"}"
         }
         if (rules.minimum != null && value < rules.minimum) {
             return "${value} is too small; the least is ${rules.minimum}"

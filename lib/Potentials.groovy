@@ -32,7 +32,7 @@ class Potentials {
         given.findAll { _name, mlip -> isPublished(mlip) }.collect { name, mlip -> [[id: name], mlip] }
     }
 
-    /** The models on disk: [[id: parameter], file]; [] in place of a file where the parameter is a name or not given. */
+    /** The models on disk: [[id: parameter], file]; no file ([]) where the parameter is a name or not given. */
     List<List> files() {
         given.findAll { _name, mlip -> !isPublished(mlip) }.collect { name, mlip -> [[id: name], fileOf(mlip)] }
     }
@@ -58,11 +58,15 @@ class Potentials {
 
     /** One line where --mlip_compile has nothing to compile, one for each bundled model that is damaged. */
     List<String> problems() {
-        def problems = given.findAll { _name, mlip -> isBundled(mlip) && !isSound(bundled(mlip)) }.collect { name, mlip ->
-            "--${name} ${mlip}: ${bundled(mlip)} is missing or does not agree with SHA256SUMS beside it; ".toString() +
+        def damaged = given.findAll { _name, mlip -> isBundled(mlip) && !isSound(bundled(mlip)) }
+        def problems = damaged.collect { name, mlip ->
+            "--${name} ${mlip}: ${bundled(mlip)} is missing or does not agree with SHA256SUMS beside it; " +
                 'check out the project again'
         }
-        if (compiled && !given.values().any { mlip -> isPublished(mlip) || isBundled(mlip) || mlip?.endsWith('.nequip.zip') }) {
+        def packaged = given.values().any { mlip ->
+            isPublished(mlip) || isBundled(mlip) || mlip?.endsWith('.nequip.zip')
+        }
+        if (compiled && !packaged) {
             problems << "--mlip_compile: only models of the nequip package can be compiled " +
                 '(bundled, .nequip.zip, nequip.net:); --mlip and --mlip_rank name none'
         }

@@ -1,7 +1,7 @@
 import java.nio.file.Path
 import nextflow.Nextflow
 
-/** What main.nf needs beside the method: checked parameters, the files of the project, messages, the results' folder. */
+/** What main.nf needs beside the method: parameters, files of the project, messages, the folder of the results. */
 class Run {
 
     final Parameters parameters
@@ -34,7 +34,7 @@ class Run {
         this.launch = launch as Path
     }
 
-    /** Ends the run in one message where a parameter, a model or an image is wrong; reserves the folder of the results. */
+    /** Ends the run with one message if a parameter, a model or an image is wrong; reserves the results' folder. */
     void begin() {
         def records = launch.resolve(".nextflow/pipeline_info/${ProcessHandle.current().pid()}")
         outdir = new Outdir(settings.outdir.toString(), records)
@@ -42,7 +42,8 @@ class Run {
             ScoreModels.problems(settings, weights, registry) + potentials.problems() +
             Images.problems(settings, registry, workflow.containerEngine, workflow.manifest.version)
         if (problems) {
-            Nextflow.error("${problems.size()} problem(s) with the parameters, nothing was run:\n  ${problems.join('\n  ')}")
+            def lines = problems.join('\n  ')
+            Nextflow.error("${problems.size()} problem(s) with the parameters, nothing was run:\n  ${lines}")
         }
         outdir.take()
     }
@@ -90,7 +91,7 @@ class Run {
     /**
      * Publishes the results: [folder inside --outdir, file].
      *
-     * The messages at the end need some of the files, and publish_dir_mode `move` takes them away: so they are read first.
+     * The last message needs some of the files, and publish_dir_mode `move` moves them: it is read first.
      */
     void publish(List<List> results) {
         outcome.putAll(RunMessages.outcome(results))

@@ -30,7 +30,8 @@ class ScoreModels {
         registry.methods(settings)
             .findAll { Map method -> method.weights && !(method.weights in kinds) }
             .collect { Map method ->
-                "--method ${method.name}: no weights of kind ${method.weights} in assets/weights; name some with --model".toString()
+                "--method ${method.name}: no weights of kind ${method.weights} in assets/weights; ".toString() +
+                    'name some with --model'
             }
     }
 }

@@ -20,7 +20,9 @@ class Sizes {
             [name, [
                 n_atoms: structures.sum { Map one -> one.n_atoms * (candidates + (one.reference ? 1 : 0)) },
                 largest: structures*.n_atoms.max(),
-                n_edges: unhashed(structures.collect { Map one -> Math.ceil(sphere * one.n_atoms / one.volume) as int }.max()),
+                n_edges: unhashed(
+                    structures.collect { Map one -> Math.ceil(sphere * one.n_atoms / one.volume) as int }.max()
+                ),
             ]]
         }
     }

@@ -32,7 +32,8 @@ class StageCode {
         def all = files(command)
         all.each { Path file ->
             sha.update(bin.relativize(file).toString().bytes)
-            sha.update(isRegistry(file) && !(file.resolveSibling("${TEXTS}.py") in all) ? withoutTexts(file) : Files.readAllBytes(file))
+            def whole = !isRegistry(file) || file.resolveSibling("${TEXTS}.py") in all
+            sha.update(whole ? Files.readAllBytes(file) : withoutTexts(file))
         }
         sha.digest().encodeHex().toString().take(16)
     }
@@ -56,7 +57,8 @@ class StageCode {
 
     private static byte[] withoutTexts(Path file) {
         def entries = new JsonSlurper().parse(file) as List<Map>
-        JsonOutput.toJson(entries.collect { Map entry -> new TreeMap(entry.findAll { name, _value -> name != TEXTS }) }).bytes
+        def rest = entries.collect { Map entry -> new TreeMap(entry.findAll { name, _value -> name != TEXTS }) }
+        JsonOutput.toJson(rest).bytes
     }
 
     /** The files of the package that one file imports, at the top or inside a function. */
@@ -86,9 +88,10 @@ class StageCode {
     /** The data of a module in a folder; those that belong to no module where none is named. */
     private static List<Path> data(Path folder, String module = null) {
         def files = Files.list(folder).withCloseable { entries -> entries.toList() }
-        files.findAll { Path file -> Files.isRegularFile(file) && !(file.toString() =~ /\.pyc?$/) }.findAll { Path file ->
+        files.findAll { Path file ->
             def stem = file.fileName.toString().replaceFirst(/\.[^.]*$/, '')
-            module ? stem == module : !Files.exists(folder.resolve("${stem}.py"))
+            Files.isRegularFile(file) && !(file.toString() =~ /\.pyc?$/) &&
+                (module ? stem == module : !Files.exists(folder.resolve("${stem}.py")))
         }
     }
 }

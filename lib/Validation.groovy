@@ -11,7 +11,8 @@ class Validation {
     static Map files(Map settings, Path assets) {
         [
             protocol  : assets.resolve("protocols/${settings.protocol}.yaml"),
-            table     : settings.pseudo_table ? Nextflow.file(settings.pseudo_table, glob: false) : assets.resolve('sssp/sssp_1.3.0_pbe_efficiency.json'),
+            table     : settings.pseudo_table ? Nextflow.file(settings.pseudo_table, glob: false)
+                : assets.resolve('sssp/sssp_1.3.0_pbe_efficiency.json'),
             cost      : assets.resolve('dft_cost.json'),
             pseudo_dir: settings.pseudo_dir ? Nextflow.file(settings.pseudo_dir, glob: false) : [],
         ]

@@ -1,4 +1,4 @@
-// CHECK: reads every structure, refuses with a reason what cannot be used, writes the batches.
+// CHECK: reads every structure, refuses what cannot be used and says why, writes the batches.
 
 process CHECK {
     tag "${input.fileName.name}"

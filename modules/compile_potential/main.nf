@@ -1,4 +1,5 @@
-// COMPILE_POTENTIAL: compiles a packaged model of nequip where RELAX will run; passes it on as it is where that fails.
+// COMPILE_POTENTIAL: compiles a packaged nequip model on the machine type of RELAX; passes the model
+// on unchanged if the compilation fails.
 
 process COMPILE_POTENTIAL {
     tag "${meta.id}"

@@ -3,7 +3,7 @@
 process EVALUATE {
     tag "${meta.id}"
     label 'process_single'
-    cache 'deep' // by what the batch holds, not when a task wrote it
+    cache 'deep' // the content of the batch counts, not its date
 
     input:
     tuple val(meta), path(batch, stageAs: 'input/*')

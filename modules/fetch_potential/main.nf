@@ -1,4 +1,4 @@
-// FETCH_POTENTIAL: downloads a model that is published at nequip.net, so that no task on a GPU has to.
+// FETCH_POTENTIAL: downloads a model from nequip.net, so that tasks on compute nodes need no network.
 
 process FETCH_POTENTIAL {
     tag "${name}"

@@ -1,10 +1,10 @@
-// INPAINT: proposes the missing sites of every candidate, the host's sites untouched. Stopped by its time limit or killed,
-// it goes on from its checkpoint when Nextflow starts it again.
+// INPAINT: proposes the missing sites of every candidate; the host does not change.
+// A task that reaches its time limit or is killed continues from its checkpoint in the next attempt.
 
 process INPAINT {
     tag "${meta.id}"
     label 'process_gpu'
-    cache 'deep' // by what the batch holds, not when a task wrote it
+    cache 'deep' // the content of the batch counts, not its date
 
     input:
     tuple val(meta), path(batch, stageAs: 'input/*')

@@ -1,11 +1,11 @@
-// PLACE_POTENTIAL: fills one host at the maxima of the electrostatic potential that its missing electrons make:
-// pw.x and pp.x, place, relax what was placed, repeat. Stopped by its time limit or for lack of memory, it goes on from
-// its checkpoint when Nextflow starts it again.
+// PLACE_POTENTIAL: fills one host at the maxima of the electrostatic potential of its missing
+// electrons: runs pw.x and pp.x, places atoms, relaxes them, and repeats.
+// A task that reaches its time or memory limit continues from its checkpoint in the next attempt.
 
 process PLACE_POTENTIAL {
     tag "${meta.id}"
     label 'process_dft'
-    cache 'deep' // by what a job says, not when PLAN_POTENTIAL wrote it
+    cache 'deep' // the content of the job counts, not its date
 
     input:
     tuple val(meta), path(job, stageAs: 'job/*')

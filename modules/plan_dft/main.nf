@@ -1,4 +1,5 @@
-// PLAN_DFT: chooses what goes to pw.x, checks the pseudopotentials, refuses what cannot run, estimates the cost.
+// PLAN_DFT: selects the systems for pw.x, checks the pseudopotentials, refuses what cannot be
+// calculated, estimates the cost.
 
 process PLAN_DFT {
     label 'process_single'

@@ -1,5 +1,5 @@
-// PLAN_POTENTIAL: a job for each host that the method potential fills; checks the pseudopotentials, refuses what cannot
-// run, estimates the cost.
+// PLAN_POTENTIAL: a job for each host of the method potential; checks the pseudopotentials, refuses
+// what cannot be calculated, estimates the cost.
 
 process PLAN_POTENTIAL {
     label 'process_single'

@@ -1,10 +1,10 @@
-// PW_RELAX: relaxes one crystal with pw.x, its cell fixed; repairs what can be repaired. Stopped by its time limit or
-// for lack of memory, it goes on from its checkpoint when Nextflow starts it again.
+// PW_RELAX: relaxes one crystal with pw.x in its fixed cell; corrects the errors that it can.
+// A task that reaches its time or memory limit continues from its checkpoint in the next attempt.
 
 process PW_RELAX {
     tag "${meta.id}"
     label 'process_dft'
-    cache 'deep' // by what a job says, not when PLAN_DFT wrote it: another choice of candidates repeats no calculation
+    cache 'deep' // the content of the job counts, not its date
 
     input:
     tuple val(meta), path(job, stageAs: 'job/*')

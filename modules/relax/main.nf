@@ -1,11 +1,11 @@
-// RELAX: relaxes the filled sites in the fixed host, then all positions, in the fixed cell; maybe goes on with a
-// second potential that ranks. Stopped by its time limit or killed, it goes on from its checkpoint when Nextflow starts it
-// again.
+// RELAX: relaxes the filled sites in the fixed host, then all positions, in the fixed cell; then
+// continues with the second potential, if one is given.
+// A task that reaches its time limit or is killed continues from its checkpoint in the next attempt.
 
 process RELAX {
     tag "${meta.id}"
     label 'process_gpu'
-    cache 'deep' // by what the batch holds, not when a task wrote it
+    cache 'deep' // the content of the batch counts, not its date
 
     input:
     tuple val(meta), path(batch, stageAs: 'input/*')

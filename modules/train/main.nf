@@ -1,5 +1,6 @@
-// TRAIN: trains a score model. Stopped by its time limit or killed, it goes on from its checkpoint when Nextflow starts it
-// again. That lies in `folder`, not in the work folder: a later run with more steps goes on from it, too.
+// TRAIN: trains a score model. A task that reaches its time limit or is killed continues from its
+// checkpoint in the next attempt. The checkpoint is in `folder`, not in the work folder: a later run
+// with more steps continues from it, too.
 
 process TRAIN {
     tag "${settings.train_method}"

@@ -1,6 +1,6 @@
 // What the subworkflows that run pw.x share: one plan for the run, a task for each of its jobs, the results by batch.
 
-// The input of the plan: all batches in one list. Sorted, so that the order in which tasks end does not change the hash.
+// All batches in one list, for the plan. Sorted: the order in which tasks end must not change the hash.
 def allBatches(ch_batch) {
     ch_batch
         .map { _meta, batch -> batch }

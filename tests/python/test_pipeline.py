@@ -125,7 +125,7 @@ def test_truncated_cif_is_reported_and_the_run_goes_on(run: Run) -> None:
     assert rows[0]["status"] == "failed"
     assert rows[0]["message"]
     assert "cut.cif" in rows[0]["source"]
-    assert len(lines_with(run.text, ["left out", "cut.cif", rows[0]["message"]])) == 1
+    assert len(lines_with(run.text, ["skipped", "cut.cif", rows[0]["message"]])) == 1
     assert "2 of 3 structures can be used: 8 candidates" in run.text
 
 

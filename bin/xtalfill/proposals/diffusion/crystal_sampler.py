@@ -95,12 +95,27 @@ def sample_crystals(
         ValueError: The numbers of generators and structures differ.
     """
     check_method(method, settings, per_site_times=model.per_site_times)
-    structure, known = crystals.structure.cpu(), known.cpu()
+    sampling = _prepare(model, crystals, known.cpu(), method, settings, generators)
+    with torch.inference_mode():
+        missing = sampling.run(_levels(method, settings))[~sampling.known]
+    return missing.clone()
+
+
+def _prepare(
+    model: CrystalScore,
+    crystals: Crystals,
+    known: Tensor,
+    method: str,
+    settings: SamplerSettings,
+    generators: Sequence[np.random.Generator],
+) -> _Sampling:
+    """Return what the steps of a batch share; see `sample_crystals`."""
+    structure = crystals.structure.cpu()
     n_atoms = torch.bincount(structure)
     if len(generators) != len(n_atoms):
         raise ValueError(f"{len(generators)} generators for {len(n_atoms)} structures")
     fractions = crystals.fractions.detach().to("cpu", torch.float64)
-    sampling = _Sampling(
+    return _Sampling(
         model=model,
         crystals=crystals,
         exact=torch.where(known[:, None], fractions, 0.0),
@@ -112,9 +127,6 @@ def sample_crystals(
         settings=settings,
         generators=generators,
     )
-    with torch.inference_mode():
-        missing = sampling.run(_levels(method, settings))[~known]
-    return missing.clone()
 
 
 def _levels(method: str, settings: SamplerSettings) -> list[int]:
