@@ -20,6 +20,7 @@ from typing import Any
 
 from xtalfill.core.errors import InputError, run_command
 from xtalfill.core.io import atomic_writer, read_json
+from xtalfill.registry.documentation import METHOD_TEXTS, POTENTIAL_TEXTS
 from xtalfill.results.candidates import CandidateRow
 from xtalfill.results.columns import columns_of
 from xtalfill.results.report.citations import SECTIONS, Citation, citations
@@ -27,6 +28,7 @@ from xtalfill.results.structures import StructureRow
 from xtalfill.results.tables import FailureRow
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+NAMES = {"methods": METHOD_TEXTS, "potentials": POTENTIAL_TEXTS}  # of the registry
 WIDTH = 100  # characters of a line of prose
 
 
@@ -100,8 +102,10 @@ def parameters() -> str:
 
 def kind_of(spec: dict[str, Any]) -> str:
     """Return the choices of a parameter, or its type."""
-    if "enum" in spec:
-        return ", ".join(f"`{value}`" for value in spec["enum"])
+    registry = [one["registry"] for one in (spec, *spec.get("anyOf", [])) if "registry" in one]
+    choices = list(NAMES[registry[0]]) if registry else spec.get("enum")
+    if choices:
+        return ", ".join(f"`{value}`" for value in choices)
     return "flag" if spec["type"] == "boolean" else str(spec["type"])
 
 
