@@ -11,8 +11,8 @@ REPOSITORY = Path(__file__).parents[2]
 PATTERNS = ("*.md", "docs/**/*.md", "assets/**/*.md", "containers/*.md")
 DOCUMENTS = sorted({path for pattern in PATTERNS for path in REPOSITORY.glob(pattern)})
 WIDTH = 100
-# Entries of releases stay as they were written; works are cited in one line each.
-ANY_WIDTH = {"CHANGELOG.md", "CITATIONS.md"}
+# Works are cited in one line each.
+ANY_WIDTH = {"CITATIONS.md"}
 
 LINK = re.compile(r"\[(?:[^\[\]]|\[[^\]]*\])*\]\(([^()\s]+)\)")
 HEADING = re.compile(r"^#{1,6} +(.*?) *#*$")
