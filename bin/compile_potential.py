@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""COMPILE_POTENTIAL: compile a packaged model of nequip, or pass it on as it is and say why."""
+"""COMPILE_POTENTIAL: compile a packaged nequip model, or pass it unchanged with the reason."""
 
 import argparse
 import shutil

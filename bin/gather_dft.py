@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""GATHER_DFT: put the results of a batch's jobs into the batch."""
+"""GATHER_DFT: add the results of its jobs to a batch."""
 
 import argparse
 from collections import Counter

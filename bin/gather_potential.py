@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""GATHER_POTENTIAL: put what was found for the hosts of a batch into the batch."""
+"""GATHER_POTENTIAL: add the sites found for the hosts of a batch to the batch."""
 
 import argparse
 from pathlib import Path

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""PLAN_DFT: choose what goes to pw.x, check the pseudopotentials, say what it will cost."""
+"""PLAN_DFT: choose systems for pw.x, check the pseudopotentials, estimate the cost."""
 
 import argparse
 import time

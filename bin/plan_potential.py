@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""PLAN_POTENTIAL: a job for each host of the method potential; says what it will cost."""
+"""PLAN_POTENTIAL: plan a job for each host of the method potential, estimate the cost."""
 
 import argparse
 import time

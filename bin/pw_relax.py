@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""PW_RELAX: relax one crystal with pw.x, its cell fixed, repairing what can be repaired."""
+"""PW_RELAX: relax one crystal with pw.x in a fixed cell, with automatic repair of failures."""
 
 import argparse
 import time
@@ -16,9 +16,9 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--settings", type=Path, required=True, help="stage parameters (JSON)")
     top.add_argument("--pseudo_dir", type=Path, required=True, help="pseudopotentials")
     top.add_argument("--cores", type=int, required=True, help="MPI processes")
-    top.add_argument("--max_seconds", type=float, help="until the task is killed")
-    top.add_argument("--last_chance", action="store_true", help="nothing starts the task again")
-    top.add_argument("--previous", type=Path, help="checkpoint to go on from, if it is there")
+    top.add_argument("--max_seconds", type=float, help="time limit of the task")
+    top.add_argument("--last_chance", action="store_true", help="this is the last attempt")
+    top.add_argument("--previous", type=Path, help="checkpoint of the previous attempt, if any")
     top.add_argument("--checkpoint", type=Path, required=True, help="folder for the checkpoint")
     top.add_argument("--kept", type=Path, required=True, help="folder for inputs and outputs")
     top.add_argument("--output", type=Path, required=True, help="JSON result to write")

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """RELAX: keep the best proposals, relax their sites in the fixed host, then all positions.
 
-With --mlip_rank a second potential relaxes on from there and has the last word.
+With the parameter mlip_rank a second potential continues the relaxation; its energies rank.
 """
 
 import argparse
@@ -24,8 +24,8 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--mlip_file", type=Path, help="model file to use as the parameter mlip")
     top.add_argument("--mlip_rank_file", type=Path, help="model file to use as mlip_rank")
     top.add_argument("--threads", type=int, required=True, help="CPU threads")
-    top.add_argument("--max_seconds", type=float, help="until the task is killed")
-    top.add_argument("--previous", type=Path, help="checkpoint to go on from, if it is there")
+    top.add_argument("--max_seconds", type=float, help="time limit of the task")
+    top.add_argument("--previous", type=Path, help="checkpoint of the previous attempt, if any")
     top.add_argument("--checkpoint", type=Path, required=True, help="folder for the checkpoint")
     top.add_argument("--output", type=Path, required=True, help="batch to write")
     top.add_argument("--record", type=Path, required=True, help="JSON record to write")

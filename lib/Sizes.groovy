@@ -3,7 +3,7 @@ import java.nio.file.Path
 import nextflow.Nextflow
 import nextflow.extension.GroupKey
 
-/** How large the pieces of work are: what conf/ asks memory and time by. All follow from the pieces themselves. */
+/** Sizes of batches and jobs. conf/ computes memory and time from them. */
 class Sizes {
 
     /**
@@ -28,15 +28,15 @@ class Sizes {
     }
 
     /**
-     * How many times the core-hours that plan.json expects a job of pw.x is given before it stops itself and goes on in
-     * its next attempt: the slowest of 25 relaxations took 2.8 times as long, and repairs, other protocols and what
-     * cores lose to each other are to fit in, too.
+     * Time limit of a pw.x job in units of the core-hours that plan.json estimates. After it the job stops and resumes
+     * in the next attempt. The slowest of 25 relaxations took 2.8 times the estimate; the rest is for repairs, other
+     * protocols and parallel efficiency.
      */
     private static final int MARGIN = 10
 
     /**
      * Jobs of pw.x with their meta, the largest first: [id:, batch:, size: k-points x bands x plane waves in millions,
-     * core_seconds: that it is given], the last as `unhashed`.
+     * core_seconds: its time limit], the last as `unhashed`.
      */
     static List<List> ofJobs(List<Path> jobs, Path plan) {
         def known = (new JsonSlurper().parse(plan) as Map).jobs
@@ -51,9 +51,9 @@ class Sizes {
     }
 
     /**
-     * A number for meta that is no part of a task's hash, `groupSize` of what is returned: Nextflow hashes nothing of a
-     * group key but what it stands for. So no calculation is repeated for another assets/dft_cost.json. (An object of
-     * our own would not do: -resume cannot read back classes of lib/.)
+     * A number in meta that does not enter the hash of a task: read `groupSize` of the returned key. Nextflow hashes
+     * only the target of a group key, so a new assets/dft_cost.json repeats no calculation. (-resume cannot read back
+     * an object of a class of lib/.)
      */
     static GroupKey unhashed(int number) {
         Nextflow.groupKey('', number)

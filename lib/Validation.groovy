@@ -1,10 +1,10 @@
 import java.nio.file.Path
 import nextflow.Nextflow
 
-/** What --validate needs: the protocol's file, the table of pseudopotentials, the folder with their files. */
+/** The files of the DFT calculations: protocol, table of pseudopotentials, cost model, pseudopotentials. */
 class Validation {
 
-    /** Where Debian's package quantum-espresso-data-sssp puts them, and with it the image dft. */
+    /** Pseudopotentials of the Debian package quantum-espresso-data-sssp, which the image dft has. */
     static final String PSEUDOS_OF_DEBIAN = '/usr/share/espresso/pseudo'
 
     /** The files of a validation: [protocol:, table:, cost:, pseudo_dir:]; pseudo_dir is [] where none is given. */

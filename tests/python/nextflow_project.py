@@ -1,4 +1,4 @@
-"""Runs Nextflow on a copy of the project, so that tests may edit it and nobody else does."""
+"""Runs Nextflow on a copy of the project that a test may edit."""
 
 from __future__ import annotations
 
