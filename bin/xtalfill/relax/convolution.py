@@ -111,15 +111,28 @@ class EdgeConvolution(torch.nn.Module):
         radial: (n_hidden, n_weights) last linear layer of the radial network. If given, the
             convolution applies it to a few edges at a time, so that the weights of all edges,
             by far the largest tensor of the model, are never stored.
+        component_first: Whether the columns of the features are ordered (component, multiplicity)
+            and, in the result, equal irreps are merged. By default they are ordered as in e3nn,
+            (multiplicity, component), with the irreps of `product`.
     """
 
-    def __init__(self, product: o3.TensorProduct, radial: torch.Tensor | None = None) -> None:
+    def __init__(
+        self,
+        product: o3.TensorProduct,
+        radial: torch.Tensor | None = None,
+        *,
+        component_first: bool = False,
+    ) -> None:
         super().__init__()
         self._radial = radial
         self._dim_out = product.irreps_out.dim
         self._paths, self._terms, self._coefficients = _tables(product)
-        self._order_x = _component_first(product.irreps_in1)
-        self._order_out = torch.argsort(_component_first(product.irreps_out))
+        if component_first:
+            self._order_x = torch.arange(product.irreps_in1.dim)
+            self._order_out = merged_columns(product.irreps_out)
+        else:
+            self._order_x = component_columns(product.irreps_in1)
+            self._order_out = torch.argsort(component_columns(product.irreps_out))
 
     def forward(
         self,
@@ -234,7 +247,7 @@ def _can_stand_for(
     return torch.allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
-def _component_first(irreps: o3.Irreps) -> torch.Tensor:
+def component_columns(irreps: o3.Irreps) -> torch.Tensor:
     """Return the column order from (multiplicity, component) to (component, multiplicity).
 
     e3nn uses the former; the kernels need the multiplicity contiguous in memory.
@@ -244,6 +257,15 @@ def _component_first(irreps: o3.Irreps) -> torch.Tensor:
         for where, (mul, ir) in zip(irreps.slices(), irreps, strict=True)
     ]
     return torch.cat(columns)
+
+
+def merged_columns(irreps: o3.Irreps) -> torch.Tensor:
+    """Return the column order that merges equal irreps of features with the component first."""
+    columns: dict[o3.Irrep, list[torch.Tensor]] = {}
+    for where, (mul, ir) in zip(irreps.slices(), irreps, strict=True):
+        block = torch.arange(where.start, where.stop).reshape(ir.dim, mul)
+        columns.setdefault(ir, []).append(block)
+    return torch.cat([torch.cat(blocks, dim=1).reshape(-1) for blocks in columns.values()])
 
 
 def _tables(product: o3.TensorProduct) -> Tables:

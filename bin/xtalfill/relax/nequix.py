@@ -1,0 +1,235 @@
+"""Nequix, a NequIP network with normalised layers, in torch.
+
+Koker, Kotak and Smidt, arXiv:2508.16067. The network is written here from the paper, because the
+package of its authors needs jax. Features of degree l are stored component first,
+(n_atoms, 2l + 1, multiplicity), as the kernels of `EdgeConvolution` need them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from e3nn import o3
+from torch.nn.functional import silu
+
+from xtalfill.relax.convolution import EdgeConvolution, component_columns, merged_columns
+from xtalfill.relax.nqx_file import ByDegree, NequixConfig, NequixLayer, read_weights
+
+# Makes the second moment of silu 1 for a normal argument, with the rounding of e3nn-jax 0.21; the
+# exact moment is 0.59646921.
+_SILU_NORM = 1.0 / 0.59645772
+_NORM_EPS = 1e-12
+
+Features = dict[int, torch.Tensor]
+
+
+class NequixNetwork(torch.nn.Module):
+    """The network: pairs of atoms in, energies of atoms out; float32.
+
+    Args:
+        path: A ``.nqx`` file.
+        fused: Use the kernels of `EdgeConvolution`, on a CPU only.
+
+    Raises:
+        ConfigError: The file cannot be read, or is damaged or not supported.
+    """
+
+    def __init__(self, path: str | Path, *, fused: bool) -> None:
+        super().__init__()
+        weights = read_weights(path)
+        self.config = weights.config
+        index = torch.full((max(self.config.atomic_numbers) + 1,), -1)
+        index[list(self.config.atomic_numbers)] = torch.arange(len(weights.atom_energies))
+        self.register_buffer("_index", index)
+        energies = torch.tensor(weights.atom_energies, dtype=torch.float64)
+        self.register_buffer("_atom_energies", energies)
+        self.register_buffer("_readout", _scaled(weights.readout))
+        self._layers = torch.nn.ModuleList(
+            _Layer(self.config, number, layer, fused=fused)
+            for number, layer in enumerate(weights.layers)
+        )
+        self._degrees = list(range(self.config.lmax + 1))
+
+    def forward(
+        self, numbers: torch.Tensor, pairs: torch.Tensor, vectors: torch.Tensor
+    ) -> torch.Tensor:
+        """Return the energies of the atoms.
+
+        Args:
+            numbers: (n_atoms,) atomic numbers.
+            pairs: (2, n_edges) indices i, j.
+            vectors: (n_edges, 3) from i to j, Angstrom, float32.
+
+        Returns:
+            (n_atoms,) eV, float64: the isolated atom is up to 10 eV of it.
+        """
+        species = self._index[numbers]
+        receivers, senders = pairs
+        basis = self._radial_basis(torch.linalg.vector_norm(vectors, dim=1))
+        harmonics = o3.spherical_harmonics(
+            self._degrees, vectors, normalize=True, normalization="component"
+        )
+        features: Features = {}
+        for layer in self._layers:
+            features = layer(features, species, harmonics, basis, senders, receivers)
+        energies = (features[0][:, 0] @ self._readout)[:, 0].double()
+        return energies * self.config.scale + self.config.shift + self._atom_energies[species]
+
+    def _radial_basis(self, distance: torch.Tensor) -> torch.Tensor:
+        """Return the (n_edges, n_basis) Bessel functions times the polynomial envelope."""
+        p, scaled = self.config.envelope_power, distance[:, None] / self.config.cutoff
+        roots = math.pi * torch.arange(1, self.config.n_basis + 1, device=distance.device)
+        bessel = 2.0 / self.config.cutoff * torch.sin(roots * scaled) / distance[:, None]
+        envelope = 1.0 - scaled**p * (
+            (p + 1.0) * (p + 2.0) / 2.0 - p * (p + 2.0) * scaled + p * (p + 1.0) / 2.0 * scaled**2
+        )
+        return bessel * torch.where(scaled < 1.0, envelope, 0.0)
+
+
+class _Layer(torch.nn.Module):
+    """A convolution with skip connection, normalisation and gate."""
+
+    def __init__(
+        self, config: NequixConfig, number: int, weights: NequixLayer, *, fused: bool
+    ) -> None:
+        super().__init__()
+        self._is_first = number == 0
+        self._outputs = dict(config.outputs(number))
+        self._gathered = {degree: len(array) for degree, array in weights.linear_out.items()}
+        *hidden, last = (torch.tensor(array) for array in weights.radial)
+        self._radial = torch.nn.ParameterList(hidden)
+        product = tensor_product(config, number)
+        self._convolution = (
+            EdgeConvolution(product, last, component_first=True)
+            if fused
+            else _PlainConvolution(product, last)
+        )
+        self._linear_in = _linear(weights.linear_in)
+        factor = 1.0 / math.sqrt(config.avg_neighbors)
+        self._linear_out = _linear(weights.linear_out, factor)
+        self._skip = _linear(weights.skip)
+        self._norm = _parameters({degree: torch.tensor(w) for degree, w in weights.norm.items()})
+
+    def forward(
+        self,
+        features: Features,
+        species: torch.Tensor,
+        harmonics: torch.Tensor,
+        basis: torch.Tensor,
+        senders: torch.Tensor,
+        receivers: torch.Tensor,
+    ) -> Features:
+        """Return the features of the next layer."""
+        hidden = basis
+        for weight in self._radial:
+            hidden = silu(hidden @ weight)
+        if self._is_first:  # the features are the species, one-hot: a linear map selects rows
+            messages = self._linear_in["0"][species]
+            skip = {0: self._skip["0"][species][:, None]}
+        else:
+            messages = _joined(_apply(self._linear_in, features))
+            skip = _apply(self._skip, features)
+        gathered = self._convolution(messages, harmonics, hidden, senders, receivers)
+        found = _apply(self._linear_out, _chunks(gathered, self._gathered))
+        for degree, chunk in skip.items():
+            found[degree] = found[degree] + chunk
+        return self._gate(self._normalised(found))
+
+    def _normalised(self, features: Features) -> Features:
+        """Divide by a norm of the features of the atom.
+
+        The published weights belong to this norm: the mean over the degrees of the sum of squares
+        divided by (2l + 1)**2, not a mean over the channels.
+        """
+        squares = [
+            chunk.square().sum(dim=(1, 2)) / (2 * degree + 1) ** 2
+            for degree, chunk in features.items()
+        ]
+        square = torch.stack(squares).sum(dim=0)
+        factor = torch.rsqrt(square / len(features) + _NORM_EPS)[:, None, None]
+        return {
+            degree: chunk * self._norm[str(degree)] * factor for degree, chunk in features.items()
+        }
+
+    def _gate(self, features: Features) -> Features:
+        activated = silu(features[0]) * _SILU_NORM
+        scalars, *gates = activated.split(list(self._outputs.values()), dim=2)
+        others = [degree for degree in self._outputs if degree]
+        gated = {degree: features[degree] * gate for degree, gate in zip(others, gates, strict=True)}
+        return {0: scalars, **gated}
+
+
+class _PlainConvolution(torch.nn.Module):
+    """`EdgeConvolution` with component-first features by e3nn, for any device."""
+
+    def __init__(self, product: o3.TensorProduct, radial: torch.Tensor) -> None:
+        super().__init__()
+        self._product = product
+        merged = component_columns(product.irreps_out)[merged_columns(product.irreps_out)]
+        self.register_buffer("_radial", radial)
+        self.register_buffer("_to_e3nn", torch.argsort(component_columns(product.irreps_in1)))
+        self.register_buffer("_merged", merged)
+
+    def forward(
+        self,
+        x: torch.Tensor,
+        edge_attr: torch.Tensor,
+        hidden: torch.Tensor,
+        edge_src: torch.Tensor,
+        edge_dst: torch.Tensor,
+    ) -> torch.Tensor:
+        """Return the convolution; see `EdgeConvolution`."""
+        messages = self._product(x[:, self._to_e3nn][edge_src], edge_attr, hidden @ self._radial)
+        out = x.new_zeros((len(x), messages.shape[1])).index_add(0, edge_dst, messages)
+        return out[:, self._merged]
+
+
+def tensor_product(config: NequixConfig, number: int) -> o3.TensorProduct:
+    """Return the tensor product of a layer, paths ordered as in `NequixConfig.paths`."""
+
+    def irrep(degree: int) -> o3.Irrep:
+        return o3.Irrep(degree, (-1) ** degree)
+
+    inputs, paths = config.inputs(number), config.paths(number)
+    place = {degree: i for i, degree in enumerate(inputs)}
+    return o3.TensorProduct(
+        o3.Irreps([(mul, irrep(degree)) for degree, mul in inputs.items()]),
+        o3.Irreps.spherical_harmonics(config.lmax),
+        o3.Irreps([(inputs[l_in], irrep(l_out)) for l_in, _, l_out in paths]),
+        [(place[l_in], l_sh, k, "uvu", True) for k, (l_in, l_sh, _) in enumerate(paths)],
+        irrep_normalization="component",
+        path_normalization="none",
+        shared_weights=False,
+        internal_weights=False,
+    )
+
+
+def _scaled(weight: np.ndarray, factor: float = 1.0) -> torch.Tensor:
+    """Return a linear map that keeps the variance of its input."""
+    return torch.tensor(weight * np.float32(factor / math.sqrt(len(weight))))
+
+
+def _linear(weights: ByDegree, factor: float = 1.0) -> torch.nn.ParameterDict:
+    return _parameters({degree: _scaled(array, factor) for degree, array in weights.items()})
+
+
+def _parameters(tensors: Mapping[int, torch.Tensor]) -> torch.nn.ParameterDict:
+    return torch.nn.ParameterDict({str(degree): tensor for degree, tensor in tensors.items()})
+
+
+def _apply(linear: torch.nn.ParameterDict, features: Features) -> Features:
+    return {int(degree): features[int(degree)] @ weight for degree, weight in linear.items()}
+
+
+def _joined(features: Features) -> torch.Tensor:
+    return torch.cat([chunk.flatten(1) for chunk in features.values()], dim=1)
+
+
+def _chunks(joined: torch.Tensor, multiplicities: Mapping[int, int]) -> Features:
+    sizes = [(2 * degree + 1) * mul for degree, mul in multiplicities.items()]
+    parts = zip(multiplicities.items(), joined.split(sizes, dim=1), strict=True)
+    return {degree: part.unflatten(1, (-1, mul)) for (degree, mul), part in parts}
