@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""FETCH_POTENTIAL: download a model that is published at nequip.net."""
+"""FETCH_POTENTIAL: download a published potential."""
 
 import argparse
 import time
@@ -11,16 +11,18 @@ from xtalfill.core.errors import run_command
 def main() -> None:
     """Write the model file."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--name", required=True, help="nequip.net:group/model:version")
-    parser.add_argument("--output", type=Path, required=True, help=".nequip.zip to write")
+    parser.add_argument(
+        "--name", required=True, help="a name of the registry, or nequip.net:group/model:version"
+    )
+    parser.add_argument("--output", type=Path, required=True, help=".nequip.zip or .nqx to write")
     parser.add_argument("--record", type=Path, required=True, help="JSON record to write")
     args = parser.parse_args()
     begin = time.monotonic()
 
     from xtalfill.core.record import file_sha256, write_record
-    from xtalfill.relax.download import download_model
+    from xtalfill.relax.download import fetch
 
-    download_model(args.name, args.output)
+    fetch(args.name, args.output)
     write_record(
         args.record,
         stage="fetch_potential",

@@ -3,8 +3,8 @@ import java.nio.file.Path
 import nextflow.Nextflow
 
 /**
- * The potentials that --mlip and --mlip_rank name: one of the registry, a model file of the nequip package, or a model
- * published at nequip.net.
+ * The potentials that --mlip and --mlip_rank name: one of the registry, a model file of the nequip package or of Nequix,
+ * or a model published at nequip.net.
  */
 class Potentials {
 
@@ -51,9 +51,10 @@ class Potentials {
             .max()
     }
 
-    /** The file name of a published model. */
+    /** The file name of a published model: one of nequip.net, or else one that the registry has an address of. */
     static String fileName(String published) {
-        "${published.minus(PUBLISHED).replaceAll(/[^A-Za-z0-9.-]+/, '_')}.nequip.zip".toString()
+        def name = published.minus(PUBLISHED).replaceAll(/[^A-Za-z0-9.-]+/, '_')
+        published.startsWith(PUBLISHED) ? "${name}.nequip.zip".toString() : "${name}.nqx".toString()
     }
 
     /** One line where --mlip_compile has nothing to compile, one for each bundled model that is damaged. */
@@ -64,7 +65,7 @@ class Potentials {
                 'check out the project again'
         }
         def packaged = given.values().any { mlip ->
-            isPublished(mlip) || isBundled(mlip) || mlip?.endsWith('.nequip.zip')
+            isAtNequipNet(mlip) || isBundled(mlip) || mlip?.endsWith('.nequip.zip')
         }
         if (compiled && !packaged) {
             problems << "--mlip_compile: only models of the nequip package can be compiled " +
@@ -77,12 +78,16 @@ class Potentials {
         registry.potential(mlip)?.bundled
     }
 
-    private static boolean isPublished(String mlip) {
+    private boolean isPublished(String mlip) {
+        isAtNequipNet(mlip) || registry.potential(mlip)?.url
+    }
+
+    private static boolean isAtNequipNet(String mlip) {
         mlip?.startsWith(PUBLISHED)
     }
 
     private static boolean isFile(String mlip) {
-        mlip?.contains('.nequip.') && !isPublished(mlip)
+        (mlip?.contains('.nequip.') || mlip?.endsWith('.nqx')) && !isAtNequipNet(mlip)
     }
 
     private Object fileOf(String mlip) {

@@ -1,15 +1,15 @@
-// FETCH_POTENTIAL: downloads a model from nequip.net, so that tasks on compute nodes need no network.
+// FETCH_POTENTIAL: downloads a published potential, so that tasks on compute nodes need no network.
 
 process FETCH_POTENTIAL {
     tag "${name}"
     label 'process_single'
 
     input:
-    tuple val(meta), val(name) // [id: 'mlip'], e.g. 'nequip.net:mir-group/NequIP-OAM-L:0.1'
+    tuple val(meta), val(name) // [id: 'mlip'], e.g. 'nequix-oam-1'
     val code                   // digest of the code; part of the hash
 
     output:
-    tuple val(meta), path('*.nequip.zip'), emit: model
+    tuple val(meta), path('*.{nequip.zip,nqx}'), emit: model
     path "fetch_potential_${meta.id}.json", emit: record
 
     script:

@@ -21,6 +21,8 @@ class PotentialEntry:
         bundled: Whether its model file is assets/potential/<name>.nequip.zip.
         cutoff: Angstrom; longest edge. lib/Sizes.groovy estimates memory with it.
         elements: Nuclear charges that it knows; None where its model file gives them.
+        url: Where FETCH_POTENTIAL downloads its model file; None if no download is needed.
+        sha256: Of that file.
     """
 
     name: str
@@ -28,6 +30,8 @@ class PotentialEntry:
     bundled: bool
     cutoff: float
     elements: frozenset[int] | None
+    url: str | None = None
+    sha256: str | None = None
 
 
 def _entry(content: dict[str, Any]) -> PotentialEntry:

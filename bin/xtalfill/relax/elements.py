@@ -11,7 +11,9 @@ from pathlib import Path
 import yaml
 from ase.data import atomic_numbers
 
+from xtalfill.core.errors import ConfigError
 from xtalfill.registry.potentials import POTENTIALS
+from xtalfill.relax.nqx_file import SUFFIX, read_config
 
 # In a complete checkout; a task with bin/ only gets the path of the file.
 _BUNDLED = Path(__file__).resolve().parents[3] / "assets" / "potential"
@@ -36,8 +38,8 @@ def known_elements(mlip: str) -> frozenset[int] | None:
     No code of the file is run.
 
     Args:
-        mlip: A SevenNet name, the name of the bundled model, or the path of a packaged or compiled
-            nequip model file.
+        mlip: A name of the registry, or the path of a packaged or compiled nequip model file or of
+            a Nequix model file.
 
     Returns:
         Atomic numbers, or None if they are unknown: a model that is not downloaded yet, another
@@ -46,6 +48,8 @@ def known_elements(mlip: str) -> frozenset[int] | None:
     entry = POTENTIALS.get(mlip)
     if entry is not None and entry.elements is not None:
         return entry.elements
+    if mlip.endswith(SUFFIX):
+        return _elements_of_nqx(mlip)
     path = _BUNDLED / f"{mlip}.nequip.zip" if entry is not None else Path(mlip)
     try:
         with zipfile.ZipFile(path) as archive:
@@ -56,6 +60,13 @@ def known_elements(mlip: str) -> frozenset[int] | None:
     # A type that is not a chemical symbol: its element is unknown.
     known = frozenset(number for number in numbers if number is not None)
     return known if known and len(known) == len(numbers) else None
+
+
+def _elements_of_nqx(path: str) -> frozenset[int] | None:
+    try:
+        return frozenset(read_config(path).atomic_numbers)
+    except ConfigError:
+        return None
 
 
 def _symbols(archive: zipfile.ZipFile) -> Iterable[str]:

@@ -82,8 +82,10 @@ class NequixNetwork(torch.nn.Module):
     def _radial_basis(self, distance: torch.Tensor) -> torch.Tensor:
         """Return the (n_edges, n_basis) Bessel functions times the polynomial envelope."""
         p, scaled = self.config.envelope_power, distance[:, None] / self.config.cutoff
-        roots = math.pi * torch.arange(1, self.config.n_basis + 1, device=distance.device)
-        bessel = 2.0 / self.config.cutoff * torch.sin(roots * scaled) / distance[:, None]
+        counts = torch.arange(
+            1, self.config.n_basis + 1, dtype=distance.dtype, device=distance.device
+        )
+        bessel = 2.0 / self.config.cutoff * torch.sin(math.pi * counts * scaled) / distance[:, None]
         envelope = 1.0 - scaled**p * (
             (p + 1.0) * (p + 2.0) / 2.0 - p * (p + 2.0) * scaled + p * (p + 1.0) / 2.0 * scaled**2
         )
@@ -159,7 +161,9 @@ class _Layer(torch.nn.Module):
         activated = silu(features[0]) * _SILU_NORM
         scalars, *gates = activated.split(list(self._outputs.values()), dim=2)
         others = [degree for degree in self._outputs if degree]
-        gated = {degree: features[degree] * gate for degree, gate in zip(others, gates, strict=True)}
+        gated = {
+            degree: features[degree] * gate for degree, gate in zip(others, gates, strict=True)
+        }
         return {0: scalars, **gated}
 
 

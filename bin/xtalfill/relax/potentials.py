@@ -3,7 +3,8 @@
 SevenNet models are part of the sevenn package. Models of the nequip package are files: a packaged
 model (``.nequip.zip``) runs eagerly; a model compiled with ``--target batch`` (``.nequip.pt2``)
 runs compiled. Both formats contain code that is run when the file is opened, so use only files you
-trust. Published models are downloaded in an earlier task.
+trust. A Nequix model (``.nqx``) is a file without code. Published models are downloaded in an
+earlier task.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from xtalfill.core.record import file_sha256
 from xtalfill.registry.potentials import POTENTIALS
 from xtalfill.relax.convolution import fuse_nequip, fuse_sevennet
 from xtalfill.relax.interface import Evaluation, EvaluationError, MemoryShortageError, Potential
+from xtalfill.relax.nqx_file import SUFFIX as NQX_SUFFIX
 
 SEVENNET_NAMES = tuple(name for name, one in POTENTIALS.items() if one.loader == "sevennet")
 NEQUIP_SUFFIXES = (".nequip.zip", ".nequip.pt2")
@@ -48,7 +50,8 @@ def load_potential(mlip: str, *, device: str) -> Potential:
     """Load a potential on a device.
 
     Args:
-        mlip: A name of the registry that is not bundled, or the path of a nequip model file.
+        mlip: A name of the registry that needs no model file, or the path of a nequip or Nequix
+            model file.
         device: "cpu" or "cuda".
 
     Raises:
@@ -57,19 +60,20 @@ def load_potential(mlip: str, *, device: str) -> Potential:
     """
     torch_device(device)
     entry = POTENTIALS.get(mlip)
-    if entry is not None and not entry.bundled:
+    if entry is not None and not entry.bundled and entry.url is None:
         return _LOADERS[entry.loader](mlip, device=device)
-    if mlip.endswith(NEQUIP_SUFFIXES):
+    if mlip.endswith((*NEQUIP_SUFFIXES, NQX_SUFFIX)):
         if not Path(mlip).is_file():
             raise ConfigError(f"mlip: there is no file '{mlip}'; {_possible()}")
         check_file(mlip)
-        return NequipPotential(mlip, device=device)
+        loader = NequixPotential if mlip.endswith(NQX_SUFFIX) else NequipPotential
+        return loader(mlip, device=device)
     raise ConfigError(f"mlip '{mlip}' is unknown; {_possible()}")
 
 
 def _possible() -> str:
-    files = " or ".join(f"*{suffix}" for suffix in NEQUIP_SUFFIXES)
-    names = [name for name, one in POTENTIALS.items() if not one.bundled]
+    files = " or ".join(f"*{suffix}" for suffix in (*NEQUIP_SUFFIXES, NQX_SUFFIX))
+    names = [name for name, one in POTENTIALS.items() if not (one.bundled or one.url)]
     return f"possible are {', '.join(names)} or the path of a {files} file"
 
 
@@ -203,6 +207,49 @@ class SevenNetPotential:
         return {key: value.to(self._device) for key, value in data.items()}
 
 
+class NequixPotential:
+    """A Nequix model (Koker, Kotak and Smidt, arXiv:2508.16067).
+
+    Args:
+        path: A ``.nqx`` file.
+        device: "cpu" or "cuda".
+
+    Raises:
+        ConfigError: The file is damaged or not supported.
+    """
+
+    packages: tuple[str, ...] = ("e3nn", "torch", "numba", "matscipy")
+
+    def __init__(self, path: str, *, device: str) -> None:
+        from xtalfill.relax.nequix import NequixNetwork
+
+        with _single_by_default():
+            network = NequixNetwork(path, fused=device == "cpu")
+        self._network = network.to(device).eval().requires_grad_(False)
+        self._device = torch.device(device)
+        self.name = Path(path).name
+        self.elements = frozenset(network.config.atomic_numbers)
+        self.weights: Mapping[str, str] = {self.name: file_sha256(path)}
+
+    def evaluate(self, crystals: Sequence[Crystal]) -> list[Evaluation]:
+        """Return energy and forces of each crystal; see `Potential`."""
+        pairs, edges = neighbour_graph(crystals, self._network.config.cutoff)
+        numbers = np.concatenate([crystal.numbers for crystal in crystals])
+        with _as_own_errors():
+            vectors = torch.as_tensor(edges, dtype=torch.float32, device=self._device)
+            vectors.requires_grad_()
+            index = torch.from_numpy(pairs).to(self._device)
+            species = torch.as_tensor(numbers, dtype=torch.int64, device=self._device)
+            atomic = self._network(species, index, vectors)
+            slopes = torch.autograd.grad(atomic.sum(), vectors)[0].double()
+            forces = torch.zeros((len(numbers), 3), dtype=torch.float64, device=self._device)
+            forces.index_add_(0, index[0], slopes).index_add_(0, index[1], -slopes)
+        energies = np.bincount(
+            _system_idx(crystals), weights=atomic.detach().cpu().numpy(), minlength=len(crystals)
+        )
+        return _split(crystals, energies, forces.cpu().numpy())
+
+
 class NequipPotential:
     """A model file of the nequip package, evaluated with nequip's torch-sim integration.
 
@@ -289,4 +336,5 @@ class NequipPotential:
 _LOADERS: dict[str, Callable[..., Potential]] = {
     "sevennet": SevenNetPotential,
     "nequip": NequipPotential,
+    "nequix": NequixPotential,
 }
