@@ -1,11 +1,14 @@
 """Download and compilation of potentials: correct files, or an error in one line."""
 
 import hashlib
+import io
 import json
 import os
 import subprocess
 import sys
 import threading
+import urllib.error
+import urllib.request
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -18,7 +21,9 @@ from nequip_examples import tiny_package
 from stage_settings import write_settings
 from xtalfill.core.crystal import Crystal
 from xtalfill.core.errors import ConfigError
+from xtalfill.registry.potentials import POTENTIALS
 from xtalfill.relax import compiled as module
+from xtalfill.relax import download
 from xtalfill.relax.compiled import compile_model, disagreement
 from xtalfill.relax.download import download_model
 from xtalfill.relax.interface import Evaluation, EvaluationError, Potential
@@ -218,3 +223,41 @@ def test_packaged_model_is_compiled_or_used_as_it_is(tmp_path: Path, repository:
             assert found == ["tiny.nequip.zip"]
             assert "compiler" in reason.lower()
             assert warnings == [f"WARNING: tiny.nequip.zip runs eagerly: {reason}"]
+
+
+ENTRY = POTENTIALS["nequix-mp-1"]
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [(b"changed", "sha256"), (b"longer than allowed", "sha256"), (None, "cannot be downloaded")],
+)
+def test_registered_file_that_cannot_be_used_gives_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes | None, says: str
+) -> None:
+    def answer(url: str, timeout: float) -> io.BytesIO:
+        if content is None:
+            raise urllib.error.URLError("no\nroute")
+        return io.BytesIO(content)
+
+    monkeypatch.setattr(urllib.request, "urlopen", answer)
+    monkeypatch.setattr(download, "MAX_BYTES", 10)
+    with pytest.raises(ConfigError, match=says) as caught:
+        download.fetch(ENTRY.name, tmp_path / "m.nqx")
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "m.nqx").exists()
+
+
+def test_registered_file_is_downloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = replace(ENTRY, sha256=hashlib.sha256(b"weights").hexdigest())
+    asked = []
+
+    def answer(url: str, timeout: float) -> io.BytesIO:
+        asked.append(url)
+        return io.BytesIO(b"weights")
+
+    monkeypatch.setitem(POTENTIALS, ENTRY.name, entry)
+    monkeypatch.setattr(urllib.request, "urlopen", answer)
+    download.fetch(ENTRY.name, tmp_path / "m.nqx")
+    assert (tmp_path / "m.nqx").read_bytes() == b"weights"
+    assert asked == [ENTRY.url]

@@ -1,4 +1,4 @@
-"""Download of published potentials: models at nequip.net, and those with an address in the registry.
+"""Download of published potentials: models at nequip.net, and files listed in the registry.
 
 nequip resolves the names at nequip.net and caches downloads in ``NEQUIP_CACHE_DIR``, by default
 ``~/.nequip/model_cache``. It contacts nequip.net even for cached models. A file of the registry
@@ -48,8 +48,8 @@ def _download_registered(entry: PotentialEntry, url: str, path: Path) -> None:
     except (OSError, HTTPException) as error:  # URLError is an OSError
         reason = " ".join(str(error).split())[:120]
         raise ConfigError(
-            f"mlip '{entry.name}' cannot be downloaded from {url} ({reason}); run on a machine that "
-            "reaches it, or download the file elsewhere and give its path"
+            f"mlip '{entry.name}' cannot be downloaded from {url} ({reason}); run on a machine "
+            "that reaches it, or download the file elsewhere and give its path"
         ) from error
     if len(content) > MAX_BYTES or hashlib.sha256(content).hexdigest() != entry.sha256:
         raise ConfigError(

@@ -38,6 +38,10 @@ class NequixNetwork(torch.nn.Module):
         ConfigError: The file cannot be read, or is damaged or not supported.
     """
 
+    _index: torch.Tensor
+    _atom_energies: torch.Tensor
+    _readout: torch.Tensor
+
     def __init__(self, path: str | Path, *, fused: bool) -> None:
         super().__init__()
         weights = read_weights(path)
@@ -169,6 +173,10 @@ class _Layer(torch.nn.Module):
 
 class _PlainConvolution(torch.nn.Module):
     """`EdgeConvolution` with component-first features by e3nn, for any device."""
+
+    _radial: torch.Tensor
+    _to_e3nn: torch.Tensor
+    _merged: torch.Tensor
 
     def __init__(self, product: o3.TensorProduct, radial: torch.Tensor) -> None:
         super().__init__()

@@ -15,6 +15,7 @@ import re
 import tokenize
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -158,7 +159,7 @@ def read_weights(path: str | Path) -> NequixWeights:
     """
     with _open(path) as file:
         config = _config(file, path)
-        shapes = [(len(config.atomic_numbers),)]
+        shapes: list[tuple[int, ...]] = [(len(config.atomic_numbers),)]
         for layer in range(config.n_layers):
             shapes += _layer_shapes(config, layer)
         shapes.append((config.hidden[0], 1))
@@ -262,7 +263,7 @@ def _layer_shapes(config: NequixConfig, layer: int) -> Iterator[tuple[int, ...]]
     inputs, gated, paths = config.inputs(layer), config.gated(layer), config.paths(layer)
     n_weights = sum(inputs[l_in] for l_in, _, _ in paths)
     widths = [config.n_basis, *[config.radial_width] * config.radial_depth, n_weights]
-    yield from zip(widths[:-1], widths[1:], strict=True)
+    yield from pairwise(widths)
     yield from ((mul, mul) for mul in inputs.values())
     for degree, mul in gated.items():
         yield sum(inputs[l_in] for l_in, _, l_out in paths if l_out == degree), mul

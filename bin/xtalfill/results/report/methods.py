@@ -188,9 +188,10 @@ def _pseudopotentials(attrs: dict[str, Any]) -> tuple[str, tuple[str, ...]]:
 
 
 def _potential_keys(mlip: str) -> tuple[str, ...]:
-    """Return what to cite for a potential: by its name, or as a model of the nequip package."""
-    found = POTENTIAL_TEXTS.get(mlip.split(".nequip.", maxsplit=1)[0])
-    return found.citations if found else ("tan2026",)
+    """Return what to cite for a potential: by its name, or as a model of its package."""
+    nequix = mlip.endswith(".nqx")
+    found = POTENTIAL_TEXTS.get(mlip.removesuffix(".nqx").split(".nequip.", maxsplit=1)[0])
+    return found.citations if found else ("koker2025",) if nequix else ("tan2026",)
 
 
 def _judgement(attrs: dict[str, Any], evaluation: dict[str, Any]) -> list[Sentence]:
