@@ -6,6 +6,7 @@ import os
 import time
 from pathlib import Path
 
+from xtalfill.core.arguments import add_restart_arguments
 from xtalfill.core.errors import run_command
 
 
@@ -16,9 +17,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--settings", type=Path, required=True, help="stage parameters (JSON)")
     top.add_argument("--bundled", type=Path, nargs="*", default=[], help="weights, KIND.pt")
     top.add_argument("--model", type=Path, nargs="*", default=[], help="weights to use instead")
-    top.add_argument("--max_seconds", type=float, help="time limit of the task")
-    top.add_argument("--previous", type=Path, help="checkpoint of the previous attempt, if any")
-    top.add_argument("--checkpoint", type=Path, required=True, help="folder for the checkpoint")
+    add_restart_arguments(top)
     top.add_argument("--output", type=Path, required=True, help="batch to write")
     top.add_argument("--record", type=Path, required=True, help="JSON record to write")
     return top

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from xtalfill.core.arguments import add_pw_arguments
 from xtalfill.core.errors import run_command
 
 if TYPE_CHECKING:
@@ -17,19 +18,11 @@ def parser() -> argparse.ArgumentParser:
     """Return the command's parser."""
     top = argparse.ArgumentParser(description=__doc__)
     top.add_argument("--job", type=Path, required=True, help="file that PLAN_POTENTIAL wrote")
-    top.add_argument("--settings", type=Path, required=True, help="stage parameters (JSON)")
     top.add_argument("--mlip_file", type=Path, help="model file to use as the parameter mlip")
     top.add_argument("--protocol", type=Path, required=True, help="YAML of assets/protocols")
     top.add_argument("--table", type=Path, required=True, help="pseudopotentials (JSON)")
     top.add_argument("--pseudo_dir", type=Path, required=True, help="files of the table")
-    top.add_argument("--cores", type=int, required=True, help="MPI processes")
-    top.add_argument("--max_seconds", type=float, help="time limit of the task")
-    top.add_argument("--last_chance", action="store_true", help="this is the last attempt")
-    top.add_argument("--previous", type=Path, help="checkpoint of the previous attempt, if any")
-    top.add_argument("--checkpoint", type=Path, required=True, help="folder for the checkpoint")
-    top.add_argument("--kept", type=Path, required=True, help="folder for inputs and outputs")
-    top.add_argument("--output", type=Path, required=True, help="JSON result to write")
-    top.add_argument("--record", type=Path, required=True, help="JSON record to write")
+    add_pw_arguments(top)
     return top
 
 

@@ -5,6 +5,7 @@ import argparse
 import time
 from pathlib import Path
 
+from xtalfill.core.arguments import add_plan_arguments
 from xtalfill.core.errors import run_command
 
 
@@ -12,13 +13,7 @@ def parser() -> argparse.ArgumentParser:
     """Return the command's parser."""
     top = argparse.ArgumentParser(description=__doc__)
     top.add_argument("--batches", type=Path, nargs="+", required=True, help="after SELECT")
-    top.add_argument("--protocol", type=Path, required=True, help="YAML of assets/protocols")
-    top.add_argument("--table", type=Path, required=True, help="SSSP table (JSON)")
-    top.add_argument("--cost", type=Path, required=True, help="cost model (JSON)")
-    top.add_argument("--pseudo_dir", type=Path, required=True, help="files of the table")
-    top.add_argument("--settings", type=Path, required=True, help="stage parameters (JSON)")
-    top.add_argument("--outdir", type=Path, required=True, help="gets jobs/ and plan.json")
-    top.add_argument("--record", type=Path, required=True, help="JSON record to write")
+    add_plan_arguments(top)
     return top
 
 

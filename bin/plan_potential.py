@@ -5,6 +5,7 @@ import argparse
 import time
 from pathlib import Path
 
+from xtalfill.core.arguments import add_plan_arguments
 from xtalfill.core.errors import run_command
 
 
@@ -12,13 +13,7 @@ def main() -> None:
     """Read the batches, write the jobs, the plan and the record."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--batches", type=Path, nargs="+", required=True, help="after CHECK")
-    parser.add_argument("--protocol", type=Path, required=True, help="YAML of assets/protocols")
-    parser.add_argument("--table", type=Path, required=True, help="pseudopotentials (JSON)")
-    parser.add_argument("--cost", type=Path, required=True, help="cost model (JSON)")
-    parser.add_argument("--pseudo_dir", type=Path, required=True, help="files of the table")
-    parser.add_argument("--settings", type=Path, required=True, help="stage parameters (JSON)")
-    parser.add_argument("--outdir", type=Path, required=True, help="gets jobs/ and plan.json")
-    parser.add_argument("--record", type=Path, required=True, help="JSON record to write")
+    add_plan_arguments(parser)
     args = parser.parse_args()
     begin = time.monotonic()
 

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from xtalfill.core.arguments import add_restart_arguments
 from xtalfill.core.errors import run_command
 
 if TYPE_CHECKING:
@@ -24,9 +25,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--mlip_file", type=Path, help="model file to use as the parameter mlip")
     top.add_argument("--mlip_rank_file", type=Path, help="model file to use as mlip_rank")
     top.add_argument("--threads", type=int, required=True, help="CPU threads")
-    top.add_argument("--max_seconds", type=float, help="time limit of the task")
-    top.add_argument("--previous", type=Path, help="checkpoint of the previous attempt, if any")
-    top.add_argument("--checkpoint", type=Path, required=True, help="folder for the checkpoint")
+    add_restart_arguments(top)
     top.add_argument("--output", type=Path, required=True, help="batch to write")
     top.add_argument("--record", type=Path, required=True, help="JSON record to write")
     return top
