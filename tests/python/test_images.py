@@ -56,6 +56,7 @@ RUNNER = """#!/usr/bin/env bash
 exec "${@: -3}"
 """
 STAGES = {
+    "SHEET_FILES": "tools",
     "CHECK": "tools",
     "INPAINT": "inpaint",
     "PLAN_POTENTIAL": "dft",

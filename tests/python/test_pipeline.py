@@ -187,7 +187,7 @@ def test_report_needs_no_network(run: Run) -> None:
 
 def test_resume_runs_nothing_again(run: Run) -> None:
     before = read_trace(run.outdir)
-    assert len(before) == 11
+    assert len(before) == 12
     assert set(before.values()) == {"COMPLETED"}
     tables = {name: (run.outdir / name).read_bytes() for name in ("results.csv", "report.html")}
     result = run.project.run(*run.command, "-resume")

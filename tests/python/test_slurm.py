@@ -292,7 +292,7 @@ def test_requeued_head_job_continues(cluster: Cluster) -> None:
     wait_for(ended)
     trace = read_trace(project.launch / "requeued")
     assert not_cached(trace) >= {"RELAX", "REPORT"}
-    assert not not_cached(trace) & {"CHECK", "INPAINT"}
+    assert not not_cached(trace) & {"INPUT:CHECK", "INPAINT"}
     assert len(read_csv(project.launch / "requeued" / "results.csv")) == 2
 
 
