@@ -49,10 +49,10 @@ def read_json(path: str | Path) -> Any:
         raise InputError(f"{path}: not readable JSON ({reason}); rerun its stage") from error
 
 
-def write_json(path: Path, content: Any) -> None:
+def write_json(path: Path, content: Any, *, sort_keys: bool = False) -> None:
     """Write strict JSON (no NaN), indented."""
     with atomic_writer(path) as file:
-        json.dump(content, file, indent=2, allow_nan=False, ensure_ascii=False)
+        json.dump(content, file, indent=2, allow_nan=False, ensure_ascii=False, sort_keys=sort_keys)
         file.write("\n")
 
 

@@ -117,7 +117,7 @@ def write_record(
         "weights": dict(weights),
         "counts": dict(counts),
     }
-    write_json(Path(path), record)
+    write_json(Path(path), record, sort_keys=True)
 
 
 def _cpu_name() -> str:

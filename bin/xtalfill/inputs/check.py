@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from ase.formula import Formula
 
 from xtalfill.core.batch import REFERENCE, write_batch
 from xtalfill.core.errors import ConfigError, InputError
-from xtalfill.core.io import atomic_writer
+from xtalfill.core.io import write_json
 from xtalfill.inputs.batching import build_batch, plan_batches
 from xtalfill.inputs.hosts import CheckedHost, Refusal, check_structures, parse_element
 from xtalfill.inputs.references import Reference, match_references
@@ -143,9 +142,7 @@ def run_check(
     report = _report(hosts, failures, found, unmatched, plan, settings)
     outdir = Path(outdir)
     outdir.mkdir(parents=True, exist_ok=True)
-    with atomic_writer(outdir / "check.json") as file:
-        json.dump(report, file, indent=2, sort_keys=True, ensure_ascii=False)
-        file.write("\n")
+    write_json(outdir / "check.json", report, sort_keys=True)
     if not hosts:
         raise InputError(
             f"{source}: none of the {len(failures)} structures can be used; "
