@@ -7,8 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from xtalfill.core.arguments import add_pw_arguments
 from xtalfill.core.errors import run_command
+from xtalfill.dft.arguments import add_pw_arguments
 
 if TYPE_CHECKING:
     from xtalfill.proposals.dft_potential.job import PlacementResult

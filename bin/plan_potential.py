@@ -5,8 +5,8 @@ import argparse
 import time
 from pathlib import Path
 
-from xtalfill.core.arguments import add_plan_arguments
 from xtalfill.core.errors import run_command
+from xtalfill.dft.arguments import add_plan_arguments
 
 
 def main() -> None:

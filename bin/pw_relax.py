@@ -6,8 +6,8 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-from xtalfill.core.arguments import add_pw_arguments
 from xtalfill.core.errors import run_command
+from xtalfill.dft.arguments import add_pw_arguments
 
 
 def parser() -> argparse.ArgumentParser:

@@ -33,6 +33,11 @@ class PotentialEntry:
     url: str | None = None
     sha256: str | None = None
 
+    @property
+    def needs_file(self) -> bool:
+        """Whether a model file is loaded: bundled, or downloaded before."""
+        return self.bundled or self.url is not None
+
 
 def _entry(content: dict[str, Any]) -> PotentialEntry:
     """Return an entry; the file has ranges of elements, the ends included."""

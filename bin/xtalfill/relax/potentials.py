@@ -60,7 +60,7 @@ def load_potential(mlip: str, *, device: str) -> Potential:
     """
     torch_device(device)
     entry = POTENTIALS.get(mlip)
-    if entry is not None and not entry.bundled and entry.url is None:
+    if entry is not None and not entry.needs_file:
         return _LOADERS[entry.loader](mlip, device=device)
     if mlip.endswith((*NEQUIP_SUFFIXES, NQX_SUFFIX)):
         if not Path(mlip).is_file():
@@ -73,7 +73,7 @@ def load_potential(mlip: str, *, device: str) -> Potential:
 
 def _possible() -> str:
     files = " or ".join(f"*{suffix}" for suffix in (*NEQUIP_SUFFIXES, NQX_SUFFIX))
-    names = [name for name, one in POTENTIALS.items() if not (one.bundled or one.url)]
+    names = [name for name, one in POTENTIALS.items() if not one.needs_file]
     return f"possible are {', '.join(names)} or the path of a {files} file"
 
 
