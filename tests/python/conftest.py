@@ -30,6 +30,15 @@ def own_default_type() -> Iterator[None]:
     torch.set_default_dtype(before)
 
 
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Restrict torch to one thread."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture
 def repository() -> Path:
     """Return the root of the project."""

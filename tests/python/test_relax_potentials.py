@@ -1,7 +1,6 @@
 """Pretrained potentials: agreement with their packages, errors for missing models."""
 
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -26,13 +25,7 @@ def crystal_of(atoms: Atoms) -> Crystal:
     return Crystal(atoms.numbers, atoms.positions, np.array(atoms.cell))
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Restrict torch to one thread."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
