@@ -44,8 +44,7 @@ class RunMessages {
         def lines = ["${usable} of ${usable + refused.size()} structures can be used: " +
             "${usable * methods * settings.samples} candidates (${methods} method(s) x ${settings.samples} samples" +
             "${settings.oversample > 1 ? ", each the best of ${settings.oversample} proposals" : ''})"]
-        lines += refused.take(MOST_LINES).collect { Map entry -> "  skipped: ${entry.id} (${entry.source}): ${entry.message}" }
-        lines += refused.size() > MOST_LINES ? ["  ... and ${refused.size() - MOST_LINES} more, see failures.csv"] : []
+        lines += shortened(refused.collect { Map entry -> "  skipped: ${entry.id} (${entry.source}): ${entry.message}" })
         lines.join('\n')
     }
 
@@ -68,9 +67,14 @@ class RunMessages {
         def cost = plan.estimate
         def lines = ["${what}, estimated ${cost.core_hours} core-hours (two of three jobs within a factor of ${cost.spread}; " +
             "longest job ${cost.core_hours_longest}), protocol ${plan.parameters.protocol.name}"]
-        lines += refused.take(MOST_LINES).collect { String one -> "  refused: ${one}" }
-        lines += refused.size() > MOST_LINES ? ["  ... and ${refused.size() - MOST_LINES} more, see failures.csv"] : []
+        lines += shortened(refused.collect { String one -> "  refused: ${one}" })
         lines.join('\n')
+    }
+
+    /** The first lines, and the number of the others. */
+    private static List shortened(List lines) {
+        def more = lines.size() - MOST_LINES
+        lines.take(MOST_LINES) + (more > 0 ? ["  ... and ${more} more, see failures.csv"] : [])
     }
 
     /** After COMPILE_POTENTIAL: whether RELAX will use the compiled model. */
