@@ -46,9 +46,7 @@ class Potentials {
 
     /** Å, the longest cutoff of the two. */
     double cutoff() {
-        given.values().findAll()
-            .collect { mlip -> (registry.potential(mlip)?.cutoff ?: registry.longestCutoff()) as double }
-            .max()
+        given.values().findAll().collect { mlip -> registry.cutoff(mlip) }.max()
     }
 
     /** The file name of a published model: one of nequip.net, or else one that the registry has an address of. */

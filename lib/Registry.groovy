@@ -4,6 +4,9 @@ import java.nio.file.Path
 /** The proposal methods and the potentials, from the files that Python reads, too (bin/xtalfill/registry). */
 class Registry {
 
+    /** Å, for a model file or a published model: its cutoff is not known before it is loaded. */
+    private static final double UNLISTED_CUTOFF = 5.0
+
     private final Map<String, Map<String, Map>> entries
 
     /** @param folder holds methods.json and potentials.json */
@@ -34,8 +37,8 @@ class Registry {
         entries.potentials[mlip]
     }
 
-    /** Å, the longest cutoff of all potentials: stands for that of a model whose cutoff is not known here. */
-    double longestCutoff() {
-        entries.potentials.values()*.cutoff.max()
+    /** Å, the cutoff of a potential. */
+    double cutoff(String mlip) {
+        (potential(mlip)?.cutoff ?: UNLISTED_CUTOFF) as double
     }
 }
