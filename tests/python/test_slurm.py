@@ -263,7 +263,7 @@ def test_pipeline_in_a_head_job(cluster: Cluster) -> None:
     )
     log = (project.launch / "head.log").read_text(encoding="utf-8")
     assert done.returncode == 0, done.stderr + log
-    assert len(read_trace(project.launch / "by_head_job")) == 11
+    assert len(read_trace(project.launch / "by_head_job")) == 12
 
 
 @pytest.mark.slow
