@@ -1,13 +1,16 @@
 #!/usr/bin/env python3
-"""Label structures typical for RELAX with a large potential, to distil a small one.
+"""Label structures on the way of RELAX with a large potential, to distil a small one.
 
-Hosts with and without hydrogen get random displacements and strain. Hydrogen is placed near its
-true position or at random, and part of the structures are relaxed by a few steps. Structure i
-depends only on the seed and on i. Existing parts are kept: an interrupted run continues, and
-several runs can share the work.
+Hosts with and without hydrogen are filled: near the true sites, in voids, or at random. A small
+potential relaxes the filled sites by some steps. Then the large potential either labels the
+result, or relaxes all atoms and labels the way. Ways of the same host share the number `host`, so
+that energy differences between them can be learned. Host i depends only on the seed and on i.
+Existing parts are kept: an interrupted run continues, and several runs can share the work.
 """
 
 import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import ase.io
@@ -20,34 +23,63 @@ from xtalfill.core.geometry import nearest_distance
 from xtalfill.core.io import replacing
 from xtalfill.models.graphs import Host
 from xtalfill.proposals.random_sites import random_sites
+from xtalfill.proposals.voids import void_choices
 from xtalfill.relax.batched import BatchedRelaxer, Relaxation
+from xtalfill.relax.interface import Evaluation, Potential
 from xtalfill.relax.potentials import load_potential
-from xtalfill.training.data import CrystalSet
+from xtalfill.training.data import HYDROGEN, CrystalSet
+from xtalfill.training.split import read_split
 
-PART = 100
-MAX_ATOMS = 40
+HOSTS = 40  # of a part
 MAX_FORCE = 50.0  # eV/Angstrom; structures with larger forces are not useful for training
 MIN_LABELLED = 0.6  # Angstrom; shorter than in the training data of the large potentials
-WITH_HYDROGEN = 0.6
+WITH_HYDROGEN = 0.75
+SITE_STEPS = (0, 8, 20)  # of the small potential
+NO_STEPS = 0.7  # share of structures that the small potential does not relax, unless followed
+WAY_STEPS = 30
+LABELLED_STEPS = frozenset((0, 1, 2, 3, 4, 6, 8, 10, 13, 16, 20, 25))  # and the last
+FMAX = 0.03  # eV/Angstrom
+MAX_VOIDS = 4  # voids of more sites take longer than the labels
 
 
-class StructureSource:
-    """Generates structures from training files.
+@dataclass(frozen=True)
+class Start:
+    """A filled host.
 
-    Args:
-        files: Training files.
-        excluded: extxyz with chemical systems to exclude.
-        held_out: Use the held-out crystals instead of the others.
-        seed: Seed of all structures.
+    Attributes:
+        atoms: Filled crystal; the new sites are the last atoms.
+        n_new: Number of new sites.
+        host: Number of the host.
+        follow: Label the way of the relaxation by the large potential, not only its start.
+        site_steps: Steps of the small potential before.
     """
 
-    def __init__(self, files: list[Path], excluded: Path, *, held_out: bool, seed: int) -> None:
-        self._crystals = CrystalSet(files)
-        self._seed = seed
-        self._excluded = {frozenset(a.symbols) for a in ase.io.read(excluded, ":")}
-        mine = self._crystals.is_validation == held_out
-        self._hydrogen = np.flatnonzero(mine & self._crystals.has_hydrogen)
-        self._other = np.flatnonzero(mine & ~self._crystals.has_hydrogen)
+    atoms: Atoms
+    n_new: int
+    host: int
+    follow: bool
+    site_steps: int
+
+
+class StartSource:
+    """Draws hosts from training files and fills them.
+
+    Args:
+        crystals: Training crystals.
+        held_out: Use the held-out crystals instead of the others.
+        follow: Draw hosts with hydrogen only, in several ways, to follow their relaxation.
+        max_atoms: Largest filled crystal.
+        seed: Seed of all hosts.
+    """
+
+    def __init__(
+        self, crystals: CrystalSet, *, held_out: bool, follow: bool, max_atoms: int, seed: int
+    ) -> None:
+        self._crystals, self._follow = crystals, follow
+        self._max_atoms, self._seed = max_atoms, seed
+        mine = crystals.is_validation == held_out
+        self._hydrogen = np.flatnonzero(mine & crystals.has_hydrogen)
+        self._other = np.flatnonzero(mine & ~crystals.has_hydrogen)
         self._weights = self._rarity(self._other)
 
     def _rarity(self, indices: np.ndarray) -> np.ndarray:
@@ -57,98 +89,199 @@ class StructureSource:
         weights = np.array([1.0 / np.sqrt(counts[z].min()) for z in species])
         return weights / weights.sum()
 
-    def draw(self, index: int) -> Relaxation:
-        """Return structure `index`; its free sites are to be relaxed by a few steps."""
+    def draw(self, index: int) -> list[Start]:
+        """Return the fillings of host `index`."""
         rng = np.random.default_rng([self._seed, index])
+        with_hydrogen = self._follow or rng.random() < WITH_HYDROGEN
         while True:
-            atoms, n_new = self._filled(rng)
-            if len(atoms) > MAX_ATOMS or frozenset(atoms.symbols) in self._excluded:
-                continue
-            crystal = Crystal(atoms.numbers, atoms.positions, atoms.cell.array)
-            if nearest_distance(crystal.positions, crystal.cell) < MIN_LABELLED:
-                continue
-            free = np.zeros(len(atoms), dtype=bool)
-            if rng.random() < 0.4:
-                free[-n_new if n_new and rng.random() < 0.5 else 0 :] = True
-            return Relaxation(crystal, free)
+            host, sites = self._host(rng, with_hydrogen)
+            n_atoms = len(host.numbers) + host.n_sites
+            # Small crystals more often: they cost less and are most of the databases.
+            if (
+                n_atoms <= self._max_atoms
+                and rng.random() < 8.0 / max(8.0, n_atoms)
+                and n_atoms > 1
+            ):
+                break
+        n_ways = 4 if self._follow else 3 if with_hydrogen else 1
+        starts = []
+        for way in range(n_ways):
+            places = _places(host, sites, way, rng)
+            atoms = Atoms(host.numbers, host.positions, cell=host.cell, pbc=True)
+            atoms += Atoms([HYDROGEN] * len(places), places)
+            if nearest_distance(atoms.positions, host.cell) >= MIN_LABELLED:
+                raw = not len(places) or (not self._follow and rng.random() < NO_STEPS)
+                steps = 0 if raw else int(rng.choice(SITE_STEPS))
+                starts.append(Start(atoms, len(places), index, self._follow, steps))
+        return starts
 
-    def _filled(self, rng: np.random.Generator) -> tuple[Atoms, int]:
-        """Return a perturbed and filled crystal, and the number of new sites at its end."""
-        with_hydrogen = rng.random() < WITH_HYDROGEN
+    def _host(self, rng: np.random.Generator, with_hydrogen: bool) -> tuple[Host, np.ndarray]:
+        """Return a host, half of them strained and displaced, and its true sites."""
         index = (
             rng.choice(self._hydrogen)
             if with_hydrogen
             else rng.choice(self._other, p=self._weights)
         )
         numbers, positions, cell = self._crystals.crystal(int(index))
-        noise = rng.normal(scale=0.01, size=(3, 3))
-        strain = np.eye(3) + 0.5 * (noise + noise.T)
-        positions, cell = positions @ strain, cell @ strain
-        shake = 0.1 * rng.random() if rng.random() < 0.5 else 0.0
-        is_site = numbers == 1
-        positions = positions + shake * rng.normal(size=positions.shape) * ~is_site[:, None]
-        n_new = int(is_site.sum()) if with_hydrogen else int(rng.integers(0, 4))
-        host = Host(numbers[~is_site], positions[~is_site], cell, 1, n_new)
-        if with_hydrogen and rng.random() < 0.5:
-            width = 0.7 * rng.random()
-            sites = positions[is_site] + width * rng.normal(size=(n_new, 3))
-        else:
-            sites = random_sites(host, generator=rng)
-        atoms = Atoms(host.numbers, host.positions, cell=cell, pbc=True)
-        return (atoms + Atoms(["H"] * n_new, sites) if n_new else atoms), n_new
+        if rng.random() < 0.5:
+            noise = rng.normal(scale=0.01, size=(3, 3))
+            strain = np.eye(3) + 0.5 * (noise + noise.T)
+            positions, cell = positions @ strain, cell @ strain
+        is_site = numbers == HYDROGEN
+        if not self._follow and rng.random() < 0.4:
+            shake = 0.1 * rng.random() * rng.normal(size=positions.shape)
+            positions = positions + shake * ~is_site[:, None]
+        n_new = int(is_site.sum()) if with_hydrogen else int(rng.integers(0, 3))
+        host = Host(numbers[~is_site], positions[~is_site], cell, HYDROGEN, n_new)
+        return host, positions[is_site]
 
 
-def label(
-    jobs: list[Relaxation], relaxer: BatchedRelaxer, teacher: BatchedRelaxer, *, seed: int
-) -> list[Atoms]:
-    """Relax the free sites by a few steps; return the structures with energy and forces."""
-    some_steps = np.random.default_rng(seed).choice([3, 6, 12, 25])
-    moved = relaxer.relax(jobs, fmax=0.05, max_steps=int(some_steps))
-    still = [
-        Relaxation(Crystal(job.crystal.numbers, new.positions, job.crystal.cell), job.free)
-        for job, new in zip(jobs, moved, strict=True)
-        if not new.error and nearest_distance(new.positions, job.crystal.cell) >= MIN_LABELLED
-    ]
-    frames = []
-    for job, found in zip(still, teacher.relax(still, fmax=np.inf, max_steps=0), strict=True):
-        result = found.evaluation
-        if result is None or np.linalg.norm(result.forces, axis=1).max() > MAX_FORCE:
-            continue
-        atoms = Atoms(job.crystal.numbers, job.crystal.positions, cell=job.crystal.cell, pbc=True)
-        atoms.calc = SinglePointCalculator(atoms, energy=result.energy, forces=result.forces)
-        frames.append(atoms)
-    return frames
+def _places(host: Host, sites: np.ndarray, way: int, rng: np.random.Generator) -> np.ndarray:
+    """Return the new sites (n, 3) of a way: near the true ones, in voids, or at random."""
+    kind = rng.random()
+    if len(sites) and (way == 0 or kind < 0.5):
+        width = 0.03 * 30.0 ** rng.random()  # to 0.9 Angstrom, most of them small
+        return sites + width * rng.normal(size=sites.shape)
+    if len(sites) and kind < 0.65 and host.n_sites <= MAX_VOIDS:
+        crystal = Crystal(host.numbers, host.positions, host.cell)
+        choices = void_choices(crystal, HYDROGEN, host.n_sites, count=way + 1)
+        if choices:
+            return choices[-1]
+    return random_sites(host, generator=rng)
+
+
+class RecordingPotential:
+    """A potential that keeps each crystal that it evaluates.
+
+    Args:
+        potential: The potential that computes.
+    """
+
+    def __init__(self, potential: Potential) -> None:
+        self._potential = potential
+        self.ways: dict[int, list[tuple[Crystal, Evaluation]]] = {}
+
+    def evaluate(self, crystals: Sequence[Crystal]) -> list[Evaluation]:
+        """Return energy and forces of each crystal, and keep them by its array of numbers."""
+        found = list(self._potential.evaluate(crystals))
+        for crystal, evaluation in zip(crystals, found, strict=True):
+            self.ways.setdefault(id(crystal.numbers), []).append((crystal, evaluation))
+        return found
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._potential, name)
+
+
+class Labeller:
+    """Relaxes fillings and labels them.
+
+    Args:
+        small: Potential that relaxes the filled sites.
+        large: Potential that labels.
+    """
+
+    def __init__(self, small: Potential, large: Potential) -> None:
+        self._recorder = RecordingPotential(large)
+        self._small = BatchedRelaxer(small, max_atoms=400, threads=1)
+        self._large = BatchedRelaxer(self._recorder, max_atoms=400, threads=1)
+
+    def label(self, starts: list[Start]) -> list[Atoms]:
+        """Return the labelled structures of some fillings."""
+        moved = self._relaxed_sites(starts)
+        self._recorder.ways.clear()
+        for follow in (False, True):
+            jobs = [
+                Relaxation(crystal, np.ones(len(crystal.numbers), dtype=bool))
+                for start, crystal in moved
+                if start.follow == follow
+            ]
+            self._large.relax(jobs, fmax=FMAX, max_steps=WAY_STEPS if follow else 0)
+        frames = []
+        for row, (start, crystal) in enumerate(moved):
+            way = self._recorder.ways.get(id(crystal.numbers), [])
+            for step, (where, found) in enumerate(way):
+                last = step == len(way) - 1
+                if (step in LABELLED_STEPS or last) and _usable(where, found):
+                    frames.append(_frame(where, found, start, row, step, last))
+        return frames
+
+    def _relaxed_sites(self, starts: list[Start]) -> list[tuple[Start, Crystal]]:
+        moved = []
+        for steps in SITE_STEPS:
+            some = [start for start in starts if start.site_steps == steps]
+            jobs = []
+            for start in some:
+                free = np.zeros(len(start.atoms), dtype=bool)
+                free[len(free) - start.n_new :] = True
+                atoms = start.atoms
+                crystal = Crystal(atoms.numbers.copy(), atoms.positions, atoms.cell.array)
+                jobs.append(Relaxation(crystal, free))
+            results = self._small.relax(jobs, fmax=0.05, max_steps=steps)
+            for start, job, result in zip(some, jobs, results, strict=True):
+                crystal = Crystal(job.crystal.numbers, result.positions, job.crystal.cell)
+                if (
+                    not result.error
+                    and nearest_distance(crystal.positions, crystal.cell) >= MIN_LABELLED
+                ):
+                    moved.append((start, crystal))
+        return moved
+
+
+def _usable(crystal: Crystal, found: Evaluation) -> bool:
+    largest = float(np.linalg.norm(found.forces, axis=1).max())
+    near = nearest_distance(crystal.positions, crystal.cell)
+    return np.isfinite(found.energy) and largest <= MAX_FORCE and near >= MIN_LABELLED
+
+
+def _frame(
+    crystal: Crystal, found: Evaluation, start: Start, way: int, step: int, last: bool
+) -> Atoms:
+    largest = float(np.linalg.norm(found.forces, axis=1).max())
+    atoms = Atoms(crystal.numbers, crystal.positions, cell=crystal.cell, pbc=True)
+    atoms.info |= {"host": start.host, "way": way, "step": step}
+    atoms.info["is_minimum"] = bool(start.follow and last and largest < FMAX)
+    atoms.calc = SinglePointCalculator(atoms, energy=found.energy, forces=found.forces)
+    return atoms
 
 
 def main() -> None:
-    """Write labelled structures in parts of 100."""
+    """Write labelled structures in parts."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, nargs="+", required=True, help="training files")
-    parser.add_argument("--exclude", type=Path, required=True, help="extxyz of a benchmark")
-    parser.add_argument("--teacher", default="7net-l3i5", help="potential for the labels")
-    parser.add_argument("--relaxer", default="7net-0", help="potential for the relaxation steps")
+    parser.add_argument("--exclude", type=Path, help="as in xtalfill train")
+    parser.add_argument("--hold_out", type=Path, help="as in xtalfill train")
+    parser.add_argument("--teacher", required=True, help="potential for the labels")
+    parser.add_argument("--relaxer", required=True, help="potential for the filled sites")
     parser.add_argument("--held_out", action="store_true", help="use the held-out crystals")
+    parser.add_argument("--follow", action="store_true", help="relax all atoms, label the way")
     parser.add_argument(
         "--parts", type=int, nargs=2, required=True, help="first part, and last part + 1"
     )
+    parser.add_argument("--max_atoms", type=int, default=40, help="of a filled crystal")
     parser.add_argument("--seed", type=int, default=42)
     parser.add_argument("--output", type=Path, required=True, help="folder")
     args = parser.parse_args()
-    source = StructureSource(args.data, args.exclude, held_out=args.held_out, seed=args.seed)
-    potentials = [load_potential(name, device="cpu") for name in (args.relaxer, args.teacher)]
-    drivers = [BatchedRelaxer(potential, max_atoms=400, threads=1) for potential in potentials]
-    elements = potentials[0].elements & potentials[1].elements
+    crystals = CrystalSet(args.data, split=read_split(exclude=args.exclude, hold_out=args.hold_out))
+    source = StartSource(
+        crystals,
+        held_out=args.held_out,
+        follow=args.follow,
+        max_atoms=args.max_atoms,
+        seed=args.seed,
+    )
+    small, large = (load_potential(name, device="cpu") for name in (args.relaxer, args.teacher))
+    labeller, elements = Labeller(small, large), small.elements & large.elements
     args.output.mkdir(parents=True, exist_ok=True)
     for part in range(*args.parts):
         path = args.output / f"part_{part:04d}.extxyz"
         if path.exists():
             continue
-        drawn = [source.draw(part * PART + row) for row in range(PART)]
-        jobs = [job for job in drawn if elements.issuperset(job.crystal.numbers.tolist())]
-        frames = label(jobs, *drivers, seed=args.seed + part)
+        drawn = [start for row in range(HOSTS) for start in source.draw(part * HOSTS + row)]
+        starts = [start for start in drawn if elements.issuperset(start.atoms.numbers.tolist())]
+        frames = labeller.label(starts)
         with replacing(path) as temporary:
             ase.io.write(temporary, frames, format="extxyz")
-        print(f"{path}: {len(frames)} of {PART} structures labelled", flush=True)
+        print(f"{path}: {len(frames)} structures from {len(drawn)} fillings", flush=True)
 
 
 if __name__ == "__main__":

@@ -5,9 +5,7 @@ from pathlib import Path
 import ase.io
 import numpy as np
 import pytest
-import yaml
 from ase import Atoms
-from ase.calculators.singlepoint import SinglePointCalculator
 
 from hand_made_batches import Case, Made, build, lithium_hydride
 from tool_runs import DATA, tool
@@ -16,51 +14,12 @@ from xtalfill.core.crystal import Crystal
 from xtalfill.relax.potentials import load_potential
 from xtalfill.training.data import CrystalSet
 
-ENERGIES = {"H": -2.5, "Li": -1.75, "O": -7.0}
-
 
 @pytest.fixture(scope="module")
 def held_out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("distillation") / "held_out.extxyz"
     tool("held_out.py", "--data", DATA, "--output", path)
     return path
-
-
-def _parts(folder: Path, formulas: list[str]) -> Path:
-    """Write labelled structures whose energy is a sum over atoms."""
-    frames = []
-    for formula in formulas:
-        atoms = Atoms(formula, cell=np.eye(3) * 9.0, pbc=True)
-        atoms.positions += np.arange(len(atoms))[:, None]
-        energy = sum(ENERGIES.get(symbol, -20.0) for symbol in atoms.symbols)
-        forces = np.zeros((len(atoms), 3))
-        atoms.calc = SinglePointCalculator(atoms, energy=energy, forces=forces)
-        frames.append(atoms)
-    folder.mkdir()
-    ase.io.write(folder / "part_0000.extxyz", frames, format="extxyz")
-    return folder
-
-
-def test_atom_energies_are_fitted_without_rare_elements(tmp_path: Path) -> None:
-    labels = _parts(tmp_path / "labels", ["LiH", "Li2O", "H2O", "LiOH", "H2", "LiXe"])
-    validation = _parts(tmp_path / "validation", ["LiH", "XeO"])
-    folder = tmp_path / "prepared"
-    tool(
-        "prepare_labels.py", "--labels", labels, "--validation", validation, "--least", 2,
-        "--output", folder,
-    )  # fmt: skip
-    elements = yaml.safe_load((folder / "elements.yaml").read_text())
-    assert elements["model_type_names"] == list(ENERGIES)
-    assert elements["atom_energies"] == pytest.approx(ENERGIES, abs=0.05)
-    train = ase.io.read(folder / "train.extxyz", ":")
-    assert [str(atoms.symbols) for atoms in train] == ["LiH", "Li2O", "H2O", "LiOH", "H2"]
-    assert len(ase.io.read(folder / "validation.extxyz", ":")) == 1
-    again = tmp_path / "again"
-    tool(
-        "prepare_labels.py", "--labels", validation, "--validation", validation, "--elements",
-        folder / "elements.yaml", "--output", again,
-    )  # fmt: skip
-    assert (again / "elements.yaml").read_text() == (folder / "elements.yaml").read_text()
 
 
 def test_labels_agree_with_the_teacher_and_exclude_the_benchmark(

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from xtalfill.core.errors import ConfigError
 from xtalfill.relax.elements import known_elements
-from xtalfill.relax.nqx_file import NequixConfig, _layer_shapes, _parsed, read_config, read_weights
+from xtalfill.relax.nqx_file import NequixConfig, _parsed, layer_shapes, read_config, read_weights
 
 TINY = Path(__file__).resolve().parents[1] / "fixtures" / "nequix" / "tiny.nqx"
 
@@ -154,7 +154,7 @@ def test_shapes_agree_with_the_tensor_product(
     found: NequixConfig = _parsed(config() | changes)
     for layer in range(n_layers):
         product = tensor_product(found, layer)
-        shapes = list(_layer_shapes(found, layer))
+        shapes = list(layer_shapes(found, layer))
         assert shapes[found.radial_depth][1] == product.weight_numel
         first = found.radial_depth + 1 + len(found.inputs(layer))
         merged = [mul for mul, _ in product.irreps_out.simplify()]

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 import torch
 from e3nn import o3
+from torch.autograd.function import once_differentiable
 
-from xtalfill.relax.kernels import MAX_L, convolve, pull_back
+from xtalfill.relax.kernels import MAX_L, convolve, pull_back, pull_back_twice
 
 EDGES_AT_ONCE = 256  # the radial weights (about 1000 for each edge) fit in the L2 cache
 
@@ -197,6 +198,36 @@ class EdgeConvolution(torch.nn.Module):
         g_x[:, self._order_x] = torch.from_numpy(g_xc)
         return g_x, g_y, g_w
 
+    def pull_twice(
+        self,
+        inputs: Sequence[torch.Tensor],
+        grad_out: torch.Tensor,
+        cotangents: Sequence[torch.Tensor],
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return the gradients of the result of `pull`, times `cotangents`.
+
+        Returns:
+            The gradients with respect to x, y, w and `grad_out`.
+
+        Raises:
+            NotImplementedError: The convolution has a radial layer.
+        """
+        if self._radial is not None:
+            raise NotImplementedError("a convolution with a radial layer has no second derivative")
+        (x, y, w, src, dst), (h_x, h_y, h_w) = inputs, cotangents
+        xc, h_xc = x[:, self._order_x].numpy(), h_x[:, self._order_x].numpy()
+        g_out, gg_xc = torch.empty_like(grad_out), np.zeros_like(xc)
+        g_out[:, self._order_out] = grad_out
+        gg_y, gg_w, gg_out = torch.zeros_like(y), torch.zeros_like(w), torch.zeros_like(grad_out)
+        pull_back_twice(
+            xc, y.numpy(), w.numpy(), h_xc, h_y.numpy(), h_w.numpy(), src.numpy(), dst.numpy(),
+            *self._tables_as(xc.dtype), g_out.numpy(), gg_xc, gg_y.numpy(), gg_w.numpy(),
+            gg_out.numpy(),
+        )  # fmt: skip
+        gg_x = torch.empty_like(x)
+        gg_x[:, self._order_x] = torch.from_numpy(gg_xc)
+        return gg_x, gg_y, gg_w, gg_out[:, self._order_out]
+
     def _weights(self, w: torch.Tensor) -> np.ndarray:
         return (w if self._radial is None else torch.mm(w, self._radial)).numpy()
 
@@ -219,14 +250,46 @@ class _Convolve(torch.autograd.Function):
         dst: torch.Tensor,
         convolution: EdgeConvolution,
     ) -> torch.Tensor:
-        ctx.inputs = tuple(t.detach().contiguous() for t in (x, y, w, src, dst))
+        inputs = tuple(t.contiguous() for t in (x, y, w, src, dst))
+        ctx.save_for_backward(*inputs)
         ctx.convolution = convolution
-        return convolution.run(*ctx.inputs)
+        return convolution.run(*inputs)
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        g_x, g_y, g_w = ctx.convolution.pull(ctx.inputs, grad_outputs[0])
-        return g_x, g_y, g_w, None, None, None
+        gradients = _PullBack.apply(*ctx.saved_tensors, grad_outputs[0], ctx.convolution)
+        return *gradients, None, None, None
+
+
+class _PullBack(torch.autograd.Function):
+    """The gradients of `_Convolve`, which the loss of forces differentiates once more."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: torch.Tensor,
+        y: torch.Tensor,
+        w: torch.Tensor,
+        src: torch.Tensor,
+        dst: torch.Tensor,
+        g: torch.Tensor,
+        convolution: EdgeConvolution,
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        ctx.save_for_backward(x, y, w, src, dst, g)
+        ctx.convolution = convolution
+        ctx.set_materialize_grads(False)  # of a first layer, nothing depends on x
+        return convolution.pull((x, y, w, src, dst), g)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *cotangents: torch.Tensor | None) -> tuple[torch.Tensor | None, ...]:
+        *inputs, g = ctx.saved_tensors
+        given = [
+            torch.zeros_like(one) if cotangent is None else cotangent.contiguous()
+            for one, cotangent in zip(inputs[:3], cotangents, strict=True)
+        ]
+        of_x, of_y, of_w, of_g = ctx.convolution.pull_twice(inputs, g, given)
+        return of_x, of_y, of_w, None, None, of_g, None
 
 
 def _can_stand_for(

@@ -6,7 +6,8 @@ For every edge e and path p of the tensor product (x, y spherical harmonics, w r
     A[e, p, m_out, m] = sum_n C[p, m, n, m_out] * y[e, n]
 
 with C the Wigner 3j symbols times the path weight and u the multiplicity index. `convolve`
-computes the sum, `pull_back` the gradients with respect to x, y and w.
+computes the sum, `pull_back` the gradients with respect to x, y and w, and `pull_back_twice` the
+gradients of these gradients, for a training on forces.
 """
 
 from __future__ import annotations
@@ -251,3 +252,52 @@ def pull_back(
         for p in range(len(paths)):
             for t in range(paths[p, 6], paths[p, 7]):
                 g_y[e, terms[t, 1]] += coefficients[t] * g_matrices[p, terms[t, 0]]
+
+
+@_compiled
+def pull_back_twice(
+    x: np.ndarray,
+    y: np.ndarray,
+    w: np.ndarray,
+    h_x: np.ndarray,
+    h_y: np.ndarray,
+    h_w: np.ndarray,
+    src: np.ndarray,
+    dst: np.ndarray,
+    paths: np.ndarray,
+    terms: np.ndarray,
+    coefficients: np.ndarray,
+    g_out: np.ndarray,
+    gg_x: np.ndarray,
+    gg_y: np.ndarray,
+    gg_w: np.ndarray,
+    gg_out: np.ndarray,
+) -> None:
+    """Add the gradients of h_x * g_x + h_y * g_y + h_w * g_w, with g the result of `pull_back`."""
+    matrices = np.zeros((len(paths), (paths[:, 4] * paths[:, 5]).max()), x.dtype)
+    turned, transposed = np.zeros_like(matrices), np.zeros_like(matrices)
+    turned_transposed, of_h_x = np.zeros_like(matrices), np.zeros_like(matrices)
+    of_h_w = np.zeros_like(matrices)
+    for e in range(len(src)):
+        i, k = src[e], dst[e]
+        _edge_matrices(y, e, paths, terms, coefficients, matrices)
+        _edge_matrices(h_y, e, paths, terms, coefficients, turned)
+        _transpose(matrices, paths, transposed)
+        _transpose(turned, paths, turned_transposed)
+        for p in range(len(paths)):
+            x0, w0, o, mul, dim = paths[p, 0], paths[p, 1], paths[p, 2], paths[p, 3], paths[p, 4]
+            for m in range(paths[p, 5]):
+                place = o + m * mul
+                _add(h_x, i, x0, w, e, w0, gg_out, k, place, mul, matrices[p], m * dim, dim)
+                _add(x, i, x0, h_w, e, w0, gg_out, k, place, mul, matrices[p], m * dim, dim)
+                _add(x, i, x0, w, e, w0, gg_out, k, place, mul, turned[p], m * dim, dim)
+        _pull_x(w, e, g_out, k, gg_x, i, paths, turned_transposed)
+        _pull_x(h_w, e, g_out, k, gg_x, i, paths, transposed)
+        _pull_w(h_x, i, g_out, k, gg_w, e, paths, matrices)
+        _pull_w(x, i, g_out, k, gg_w, e, paths, turned)
+        _pull_matrices(h_x, i, w, e, g_out, k, paths, of_h_x)
+        _pull_matrices(x, i, h_w, e, g_out, k, paths, of_h_w)
+        for p in range(len(paths)):
+            for t in range(paths[p, 6], paths[p, 7]):
+                total = of_h_x[p, terms[t, 0]] + of_h_w[p, terms[t, 0]]
+                gg_y[e, terms[t, 1]] += coefficients[t] * total

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,7 +16,7 @@ from e3nn import o3
 from torch.nn.functional import silu
 
 from xtalfill.relax.convolution import EdgeConvolution, component_columns, merged_columns
-from xtalfill.relax.nqx_file import ByDegree, NequixConfig, NequixLayer, read_weights
+from xtalfill.relax.nqx_file import ByDegree, NequixConfig, NequixLayer, NequixWeights
 
 # Makes the second moment of silu 1 for a normal argument, with the rounding of e3nn-jax 0.21; the
 # exact moment is 0.59646921.
@@ -31,29 +30,26 @@ class NequixNetwork(torch.nn.Module):
     """The network: pairs of atoms in, energies of atoms out; float32.
 
     Args:
-        path: A ``.nqx`` file.
+        weights: Weights, as `read_weights` returns them.
         fused: Use the kernels of `EdgeConvolution`, on a CPU only.
-
-    Raises:
-        ConfigError: The file cannot be read, or is damaged or not supported.
+        trainable: Keep all weights as parameters; slower, because the radial weights of all edges
+            are stored.
     """
 
     _index: torch.Tensor
     _atom_energies: torch.Tensor
-    _readout: torch.Tensor
 
-    def __init__(self, path: str | Path, *, fused: bool) -> None:
+    def __init__(self, weights: NequixWeights, *, fused: bool, trainable: bool = False) -> None:
         super().__init__()
-        weights = read_weights(path)
         self.config = weights.config
         index = torch.full((max(self.config.atomic_numbers) + 1,), -1)
         index[list(self.config.atomic_numbers)] = torch.arange(len(weights.atom_energies))
         self.register_buffer("_index", index)
         energies = torch.tensor(weights.atom_energies, dtype=torch.float64)
         self.register_buffer("_atom_energies", energies)
-        self.register_buffer("_readout", _scaled(weights.readout))
+        self._readout = torch.nn.Parameter(_scaled(weights.readout))
         self._layers = torch.nn.ModuleList(
-            _Layer(self.config, number, layer, fused=fused)
+            _Layer(self.config, number, layer, fused=fused, trainable=trainable)
             for number, layer in enumerate(weights.layers)
         )
         self._degrees = list(range(self.config.lmax + 1))
@@ -83,6 +79,15 @@ class NequixNetwork(torch.nn.Module):
         energies = (features[0][:, 0] @ self._readout)[:, 0].double()
         return energies * self.config.scale + self.config.shift + self._atom_energies[species]
 
+    def weights(self) -> NequixWeights:
+        """Return the weights of a trainable network, for `write_weights`."""
+        return NequixWeights(
+            config=self.config,
+            atom_energies=self._atom_energies.numpy(force=True).astype(np.float32),
+            layers=[layer.weights() for layer in self._layers if isinstance(layer, _Layer)],
+            readout=_unscaled(self._readout),
+        )
+
     def _radial_basis(self, distance: torch.Tensor) -> torch.Tensor:
         """Return the (n_edges, n_basis) Bessel functions times the polynomial envelope."""
         p, scaled = self.config.envelope_power, distance[:, None] / self.config.cutoff
@@ -100,7 +105,13 @@ class _Layer(torch.nn.Module):
     """A convolution with skip connection, normalisation and gate."""
 
     def __init__(
-        self, config: NequixConfig, number: int, weights: NequixLayer, *, fused: bool
+        self,
+        config: NequixConfig,
+        number: int,
+        weights: NequixLayer,
+        *,
+        fused: bool,
+        trainable: bool,
     ) -> None:
         super().__init__()
         self._is_first = number == 0
@@ -108,15 +119,16 @@ class _Layer(torch.nn.Module):
         self._gathered = {degree: len(array) for degree, array in weights.linear_out.items()}
         *hidden, last = (torch.tensor(array) for array in weights.radial)
         self._radial = torch.nn.ParameterList(hidden)
+        self._last = torch.nn.Parameter(last) if trainable or not fused else None
         product = tensor_product(config, number)
         self._convolution = (
-            EdgeConvolution(product, last, component_first=True)
+            EdgeConvolution(product, None if trainable else last, component_first=True)
             if fused
-            else _PlainConvolution(product, last)
+            else _PlainConvolution(product)
         )
         self._linear_in = _linear(weights.linear_in)
-        factor = 1.0 / math.sqrt(config.avg_neighbors)
-        self._linear_out = _linear(weights.linear_out, factor)
+        self._factor = 1.0 / math.sqrt(config.avg_neighbors)
+        self._linear_out = _linear(weights.linear_out, self._factor)
         self._skip = _linear(weights.skip)
         self._norm = _parameters({degree: torch.tensor(w) for degree, w in weights.norm.items()})
 
@@ -133,6 +145,8 @@ class _Layer(torch.nn.Module):
         hidden = basis
         for weight in self._radial:
             hidden = silu(hidden @ weight)
+        if self._last is not None:
+            hidden = hidden @ self._last
         if self._is_first:  # the features are the species, one-hot: a linear map selects rows
             messages = self._linear_in["0"][species]
             skip = {0: self._skip["0"][species][:, None]}
@@ -144,6 +158,18 @@ class _Layer(torch.nn.Module):
         for degree, chunk in skip.items():
             found[degree] = found[degree] + chunk
         return self._gate(self._normalised(found))
+
+    def weights(self) -> NequixLayer:
+        """Return the weights of a trainable layer."""
+        if self._last is None:
+            raise ValueError("the last radial layer is part of the convolution; use trainable=True")
+        return NequixLayer(
+            radial=[one.numpy(force=True) for one in (*self._radial, self._last)],
+            linear_in=_arrays(self._linear_in),
+            linear_out=_arrays(self._linear_out, self._factor),
+            skip=_arrays(self._skip),
+            norm={int(degree): one.numpy(force=True) for degree, one in self._norm.items()},
+        )
 
     def _normalised(self, features: Features) -> Features:
         """Divide by a norm of the features of the atom.
@@ -174,15 +200,13 @@ class _Layer(torch.nn.Module):
 class _PlainConvolution(torch.nn.Module):
     """`EdgeConvolution` with component-first features by e3nn, for any device."""
 
-    _radial: torch.Tensor
     _to_e3nn: torch.Tensor
     _merged: torch.Tensor
 
-    def __init__(self, product: o3.TensorProduct, radial: torch.Tensor) -> None:
+    def __init__(self, product: o3.TensorProduct) -> None:
         super().__init__()
         self._product = product
         merged = component_columns(product.irreps_out)[merged_columns(product.irreps_out)]
-        self.register_buffer("_radial", radial)
         self.register_buffer("_to_e3nn", torch.argsort(component_columns(product.irreps_in1)))
         self.register_buffer("_merged", merged)
 
@@ -190,12 +214,12 @@ class _PlainConvolution(torch.nn.Module):
         self,
         x: torch.Tensor,
         edge_attr: torch.Tensor,
-        hidden: torch.Tensor,
+        weight: torch.Tensor,
         edge_src: torch.Tensor,
         edge_dst: torch.Tensor,
     ) -> torch.Tensor:
         """Return the convolution; see `EdgeConvolution`."""
-        messages = self._product(x[:, self._to_e3nn][edge_src], edge_attr, hidden @ self._radial)
+        messages = self._product(x[:, self._to_e3nn][edge_src], edge_attr, weight)
         out = x.new_zeros((len(x), messages.shape[1])).index_add(0, edge_dst, messages)
         return out[:, self._merged]
 
@@ -223,6 +247,16 @@ def tensor_product(config: NequixConfig, number: int) -> o3.TensorProduct:
 def _scaled(weight: np.ndarray, factor: float = 1.0) -> torch.Tensor:
     """Return a linear map that keeps the variance of its input."""
     return torch.tensor(weight * np.float32(factor / math.sqrt(len(weight))))
+
+
+def _unscaled(weight: torch.Tensor, factor: float = 1.0) -> np.ndarray:
+    """Return the stored form of a linear map, the inverse of `_scaled`."""
+    array: np.ndarray = weight.numpy(force=True) / np.float32(factor / math.sqrt(len(weight)))
+    return array
+
+
+def _arrays(linear: torch.nn.ParameterDict, factor: float = 1.0) -> dict[int, np.ndarray]:
+    return {int(degree): _unscaled(weight, factor) for degree, weight in linear.items()}
 
 
 def _linear(weights: ByDegree, factor: float = 1.0) -> torch.nn.ParameterDict:

@@ -161,7 +161,7 @@ def read_weights(path: str | Path) -> NequixWeights:
         config = _config(file, path)
         shapes: list[tuple[int, ...]] = [(len(config.atomic_numbers),)]
         for layer in range(config.n_layers):
-            shapes += _layer_shapes(config, layer)
+            shapes += layer_shapes(config, layer)
         shapes.append((config.hidden[0], 1))
         needed = 4 * sum(math.prod(shape) for shape in shapes)
         if needed > os.fstat(file.fileno()).st_size - file.tell():
@@ -169,7 +169,7 @@ def read_weights(path: str | Path) -> NequixWeights:
         arrays = iter([_array(file, shape, path) for shape in shapes])
         _check_tail(file, path)
     energies = next(arrays)
-    layers = [_layer(config, layer, arrays) for layer in range(config.n_layers)]
+    layers = [split_layer(config, layer, arrays) for layer in range(config.n_layers)]
     return NequixWeights(config, energies, layers, next(arrays))
 
 
@@ -258,7 +258,7 @@ def _hidden(found: Any) -> dict[int, int]:
     return {degree: mul for mul, degree, _ in irreps}
 
 
-def _layer_shapes(config: NequixConfig, layer: int) -> Iterator[tuple[int, ...]]:
+def layer_shapes(config: NequixConfig, layer: int) -> Iterator[tuple[int, ...]]:
     """Yield the shapes of the arrays of a layer in the order of the file."""
     inputs, gated, paths = config.inputs(layer), config.gated(layer), config.paths(layer)
     n_weights = sum(inputs[l_in] for l_in, _, _ in paths)
@@ -271,7 +271,8 @@ def _layer_shapes(config: NequixConfig, layer: int) -> Iterator[tuple[int, ...]]
     yield from ((mul,) for mul in gated.values())
 
 
-def _layer(config: NequixConfig, layer: int, arrays: Iterator[np.ndarray]) -> NequixLayer:
+def split_layer(config: NequixConfig, layer: int, arrays: Iterator[np.ndarray]) -> NequixLayer:
+    """Return a layer, given its arrays in the order of the file."""
     inputs, gated = config.inputs(layer), config.gated(layer)
     return NequixLayer(
         radial=[next(arrays) for _ in range(config.radial_depth + 1)],

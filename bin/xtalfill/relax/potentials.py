@@ -30,6 +30,7 @@ from xtalfill.registry.potentials import POTENTIALS
 from xtalfill.relax.convolution import fuse_nequip, fuse_sevennet
 from xtalfill.relax.interface import Evaluation, EvaluationError, MemoryShortageError, Potential
 from xtalfill.relax.nqx_file import SUFFIX as NQX_SUFFIX
+from xtalfill.relax.nqx_file import read_weights
 
 SEVENNET_NAMES = tuple(name for name, one in POTENTIALS.items() if one.loader == "sevennet")
 NEQUIP_SUFFIXES = (".nequip.zip", ".nequip.pt2")
@@ -224,7 +225,7 @@ class NequixPotential:
         from xtalfill.relax.nequix import NequixNetwork
 
         with _single_by_default():
-            network = NequixNetwork(path, fused=device == "cpu")
+            network = NequixNetwork(read_weights(path), fused=device == "cpu")
         self._network = network.to(device).eval().requires_grad_(False)
         self._device = torch.device(device)
         self.name = Path(path).name

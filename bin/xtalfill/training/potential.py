@@ -1,0 +1,329 @@
+"""Train a small potential of the Nequix architecture on the labels of a large one.
+
+The loss has three parts: energies, forces, and energy differences between structures of the same
+host, which decide the ranking.
+"""
+
+from __future__ import annotations
+
+import csv
+import logging
+import math
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import smooth_l1_loss
+
+from xtalfill.core.checkpoint import Checkpoint
+from xtalfill.core.errors import ConfigError
+from xtalfill.relax.nequix import NequixNetwork
+from xtalfill.relax.nqx_file import NequixWeights
+from xtalfill.relax.nqx_writer import write_weights
+from xtalfill.training.labels import LabelBatch, Labelled, LabelSampler, in_batches
+
+log = logging.getLogger(__name__)
+
+_LOG_EVERY = 100  # steps
+_AT_ONCE = 30  # structures of one evaluation
+APART = 5e-3  # eV/atom; pairs of minima that the ranking must order
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossWeights:
+    """Weights of the parts of the loss, and where each changes from quadratic to linear.
+
+    Attributes:
+        energy: Weight of the energy, eV/atom.
+        difference: Weight of the energy difference between structures of a host, eV/atom.
+        forces: Weight of the forces, eV/Angstrom.
+        energy_scale: eV/atom.
+        difference_scale: eV/atom.
+        force_scale: eV/Angstrom; also the force from which an error counts relative to the force.
+    """
+
+    energy: float = 5.0
+    difference: float = 10.0
+    forces: float = 1.0
+    energy_scale: float = 0.02
+    difference_scale: float = 0.005
+    force_scale: float = 0.1
+
+
+@dataclass(frozen=True, kw_only=True)
+class PotentialTraining:
+    """Settings of a training run.
+
+    Attributes:
+        steps: Number of optimiser steps; the learning rate decays to 1 % over them.
+        hosts: Hosts of a micro-batch, with up to two structures each.
+        parts: Micro-batches of a step, in parallel threads.
+        learning_rate: Peak learning rate of AdamW.
+        warmup: Steps of linear warm-up.
+        ema: Decay of the averaged weights.
+        clip: Maximum norm of the gradient.
+        validate_every: Steps between validations.
+        seed: Seed of the batches.
+        loss: Weights of the loss.
+    """
+
+    steps: int
+    hosts: int = 8
+    parts: int = 1
+    learning_rate: float = 5e-3
+    warmup: int = 200
+    ema: float = 0.998
+    clip: float = 10.0
+    validate_every: int = 1000
+    seed: int = 42
+    loss: LossWeights = field(default_factory=LossWeights)
+
+    def rate(self, step: int) -> float:
+        """Return the learning rate of a step."""
+        warm = min(1.0, (step + 1) / self.warmup)
+        cosine = 0.5 * (1.0 + math.cos(math.pi * min(1.0, step / self.steps)))
+        return self.learning_rate * warm * (0.01 + 0.99 * cosine)
+
+
+@dataclass(frozen=True)
+class Errors:
+    """Errors on held-out structures.
+
+    Attributes:
+        energy: Mean absolute error, eV/atom, of structures near minima.
+        forces: Mean absolute error of a component, eV/Angstrom, of structures near minima.
+        energy_all: As `energy`, of all structures.
+        forces_all: As `forces`, of all structures.
+        n_pairs: Pairs of minima of a host, more than 5 meV/atom apart by the labels.
+        ordered: Share of these pairs in the right order.
+    """
+
+    energy: float
+    forces: float
+    energy_all: float
+    forces_all: float
+    n_pairs: int
+    ordered: float
+
+
+def predict(network: NequixNetwork, batch: LabelBatch, *, train: bool) -> tuple[Tensor, Tensor]:
+    """Return energies (n_structures,) eV, float64, and forces (n_atoms, 3) eV/Angstrom."""
+    vectors = batch.vectors.detach().requires_grad_()
+    atomic = network(batch.numbers, batch.pairs, vectors)
+    slopes = torch.autograd.grad(atomic.sum(), vectors, create_graph=train)[0]
+    forces = torch.zeros_like(batch.forces)
+    forces = forces.index_add(0, batch.pairs[0], slopes).index_add(0, batch.pairs[1], -slopes)
+    energies = torch.zeros_like(batch.energies).index_add(0, batch.structure, atomic)
+    return energies, forces
+
+
+def loss_of(network: NequixNetwork, batch: LabelBatch, weights: LossWeights) -> Tensor:
+    """Return the loss of a batch."""
+    energies, forces = predict(network, batch, train=True)
+    sizes = torch.bincount(batch.structure)
+    error = ((energies - batch.energies) / sizes).float()
+    total = weights.energy * _robust(error, weights.energy_scale).mean()
+    if batch.couples.shape[1]:
+        between = error[batch.couples[0]] - error[batch.couples[1]]
+        total = total + weights.difference * _robust(between, weights.difference_scale).mean()
+    # An error counts relative to large forces: a clash must not outweigh the way to a minimum.
+    scale = weights.force_scale + torch.linalg.vector_norm(batch.forces, dim=1, keepdim=True)
+    relative = (forces - batch.forces) * (4 * weights.force_scale / (scale + weights.force_scale))
+    return total + weights.forces * _robust(relative, weights.force_scale).mean()
+
+
+def _robust(error: Tensor, scale: float) -> Tensor:
+    return smooth_l1_loss(error, torch.zeros_like(error), beta=scale, reduction="none")
+
+
+def held_out_errors(network: NequixNetwork, labels: Sequence[Labelled]) -> Errors:
+    """Return the errors of a network on held-out structures."""
+    energy, force, near = [], [], []
+    minima: dict[int, list[tuple[float, float]]] = {}
+    for some, batch in in_batches(labels, cutoff=network.config.cutoff, at_once=_AT_ONCE):
+        energies, forces = predict(network, batch, train=False)
+        apart = (forces - batch.forces).abs().mean(dim=1)
+        for index, one in enumerate(some):
+            n_atoms, found = len(one.crystal.numbers), float(energies[index])
+            energy.append(abs(found - one.energy) / n_atoms)
+            force.append(float(apart[batch.structure == index].mean()))
+            near.append(np.abs(one.forces).max() < 0.5)
+            if one.is_minimum:
+                pair = (one.energy / n_atoms, found / n_atoms)
+                minima.setdefault(one.host, []).append(pair)
+    right = list(_orders(minima))
+    energy_of, force_of, is_near = np.array(energy), np.array(force), np.array(near)
+    return Errors(
+        energy=_mean(energy_of[is_near]),
+        forces=_mean(force_of[is_near]),
+        energy_all=_mean(energy_of),
+        forces_all=_mean(force_of),
+        n_pairs=len(right),
+        ordered=_mean(np.array(right)),
+    )
+
+
+def _mean(values: np.ndarray) -> float:
+    return float(values.mean()) if len(values) else math.nan
+
+
+def _orders(minima: Mapping[int, list[tuple[float, float]]]) -> list[bool]:
+    """Return for each pair of minima of a host that is apart whether its order is right."""
+    found = []
+    for members in minima.values():
+        expected, given = np.array(members).T
+        gap = expected[:, None] - expected[None]
+        first, second = np.nonzero(gap > APART)
+        found += (given[first] > given[second]).tolist()
+    return found
+
+
+class PotentialTrainer:
+    """State of a training run: network, averaged network, optimiser, step.
+
+    Args:
+        weights: Initial weights.
+        config: Settings.
+    """
+
+    def __init__(self, weights: NequixWeights, config: PotentialTraining) -> None:
+        self.config = config
+        self.network = NequixNetwork(weights, fused=True, trainable=True)
+        self.averaged = NequixNetwork(weights, fused=True, trainable=True).requires_grad_(False)
+        self.parameters = list(self.network.parameters())
+        self.optimizer = torch.optim.AdamW(self.parameters, weight_decay=1e-4, betas=(0.9, 0.99))
+        self.step = 0
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Return all that another attempt needs to continue."""
+        content = {"step": np.array(self.step)}
+        for number, (mean, value) in enumerate(
+            zip(self.averaged.parameters(), self.parameters, strict=True)
+        ):
+            content[f"network/{number}"] = value.numpy(force=True)
+            content[f"averaged/{number}"] = mean.numpy(force=True)
+            for name, moment in self.optimizer.state[value].items():
+                content[f"optimizer/{number}/{name}"] = moment.numpy(force=True)
+        return content
+
+    def resume(self, found: Mapping[str, np.ndarray]) -> None:
+        """Resume from the result of `state`."""
+        self.step = int(found["step"])
+        optimizer = self.optimizer.state_dict()
+        with torch.no_grad():
+            for number, (mean, value) in enumerate(
+                zip(self.averaged.parameters(), self.parameters, strict=True)
+            ):
+                value.copy_(torch.from_numpy(found[f"network/{number}"]))
+                mean.copy_(torch.from_numpy(found[f"averaged/{number}"]))
+        for name, array in found.items():
+            kind, _, rest = name.partition("/")
+            if kind == "optimizer":
+                place, _, key = rest.partition("/")
+                optimizer["state"].setdefault(int(place), {})[key] = torch.from_numpy(array)
+        self.optimizer.load_state_dict(optimizer)
+
+    def learn(self, batches: Sequence[LabelBatch], pool: ThreadPoolExecutor) -> float:
+        """Make one step with the mean gradient of some micro-batches; return the loss."""
+        results = list(pool.map(self._gradients, batches))
+        for number, parameter in enumerate(self.parameters):
+            parameter.grad = torch.stack([result[1][number] for result in results]).mean(0)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.config.rate(self.step)
+        torch.nn.utils.clip_grad_norm_(self.parameters, self.config.clip)
+        self.optimizer.step()
+        self.step += 1
+        decay = min(self.config.ema, (1 + self.step) / (10 + self.step))
+        with torch.no_grad():
+            for mean, value in zip(self.averaged.parameters(), self.parameters, strict=True):
+                mean.lerp_(value, 1.0 - decay)
+        return float(np.mean([result[0] for result in results]))
+
+    def _gradients(self, batch: LabelBatch) -> tuple[float, tuple[Tensor, ...]]:
+        loss = loss_of(self.network, batch, self.config.loss)
+        return float(loss.detach()), torch.autograd.grad(loss, self.parameters)
+
+
+def train_potential(
+    trainer: PotentialTrainer,
+    sampler: LabelSampler,
+    held_out: Sequence[Labelled],
+    folder: Path,
+    *,
+    about: dict[str, str],
+    checkpoint: Checkpoint,
+) -> None:
+    """Train until the last step; write log.csv and last.nqx at every validation.
+
+    Args:
+        trainer: New state of a run; continues from the checkpoint if there is one.
+        sampler: Training structures.
+        held_out: Structures to validate on.
+        folder: Output folder.
+        about: Entries for the first line of the weights file.
+        checkpoint: Stores the state.
+
+    Raises:
+        ConfigError: The loss is not finite.
+        TryAgainError: The time limit is nearly reached, or the task received SIGTERM.
+    """
+    config, cutoff = trainer.config, trainer.network.config.cutoff
+    if checkpoint.found:
+        trainer.resume(checkpoint.found)
+        log.info("resumed at step %d", trainer.step)
+    losses, begin = [], time.perf_counter()
+    with ThreadPoolExecutor(config.parts) as pool:
+        while trainer.step < config.steps:
+            numbers = [trainer.step * config.parts + part for part in range(config.parts)]
+            batches = [sampler.batch(number, cutoff=cutoff) for number in numbers]
+            losses.append(trainer.learn(batches, pool))
+            if not math.isfinite(losses[-1]):
+                raise ConfigError(
+                    f"{folder}: the loss is not finite at step {trainer.step}; "
+                    "lower --learning_rate"
+                )
+            if trainer.step % _LOG_EVERY == 0:
+                speed = _LOG_EVERY / (time.perf_counter() - begin)
+                mean = np.mean(losses[-_LOG_EVERY:])
+                log.info("step %d loss %.4f, %.2f steps/s", trainer.step, mean, speed)
+                begin = time.perf_counter()
+            if trainer.step % config.validate_every == 0 or trainer.step == config.steps:
+                _report(trainer, held_out, folder, float(np.mean(losses)), about)
+                losses, begin = [], time.perf_counter()
+            checkpoint.step(trainer.state)
+    checkpoint.write(trainer.state())
+
+
+def _report(
+    trainer: PotentialTrainer,
+    held_out: Sequence[Labelled],
+    folder: Path,
+    loss: float,
+    about: dict[str, str],
+) -> None:
+    """Validate, log, and write the averaged weights."""
+    errors = held_out_errors(trainer.averaged, held_out)
+    row = {
+        "step": trainer.step,
+        "loss": f"{loss:.4f}",
+        "energy": f"{1e3 * errors.energy:.1f}",
+        "forces": f"{errors.forces:.4f}",
+        "energy_all": f"{1e3 * errors.energy_all:.1f}",
+        "forces_all": f"{errors.forces_all:.4f}",
+        "pairs": errors.n_pairs,
+        "ordered": f"{errors.ordered:.4f}",
+    }
+    path = folder / "log.csv"
+    new = not path.is_file()
+    with path.open("a", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(row))
+        if new:
+            writer.writeheader()
+        writer.writerow(row)
+    log.info("%s", row)
+    write_weights(folder / "last.nqx", trainer.averaged.weights(), about=about)
