@@ -30,7 +30,6 @@ from xtalfill.relax.potentials import load_potential
 from xtalfill.training.data import HYDROGEN, CrystalSet
 from xtalfill.training.split import read_split
 
-HOSTS = 40  # of a part
 MAX_FORCE = 50.0  # eV/Angstrom; structures with larger forces are not useful for training
 MIN_LABELLED = 0.6  # Angstrom; shorter than in the training data of the large potentials
 WITH_HYDROGEN = 0.75
@@ -81,6 +80,8 @@ class StartSource:
         self._hydrogen = np.flatnonzero(mine & crystals.has_hydrogen)
         self._other = np.flatnonzero(mine & ~crystals.has_hydrogen)
         self._weights = self._rarity(self._other)
+        others = np.flatnonzero(crystals.is_validation != held_out)
+        self._not_mine = {frozenset(crystals.crystal(i)[0].tolist()) for i in others}
 
     def _rarity(self, indices: np.ndarray) -> np.ndarray:
         """Return sampling probabilities that favour crystals with rare elements."""
@@ -88,6 +89,10 @@ class StartSource:
         counts = np.bincount(np.concatenate(species), minlength=120).astype(float)
         weights = np.array([1.0 / np.sqrt(counts[z].min()) for z in species])
         return weights / weights.sum()
+
+    def _belongs_to_others(self, host: Host) -> bool:
+        """Return whether filling gives the host a chemical system of the other part of the data."""
+        return frozenset([*host.numbers.tolist(), *[HYDROGEN] * host.n_sites]) in self._not_mine
 
     def draw(self, index: int) -> list[Start]:
         """Return the fillings of host `index`."""
@@ -97,11 +102,10 @@ class StartSource:
             host, sites = self._host(rng, with_hydrogen)
             n_atoms = len(host.numbers) + host.n_sites
             # Small crystals more often: they cost less and are most of the databases.
-            if (
-                n_atoms <= self._max_atoms
-                and rng.random() < 8.0 / max(8.0, n_atoms)
-                and n_atoms > 1
-            ):
+            chance = 8.0 / max(8.0, n_atoms)
+            if not with_hydrogen and self._belongs_to_others(host):
+                continue
+            if 1 < n_atoms <= self._max_atoms and rng.random() < chance:
                 break
         n_ways = 4 if self._follow else 3 if with_hydrogen else 1
         starts = []
@@ -257,6 +261,7 @@ def main() -> None:
     parser.add_argument(
         "--parts", type=int, nargs=2, required=True, help="first part, and last part + 1"
     )
+    parser.add_argument("--hosts", type=int, default=40, help="of a part")
     parser.add_argument("--max_atoms", type=int, default=40, help="of a filled crystal")
     parser.add_argument("--seed", type=int, default=42)
     parser.add_argument("--output", type=Path, required=True, help="folder")
@@ -276,7 +281,9 @@ def main() -> None:
         path = args.output / f"part_{part:04d}.extxyz"
         if path.exists():
             continue
-        drawn = [start for row in range(HOSTS) for start in source.draw(part * HOSTS + row)]
+        drawn = [
+            start for row in range(args.hosts) for start in source.draw(part * args.hosts + row)
+        ]
         starts = [start for start in drawn if elements.issuperset(start.atoms.numbers.tolist())]
         frames = labeller.label(starts)
         with replacing(path) as temporary:

@@ -5,14 +5,13 @@ from pathlib import Path
 import ase.io
 import numpy as np
 import pytest
-from ase import Atoms
 
 from hand_made_batches import Case, Made, build, lithium_hydride
-from tool_runs import DATA, tool
+from tool_runs import DATA, tool, tool_module
 from xtalfill.core.batch import write_batch
 from xtalfill.core.crystal import Crystal
 from xtalfill.relax.potentials import load_potential
-from xtalfill.training.data import CrystalSet
+from xtalfill.training.labels import Labelled, read_labels
 
 
 @pytest.fixture(scope="module")
@@ -22,29 +21,64 @@ def held_out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_labels_agree_with_the_teacher_and_exclude_the_benchmark(
-    held_out: Path, tmp_path: Path
-) -> None:
-    frames = ase.io.read(held_out, ":")
-    systems = {frozenset(atoms.symbols) for atoms in frames}
-    crystals = CrystalSet([DATA])
-    known = (crystals.crystal(index)[0] for index in np.flatnonzero(crystals.is_validation))
-    assert any(frozenset(Atoms(numbers).symbols) in systems for numbers in known)
-    arguments = ("--data", DATA, "--exclude", held_out, "--relaxer", "7net-0")
-    arguments += ("--teacher", "7net-0", "--parts", 0, 1, "--output", tmp_path)
+class _Crystals:
+    """Three training crystals, and a held-out one of the system of filled MgO."""
+
+    is_validation = np.array([False, False, False, True])
+    has_hydrogen = np.array([False, False, True, True])
+
+    def crystal(self, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        numbers = ([12, 8], [11, 17], [3, 1], [12, 8, 1])[index]
+        positions = np.arange(len(numbers))[:, None] * np.array([[1.4, 1.4, 1.4]])
+        return np.array(numbers), positions, 4.2 * np.eye(3)
+
+
+def test_filled_hosts_have_no_held_out_chemical_system() -> None:
+    module = tool_module("label_structures")
+    source = module.StartSource(_Crystals(), held_out=False, follow=False, max_atoms=9, seed=1)
+    starts = [start for index in range(40) for start in source.draw(index)]
+    systems = {frozenset(start.atoms.numbers.tolist()) for start in starts}
+    assert {12, 8, 1} not in systems
+    assert systems >= {frozenset({12, 8}), frozenset({11, 17, 1}), frozenset({3, 1})}
+
+
+@pytest.mark.parametrize("follow", [False, True])
+def test_labels_agree_with_the_teacher(follow: bool, tmp_path: Path) -> None:
+    kind = ("--follow",) if follow else ()
+    arguments = (
+        "--data", DATA, "--relaxer", "7net-0", "--teacher", "7net-0", "--parts", 0, 1,
+        "--hosts", 3, "--max_atoms", 12, "--output", tmp_path, *kind,
+    )  # fmt: skip
     tool("label_structures.py", *arguments)
     path = tmp_path / "part_0000.extxyz"
-    labelled = ase.io.read(path, ":")
-    assert len(labelled) > 50
-    assert not systems & {frozenset(atoms.symbols) for atoms in labelled}
-    crystals_labelled = [Crystal(a.numbers, a.positions, a.cell.array) for a in labelled[:8]]
-    found = load_potential("7net-0", device="cpu").evaluate(crystals_labelled)
-    for atoms, evaluation in zip(labelled, found, strict=False):
+    frames = ase.io.read(path, ":")
+    assert len(frames) >= 3
+    found = load_potential("7net-0", device="cpu").evaluate(
+        [Crystal(a.numbers, a.positions, a.cell.array) for a in frames[:8]]
+    )
+    for atoms, evaluation in zip(frames, found, strict=False):
         assert atoms.get_potential_energy() == pytest.approx(evaluation.energy, abs=1e-3)
         np.testing.assert_allclose(atoms.get_forces(), evaluation.forces, atol=1e-3)
+    labels = read_labels([tmp_path])
+    if follow:
+        _check_ways(labels)
     before = path.stat().st_mtime_ns
     tool("label_structures.py", *arguments)
     assert path.stat().st_mtime_ns == before
+
+
+def _check_ways(labels: list[Labelled]) -> None:
+    """Compare the first and last steps of the relaxations."""
+    ways: dict[tuple[int, int], list[Labelled]] = {}
+    for one in labels:
+        ways.setdefault((one.host, one.way), []).append(one)
+    assert len(ways) > 3
+    assert len({host for host, _ in ways}) == 3
+    for steps in ways.values():
+        assert [one.step for one in steps] == sorted({one.step for one in steps})
+        assert steps[-1].energy <= steps[0].energy
+    minima = [one for one in labels if one.is_minimum]
+    assert all(np.linalg.norm(one.forces, axis=1).max() < 0.03 for one in minima)
 
 
 def _run(folder: Path, energies: tuple[float, float], relaxed: float = 0.0) -> Path:
