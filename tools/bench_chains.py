@@ -44,6 +44,13 @@ SAMPLER = SamplerSettings(
 )
 RELAXATION = RelaxSettings(0.05, 200, 0.05, 500, max_atoms_per_batch=400)
 
+COLUMNS = [
+    {"key": "les", "title": "LES", "unit": "%", "digits": 0},
+    {"key": "match", "title": "match", "unit": "%", "digits": 0},
+    {"key": "lowest", "title": "lowest of all chains", "unit": "%", "digits": 0},
+    {"key": "seconds", "title": "a crystal", "unit": "core-seconds", "digits": 1},
+]
+
 Record = dict[str, Any]
 
 
@@ -139,18 +146,13 @@ def measure(
 
 
 def summary(records: list[Record], chains: list[str]) -> Record:
-    """Return the table in the format of docs/benchmarks/data."""
+    """Return the crystals and rows of the table, in the format of docs/benchmarks/data."""
     rows = []
-    for name in chains:
+    every = np.array([[_above(record, name) for name in chains] for record in records])
+    lowest = every.min(axis=1)
+    for number, name in enumerate(chains):
         found = [record["chains"][name] for record in records]
-        above = np.array([np.inf if row["above"] is None else row["above"] for row in found])
-        lowest = np.min(
-            [
-                [np.inf if one["above"] is None else one["above"] for one in r["chains"].values()]
-                for r in records
-            ],
-            axis=1,
-        )
+        above = every[:, number]
         match = np.array([row["match"] for row in found])
         cells = {
             "match": _rate(match),
@@ -158,8 +160,19 @@ def summary(records: list[Record], chains: list[str]) -> Record:
             "lowest": _rate(above <= lowest + ENERGY_WINDOW),
             "seconds": round(float(np.mean([row["seconds"] for row in found])), 1),
         }
-        rows.append({"key": name, "label": f"`{name}`", "cells": cells})
+        label = ", then ".join(f"`{_short(part)}`" for part in name.split("+"))
+        rows.append({"key": label.replace("`", ""), "label": label, "cells": cells})
     return {"crystals": len(records), "rows": rows}
+
+
+def _above(record: Record, chain: str) -> float:
+    """Return the energy of a winner above the true crystal, eV/atom; infinite without a winner."""
+    above = record["chains"][chain]["above"]
+    return np.inf if above is None else float(above)
+
+
+def _short(mlip: str) -> str:
+    return Path(mlip).name.removesuffix(".nqx").removesuffix(".nequip.zip")
 
 
 def _rate(success: np.ndarray) -> Record:
@@ -207,10 +220,28 @@ def main() -> None:
         with atomic_writer(args.output) as file:
             file.writelines(json.dumps(record) + "\n" for record in records)
         print(json.dumps(records[-1]), flush=True)
-    table = summary(records, args.chains)
+    table = {
+        "title": f"Potentials and chains, judged by {_short(args.judge)}",
+        "transcribed": False,
+        "commands": _commands(args),
+        "label": "relaxed by",
+        "columns": COLUMNS,
+        **summary(records, args.chains),
+    }
     print(json.dumps(table, indent=1, ensure_ascii=False))
     if args.table:
         write_json(args.table, table)
+
+
+def _commands(args: argparse.Namespace) -> list[str]:
+    """Return the command of this run, without folders."""
+    chains = ["+".join(Path(part).name for part in chain.split("+")) for chain in args.chains]
+    model = f"--model {' '.join(path.name for path in args.model)} " if args.model else ""
+    return [
+        f"python tools/bench_chains.py --crystals {args.crystals.name} {model}\\",
+        f"    --methods {' '.join(args.methods)} --judge {Path(args.judge).name} \\",
+        f"    --chains {' '.join(chains)} --output chains.jsonl",
+    ]
 
 
 if __name__ == "__main__":
