@@ -85,7 +85,8 @@ def stock_calculator(mlip: str, device: str) -> Calculator:
     if mlip in SEVENNET_NAMES:
         from sevenn.calculator import SevenNetCalculator
 
-        return SevenNetCalculator(mlip, device=device)
+        model, _, functional = mlip.partition(":")
+        return SevenNetCalculator(model, device=device, modal=functional or None)
     from nequip.integrations.ase import NequIPCalculator
 
     load = (

@@ -379,7 +379,7 @@ def test_a_pipe_is_one_line_before_any_task(project: Project) -> None:
     words = ["--method: 'host,host' is not possible; give one or more of host, td, pos, repaint"]
     assert len(lines_with(said(result), words)) == 1
     for name, value in (("mlip", "x.pt"), ("mlip_rank", "nequip.net:group/model")):
-        words = [f"--{name}: '{value}' is not possible; give 7net-0, 7net-l3i5, nequip-small, neq"]
+        words = [f"--{name}: '{value}' is not possible; give 7net-0, 7net-l3i5, 7net-mf-0:PBE, "]
         assert len(lines_with(said(result), words)) == 1, said(result)
     assert "5 problem(s)" in said(result)
     assert not list((project.launch / "never").glob("*/*"))

@@ -18,7 +18,12 @@ from xtalfill.core.crystal import Crystal
 from xtalfill.core.errors import ConfigError
 from xtalfill.relax.batched import BatchedRelaxer, Relaxation
 from xtalfill.relax.convolution import EDGES_AT_ONCE, EdgeConvolution, fuse_nequip, fused
-from xtalfill.relax.potentials import NequipPotential, SevenNetPotential, load_potential
+from xtalfill.relax.potentials import (
+    SEVENNET_NAMES,
+    NequipPotential,
+    SevenNetPotential,
+    load_potential,
+)
 
 
 def crystal_of(atoms: Atoms) -> Crystal:
@@ -34,17 +39,23 @@ def sevennet() -> SevenNetPotential:
     return load_potential("7net-0", device="cpu")
 
 
-@pytest.fixture(scope="module")
-def calculator() -> Calculator:
-    """Return sevenn's ASE calculator for 7net-0, without our kernels."""
+def calculator_of(name: str) -> Calculator:
+    """Return sevenn's ASE calculator for a potential, without our kernels."""
     from sevenn.calculator import SevenNetCalculator
 
+    model, _, functional = name.partition(":")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return SevenNetCalculator("7net-0", device="cpu")
+        return SevenNetCalculator(model, device="cpu", modal=functional or None)
 
 
-@pytest.mark.parametrize("name", ["7net-0", "7net-l3i5"])
+@pytest.fixture(scope="module")
+def calculator() -> Calculator:
+    """Return sevenn's calculator for 7net-0."""
+    return calculator_of("7net-0")
+
+
+@pytest.mark.parametrize("name", SEVENNET_NAMES)
 def test_independent_of_the_default_dtype(name: str, brucite: Atoms) -> None:
     """A nequip model loaded before, as with --mlip_rank, changes the default dtype to double."""
     expected = load_potential(name, device="cpu").evaluate([crystal_of(brucite)])[0]
@@ -70,20 +81,44 @@ def some_atoms(brucite: Atoms) -> list[Atoms]:
     return some
 
 
-def test_agrees_with_the_calculator(
-    sevennet: SevenNetPotential, calculator: Calculator, some_atoms: list[Atoms]
-) -> None:
-    found = sevennet.evaluate([crystal_of(atoms) for atoms in some_atoms])
-    for atoms, one in zip(some_atoms, found, strict=True):
-        atoms.calc = calculator
-        per_atom = (one.energy - atoms.get_potential_energy()) / len(atoms)
-        assert abs(per_atom) < 1e-5
-        np.testing.assert_allclose(one.forces, atoms.get_forces(), atol=2e-4)
+@pytest.mark.parametrize("name", SEVENNET_NAMES)
+def test_agrees_with_the_calculator(name: str, some_atoms: list[Atoms]) -> None:
+    """In a batch and alone, through our kernels, one in each layer."""
+    potential, stock = load_potential(name, device="cpu"), calculator_of(name)
+    crystals = [crystal_of(atoms) for atoms in some_atoms]
+    found = potential.evaluate(crystals)
+    for atoms, crystal, one in zip(some_atoms, crystals, found, strict=True):
+        atoms.calc = stock
+        for ours in (one, *potential.evaluate([crystal])):
+            per_atom = (ours.energy - atoms.get_potential_energy()) / len(atoms)
+            assert abs(per_atom) < 1e-5
+            np.testing.assert_allclose(ours.forces, atoms.get_forces(), atol=1e-4)
+    kernels = [one for one in potential._model.modules() if isinstance(one, EdgeConvolution)]
+    assert len(kernels) == 5
 
 
-def test_forces_are_the_gradient_of_the_energy(
-    sevennet: SevenNetPotential, some_atoms: list[Atoms]
-) -> None:
+def test_functionals_of_one_model_differ(brucite: Atoms) -> None:
+    """By more than the zero of their energies: r2SCAN shortens the O-H bond."""
+    stretched = brucite.copy()
+    stretched.positions[3] += [0.0, 0.0, 0.1]
+    crystals = [crystal_of(brucite), crystal_of(stretched)]
+    costs = []
+    for name in ("7net-mf-0:PBE", "7net-mf-0:R2SCAN"):
+        start, end = load_potential(name, device="cpu").evaluate(crystals)
+        costs.append(end.energy - start.energy)
+    assert costs[1] > costs[0] + 0.01
+
+
+def test_elements_without_training_data_are_not_supported() -> None:
+    """There was no ytterbium among the crystals of r2SCAN."""
+    pbe, r2scan = (load_potential(f"7net-mf-0:{one}", device="cpu") for one in ("PBE", "R2SCAN"))
+    assert pbe.elements - r2scan.elements == {70}
+    assert pbe.weights["7net-mf-0:PBE"] == r2scan.weights["7net-mf-0:R2SCAN"]
+
+
+@pytest.mark.parametrize("name", ["7net-0", "7net-mf-0:R2SCAN"])
+def test_forces_are_the_gradient_of_the_energy(name: str, some_atoms: list[Atoms]) -> None:
+    sevennet = load_potential(name, device="cpu")
     crystal = crystal_of(some_atoms[0])
     moves = [(0, 2), (3, 0), (4, 1)]
     moved = []
@@ -148,8 +183,10 @@ def test_elements_and_weights(sevennet: SevenNetPotential) -> None:
 @pytest.mark.parametrize(
     ("mlip", "says"),
     [
-        ("mace", "mlip 'mace' is unknown; possible are 7net-0, 7net-l3i5 or"),
+        ("mace", "mlip 'mace' is unknown; possible are 7net-0, 7net-l3i5, 7net-mf-0:PBE"),
         ("7net-omni", "unknown"),  # sevenn would download it
+        ("7net-mf-0", "unknown"),  # without its functional
+        ("7net-mf-0:r2scan", "possible are 7net-0, 7net-l3i5, 7net-mf-0:PBE, 7net-mf-0:R2SCAN or"),
         ("no/where.nequip.zip", "there is no file 'no/where.nequip.zip'"),
         ("checkpoint.pth", "unknown"),  # a pickle
     ],

@@ -152,8 +152,12 @@ def neighbour_graph(crystals: Sequence[Crystal], cutoff: float) -> tuple[np.ndar
 class SevenNetPotential:
     """A SevenNet model (Park et al., J. Chem. Theory Comput. 20, 4857 (2024)).
 
+    A model of several functionals (Kim et al., J. Am. Chem. Soc. 147, 1042 (2025)) is a potential
+    for each of them.
+
     Args:
-        name: One of `SEVENNET_NAMES`.
+        name: One of `SEVENNET_NAMES`: that of sevenn, followed by ":" and the functional where
+            the model has several.
         device: "cpu" or "cuda".
     """
 
@@ -163,18 +167,21 @@ class SevenNetPotential:
         from sevenn.checkpoint import SevenNetCheckpoint
         from sevenn.util import pretrained_name_to_path
 
-        path = pretrained_name_to_path(name)
+        model_name, _, functional = name.partition(":")
+        path = pretrained_name_to_path(model_name)
         with warnings.catch_warnings(), _single_by_default():
             warnings.simplefilter("ignore")  # hints about CUDA accelerators
             model = SevenNetCheckpoint(path).build_model()
             model.set_is_batch_data(True)
+            model.eval_modal_map = False  # `_inputs` gives the number of the functional itself
             if device == "cpu":
                 fuse_sevennet(model)
+        self._functional: int | None = model.modal_map[functional] if functional else None
         self._model = model.to(device).eval().requires_grad_(False)
         self._device = torch.device(device)
         self._cutoff = float(model.cutoff)
         self.name = name
-        self.elements = frozenset(int(number) for number in model.type_map)
+        self.elements = _sevennet_elements(model, functional)
         self.weights: Mapping[str, str] = {name: file_sha256(path)}
 
     def evaluate(self, crystals: Sequence[Crystal]) -> list[Evaluation]:
@@ -205,7 +212,18 @@ class SevenNetPotential:
             KEY.NUM_ATOMS: torch.tensor([len(crystal.numbers) for crystal in crystals]),
             KEY.CELL_VOLUME: torch.tensor(volumes, dtype=torch.float32),
         }
+        if self._functional is not None:
+            data[KEY.MODAL_TYPE] = torch.full((len(crystals),), self._functional)
         return {key: value.to(self._device) for key, value in data.items()}
+
+
+def _sevennet_elements(model: Any, functional: str) -> frozenset[int]:
+    """Return the elements of a SevenNet model, or those of one of its functionals."""
+    if not functional:
+        return frozenset(int(number) for number in model.type_map)
+    # An element that had no training data with a functional has an energy shift of exactly 0.
+    shift = model.rescale_atomic_energy.get_shift(model.type_map, model.modal_map)[functional]
+    return frozenset(int(number) for number in model.type_map if shift[number] != 0.0)
 
 
 class NequixPotential:
