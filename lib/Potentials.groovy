@@ -4,7 +4,7 @@ import nextflow.Nextflow
 
 /**
  * The potentials that --mlip and --mlip_rank name: one of the registry, a model file of the nequip package or of Nequix,
- * or a model published at nequip.net.
+ * or a model published at nequip.net. --potential_dir holds files of published models: these are not downloaded.
  */
 class Potentials {
 
@@ -15,6 +15,8 @@ class Potentials {
     private final boolean compiled
     private final Registry registry
     private final Path folder
+    /** Published models that the user has; null where --potential_dir is not given. */
+    private final Path store
 
     /**
      * @param settings all parameters
@@ -25,22 +27,24 @@ class Potentials {
         compiled = settings.mlip_compile
         this.registry = registry
         this.folder = folder
+        store = settings.potential_dir ? Nextflow.file(settings.potential_dir, glob: false) as Path : null
     }
 
     /** The models to download: [[id: parameter], name]. */
     List<List> published() {
-        given.findAll { _name, mlip -> isPublished(mlip) }.collect { name, mlip -> [[id: name], mlip] }
+        given.findAll { _name, mlip -> isDownloaded(mlip) }.collect { name, mlip -> [[id: name], mlip] }
     }
 
     /** The models on disk: [[id: parameter], file]; no file ([]) where the parameter is a name or not given. */
     List<List> files() {
-        given.findAll { _name, mlip -> !isPublished(mlip) }.collect { name, mlip -> [[id: name], fileOf(mlip)] }
+        given.findAll { _name, mlip -> !isDownloaded(mlip) }.collect { name, mlip -> [[id: name], fileOf(mlip) ?: []] }
     }
 
-    /** The two parameters, with the absolute path of a model file. */
+    /** The two parameters, with the absolute path of a model file whose elements the registry does not have. */
     Map<String, String> located() {
         given.collectEntries { name, mlip ->
-            [name, isFile(mlip) ? (Nextflow.file(mlip, glob: false) as Path).toAbsolutePath().toString() : mlip]
+            def file = registry.potential(mlip) ? null : fileOf(mlip)
+            [name, file ? file.toAbsolutePath().toString() : mlip]
         }
     }
 
@@ -55,12 +59,16 @@ class Potentials {
         published.startsWith(PUBLISHED) ? "${name}.nequip.zip".toString() : "${name}.nqx".toString()
     }
 
-    /** One line where --mlip_compile has nothing to compile, one for each bundled model that is damaged. */
+    /** One line where --mlip_compile has nothing to compile, one for each model file of another content than recorded. */
     List<String> problems() {
         def damaged = given.findAll { _name, mlip -> isBundled(mlip) && !isSound(bundled(mlip)) }
         def problems = damaged.collect { name, mlip ->
             "--${name} ${mlip}: ${bundled(mlip)} is missing or does not agree with SHA256SUMS beside it; " +
                 'check out the project again'
+        }
+        problems += given.findAll { _name, mlip -> isOther(mlip) }.collect { name, mlip ->
+            "--${name} ${mlip}: ${stored(mlip)} is not the published file, its sha256 differs from the recorded one; " +
+                "remove it, or use it under its own name with --${name} '${stored(mlip)}'"
         }
         def packaged = given.values().any { mlip ->
             isAtNequipNet(mlip) || isBundled(mlip) || mlip?.endsWith('.nequip.zip')
@@ -88,8 +96,26 @@ class Potentials {
         (mlip?.contains('.nequip.') || mlip?.endsWith('.nqx')) && !isAtNequipNet(mlip)
     }
 
-    private Object fileOf(String mlip) {
-        isBundled(mlip) ? bundled(mlip) : isFile(mlip) ? Nextflow.file(mlip, glob: false) : []
+    private boolean isDownloaded(String mlip) {
+        isPublished(mlip) && !stored(mlip)
+    }
+
+    /** Whether --potential_dir has another file under the name of a model of the registry. */
+    private boolean isOther(String mlip) {
+        def recorded = registry.potential(mlip)?.sha256
+        def file = recorded ? stored(mlip) : null
+        file && file.bytes.digest('SHA-256') != recorded
+    }
+
+    /** The file of a published model in --potential_dir, or null. */
+    private Path stored(String mlip) {
+        def file = store && isPublished(mlip) ? store.resolve(fileName(mlip)) : null
+        file && Files.isRegularFile(file) ? file : null
+    }
+
+    /** The model file on disk, or null. */
+    private Path fileOf(String mlip) {
+        isBundled(mlip) ? bundled(mlip) : isFile(mlip) ? Nextflow.file(mlip, glob: false) as Path : stored(mlip)
     }
 
     private Path bundled(String name) {

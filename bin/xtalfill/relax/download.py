@@ -49,7 +49,7 @@ def _download_registered(entry: PotentialEntry, url: str, path: Path) -> None:
         reason = " ".join(str(error).split())[:120]
         raise ConfigError(
             f"mlip '{entry.name}' cannot be downloaded from {url} ({reason}); run on a machine "
-            "that reaches it, or download the file elsewhere and give its path"
+            "that reaches it, or download the file elsewhere into a folder for --potential_dir"
         ) from error
     if len(content) > MAX_BYTES or hashlib.sha256(content).hexdigest() != entry.sha256:
         raise ConfigError(

@@ -1,0 +1,124 @@
+"""What --mlip, --mlip_rank and --potential_dir name: files on disk, downloads, errors."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nextflow_project import Project, lines_with, not_cached, read_trace, said
+
+REGISTERED, PUBLISHED = "nequix-oam-1", "nequip.net:some-group/some-model:0.1"
+FILES = {REGISTERED: "nequix-oam-1.nqx", PUBLISHED: "some-group_some-model_0.1.nequip.zip"}
+CONTENT = b"weights"
+FETCH = "POTENTIALS:FETCH_POTENTIAL"
+# Prints what lib/Potentials.groovy makes of each set of parameters, a line each.
+SCRIPT = """
+workflow {
+    def registry = new Registry(file("${projectDir}/bin/xtalfill/registry"))
+    params.cases.each { settings ->
+        def found = new Potentials(settings, registry, file("${projectDir}/assets/potential"))
+        println(groovy.json.JsonOutput.toJson([
+            published: found.published(),
+            files: found.files().collect { meta, file -> [meta, file as String] },
+            located: found.located(),
+            problems: found.problems(),
+        ]))
+    }
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """Return a copy of the project whose registry records the checksum of `CONTENT`."""
+    project = Project.make(tmp_path_factory.mktemp("potentials"))
+    registry = project.root / "bin/xtalfill/registry/potentials.json"
+    entries = json.loads(registry.read_text(encoding="utf-8"))
+    for entry in entries:
+        if entry["name"] == REGISTERED:
+            entry["sha256"] = hashlib.sha256(CONTENT).hexdigest()
+    registry.write_text(json.dumps(entries), encoding="utf-8")
+    return project
+
+
+def folder(project: Project, name: str, **contents: bytes) -> Path:
+    """Return a new folder with the files of some published models."""
+    path = project.launch / name
+    path.mkdir()
+    for key, content in contents.items():
+        (path / FILES[{"registered": REGISTERED, "published": PUBLISHED}[key]]).write_bytes(content)
+    return path
+
+
+def judge(project: Project, cases: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return what Potentials makes of each set of parameters."""
+    script = project.root / "potentials.nf"
+    script.write_text(SCRIPT, encoding="utf-8")
+    given = project.launch / "cases.json"
+    given.write_text(json.dumps({"cases": cases}), encoding="utf-8")
+    result = project.nextflow("-q", "run", script, "-params-file", given)
+    assert result.returncode == 0, said(result)
+    return [json.loads(line) for line in result.stdout.splitlines() if line.startswith("{")]
+
+
+def test_a_model_in_the_folder_is_not_downloaded(project: Project) -> None:
+    full = folder(project, "full", registered=CONTENT, published=b"code")
+    empty, other = folder(project, "empty"), folder(project, "other", registered=b"changed")
+    names = {"mlip": REGISTERED, "mlip_rank": PUBLISHED, "mlip_compile": False}
+    file, zipped = str(full / FILES[REGISTERED]), str(full / FILES[PUBLISHED])
+    without, found, absent, wrong, relative, functional = judge(
+        project,
+        [
+            names,
+            names | {"potential_dir": str(full)},
+            names | {"potential_dir": str(empty)},
+            names | {"potential_dir": str(other)},
+            names | {"potential_dir": "full"},
+            {"mlip": "7net-0", "mlip_rank": "7net-mf-0:R2SCAN", "potential_dir": str(full)},
+        ],
+    )
+    downloads = [[{"id": "mlip"}, REGISTERED], [{"id": "mlip_rank"}, PUBLISHED]]
+    for one in (without, absent):
+        assert (one["published"], one["files"], one["problems"]) == (downloads, [], [])
+        assert one["located"] == {"mlip": REGISTERED, "mlip_rank": PUBLISHED}
+    for one in (found, relative):
+        assert (one["published"], one["problems"]) == ([], [])
+        assert one["files"] == [[{"id": "mlip"}, file], [{"id": "mlip_rank"}, zipped]]
+        # CHECK reads from the file which elements the model knows; the registry has the others.
+        assert one["located"] == {"mlip": REGISTERED, "mlip_rank": zipped}
+    assert len(wrong["problems"]) == 1
+    assert f"--mlip {REGISTERED}: {other / FILES[REGISTERED]} is not" in wrong["problems"][0]
+    assert "\n" not in wrong["problems"][0]
+    assert functional["files"] == [[{"id": "mlip"}, "[]"], [{"id": "mlip_rank"}, "[]"]]
+    assert functional["located"] == {"mlip": "7net-0", "mlip_rank": "7net-mf-0:R2SCAN"}
+
+
+def test_stub_run_with_and_without_the_file(project: Project) -> None:
+    """Also with a colon in the name of a potential."""
+    given = folder(project, "given", registered=CONTENT)
+    names = ["--mlip", REGISTERED, "--mlip_rank", "7net-mf-0:R2SCAN"]
+    command = ["-profile", "test,stub", *names, "--outdir", "results"]
+    result = project.run(*command, "--potential_dir", given)
+    assert result.returncode == 0, said(result)
+    trace = read_trace(project.launch / "results")
+    assert "RELAX (batch_0000)" in trace
+    assert not any(name.startswith(FETCH) for name in trace)
+    result = project.run(*command, "-resume")
+    assert result.returncode == 0, said(result)
+    ran = not_cached(read_trace(project.launch / "results"))
+    assert FETCH in ran
+    assert "INPAINT" not in ran
+
+
+def test_another_file_ends_the_run_with_one_line(project: Project) -> None:
+    bad = folder(project, "bad", registered=b"other weights")
+    command = ["-profile", "test", "--mlip_rank", REGISTERED, "--potential_dir", bad]
+    result = project.run(*command, "--outdir", "never", "-w", "nowhere")
+    assert result.returncode != 0
+    words = [f"--mlip_rank {REGISTERED}: ", "sha256 differs from the recorded one"]
+    assert len(lines_with(said(result), words)) == 1, said(result)
+    assert not list((project.launch / "nowhere").glob("*/*"))
