@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,10 @@ from ase import Atoms
 from analytic_potential import MorsePotential, crystals
 from test_inpaint import CONFIG, inpaint
 from test_inpaint import make_batch as make_hosts
+from test_relax_deduplicate import SteeperWells, Wells
+from test_relax_deduplicate import make_batch as make_duplicates
 from test_relax_stage import make_batch
-from xtalfill.core.batch import Batch
+from xtalfill.core.batch import Batch, content_sha256
 from xtalfill.core.checkpoint import FILE, Checkpoint
 from xtalfill.core.errors import TryAgainError
 from xtalfill.models.hostnet import HostNet
@@ -187,6 +190,27 @@ def test_relax_resumes_in_the_interrupted_step(tmp_path: Path, rounds: int) -> N
         for key, array in stage.arrays.items():
             assert array.tobytes() == after.stages[name].arrays[key].tobytes(), (name, key)
     assert after.message.tolist() == whole.message.tolist()
+
+
+@pytest.mark.parametrize("before_the_end", [1, 5])
+def test_relax_rank_resumes_with_the_same_duplicates(tmp_path: Path, before_the_end: int) -> None:
+    def ranked(checkpoint: Checkpoint) -> Batch:
+        batch, settings = make_duplicates(), replace(SETTINGS, fmax=1e-3)
+        more = {"ranking": SteeperWells(), "checkpoint": checkpoint, "progress": io.StringIO()}
+        relax_batch(batch, Wells(), settings, **more)
+        return batch
+
+    counted = After(10**6, tmp_path / "0", key="a")
+    whole = ranked(counted)
+    rounds = 10**6 - counted.left
+    with pytest.raises(StoppedError):
+        ranked(After(rounds - before_the_end, tmp_path / "1", key="a"))
+    checkpoint = Checkpoint(tmp_path / "2", key="a", previous=tmp_path / "1")
+    # Four of six systems are in relax_rank.
+    places = {name.split("/")[1] for name in checkpoint.found if name.startswith("relax_rank/")}
+    assert places <= {"0", "1", "2", "3"}
+    assert places
+    assert content_sha256(ranked(checkpoint)) == content_sha256(whole)
 
 
 def test_key_depends_on_the_systems() -> None:

@@ -2,8 +2,9 @@
 
 relax_sites moves only the filled sites; host positions stay bit-identical. relax_positions moves
 all atoms. relax_rank continues with a second, more accurate potential, whose energies rank the
-candidates. The cell is fixed in all steps. References are relaxed in the same steps, so that their
-energies are comparable.
+candidates; of candidates in the same minimum of the first potential it relaxes only one. The cell
+is fixed in all steps. References are relaxed in the same steps, so that their energies are
+comparable.
 """
 
 from __future__ import annotations
@@ -49,7 +50,8 @@ class RelaxSettings:
         fmax: Force threshold of relax_positions and relax_rank for all atoms, eV/Angstrom.
         max_steps: Maximum number of steps of relax_positions and of relax_rank.
         max_atoms_per_batch: Atoms evaluated together.
-        merge: Relax only one of several candidates in the same minimum.
+        merge: Before relax_positions, too, continue with only one of the candidates in the same
+            minimum.
         drop_above: Energy window above the best candidate after relax_sites, eV per atom;
             candidates above it are dropped. None drops none.
         threads: Number of groups evaluated in parallel.
@@ -130,7 +132,10 @@ class RelaxStageSettings:
 
 @dataclass(frozen=True)
 class _Step:
-    """One relaxation, starting from the results of stage `previous`."""
+    """One relaxation, starting from the results of stage `previous`.
+
+    Of candidates that `previous` brought to the same minimum, `merge` relaxes only one.
+    """
 
     name: str
     previous: str
@@ -138,6 +143,7 @@ class _Step:
     driver: BatchedRelaxer
     fmax: float
     max_steps: int
+    merge: bool
 
 
 def relax_batch(
@@ -174,15 +180,14 @@ def relax_batch(
     for step in steps:
         if step.name == POSITIONS and settings.drop_above is not None:
             drop_high_energy(batch, above=settings.drop_above)
-        merging = settings.merge and step.name != SITES
-        merged = find_duplicates(batch, step.previous) if merging else {}
+        merged = find_duplicates(batch, step.previous) if step.merge else {}
         systems = [i for i in active_systems(batch, range(batch.n_systems)) if i not in merged]
         report = Progress(step.name, len(systems), file=progress, seconds=progress_seconds)
         found = _relax(batch, step, systems, report, saved)
         for index, one in merged.items():
             found[index] = one.copy_result(found[one.into], sample=batch.sample[one.into])
         _add_stage(batch, step.name, found, _provenance(step, settings, device))
-        if merging:
+        if step.merge:
             batch.stages[step.name].arrays["merged_with"] = _merged_with(batch, merged)
     _judge_convergence(batch, steps[-1])
 
@@ -191,12 +196,14 @@ def _steps(potential: Potential, ranking: Potential | None, settings: RelaxSetti
     """Return the relaxations in order of execution."""
     driver = make_driver(potential, settings)
     full = (settings.fmax, settings.max_steps)
+    first = (settings.sites_fmax, settings.sites_max_steps)
     steps = [
-        _Step(SITES, "inpaint", potential, driver, settings.sites_fmax, settings.sites_max_steps),
-        _Step(POSITIONS, SITES, potential, driver, *full),
+        _Step(SITES, "inpaint", potential, driver, *first, merge=False),
+        _Step(POSITIONS, SITES, potential, driver, *full, merge=settings.merge),
     ]
     if ranking is not None:
-        steps.append(_Step(RANK, POSITIONS, ranking, make_driver(ranking, settings), *full))
+        again = make_driver(ranking, settings)
+        steps.append(_Step(RANK, POSITIONS, ranking, again, *full, merge=True))
     return steps
 
 
@@ -235,7 +242,7 @@ def _provenance(step: _Step, settings: RelaxSettings, device: str) -> dict[str, 
     spared: dict[str, Any] = {}
     if settings.drop_above is not None and step.name == POSITIONS:
         spared["drop_above"] = settings.drop_above
-    if settings.merge and step.name != SITES:
+    if step.merge:
         spared["merge"] = {"distance": MERGE_DISTANCE, "energy_per_atom": ENERGY_WINDOW}
     return {
         "mlip": step.potential.name,

@@ -189,11 +189,13 @@ class CandidateRow:
     )
     n_steps_rank: int | None = column(
         value=_optional(RANK, "n_steps", int),
-        meaning="steps of the relaxation with `--mlip_rank`; empty without",
+        meaning="steps of the relaxation with `--mlip_rank`; 0 where `merged_with` names another "
+        "candidate; empty without",
     )
     merged_with: int | None = column(
         value=lambda source: source.merged_with,
-        meaning="with `--merge`: sample whose relaxed crystal the candidate shares; empty if none",
+        meaning="with `--mlip_rank` or `--merge`: sample whose relaxed crystal the candidate "
+        "shares; empty if none",
     )
     sites_moved: int | None = column(
         value=_optional("inpaint", "sites_moved", int),

@@ -134,18 +134,26 @@ def _spared(positions: dict[str, Any]) -> list[Sentence]:
             "lowest one after the first relaxation were dropped and count as failures"
         )
     if "merge" in positions:
-        merge = positions["merge"]
         found.append(
-            "Of candidates that a relaxation had brought to the same minimum (atoms within "
-            f"{merge['distance']} Å of atoms of the same element, energies within "
-            f"{1000 * merge['energy_per_atom']:.0f} meV/atom), only one was relaxed further"
+            f"Of candidates that the first relaxation had brought to {_same(positions['merge'])}, "
+            "only one was relaxed further"
         )
     return [Sentence(text) for text in found]
 
 
+def _same(merge: dict[str, Any]) -> str:
+    """Return when two candidates are in the same minimum."""
+    return (
+        f"the same minimum (atoms within {merge['distance']} Å of atoms of the same element, "
+        f"energies within {1000 * merge['energy_per_atom']:.0f} meV/atom)"
+    )
+
+
 def _ranking(rank: dict[str, Any]) -> Sentence:
+    # A batch of an earlier release may lack "merge": all candidates were relaxed.
+    one = f", of candidates in {_same(rank['merge'])} only one," if "merge" in rank else ""
     return Sentence(
-        "All atoms of candidates and references were then relaxed with the potential "
+        f"All atoms of candidates and references{one} were then relaxed with the potential "
         f"{rank['mlip']} (below {rank['fmax']} eV/Å within {rank['max_steps']} steps), whose "
         "energies were used",
         _potential_keys(str(rank["mlip"])),
