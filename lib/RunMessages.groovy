@@ -53,7 +53,8 @@ class RunMessages {
         def found = new JsonSlurper().parse(plan) as Map
         def refused = found.systems.findAll { Map one -> one.refused }
             .collect { Map one -> "${one.id} (${one.method} ${one.sample}): ${one.refused}" }
-        dftPlan("DFT of ${found.systems*.id.unique().size()} structures: ${found.estimate.jobs} jobs of pw.x", found, refused)
+        def first = found.first ? ", first ${found.first.size()} of structures on whose minimum the potentials differ" : ''
+        dftPlan("DFT of ${found.systems*.id.unique().size()} structures: ${found.estimate.jobs} jobs of pw.x${first}", found, refused)
     }
 
     /** After PLAN_POTENTIAL: the same for the hosts of the method potential. */

@@ -35,11 +35,13 @@ class Sizes {
     private static final int MARGIN = 10
 
     /**
-     * Jobs of pw.x with their meta, the largest first: [id:, batch:, size: k-points x bands x plane waves in millions,
+     * Jobs of pw.x with their meta, those that the plan names `first` before the others, the largest first: [id:, batch:, size: k-points x bands x plane waves in millions,
      * core_seconds: its time limit], the last as `unhashed`.
      */
     static List<List> ofJobs(List<Path> jobs, Path plan) {
-        def known = (new JsonSlurper().parse(plan) as Map).jobs
+        def found = new JsonSlurper().parse(plan) as Map
+        def known = found.jobs
+        def first = (found.first ?: []) as Set
         def missing = jobs*.baseName - known.keySet()
         if (missing) {
             Nextflow.error("${plan}: no estimate for ${missing.join(', ')}; it was written for other jobs")
@@ -47,7 +49,9 @@ class Sizes {
         jobs.collect { job ->
             def given = unhashed(Math.ceil(MARGIN * 3600 * known[job.baseName].core_hours) as int)
             [[id: job.baseName, batch: job.baseName.tokenize('.').first(), size: known[job.baseName].size, core_seconds: given], job]
-        }.sort { one, other -> other[0].size <=> one[0].size ?: one[0].id <=> other[0].id }
+        }.sort { one, other ->
+            (other[0].id in first) <=> (one[0].id in first) ?: other[0].size <=> one[0].size ?: one[0].id <=> other[0].id
+        }
     }
 
     /**

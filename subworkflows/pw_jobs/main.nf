@@ -8,7 +8,7 @@ def allBatches(ch_batch) {
         .filter { batches -> batches }
 }
 
-// The jobs of a plan, the largest first, e.g.
+// The jobs of a plan, those that it names first before the others, the largest first, e.g.
 // [[id: 'batch_0007.12', batch: 'batch_0007', size: 1.02, core_seconds: …], /work/…/jobs/batch_0007.12.json]
 def jobsOf(ch_jobs, ch_plan) {
     ch_jobs

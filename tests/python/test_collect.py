@@ -233,6 +233,25 @@ def test_the_last_relaxation_is_what_is_written(tmp_path: Path) -> None:
     assert fractional_difference(relaxed, brucite()) > 0.01
 
 
+def test_disagreement_of_two_potentials_is_told(tmp_path: Path) -> None:
+    two = [Made(), Made(relaxed=(0.0, 0.0, 2.2))]
+    names = ("differ", "agree", "alone")
+    cases = [Case(name, brucite(), 2, two, with_reference=False) for name in names]
+    batch = build(cases)
+    found = np.repeat(np.array([0, 1, -1], dtype=np.int8), 2)
+    batch.stages["select"].arrays["ranking_agrees"] = found
+    batch.stages["evaluate"] = evaluate_batch(batch)
+    write_batch(batch, tmp_path / "b.h5")
+    write_check(tmp_path / "check.json", cases)
+    collect(tmp_path / "check.json", [tmp_path / "b.h5"], tmp_path)
+    rows = {row["id"]: row["ranking_agrees"] for row in read_csv(tmp_path / "results.csv")}
+    assert rows == {"differ": "False", "agree": "True", "alone": ""}
+    every = [row["ranking_agrees"] for row in read_csv(tmp_path / "candidates.csv")]
+    assert sorted(every) == ["", "", "False", "False", "True", "True"]
+    counts = json.loads((tmp_path / "evaluation.json").read_text())["counts"]
+    assert (counts["structures_ranked_twice"], counts["structures_ranking_differs"]) == (2, 1)
+
+
 def test_dropped_and_merged_candidates_stay_in_the_tables(tmp_path: Path) -> None:
     dropped = Made(status="failed", message="relax_sites: dropped, 0.5 eV/atom above the best")
     case = Case("mg", brucite(), 2, [Made(), Made(), dropped])

@@ -39,6 +39,7 @@ from xtalfill.dft.job import read_job
 from xtalfill.dft.plan import (
     PlannedSystem,
     ValidationChoice,
+    disputed_structures,
     draw_structures,
     plan_batch,
     select_systems,
@@ -189,6 +190,34 @@ def test_a_sample_does_not_depend_on_the_others() -> None:
     assert chosen & set(ids[:25]) <= fewer
     assert draw_structures(ids, replace(CHOICE, max_structures=10, seed=43)) != chosen
     assert draw_structures(ids, CHOICE) == set(ids)
+
+
+def test_structures_on_which_potentials_differ_are_chosen_first() -> None:
+    ids = [f"s{number}" for number in range(50)]
+    ten = replace(CHOICE, max_structures=10)
+    first = {"s3", "s30", "s44"}
+    chosen = draw_structures(ids, ten, first=first)
+    assert (len(chosen), first <= chosen) == (10, True)
+    assert len(draw_structures(ids, ten) & chosen) >= 7
+    assert draw_structures(ids, replace(CHOICE, max_structures=2), first=first) < first
+    assert draw_structures(ids, ten, first=set(ids)) == draw_structures(ids, ten)
+
+
+def test_their_jobs_come_first(batch: Batch) -> None:
+    assert disputed_structures(batch) == set()  # a batch of an earlier release
+    agrees = np.full(batch.n_systems, -1, dtype=np.int8)
+    agrees[members(batch, "brucite")] = 0
+    agrees[members(batch, "lih")] = 1
+    batch.stages["select"].arrays["ranking_agrees"] = agrees
+    assert disputed_structures(batch) == {"brucite"}
+    sent, jobs = plan_batch(batch, "b", set(batch.groups()), CHOICE, level())
+    plan = Plan(sent, jobs, {}, frozenset({"brucite"}))
+    content = plan.content(read_cost_model(COST, "relaxation"))
+    reference = batch.reference_of("brucite")
+    assert f"b.{reference}" in content["first"]
+    expected = [job.system.key for job in jobs if job.system.name == "brucite"]
+    assert content["first"] == expected
+    assert len(expected) < len(jobs)
 
 
 @pytest.mark.parametrize("change", [{"window": -1.0}, {"candidates": 0}, {"max_electrons": 0}])

@@ -1,4 +1,4 @@
-"""What --mlip, --mlip_rank and --potential_dir name: files on disk, downloads, errors."""
+"""What --mlip, --mlip_rank and --potential_dir name: files, downloads, errors; order of jobs."""
 
 from __future__ import annotations
 
@@ -27,6 +27,16 @@ workflow {
             located: found.located(),
             problems: found.problems(),
         ]))
+    }
+}
+"""
+
+JOBS = """
+workflow {
+    def jobs = (0..3).collect { number -> file("${launchDir}/jobs/b.${number}.json") }
+    ['plan', 'first'].each { name ->
+        def found = Sizes.ofJobs(jobs, file("${launchDir}/${name}.json"))
+        println(found.collect { meta, _job -> meta.id }.join(','))
     }
 }
 """
@@ -122,3 +132,15 @@ def test_another_file_ends_the_run_with_one_line(project: Project) -> None:
     words = [f"--mlip_rank {REGISTERED}: ", "sha256 differs from the recorded one"]
     assert len(lines_with(said(result), words)) == 1, said(result)
     assert not list((project.launch / "nowhere").glob("*/*"))
+
+
+def test_jobs_that_the_plan_names_first_start_first(project: Project) -> None:
+    """Within each part, the largest first."""
+    sizes = {"b.0": 3.0, "b.1": 1.0, "b.2": 2.0, "b.3": 9.0}
+    plan = {"jobs": {key: {"size": size, "core_hours": 1.0} for key, size in sizes.items()}}
+    (project.launch / "plan.json").write_text(json.dumps(plan), encoding="utf-8")
+    (project.launch / "first.json").write_text(json.dumps(plan | {"first": ["b.1", "b.2"]}))
+    (project.root / "jobs.nf").write_text(JOBS, encoding="utf-8")
+    result = project.nextflow("-q", "run", project.root / "jobs.nf")
+    assert result.returncode == 0, said(result)
+    assert result.stdout.split() == ["b.3,b.0,b.2,b.1", "b.2,b.1,b.3,b.0"]

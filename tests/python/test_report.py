@@ -185,6 +185,23 @@ def test_the_headline_is_that_of_the_run(run: Path, source: str) -> None:
     assert tiles(source) == [str(counts[name]) for name in names] == ["4", "3", "3", "5", "2", "2"]
 
 
+def test_disagreement_of_two_potentials_is_shown(tmp_path: Path, source: str) -> None:
+    assert "potentials differ" not in source  # a run without --mlip_rank
+    inputs = make_run(tmp_path, CASES, [])
+    batch = read_batch(tmp_path / "batch_0000.h5")
+    agrees = np.where(batch.method == "host", batch.id != "mg", -1).astype(np.int8)
+    batch.stages["select"].arrays["ranking_agrees"] = agrees
+    write_batch(batch, tmp_path / "batch_0000.h5")
+    collect(tmp_path / "check.json", [tmp_path / "batch_0000.h5"], tmp_path)
+    write_report(**inputs)
+    found = (tmp_path / "report.html").read_text(encoding="utf-8")
+    flag = '<span class="tag differs">potentials differ</span>'
+    assert found.count(flag) == 2  # in the row of method host, and at the crystal
+    card = found[found.index('id="crystal-mg"') :]
+    assert flag in card[: card.index("</article>")]
+    assert "<b>1 <small>of 2</small></b><span>have another lowest minimum by each" in found
+
+
 def test_without_references_nothing_is_said_of_success(tmp_path: Path) -> None:
     cases = [Case("free", brucite(), 2, [Made()], with_reference=False)]
     write_report(**make_run(tmp_path, cases, []))

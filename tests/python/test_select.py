@@ -138,6 +138,7 @@ def palladium_hydride(
     }
     batch = Batch(**{**fields, **more})
     relaxed = {"positions": positions, "energy": np.array(energies, float)}
+    relaxed["converged"] = np.ones(n, dtype=bool)
     batch.stages["relax_positions"] = Stage(relaxed, {})
     return batch
 
@@ -216,3 +217,71 @@ def test_batch_without_relaxation_is_refused() -> None:
     del batch.stages["relax_positions"]
     with pytest.raises(InputError, match="no stage 'relax_positions'"):
         select_candidates(batch)
+
+
+OCTAHEDRAL, TETRAHEDRAL = SITES["octahedral"], SITES["tetrahedral"]
+EQUIVALENT = (0.75, 0.75, 0.75)  # by inversion, to the tetrahedral site
+
+
+def twice_relaxed(
+    where: list[tuple[float, float, float]],
+    first: Sequence[float],
+    second: Sequence[float],
+    *,
+    then: list[tuple[float, float, float]] | None = None,
+    converged: Sequence[bool] | None = None,
+    **more: Any,
+) -> list[int]:
+    """Return `ranking_agrees` for candidates with energies of two potentials.
+
+    Args:
+        where: Sites after relax_positions.
+        first: Energies of the first potential.
+        second: Energies of the second.
+        then: Sites after relax_rank; the same if left out.
+        converged: In relax_positions.
+        more: Fields of the batch.
+    """
+    batch = palladium_hydride(where, first, **more)
+    if converged is not None:
+        batch.stages["relax_positions"].arrays["converged"] = np.array(converged)
+    batch.stages["relax_rank"] = palladium_hydride(then or where, second).stages["relax_positions"]
+    return selected(batch)["ranking_agrees"]
+
+
+def test_two_potentials_agree_on_the_lowest_minimum() -> None:
+    sites = [OCTAHEDRAL, TETRAHEDRAL]
+    assert twice_relaxed(sites, [-9.1, -9.0], [-5.2, -5.0]) == [1, 1]
+    assert twice_relaxed(sites, [-9.1, -9.0], [-5.0, -5.2]) == [0, 0]
+    # Their zeros of energy do not matter, nor which member of a minimum is the lowest.
+    sites = [TETRAHEDRAL, EQUIVALENT, OCTAHEDRAL]
+    assert twice_relaxed(sites, [-9.1, -9.0999, -9.0], [1.0001, 1.0, 1.3]) == [1] * 3
+
+
+def test_minima_that_become_one_agree() -> None:
+    """The second potential has no octahedral minimum: both end in the other one."""
+    sites = [OCTAHEDRAL, TETRAHEDRAL]
+    there = {"then": [EQUIVALENT, TETRAHEDRAL]}
+    assert twice_relaxed(sites, [-9.1, -9.0], [-5.0, -5.0], **there) == [1, 1]
+
+
+def test_each_method_is_judged_by_itself() -> None:
+    found = twice_relaxed(
+        [OCTAHEDRAL, TETRAHEDRAL] * 2 + [OCTAHEDRAL],
+        [-9.1, -9.0, -9.1, -9.0, -9.0],
+        [-5.0, -5.2, -5.2, -5.0, -9.0],
+        method=["host", "host", "random", "random", "reference"],
+        sample=[0, 1, 0, 1, 0],
+    )
+    assert found == [0, 0, 1, 1, -1]
+
+
+def test_agreement_that_cannot_be_decided() -> None:
+    sites, first, second = [OCTAHEDRAL, TETRAHEDRAL], [-9.1, -9.0], [-5.0, -5.2]
+    assert selected(palladium_hydride(sites, first))["ranking_agrees"] == [-1, -1]
+    assert twice_relaxed([OCTAHEDRAL], [-9.0], [-5.0]) == [-1]
+    assert twice_relaxed(sites, first, [NAN, -5.2], status=["failed", "ok"]) == [-1, -1]
+    assert twice_relaxed(sites, first, second, converged=[False, False]) == [-1, -1]
+    assert twice_relaxed(sites, first, second, status=["unconverged"] * 2) == [-1, -1]
+    # An unconverged candidate counts as in the ranking: after the converged ones.
+    assert twice_relaxed(sites, first, second, converged=[False, True]) == [1, 1]

@@ -9,6 +9,7 @@ SITES = "relax_sites"
 POSITIONS = "relax_positions"
 RANK = "relax_rank"  # only with --mlip_rank
 ENERGY_WINDOW = 0.002  # eV per atom; equal minima relaxed to 0.05 eV/Angstrom agree within it
+UNDECIDED = -1  # in select/ranking_agrees, which is 1 or 0 otherwise
 RELAXATIONS = (SITES, POSITIONS, RANK)  # in order of execution
 
 
@@ -31,3 +32,16 @@ def merged_with(batch: Batch, index: int) -> int | None:
         if "merged_with" in arrays and arrays["merged_with"][index] >= 0:
             return int(arrays["merged_with"][index])
     return None
+
+
+def ranking_agrees(batch: Batch, index: int) -> bool | None:
+    """Return whether both potentials have the same lowest minimum for a candidate's group.
+
+    The group are the candidates of its structure and method. SELECT decides.
+
+    Returns:
+        None without `RANK`, or where it cannot be decided.
+    """
+    arrays = batch.stages["select"].arrays if "select" in batch.stages else {}
+    found = int(arrays["ranking_agrees"][index]) if "ranking_agrees" in arrays else UNDECIDED
+    return None if found == UNDECIDED else bool(found)

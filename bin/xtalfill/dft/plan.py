@@ -3,13 +3,16 @@
 For each structure and method the selected candidate is validated. The next distinct minima are
 added if they lie within `window` of it, up to `candidates` in all. The reference is added, too. If
 two methods found the same crystal, it is calculated once.
+
+Structures for which --mlip and --mlip_rank have different lowest minima come first: in the choice
+of `max_structures`, and in the order of the jobs.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +21,7 @@ import numpy as np
 from xtalfill.core.batch import Batch
 from xtalfill.core.errors import ConfigError, InputError
 from xtalfill.core.matching import matcher, to_pymatgen
-from xtalfill.core.relaxations import ENERGY_WINDOW, final_stage
+from xtalfill.core.relaxations import ENERGY_WINDOW, final_stage, ranking_agrees
 from xtalfill.core.settings import parameter
 from xtalfill.dft.checks import refusal_reason, unknown_elements
 from xtalfill.dft.job import SHIFTS, PwJob
@@ -84,17 +87,33 @@ class PlannedSystem:
         return f"{self.batch}.{self.calculation}"
 
 
-def draw_structures(ids: Sequence[str], choice: ValidationChoice) -> set[str]:
+def draw_structures(
+    ids: Sequence[str], choice: ValidationChoice, *, first: Set[str] = frozenset()
+) -> set[str]:
     """Return the structures to validate: all, or a random sample.
 
-    The sample follows the order of a digest of seed and id. The rank of a structure does not depend
-    on the other structures.
+    The sample follows the order of a digest of seed and id. The rank of a structure among those
+    that come first, or among the others, does not depend on the other structures.
+
+    Args:
+        ids: Ids of all structures.
+        choice: How many to validate.
+        first: Ids of the structures that come before the others.
     """
 
-    def place(name: str) -> str:
-        return hashlib.sha256(f"{choice.seed}|{name}".encode()).hexdigest()
+    def place(name: str) -> tuple[bool, str]:
+        digest = hashlib.sha256(f"{choice.seed}|{name}".encode()).hexdigest()
+        return name not in first, digest
 
     return set(sorted(set(ids), key=place)[: choice.max_structures])
+
+
+def disputed_structures(batch: Batch) -> set[str]:
+    """Return the ids of the structures for which two potentials have different lowest minima."""
+    groups = batch.groups().items()
+    return {
+        name for name, members in groups if any(ranking_agrees(batch, i) is False for i in members)
+    }
 
 
 def elements_of(batch: Batch, systems: Sequence[int]) -> set[str]:

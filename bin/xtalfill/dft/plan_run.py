@@ -13,6 +13,7 @@ from xtalfill.dft.job import PwJob
 from xtalfill.dft.plan import (
     PlannedSystem,
     ValidationChoice,
+    disputed_structures,
     draw_structures,
     elements_of,
     plan_batch,
@@ -45,19 +46,23 @@ class Plan:
         planned: The selected systems.
         jobs: Jobs of the systems that can run.
         parameters: Selection and level of theory, as plain JSON values.
+        disputed: Ids of the structures for which two potentials have different lowest minima.
     """
 
     planned: list[PlannedSystem]
     jobs: list[PwJob]
     parameters: dict[str, Any]
+    disputed: frozenset[str] = frozenset()
 
     def content(self, model: CostModel) -> dict[str, Any]:
         """Return the content of plan.json."""
         systems = [job.system for job in self.jobs]
+        disputed = {one.key for one in self.planned if one.id in self.disputed}
         return {
             "parameters": self.parameters,
             "estimate": cost_summary(model, systems),
             "jobs": job_requirements(model, systems),
+            "first": [one.key for one in systems if one.key in disputed],
             "systems": systems_as_json(self.planned, self.jobs),
         }
 
@@ -90,8 +95,9 @@ def plan_run(
         ConfigError: A pseudopotential is missing or differs from the table.
         InputError: A batch has not passed SELECT.
     """
+    disputed = frozenset(name for batch in batches.values() for name in disputed_structures(batch))
     structures = draw_structures(
-        [name for batch in batches.values() for name in batch.groups()], choice
+        [name for batch in batches.values() for name in batch.groups()], choice, first=disputed
     )
     symbols = {
         symbol
@@ -114,7 +120,7 @@ def plan_run(
         chosen, runnable = plan_batch(batches[name], name, structures, choice, level)
         planned += chosen
         jobs += runnable
-    return Plan(planned, jobs, _parameters(level, headers, choice))
+    return Plan(planned, jobs, _parameters(level, headers, choice), disputed)
 
 
 def _parameters(

@@ -4,19 +4,22 @@ Candidates of one structure and method are compared. Converged candidates rank b
 ones, then by energy after the last relaxation, then by sample number. Two candidates are the same
 minimum if their energies differ by at most `ENERGY_WINDOW` and pymatgen's StructureMatcher matches
 the crystals.
+
+With a second potential, the two agree on a structure if at least one candidate is in the lowest
+minimum of both: in that of the first after relax_positions, in that of the second after relax_rank.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from ase import Atoms
 
 from xtalfill.core.batch import Batch, Stage
 from xtalfill.core.matching import TOLERANCES, matcher, to_pymatgen
-from xtalfill.core.relaxations import ENERGY_WINDOW, final_stage
+from xtalfill.core.relaxations import ENERGY_WINDOW, POSITIONS, RANK, UNDECIDED, final_stage
 
 STAGE = "select"
 
@@ -111,7 +114,7 @@ def energy_gap(
 
 
 def select_candidates(batch: Batch) -> None:
-    """Add the stage "select" to `batch`: rank, minimum, selected, energy_gap.
+    """Add the stage "select" to `batch`: rank, minimum, selected, energy_gap, ranking_agrees.
 
     Raises:
         InputError: The batch has not been relaxed.
@@ -122,6 +125,7 @@ def select_candidates(batch: Batch) -> None:
         "minimum": np.full(batch.n_systems, -1, dtype=np.int32),
         "selected": np.zeros(batch.n_systems, dtype=np.bool_),
         "energy_gap": np.full(batch.n_systems, np.nan),
+        "ranking_agrees": np.full(batch.n_systems, UNDECIDED, dtype=np.int8),
     }
     for members in batch.groups_by_method():
         _select_one(batch, members, arrays, relaxed=relaxed)
@@ -136,8 +140,22 @@ def select_candidates(batch: Batch) -> None:
 def _select_one(
     batch: Batch, members: Sequence[int], arrays: dict[str, np.ndarray], *, relaxed: str
 ) -> None:
-    energies = batch.stages[relaxed].arrays["energy"]
-    candidates = [
+    candidates = _ranked(batch, members, relaxed)
+    order = energy_order(candidates)
+    same = _matcher([batch.to_ase(index, stage=relaxed) for index in members])
+    minimum = distinct_minima(candidates, order, same)
+    for rank, local in enumerate(order):
+        arrays["rank"][members[local]] = rank
+        arrays["minimum"][members[local]] = minimum[local]
+        arrays["selected"][members[local]] = rank == 0
+    arrays["energy_gap"][list(members)] = energy_gap(candidates, order, minimum)
+    if relaxed == RANK:
+        arrays["ranking_agrees"][list(members)] = _agreement(batch, members, candidates, minimum)
+
+
+def _ranked(batch: Batch, members: Sequence[int], stage: str) -> list[Ranked]:
+    energies = batch.stages[stage].arrays["energy"]
+    return [
         Ranked(
             energy=float(energies[index]),
             status=str(batch.status[index]),
@@ -146,14 +164,33 @@ def _select_one(
         )
         for index in members
     ]
-    order = energy_order(candidates)
-    atoms = [batch.to_ase(index, stage=relaxed) for index in members]
-    minimum = distinct_minima(candidates, order, _matcher(atoms))
-    for rank, local in enumerate(order):
-        arrays["rank"][members[local]] = rank
-        arrays["minimum"][members[local]] = minimum[local]
-        arrays["selected"][members[local]] = rank == 0
-    arrays["energy_gap"][list(members)] = energy_gap(candidates, order, minimum)
+
+
+def _agreement(
+    batch: Batch, members: Sequence[int], second: Sequence[Ranked], minimum: dict[int, int]
+) -> int:
+    """Return 1 if both potentials have the same lowest minimum, 0 if not, or `UNDECIDED`.
+
+    Args:
+        batch: Batch with the results of both potentials.
+        members: Candidates of one structure and method.
+        second: The same after relax_rank.
+        minimum: Number of the minimum of each usable one after relax_rank.
+    """
+    converged = batch.stages[POSITIONS].arrays["converged"]
+    first = [
+        replace(one, status="ok" if converged[index] else "unconverged")
+        for index, one in zip(members, _ranked(batch, members, POSITIONS), strict=True)
+    ]
+    # Compared are the candidates that both potentials relaxed.
+    order = [local for local in energy_order(first) if local in minimum]
+    lowest = {local for local, number in minimum.items() if number == 0}
+    decided = len(order) > 1 and first[order[0]].status == "ok"
+    if not decided or all(second[local].status != "ok" for local in lowest):
+        return UNDECIDED
+    same = _matcher([batch.to_ase(index, stage=POSITIONS) for index in members])
+    number = distinct_minima(first, order, same)
+    return int(any(number[local] == 0 for local in lowest))
 
 
 def _matcher(atoms: Sequence[Atoms]) -> Same:

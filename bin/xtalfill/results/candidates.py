@@ -12,7 +12,14 @@ import numpy as np
 from ase import Atoms
 
 from xtalfill.core.batch import Batch
-from xtalfill.core.relaxations import POSITIONS, RANK, SITES, final_stage, merged_with
+from xtalfill.core.relaxations import (
+    POSITIONS,
+    RANK,
+    SITES,
+    final_stage,
+    merged_with,
+    ranking_agrees,
+)
 from xtalfill.results.columns import column
 
 DFT = "dft"
@@ -227,6 +234,12 @@ class CandidateRow:
         value=_stage("select", "energy_gap", float),
         unit="eV/cell",
         meaning="energy from the selected candidate to the lowest one in the next distinct minimum",
+    )
+    ranking_agrees: bool | None = column(
+        value=lambda source: ranking_agrees(source.batch, source.index),
+        meaning="whether `--mlip` and `--mlip_rank` have the same lowest minimum among the "
+        "candidates of the structure and method; empty without `--mlip_rank`, for fewer than two "
+        "candidates, and where none converged",
     )
     host_shift: float = column(
         value=_optional(LAST_RELAXATION, "host_shift", float, unknown=math.nan),

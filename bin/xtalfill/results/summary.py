@@ -97,6 +97,7 @@ def count_all(tables: Tables) -> dict[str, int]:
     rows = structure_rows(tables)
     done = {row.id for row in rows if row.status == "ok"}
     compared = {row.id for row in rows if row.has_reference}
+    ranked = {row.id for row in rows if row.ranking_agrees is not None}
     status = [row.status for row in tables.candidates]
     n_absent = status.count("absent")
     return {
@@ -108,6 +109,8 @@ def count_all(tables: Tables) -> dict[str, int]:
         "structures_with_reference": len(compared),
         "structures_matched": len({row.id for row in rows if row.matched}),
         "structures_les": len({row.id for row in rows if row.les}),
+        "structures_ranked_twice": len(ranked),
+        "structures_ranking_differs": len({row.id for row in rows if row.ranking_agrees is False}),
         # A reference that pw.x could not relax is still usable with the potential.
         "references_unusable": sum(
             failure.method == REFERENCE and not failure.message.startswith("dft: ")

@@ -68,6 +68,7 @@ def render_report(tables: Tables, *, evaluation: dict[str, Any], provenance: dic
         shown=shown,
         n_left_out=len(best) - len(shown),
         row_of={(row.id, row.method): row for row in rows},
+        disputed={row.id for row in rows if row.ranking_agrees is False},
         figures=drawn,
         failures=tables.failures[:MAX_FAILURES],
         n_failures=len(tables.failures),
