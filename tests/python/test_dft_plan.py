@@ -25,7 +25,7 @@ from dft_examples import (
 )
 from hand_made_batches import Case, Made, brucite, build, lithium_hydride, write_check
 from stage_settings import write_settings
-from xtalfill.core.batch import Batch, read_batch, write_batch
+from xtalfill.core.batch import Batch, Stage, read_batch, write_batch
 from xtalfill.core.errors import ConfigError, InputError
 from xtalfill.dft.estimate import (
     CostModel,
@@ -132,6 +132,26 @@ def test_lowest_minima_within_the_window_are_selected(batch: Batch) -> None:
         True,
     )
     assert len(names(batch, "brucite", replace(CHOICE, window=1.0, candidates=1))) == 3
+
+
+def test_lowest_minimum_of_each_potential_is_selected_where_they_differ(batch: Batch) -> None:
+    """Host 3 is 100 meV/atom above by the second potential, and the lowest by the first."""
+    first = batch.stages["relax_positions"]
+    batch.stages["relax_rank"] = Stage({name: a.copy() for name, a in first.arrays.items()})
+    host = [index for index in members(batch, "brucite") if batch.method[index] == "host"]
+    agrees = np.full(batch.n_systems, -1, dtype=np.int8)
+    agrees[host] = 0
+    first.arrays["energy"][host[3]] -= 10.0
+    assert names(batch, "brucite")[:2] == [("host", 0, True), ("host", 2, True)]
+    batch.stages["select"].arrays["ranking_agrees"] = agrees
+    assert names(batch, "brucite")[:3] == [("host", k, True) for k in (0, 3, 2)]
+    assert names(batch, "brucite", replace(CHOICE, candidates=2))[:3] == [
+        ("host", 0, True),
+        ("host", 3, True),
+        ("random", 0, False),
+    ]
+    agrees[host] = 1
+    assert names(batch, "brucite")[:2] == [("host", 0, True), ("host", 2, True)]
 
 
 def test_usable_references_are_included(batch: Batch) -> None:

@@ -444,9 +444,12 @@ def test_a_second_potential_is_named_and_cited(run: Path) -> None:
     assert "park2024" not in dict(cited(methods_paragraph(provenance, evaluation)))
     merge = {"distance": 0.1, "energy_per_atom": 0.002}
     stages["relax_rank"] = {**RELAXATION, "mlip": "7net-l3i5", "merge": merge}
+    dft = {"protocol": asdict(protocol("balanced")), "spin": False, "pw": [], "window": 0.01}
+    stages["dft"] = dft | {"table": "t.json", "library": "", "functional": "PBE", "candidates": 3}
     sentences = methods_paragraph(provenance, evaluation)
     text = " ".join(sentence.text for sentence in sentences)
     assert "of candidates in the same minimum (atoms within 0.1 Å" in text
+    assert "the lowest minima of the first potential where these differ, other distinct" in text
     assert "relaxed with the potential 7net-l3i5 (below 0.05 eV/Å within 500 steps)" in text
     assert "park2024" in dict(cited(sentences))
 

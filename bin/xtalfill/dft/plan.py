@@ -5,7 +5,8 @@ added if they lie within `window` of it, up to `candidates` in all. The referenc
 two methods found the same crystal, it is calculated once.
 
 Structures for which --mlip and --mlip_rank have different lowest minima come first: in the choice
-of `max_structures`, and in the order of the jobs.
+of `max_structures`, and in the order of the jobs. Of these the lowest minimum of --mlip is second,
+even above `window`, so that DFT decides.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import numpy as np
 from xtalfill.core.batch import Batch
 from xtalfill.core.errors import ConfigError, InputError
 from xtalfill.core.matching import matcher, to_pymatgen
-from xtalfill.core.relaxations import ENERGY_WINDOW, final_stage, ranking_agrees
+from xtalfill.core.relaxations import ENERGY_WINDOW, POSITIONS, final_stage, ranking_agrees
 from xtalfill.core.settings import parameter
 from xtalfill.dft.checks import refusal_reason, unknown_elements
 from xtalfill.dft.job import SHIFTS, PwJob
@@ -155,14 +156,25 @@ def _lowest_minima(
     """Return the lowest distinct minima of a structure and method within the energy window."""
     select, energy = batch.stages["select"].arrays, batch.stages[relaxed].arrays["energy"]
     ranked = sorted((i for i in members if select["rank"][i] >= 0), key=lambda i: select["rank"][i])
+    usual = [i for i in ranked if batch.status[i] == batch.status[ranked[0]]]
+    differs = ranking_agrees(batch, members[0]) is False
+    first = select["minimum"][_lowest_by_first(batch, ranked)] if differs else None
     found: dict[int, int] = {}
-    for index in ranked:
+    for index in usual:
         n_atoms = len(batch.atomic_numbers[batch.atoms_slice(index)])
         above = (energy[index] - energy[ranked[0]]) / n_atoms
-        same_status = batch.status[index] == batch.status[ranked[0]]
-        if above <= choice.window and same_status:
-            found.setdefault(int(select["minimum"][index]), index)
-    return list(found.values())[: choice.candidates]
+        minimum = int(select["minimum"][index])
+        if above <= choice.window or minimum == first:
+            found.setdefault(minimum, index)
+    # Stable: the best one, the lowest of the first potential, the others by energy.
+    order = sorted(found, key=lambda minimum: (minimum != 0, minimum != first))
+    return [found[minimum] for minimum in order][: choice.candidates]
+
+
+def _lowest_by_first(batch: Batch, systems: Sequence[int]) -> int:
+    """Return the system of lowest energy after relax_positions, converged ones first."""
+    arrays = batch.stages[POSITIONS].arrays
+    return min(systems, key=lambda i: (not arrays["converged"][i], arrays["energy"][i]))
 
 
 def _same_crystal(batch: Batch, index: int, others: Sequence[int], relaxed: str) -> int | None:

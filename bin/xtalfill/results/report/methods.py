@@ -77,7 +77,7 @@ def methods_paragraph(provenance: dict[str, Any], evaluation: dict[str, Any]) ->
             )
         )
     if "dft" in stages:
-        sentences += _validation(stages["dft"])
+        sentences += _validation(stages["dft"], ranked_twice=RANK in stages)
     if counts["structures_with_reference"]:
         sentences += _judgement(stages.get("evaluate", {}), evaluation)
     return sentences
@@ -160,15 +160,16 @@ def _ranking(rank: dict[str, Any]) -> Sentence:
     )
 
 
-def _validation(dft: dict[str, Any]) -> list[Sentence]:
+def _validation(dft: dict[str, Any], *, ranked_twice: bool) -> list[Sentence]:
     """Return how pw.x relaxed the best candidates."""
     protocol = dft["protocol"]
     version = f" {', '.join(dft['pw'])}" if dft["pw"] else ""
     spin = "spin-polarised" if dft["spin"] else "without spin polarisation"
     pseudos, keys = _pseudopotentials(dft)
+    other = ", the lowest minima of the first potential where these differ" if ranked_twice else ""
     return [
         Sentence(
-            "The selected candidates, other distinct minima within "
+            f"The selected candidates{other}, other distinct minima within "
             f"{1000 * dft['window']:g} meV/atom (at most {dft['candidates']} candidates of a "
             "structure and method) and the references were symmetrised with a tolerance of "
             f"{protocol['symmetry_tolerance']:g} Å ({protocol['symmetry_tolerance_filled']:g} Å "
