@@ -20,7 +20,6 @@ from ase import Atoms
 
 from xtalfill.core.io import write_json
 
-WORKER = "--worker"
 ONE_THREAD = {
     "OMP_NUM_THREADS": "1",
     "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1",
