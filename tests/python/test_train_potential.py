@@ -33,6 +33,7 @@ from xtalfill.training.potential import (
     PotentialTrainer,
     PotentialTraining,
     _orders,
+    ends_of_ways,
     held_out_errors,
     loss_of,
     predict,
@@ -156,19 +157,27 @@ def test_offsets_of_a_host_do_not_count_as_a_difference() -> None:
     loss = loss_of(network, batch, only_difference)
     shifted = replace(batch, energies=batch.energies + 3.0)
     torch.testing.assert_close(loss_of(network, shifted, only_difference), loss)
-    assert float(loss) > 0.0
+    assert loss.item() > 0.0
     only_energy = LossWeights(difference=0.0, forces=0.0)
     assert not torch.isclose(
         loss_of(network, shifted, only_energy), loss_of(network, batch, only_energy)
     )
 
 
-def test_order_of_minima() -> None:
-    minima = {
-        0: [(-1.000, -1.1), (-1.010, -1.2), (-1.002, -0.5)],  # 2 of 3 are more than 5 meV apart
-        1: [(-2.0, -2.0), (-2.1, -1.9)],
-    }
-    assert sorted(_orders(minima)) == [False, True, True]
+def test_order_of_the_ends_of_relaxations() -> None:
+    def end(host: int, way: int, step: int, energy: float, force: float = 0.1) -> Labelled:
+        crystal = Crystal(np.array([1]), np.zeros((1, 3)), np.eye(3))
+        return Labelled(crystal, energy, np.full((1, 3), force), host, way, step, False)
+
+    labels = [
+        end(0, 0, 0, 5.0), end(0, 0, 9, -1.000),  # of a relaxation, only the end counts
+        end(0, 1, 9, -1.010), end(0, 2, 9, -1.002),  # 2 of 3 pairs are more than 5 meV apart
+        end(0, 3, 9, -3.0, force=0.5),  # not near a minimum
+        end(1, 0, 9, -2.0), end(1, 1, 9, -2.1),
+        end(2, 0, 0, -2.0), end(2, 1, 0, -9.0),  # not relaxed
+    ]  # fmt: skip
+    predicted = [0.0, -1.1, -1.2, -0.5, 0.0, -2.0, -1.9, 0.0, 0.0]
+    assert sorted(_orders(ends_of_ways(labels, predicted))) == [False, True, True]
 
 
 def test_training_learns_and_continues_bit_identically(tmp_path: Path) -> None:
@@ -196,7 +205,7 @@ def test_training_learns_and_continues_bit_identically(tmp_path: Path) -> None:
     batch = collate(labels, cutoff=SMALL.cutoff)
     before = NequixNetwork(small_weights(), fused=True, trainable=True)
     assert loss_of(whole.network, batch, config.loss) < loss_of(before, batch, config.loss)
-    assert held_out_errors(whole.averaged, held_out).n_pairs > 0
+    assert held_out_errors(whole.averaged, held_out).energy_all > 0.0
 
 
 def _same_rates(config: PotentialTraining, until: int) -> PotentialTraining:

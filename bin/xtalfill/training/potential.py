@@ -31,7 +31,8 @@ log = logging.getLogger(__name__)
 
 _LOG_EVERY = 100  # steps
 _AT_ONCE = 30  # structures of one evaluation
-APART = 5e-3  # eV/atom; pairs of minima that the ranking must order
+APART = 5e-3  # eV/atom; pairs that the ranking must order
+NEAR = 0.3  # eV/Angstrom; largest component of a force near a minimum
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,15 +45,17 @@ class LossWeights:
         forces: Weight of the forces, eV/Angstrom.
         energy_scale: eV/atom.
         difference_scale: eV/atom.
-        force_scale: eV/Angstrom; also the force from which an error counts relative to the force.
+        force_scale: eV/Angstrom.
+        large_force: eV/Angstrom; an error counts half where the force is as large, and less above.
     """
 
-    energy: float = 5.0
-    difference: float = 10.0
-    forces: float = 1.0
+    energy: float = 1.0
+    difference: float = 2.0
+    forces: float = 2.0
     energy_scale: float = 0.02
     difference_scale: float = 0.005
-    force_scale: float = 0.1
+    force_scale: float = 0.05
+    large_force: float = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +102,7 @@ class Errors:
         forces: Mean absolute error of a component, eV/Angstrom, of structures near minima.
         energy_all: As `energy`, of all structures.
         forces_all: As `forces`, of all structures.
-        n_pairs: Pairs of minima of a host, more than 5 meV/atom apart by the labels.
+        n_pairs: Pairs of relaxed structures of a host, more than 5 meV/atom apart by the labels.
         ordered: Share of these pairs in the right order.
     """
 
@@ -119,7 +122,7 @@ def predict(network: NequixNetwork, batch: LabelBatch, *, train: bool) -> tuple[
     forces = torch.zeros_like(batch.forces)
     forces = forces.index_add(0, batch.pairs[0], slopes).index_add(0, batch.pairs[1], -slopes)
     energies = torch.zeros_like(batch.energies).index_add(0, batch.structure, atomic)
-    return energies, forces
+    return (energies, forces) if train else (energies.detach(), forces)
 
 
 def loss_of(network: NequixNetwork, batch: LabelBatch, weights: LossWeights) -> Tensor:
@@ -131,9 +134,9 @@ def loss_of(network: NequixNetwork, batch: LabelBatch, weights: LossWeights) -> 
     if batch.couples.shape[1]:
         between = error[batch.couples[0]] - error[batch.couples[1]]
         total = total + weights.difference * _robust(between, weights.difference_scale).mean()
-    # An error counts relative to large forces: a clash must not outweigh the way to a minimum.
-    scale = weights.force_scale + torch.linalg.vector_norm(batch.forces, dim=1, keepdim=True)
-    relative = (forces - batch.forces) * (4 * weights.force_scale / (scale + weights.force_scale))
+    # A clash must not outweigh the way to a minimum.
+    large = torch.linalg.vector_norm(batch.forces, dim=1, keepdim=True) / weights.large_force
+    relative = (forces - batch.forces) / (1.0 + large)
     return total + weights.forces * _robust(relative, weights.force_scale).mean()
 
 
@@ -143,20 +146,16 @@ def _robust(error: Tensor, scale: float) -> Tensor:
 
 def held_out_errors(network: NequixNetwork, labels: Sequence[Labelled]) -> Errors:
     """Return the errors of a network on held-out structures."""
-    energy, force, near = [], [], []
-    minima: dict[int, list[tuple[float, float]]] = {}
+    energy, force, near, predicted = [], [], [], []
     for some, batch in in_batches(labels, cutoff=network.config.cutoff, at_once=_AT_ONCE):
         energies, forces = predict(network, batch, train=False)
         apart = (forces - batch.forces).abs().mean(dim=1)
         for index, one in enumerate(some):
-            n_atoms, found = len(one.crystal.numbers), float(energies[index])
-            energy.append(abs(found - one.energy) / n_atoms)
+            predicted.append(float(energies[index]) / len(one.crystal.numbers))
+            energy.append(abs(predicted[-1] - one.energy / len(one.crystal.numbers)))
             force.append(float(apart[batch.structure == index].mean()))
-            near.append(np.abs(one.forces).max() < 0.5)
-            if one.is_minimum:
-                pair = (one.energy / n_atoms, found / n_atoms)
-                minima.setdefault(one.host, []).append(pair)
-    right = list(_orders(minima))
+            near.append(np.abs(one.forces).max() < NEAR)
+    right = _orders(ends_of_ways(labels, predicted))
     energy_of, force_of, is_near = np.array(energy), np.array(force), np.array(near)
     return Errors(
         energy=_mean(energy_of[is_near]),
@@ -168,17 +167,43 @@ def held_out_errors(network: NequixNetwork, labels: Sequence[Labelled]) -> Error
     )
 
 
+def ends_of_ways(
+    labels: Sequence[Labelled], predicted: Sequence[float]
+) -> list[list[tuple[float, float]]]:
+    """Return for each host the last structures of its relaxations, if near a minimum.
+
+    Args:
+        labels: Labelled structures.
+        predicted: Their energies by another potential, eV/atom.
+
+    Returns:
+        Energies of label and prediction, eV/atom.
+    """
+    last: dict[int, dict[int, int]] = {}
+    for index, one in enumerate(labels):
+        ways = last.setdefault(one.host, {})
+        if one.way not in ways or labels[ways[one.way]].step < one.step:
+            ways[one.way] = index
+    return [
+        [
+            (labels[i].energy / len(labels[i].crystal.numbers), predicted[i])
+            for i in ways.values()
+            if labels[i].step and np.abs(labels[i].forces).max() < NEAR
+        ]
+        for ways in last.values()
+    ]
+
+
 def _mean(values: np.ndarray) -> float:
     return float(values.mean()) if len(values) else math.nan
 
 
-def _orders(minima: Mapping[int, list[tuple[float, float]]]) -> list[bool]:
-    """Return for each pair of minima of a host that is apart whether its order is right."""
-    found = []
-    for members in minima.values():
-        expected, given = np.array(members).T
-        gap = expected[:, None] - expected[None]
-        first, second = np.nonzero(gap > APART)
+def _orders(hosts: Sequence[list[tuple[float, float]]]) -> list[bool]:
+    """Return for each pair of a host that is apart by the labels whether its order is right."""
+    found: list[bool] = []
+    for members in hosts:
+        expected, given = np.array(members).reshape(-1, 2).T
+        first, second = np.nonzero(expected[:, None] - expected[None] > APART)
         found += (given[first] > given[second]).tolist()
     return found
 
