@@ -22,6 +22,7 @@ LAYERS = (
     {"inputs", "proposals", "evaluate"},
     {"training"},
     {"results"},
+    {"interactive"},
     {"cli"},
 )
 LAYER = {name: number for number, names in enumerate(LAYERS) for name in names}
@@ -116,6 +117,11 @@ def test_an_arrow_up_is_found(tmp_path: Path) -> None:
 def test_an_edit_of_the_results_redoes_no_stage(command: str) -> None:
     files = closure(command, BIN)
     assert not [name for name in files if name.startswith("xtalfill/results/")]
+
+
+@pytest.mark.parametrize("command", sorted(set(COMMANDS.values())))
+def test_no_stage_depends_on_what_runs_without_nextflow(command: str) -> None:
+    assert not [name for name in closure(command, BIN) if "/interactive/" in name]
 
 
 def test_only_the_report_imports_the_report() -> None:

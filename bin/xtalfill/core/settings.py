@@ -59,13 +59,27 @@ def read_settings(path: Path, kind: type[T]) -> T:
         given = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path}: not readable JSON ({' '.join(str(error).split())})") from error
-    known = parameters_of(kind)
     if not isinstance(given, dict):
         raise ConfigError(f"{path}: not a JSON object with the names of parameters")
+    return make_settings(given, kind, source=str(path))
+
+
+def make_settings(given: Mapping[str, Any], kind: type[T], *, source: str) -> T:
+    """Return the settings of a stage from the values of its parameters.
+
+    Args:
+        given: Each parameter of `kind` and no other; None for one that has no value.
+        kind: The dataclass of the stage's settings.
+        source: Where the values are from, for messages.
+
+    Raises:
+        ConfigError: A parameter is missing, unknown or of another type, or `kind` refuses a value.
+    """
+    known = parameters_of(kind)
     for name in sorted(known.keys() - given.keys()):
-        raise ConfigError(f"{path}: the parameter {name} is missing")
+        raise ConfigError(f"{source}: the parameter {name} is missing")
     for name in sorted(given.keys() - known.keys()):
-        raise ConfigError(f"{path}: the parameter {name} is unknown to this stage")
+        raise ConfigError(f"{source}: the parameter {name} is unknown to this stage")
     return _build(kind, {name: _value(name, given[name], known[name]) for name in known})
 
 

@@ -130,7 +130,7 @@ def run_check(
         element=settings.element,
         n_missing=settings.n_missing,
         remove_existing=settings.remove_existing,
-        known=_known(settings.potentials),
+        known=elements_by_potential(settings.potentials),
     )
     found: dict[str, Reference] = {}
     unmatched: list[Refusal] = []
@@ -173,7 +173,7 @@ def _write_batches(
         write_batch(batch, folder / f"{batch_name}.h5")
 
 
-def _known(potentials: tuple[str, ...]) -> dict[str, frozenset[int]]:
+def elements_by_potential(potentials: tuple[str, ...]) -> dict[str, frozenset[int]]:
     """Return the elements of each potential that tells them."""
     told = {name: known_elements(name) for name in potentials}
     return {name: elements for name, elements in told.items() if elements is not None}

@@ -1,0 +1,1 @@
+"""Restore structures in the running process, without Nextflow."""

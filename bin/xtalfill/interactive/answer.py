@@ -1,0 +1,219 @@
+"""The answer for one structure: the restored crystal, its minima and all candidates."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import spglib
+from ase import Atoms
+from ase.data import chemical_symbols
+from ase.geometry import get_distances
+
+from xtalfill.core.batch import Batch
+from xtalfill.core.errors import InputError
+from xtalfill.core.io import atomic_writer
+from xtalfill.core.relaxations import final_stage
+from xtalfill.interactive.given import Crystal
+from xtalfill.results.collect import format_cif
+
+# Å. A crystal relaxed to 0.05 eV/Å is off its symmetric positions by some hundredths.
+SYMMETRY_TOLERANCE = 0.1
+CANDIDATE_COLUMNS = ("method", "sample", "status", "message", "energy", "rank", "minimum")
+MINIMUM_COLUMNS = (
+    "method",
+    "minimum",
+    "energy_above_best",
+    "n_candidates",
+    "space_group",
+    "shortest_bond",
+    "bond",
+    "status",
+    "sample",
+)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Answer:
+    """What `restore` found for one structure.
+
+    Attributes:
+        id: Name of the structure; with the seed it determines the candidates.
+        status: "ok" or "unconverged" of the best candidate, or "failed" if there is none.
+        message: Why, in one line; empty if ok.
+        notes: What CHECK decided, e.g. where the number of missing sites is from.
+        minima: One row for each distinct minimum, the lowest first. `energy_above_best` is in eV
+            per atom, `shortest_bond` the shortest distance from a restored site to an atom of the
+            host in Å, `bond` the two elements, `sample` the lowest candidate of the minimum.
+        candidates: One row for each candidate; `energy` in eV per cell.
+        crystals: The crystals of `minima`, in the type that was given; ASE Atoms for a path.
+    """
+
+    id: str
+    status: str
+    message: str = ""
+    notes: tuple[str, ...] = ()
+    minima: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=MINIMUM_COLUMNS))
+    candidates: pd.DataFrame = field(
+        default_factory=lambda: pd.DataFrame(columns=CANDIDATE_COLUMNS)
+    )
+    crystals: tuple[Crystal, ...] = ()
+    _atoms: tuple[Atoms, ...] = ()
+    _is_host: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=bool))
+
+    @property
+    def best(self) -> Crystal | None:
+        """The crystal of lowest energy, converged ones before others; None if all failed."""
+        return self.crystals[0] if self.crystals else None
+
+    def to_cif(self, path: str | Path | None = None, *, number: int = 0) -> str:
+        """Return a crystal as CIF text, and write it if a path is given.
+
+        Args:
+            path: File to write; None writes nothing.
+            number: Row of `minima`; 0 is the best.
+
+        Raises:
+            InputError: There is no such crystal.
+        """
+        if not 0 <= number < len(self._atoms):
+            reason = self.message or f"it has {len(self._atoms)} minima"
+            raise InputError(f"{self.id}: there is no crystal number {number} ({reason})")
+        text = format_cif(self._atoms[number], name=self.id)
+        if path is not None:
+            with atomic_writer(Path(path)) as file:
+                file.write(text)
+        return text
+
+    def __repr__(self) -> str:
+        head = f"Answer({self.id!r}, {self.status}"
+        if self.message:
+            return f"{head}: {self.message})"
+        return f"{head}, {len(self.minima)} minima of {len(self.candidates)} candidates)"
+
+    def _repr_html_(self) -> str:
+        """Return the table of minima and the best crystal in 3-D, for a notebook."""
+        text = f"<p>{html.escape(repr(self))}</p>"
+        if not self._atoms:
+            return text
+        from xtalfill.interactive.view import crystal_frame
+
+        table = self.minima.to_html(index=False, float_format=lambda value: f"{value:.3f}")
+        return text + table + crystal_frame(self._atoms[0], self._is_host)
+
+
+def make_answer(
+    batch: Batch,
+    members: list[int],
+    *,
+    notes: tuple[str, ...],
+    form: Callable[[Atoms], Crystal],
+) -> Answer:
+    """Return the answer for one structure of a batch after SELECT.
+
+    Args:
+        batch: The batch.
+        members: The candidates of the structure.
+        notes: Of CHECK.
+        form: Converts a crystal to the type that was given.
+    """
+    candidates = _candidates(batch, members)
+    ranked = _ranked_minima(candidates)
+    stage = final_stage(batch)
+    atoms = tuple(batch.to_ase(members[row], stage=stage) for row in ranked)
+    is_host = batch.is_host[batch.atoms_slice(members[0])]
+    status, message = _outcome(candidates, ranked)
+    return Answer(
+        id=str(batch.id[members[0]]),
+        status=status,
+        message=message,
+        notes=notes,
+        minima=_minima(candidates, ranked, atoms, is_host),
+        candidates=candidates,
+        crystals=tuple(form(crystal.copy()) for crystal in atoms),
+        _atoms=atoms,
+        _is_host=is_host,
+    )
+
+
+def _candidates(batch: Batch, members: list[int]) -> pd.DataFrame:
+    energy = batch.stages[final_stage(batch)].arrays["energy"]
+    select = batch.stages["select"].arrays
+    columns = {
+        "method": batch.method[members],
+        "sample": batch.sample[members],
+        "status": batch.status[members],
+        "message": batch.message[members],
+        "energy": energy[members],
+        "rank": select["rank"][members],
+        "minimum": select["minimum"][members],
+    }
+    return pd.DataFrame(columns, columns=list(CANDIDATE_COLUMNS))
+
+
+def _ranked_minima(candidates: pd.DataFrame) -> list[int]:
+    """Return the row of the lowest candidate of each minimum, the best first.
+
+    SELECT compares the candidates of one method, so a minimum belongs to a method.
+    """
+    usable = candidates[candidates["rank"] >= 0]
+    lowest = usable.sort_values("rank").drop_duplicates(["method", "minimum"])
+    order = lowest.assign(open=lowest["status"] != "ok")
+    return [int(row) for row in order.sort_values(["open", "energy", "sample"]).index]
+
+
+def _outcome(candidates: pd.DataFrame, ranked: list[int]) -> tuple[str, str]:
+    """Return the status of a structure and its message."""
+    if ranked:
+        best = candidates.loc[ranked[0]]
+        return str(best["status"]), str(best["message"])
+    failed = candidates[candidates["status"] == "failed"]
+    first = (candidates if failed.empty else failed).iloc[0]
+    reason = f"no usable candidate of {len(candidates)}; the first: {first['message']}"
+    return "failed", reason
+
+
+def _minima(
+    candidates: pd.DataFrame, ranked: list[int], atoms: tuple[Atoms, ...], is_host: np.ndarray
+) -> pd.DataFrame:
+    sizes = candidates.groupby(["method", "minimum"]).size()
+    rows = []
+    for row, crystal in zip(ranked, atoms, strict=True):
+        one, best = candidates.loc[row], candidates.loc[ranked[0]]
+        length, bond = shortest_bond(crystal, is_host)
+        rows.append(
+            {
+                "method": one["method"],
+                "minimum": int(one["minimum"]),
+                "energy_above_best": (one["energy"] - best["energy"]) / len(crystal),
+                "n_candidates": int(sizes[one["method"], one["minimum"]]),
+                "space_group": space_group(crystal),
+                "shortest_bond": length,
+                "bond": bond,
+                "status": one["status"],
+                "sample": int(one["sample"]),
+            }
+        )
+    return pd.DataFrame(rows, columns=list(MINIMUM_COLUMNS))
+
+
+def space_group(atoms: Atoms) -> str:
+    """Return the symbol of the space group within `SYMMETRY_TOLERANCE`; empty if unknown."""
+    cell = (atoms.cell.tolist(), atoms.get_scaled_positions().tolist(), atoms.numbers.tolist())
+    found = spglib.get_symmetry_dataset(cell, symprec=SYMMETRY_TOLERANCE)
+    return "" if found is None else str(found.international)
+
+
+def shortest_bond(atoms: Atoms, is_host: np.ndarray) -> tuple[float, str]:
+    """Return the shortest distance from a restored site to a host atom, Å, and its elements."""
+    restored, host = np.flatnonzero(~is_host), np.flatnonzero(is_host)
+    _, lengths = get_distances(
+        atoms.positions[restored], atoms.positions[host], cell=atoms.cell, pbc=True
+    )
+    site, other = np.unravel_index(int(np.argmin(lengths)), lengths.shape)
+    pair = [int(atoms.numbers[index]) for index in (host[other], restored[site])]
+    return float(lengths[site, other]), "-".join(chemical_symbols[number] for number in pair)
