@@ -6,7 +6,7 @@ import argparse
 from typing import TypeAlias
 
 from xtalfill import __version__
-from xtalfill.cli import compare, train
+from xtalfill.cli import compare, doctor, restore, train, view
 from xtalfill.core.errors import run_command
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
@@ -16,12 +16,13 @@ def parser() -> argparse.ArgumentParser:
     """Return the argument parser."""
     top = argparse.ArgumentParser(
         prog="xtalfill",
-        description="Fill the missing sites of crystals. The pipeline is started with "
+        description="Fill the missing sites of crystals: one with `xtalfill restore`, many with "
         "`nextflow run main.nf`; `nextflow run main.nf --help` lists its parameters.",
     )
     top.add_argument("--version", action="version", version=f"xtalfill {__version__}")
     commands = top.add_subparsers(dest="command", required=True)
-    compare.add_parser(commands)
+    for command in (restore, view, doctor, compare):
+        command.add_parser(commands)
     help_format = argparse.ArgumentDefaultsHelpFormatter
     train.add_arguments(
         commands.add_parser("train", help="train a score model", formatter_class=help_format)
@@ -36,4 +37,11 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _main(arguments: list[str] | None) -> None:
     args = parser().parse_args(arguments)
-    {"compare": compare.run, "train": train.run}[args.command](args)
+    commands = {
+        "restore": restore.run,
+        "view": view.run,
+        "doctor": doctor.run,
+        "compare": compare.run,
+        "train": train.run,
+    }
+    commands[args.command](args)

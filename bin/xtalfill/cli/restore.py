@@ -1,0 +1,113 @@
+"""`xtalfill restore`: restore structures without Nextflow; print the minima, write CIF files."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from xtalfill.core.errors import InputError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from xtalfill.cli.parser import Commands
+    from xtalfill.interactive.answer import Answer
+
+# Options that `xtalfill.restore` has, too; None takes the default of the pipeline.
+_OPTIONS = (
+    "element", "n_missing", "remove_existing", "samples", "seed", "method", "mlip", "mlip_rank",
+    "device",
+)  # fmt: skip
+
+
+def add_parser(commands: Commands) -> None:
+    """Add the command `restore`."""
+    restore = commands.add_parser(
+        "restore",
+        help="restore structures here, without Nextflow",
+        description="Restore structures in this process. The defaults are those of the pipeline.",
+    )
+    restore.add_argument("input", type=Path, help="CIF, POSCAR or another input of the pipeline")
+    restore.add_argument("-n", "--n_missing", type=int, help="missing sites per cell")
+    restore.add_argument("--element", help="element to fill")
+    restore.add_argument(
+        "--remove_existing", action="store_true", default=None,
+        help="remove the sites of the element first",
+    )  # fmt: skip
+    restore.add_argument("--samples", type=int, help="candidates for each structure and method")
+    restore.add_argument("--seed", type=int, help="seed of the candidates")
+    restore.add_argument("--method", help="proposal methods, separated by commas")
+    restore.add_argument("--mlip", help="potential: a name, or the path of a model file")
+    restore.add_argument("--mlip_rank", help="second potential, whose energies rank")
+    restore.add_argument("--device", help="cpu or cuda")
+    restore.add_argument("-o", "--output", type=Path, help="folder for a CIF file of each minimum")
+    restore.add_argument("--quiet", action="store_true", help="no progress bar")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Restore the structures and print a table for each.
+
+    Raises:
+        InputError: No structure could be restored.
+    """
+    from rich.console import Console
+
+    from xtalfill.interactive.given import read_given
+    from xtalfill.interactive.restore import restore_given
+    from xtalfill.interactive.settings import make_all_settings
+
+    settings = make_all_settings({name: getattr(args, name) for name in _OPTIONS})
+    answers = restore_given(read_given(args.input), settings, progress=not args.quiet)
+    console = Console()
+    for answer in answers:
+        files = [] if args.output is None else write_minima(answer, args.output)
+        if answer.best is None:
+            print(f"{answer.id}: {answer.status}: {answer.message}")
+        else:
+            console.print(table_of(answer, files))
+    if all(answer.best is None for answer in answers):
+        first = answers[0]
+        raise InputError(
+            f"{args.input}: none of the {len(answers)} structures was restored; "
+            f"the first, {first.id}: {first.message}"
+        )
+
+
+def write_minima(answer: Answer, folder: Path) -> list[Path]:
+    """Write the minima of a structure as ID_1.cif, ID_2.cif and so on, the lowest first.
+
+    Raises:
+        InputError: The folder cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be made ({error.strerror}); name a folder") from error
+    files = [folder / f"{answer.id}_{number + 1}.cif" for number in range(len(answer.minima))]
+    for number, file in enumerate(files):
+        answer.to_cif(file, number=number)
+    return files
+
+
+def table_of(answer: Answer, files: Sequence[Path]) -> Table:
+    """Return the minima of a structure as a table for the terminal."""
+    from rich.table import Table
+
+    several = answer.minima["method"].nunique() > 1
+    table = Table(title=f"{answer.id}: {answer.status}", title_justify="left")
+    heads = ["meV/atom", "candidates", "space group", "shortest bond, Å", "status"]
+    for head in [*(["method"] if several else []), *heads, *(["file"] if files else [])]:
+        table.add_column(head, overflow="fold")
+    for number, row in enumerate(answer.minima.to_dict("records")):
+        cells = [
+            f"{1000 * row['energy_above_best']:.1f}",
+            f"{row['n_candidates']} of {len(answer.candidates)}",
+            row["space_group"],
+            f"{row['bond']} {row['shortest_bond']:.3f}",
+            row["status"],
+        ]
+        head, tail = [row["method"]] if several else [], [str(files[number])] if files else []
+        table.add_row(*head, *cells, *tail)
+    return table
