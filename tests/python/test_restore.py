@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,8 @@ import torch
 from ase import Atoms
 from pymatgen.core import Structure
 from pymatgen.io.ase import AseAtomsAdaptor
+from rich.console import Console
+from rich.progress import Progress
 
 import xtalfill
 from stage_settings import write_settings
@@ -20,7 +23,7 @@ from xtalfill.core.batch import read_batch
 from xtalfill.core.errors import ConfigError, InputError
 from xtalfill.interactive.answer import Answer
 from xtalfill.interactive.given import read_given
-from xtalfill.interactive.progress import _LINE
+from xtalfill.interactive.progress import _LINE, _Bars
 from xtalfill.interactive.settings import SCHEMA, make_all_settings, model_file
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -200,6 +203,17 @@ def test_the_bar_reads_the_lines_of_the_stages(
 ) -> None:
     match = _LINE.search(line)
     assert (match and match.group("step", "done", "total")) == found
+
+
+def test_the_bar_starts_again_with_each_step() -> None:
+    progress = Progress(console=Console(file=io.StringIO(), force_terminal=True))
+    bars = _Bars(progress)
+    for line in ("inpaint: host, 5/10 candidates", "inpaint: host, 10/10 candidates"):
+        print(line, file=bars)
+    (task,) = progress.tasks
+    assert (task.description, task.completed, task.total) == ("inpaint", 10, 10)
+    print("relax_sites: 1/9 done, 0 failed, ETA 1 min", file=bars, flush=True)
+    assert (task.description, task.completed, task.total) == ("relax_sites", 1, 9)
 
 
 def test_importing_xtalfill_is_cheap() -> None:

@@ -102,6 +102,7 @@ def test_the_table_and_the_files(
     assert "P-3m1" in said
     assert "2 of 5" in said
     assert "dead: failed: no usable candidate of 2" in said
+    assert said.index("mg_1.cif") < said.index("mg_2.cif")
     names = sorted(path.name for path in (tmp_path / "out").iterdir())
     assert names == ["mg_1.cif", "mg_2.cif", "mg_3.cif"]
     assert len(ase.io.read(tmp_path / "out" / "mg_1.cif")) == 5

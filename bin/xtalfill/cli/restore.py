@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -66,7 +65,9 @@ def run(args: argparse.Namespace) -> None:
         if answer.best is None:
             print(f"{answer.id}: {answer.status}: {answer.message}")
         else:
-            console.print(table_of(answer, files))
+            console.print(table_of(answer))
+        for file in files:
+            print(file)
     if all(answer.best is None for answer in answers):
         first = answers[0]
         raise InputError(
@@ -91,16 +92,16 @@ def write_minima(answer: Answer, folder: Path) -> list[Path]:
     return files
 
 
-def table_of(answer: Answer, files: Sequence[Path]) -> Table:
+def table_of(answer: Answer) -> Table:
     """Return the minima of a structure as a table for the terminal."""
     from rich.table import Table
 
     several = answer.minima["method"].nunique() > 1
     table = Table(title=f"{answer.id}: {answer.status}", title_justify="left")
     heads = ["meV/atom", "candidates", "space group", "shortest bond, Å", "status"]
-    for head in [*(["method"] if several else []), *heads, *(["file"] if files else [])]:
-        table.add_column(head, overflow="fold")
-    for number, row in enumerate(answer.minima.to_dict("records")):
+    for head in [*(["method"] if several else []), *heads]:
+        table.add_column(head)
+    for row in answer.minima.to_dict("records"):
         cells = [
             f"{1000 * row['energy_above_best']:.1f}",
             f"{row['n_candidates']} of {len(answer.candidates)}",
@@ -108,6 +109,5 @@ def table_of(answer: Answer, files: Sequence[Path]) -> Table:
             f"{row['bond']} {row['shortest_bond']:.3f}",
             row["status"],
         ]
-        head, tail = [row["method"]] if several else [], [str(files[number])] if files else []
-        table.add_row(*head, *cells, *tail)
+        table.add_row(*([row["method"]] if several else []), *cells)
     return table
