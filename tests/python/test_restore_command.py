@@ -13,6 +13,7 @@ from ase import Atoms
 
 from hand_made_batches import Case, Made, brucite, build
 from xtalfill.cli.parser import main, parser
+from xtalfill.cli.restore import table_of
 from xtalfill.interactive import restore
 from xtalfill.interactive.answer import Answer, make_answer, shortest_bond
 from xtalfill.interactive.settings import make_all_settings
@@ -56,6 +57,16 @@ def test_minima_are_in_the_order_of_energy_and_unconverged_ones_last() -> None:
     assert len(answer.crystals) == 3
     assert np.allclose(answer.crystals[0].get_scaled_positions(), brucite().get_scaled_positions())
     assert minima["space_group"][0] == "P-3m1"
+
+
+def test_the_minima_of_several_methods_are_in_one_order() -> None:
+    made = [Made(relaxed=(0, 0.5, 1.0)), Made(method="random"), Made(method="random", energy=-1.0)]
+    batch = build([Case("mg", brucite(), 2, made)])
+    select_candidates(batch)
+    answer = make_answer(batch, batch.groups()["mg"], notes=(), form=Atoms.copy)
+    assert answer.minima["method"].tolist()[:2] == ["random", "random"]
+    assert answer.minima["energy_above_best"].is_monotonic_increasing
+    assert "method" in [str(column.header) for column in table_of(answer).columns]
 
 
 def test_a_structure_without_a_usable_candidate_has_status_and_message() -> None:
