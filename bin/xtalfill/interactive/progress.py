@@ -6,6 +6,7 @@ import io
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import TextIO
 
 from rich.console import Console
@@ -37,10 +38,11 @@ class _Bars(io.TextIOBase):
 def progress_stream(*, shown: bool) -> Iterator[TextIO]:
     """Yield the stream for the lines of the stages: a bar on stderr, or nothing.
 
-    A bar appears only where stderr is a terminal or a notebook.
+    A bar appears only in a terminal, and in a notebook with ipywidgets.
     """
     console = Console(stderr=True)
-    if not shown or not (console.is_terminal or console.is_jupyter):
+    notebook = console.is_jupyter and find_spec("ipywidgets") is not None
+    if not shown or not (console.is_terminal or notebook):
         yield io.StringIO()
         return
     columns = (

@@ -46,7 +46,7 @@ def restore(
         mlip: Potential: a name, or the path of a model file.
         mlip_rank: Second potential, whose energies rank.
         device: "cpu" or "cuda".
-        progress: Show a bar on stderr, if that is a terminal or a notebook.
+        progress: Show a bar in a terminal, or in a notebook with ipywidgets.
 
     Returns:
         The answer for a single structure, the answers in order for a list or for a path with

@@ -10,6 +10,7 @@ from ase import Atoms
 from xtalfill.results.report.views import crystal_view
 
 _HEIGHT = 420  # pixels
+_MARGIN = 16  # of a page around its content, and what a browser adds
 
 
 def crystal_frame(atoms: Atoms, is_host: np.ndarray) -> str:
@@ -29,6 +30,11 @@ def crystal_frame(atoms: Atoms, is_host: np.ndarray) -> str:
         "legend": {"orientation": "h"},
     }
     figure = go.Figure(crystal_view(atoms, is_host), layout)
-    page = to_html(figure, include_plotlyjs=True, config={"displaylogo": False})
+    page = to_html(
+        figure,
+        include_plotlyjs=True,
+        config={"displaylogo": False},
+        default_height=f"{_HEIGHT - 2 * _MARGIN}px",
+    )
     style = f"width:100%;height:{_HEIGHT}px;border:0"
     return f'<iframe srcdoc="{html.escape(page)}" style="{style}"></iframe>'
