@@ -8,9 +8,11 @@ convergence: compare two tables of different accuracy.
 """
 
 import argparse
+import gzip
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import ase.io
 import numpy as np
@@ -36,6 +38,7 @@ from xtalfill.relax.potentials import load_potential
 
 ASSETS = Path(__file__).parents[1] / "assets"
 HYDROGEN = 1
+OCCUPIED = (0.1, 0.9)  # a state between these occupations is partly occupied
 COLUMNS = [
     {"key": "pairs", "title": "pairs"},
     {"key": "order", "title": "right order", "unit": "%", "digits": 0},
@@ -45,12 +48,27 @@ COLUMNS = [
 ]
 
 
-def calculated(atoms: Atoms, result: PwResult) -> Atoms:
-    """Return a geometry as pw.x calculated it, symmetrised, with energy and forces."""
+def calculated(atoms: Atoms, result: PwResult, kept: Path) -> Atoms:
+    """Return a geometry as pw.x calculated it, symmetrised, with energy and forces.
+
+    Args:
+        atoms: The geometry.
+        result: Its result.
+        kept: Folder with the data file.
+    """
     frame = Atoms(atoms.numbers, result.positions, cell=atoms.cell, pbc=True)
-    frame.info = {**atoms.info, "n_symmetry": result.n_symmetry}
+    partly = partly_occupied(kept / f"pw.{len(result.attempts)}.xml.gz")
+    frame.info = {**atoms.info, "n_symmetry": result.n_symmetry, "partly_occupied": partly}
     frame.calc = SinglePointCalculator(frame, energy=result.energy, forces=result.forces)
     return frame
+
+
+def partly_occupied(path: Path) -> bool:
+    """Return whether a state of a data file is neither full nor empty: a metal or a small gap."""
+    root = ElementTree.fromstring(gzip.decompress(path.read_bytes()))  # noqa: S314 - our own file
+    words = " ".join(element.text or "" for element in root.iter("occupations"))
+    found = np.array([float(word) for word in words.split() if word[0].isdigit()])
+    return bool(((found > OCCUPIED[0]) & (found < OCCUPIED[1])).any())
 
 
 def compute(args: argparse.Namespace) -> None:
@@ -84,7 +102,7 @@ def compute(args: argparse.Namespace) -> None:
             if result.status != "ok":
                 print(f"pair {pair.name} dropped: {result.key}: {result.message}", flush=True)
                 break
-            done.append(calculated(atoms, result))
+            done.append(calculated(atoms, result, folder / result.key / "kept"))
         else:
             frames += done
             with replacing(args.output) as temporary:

@@ -2,9 +2,9 @@
 """Find pairs of distinct minima with nearly equal energies, for tools/dft_pairs.py.
 
 The hydrogen of small crystals is removed and refilled in several ways: its true sites, sites near
-them, the largest voids, and random sites. A cheap potential relaxes the sites, then one of two
-potentials all atoms; the two take turns. A pair is two distinct minima of one crystal whose
-energies differ by 1 to 100 meV/atom by one of the two potentials.
+them, the largest voids, random sites, and sites turned around the nearest atom. A cheap potential
+relaxes the sites, then one of two potentials all atoms; the two take turns. A pair is two distinct
+minima of one crystal whose energies differ by 1 to 100 meV/atom by one of the two potentials.
 """
 
 import argparse
@@ -148,8 +148,28 @@ def _noisy(atoms: Atoms, width: float, *, seed: int, name: str, sample: int) -> 
     return np.asarray(sites + width * generator.normal(size=sites.shape))
 
 
-def candidates(known: Known, *, seed: int) -> list[Atoms]:
-    """Return a crystal with its true hydrogen sites and with others."""
+def _turned(atoms: Atoms, generator: np.random.Generator) -> np.ndarray:
+    """Return the sites, each at its bond length from its nearest host atom in a new direction."""
+    host = np.flatnonzero(atoms.numbers != HYDROGEN)
+    sites = []
+    for site in np.flatnonzero(atoms.numbers == HYDROGEN):
+        away = atoms.get_distances(site, host, mic=True)
+        direction = generator.normal(size=3)
+        sites.append(
+            atoms.positions[host[away.argmin()]]
+            + away.min() * direction / np.linalg.norm(direction)
+        )
+    return np.array(sites)
+
+
+def candidates(known: Known, *, turned: int, seed: int) -> list[Atoms]:
+    """Return a crystal with its true hydrogen sites and with others.
+
+    Args:
+        known: The crystal.
+        turned: Number of candidates with sites turned around the nearest atom.
+        seed: Seed of the candidates.
+    """
     atoms = known.atoms
     bare = atoms[atoms.numbers != HYDROGEN]
     n_sites = len(atoms) - len(bare)
@@ -161,9 +181,11 @@ def candidates(known: Known, *, seed: int) -> list[Atoms]:
     crystal = Crystal(bare.numbers, bare.positions, bare.cell.array)
     sites += void_choices(crystal, HYDROGEN, n_sites, count=3)
     host = Host(bare.numbers, bare.positions, bare.cell.array, HYDROGEN, n_sites)
-    for sample in (2, 3, 4):
+    for sample in range(2, 5 + turned):
         generator = candidate_generator(seed=seed, structure_id=known.id, sample=sample)
-        sites.append(random_sites(host, generator=generator))
+        sites.append(
+            random_sites(host, generator=generator) if sample < 5 else _turned(atoms, generator)
+        )
     return [_filled(atoms, one) for one in sites]
 
 
@@ -263,6 +285,7 @@ def pairs_of(
     *,
     max_seconds: float,
     most: int,
+    turned: int,
     seed: int,
 ) -> list[tuple[Atoms, Atoms]]:
     """Return the pairs of a crystal.
@@ -275,9 +298,10 @@ def pairs_of(
         cost: Returns the estimated core-seconds of an SCF calculation.
         max_seconds: Largest cost of a geometry.
         most: Number of pairs.
+        turned: Number of candidates with sites turned around the nearest atom.
         seed: Seed of the candidates.
     """
-    minima = relaxed_minima(candidates(known, seed=seed), cheap, mine)
+    minima = relaxed_minima(candidates(known, turned=turned, seed=seed), cheap, mine)
     affordable = [i for i, (atoms, _) in enumerate(minima) if cost(atoms) <= max_seconds]
     frames = []
     for index, (atoms, _) in enumerate(minima):
@@ -308,6 +332,9 @@ def main() -> None:
     parser.add_argument("--max_seconds", type=float, default=130.0, help="of pw.x, estimated")
     parser.add_argument("--count", type=int, default=100, help="crystals to try")
     parser.add_argument("--per_crystal", type=int, default=2, help="pairs of a crystal")
+    parser.add_argument("--classes", nargs="+", default=list(TURNS), help="in turns")
+    parser.add_argument("--turned", type=int, default=0, help="candidates with turned bonds")
+    parser.add_argument("--after", type=Path, help="output of an earlier run to be continued")
     parser.add_argument("--seed", type=int, default=42)
     parser.add_argument("--output", type=Path, required=True, help="extxyz")
     args = parser.parse_args()
@@ -330,12 +357,15 @@ def main() -> None:
     print(f"{len(crystals)} crystals: {dict(Counter(one.group for one in crystals))}", flush=True)
     cheap = load_potential(args.relax_sites, device="cpu")
     potentials = [load_potential(name, device="cpu") for name in args.mlip]
-    frames: list[Atoms] = []
+    frames: list[Atoms] = ase.io.read(args.after, ":") if args.after else []
+    done = {str(atoms.info["id"]) for atoms in frames}
+    crystals = [one for one in crystals if one.id not in done and one.group in args.classes]
+    ways = {"most": args.per_crystal, "turned": args.turned}
     for number, known in enumerate(crystals[: args.count]):
         mine, other = potentials[number % 2], potentials[1 - number % 2]
         if not (mine.elements & other.elements).issuperset(known.atoms.numbers.tolist()):
             continue
-        for pair in pairs_of(known, cheap, mine, other, cost, most=args.per_crystal, **limits):
+        for pair in pairs_of(known, cheap, mine, other, cost, **ways, **limits):
             for atoms in pair:
                 atoms.info["pair"] = len(frames) // 2
                 frames.append(atoms)

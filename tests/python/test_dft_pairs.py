@@ -122,7 +122,7 @@ def interstitial() -> find_pairs.Known:
 
 def found_pairs(cost: float = 1.0) -> list[tuple[Atoms, Atoms]]:
     potentials = (MorsePotential(), MorsePotential(), WiderMorse())
-    limits = {"max_seconds": 2.0, "most": 2, "seed": 3}
+    limits = {"max_seconds": 2.0, "most": 2, "turned": 1, "seed": 3}
     return find_pairs.pairs_of(interstitial(), *potentials, lambda _: cost, **limits)
 
 
