@@ -260,20 +260,22 @@ def choose_pairs(
         minima: Crystals and energies by the potential that relaxed them, lowest first.
         other: The other potential, evaluated at the same geometries.
         affordable: Minima that may be used.
-        most: Number of pairs; those of the lowest minima come first.
+        most: Number of pairs; those of the lowest minima come first. Further pairs of the same
+            geometries are added, because they cost nothing.
     """
     if len(affordable) < 2:
         return []
     again = other.evaluate([Crystal(a.numbers, a.positions, a.cell.array) for a, _ in minima])
     energies = np.array([[energy for _, energy in minima], [one.energy for one in again]])
     energies /= len(minima[0][0])
-    chosen: list[tuple[int, int]] = []
+    possible = []
     for first, second in combinations(affordable, 2):
         gaps = np.abs(energies[:, first] - energies[:, second])
         near = ((gaps >= GAPS[0]) & (gaps <= GAPS[1])).any()
-        if len(chosen) < most and near and not _same(minima[first][0], minima[second][0]):
-            chosen.append((first, second))
-    return chosen
+        if near and not _same(minima[first][0], minima[second][0]):
+            possible.append((first, second))
+    used = {index for pair in possible[:most] for index in pair}
+    return [pair for pair in possible if used.issuperset(pair)]
 
 
 def pairs_of(
@@ -330,6 +332,7 @@ def main() -> None:
     parser.add_argument("--pseudo_dir", type=Path, required=True)
     parser.add_argument("--max_atoms", type=int, default=10)
     parser.add_argument("--max_seconds", type=float, default=130.0, help="of pw.x, estimated")
+    parser.add_argument("--first", type=int, default=0, help="crystals of --classes to leave out")
     parser.add_argument("--count", type=int, default=100, help="crystals to try")
     parser.add_argument("--per_crystal", type=int, default=2, help="pairs of a crystal")
     parser.add_argument("--classes", nargs="+", default=list(TURNS), help="in turns")
@@ -359,9 +362,11 @@ def main() -> None:
     potentials = [load_potential(name, device="cpu") for name in args.mlip]
     frames: list[Atoms] = ase.io.read(args.after, ":") if args.after else []
     done = {str(atoms.info["id"]) for atoms in frames}
-    crystals = [one for one in crystals if one.id not in done and one.group in args.classes]
+    crystals = [one for one in crystals if one.group in args.classes]
+    crystals = crystals[args.first : args.first + args.count]
+    crystals = [one for one in crystals if one.id not in done]
     ways = {"most": args.per_crystal, "turned": args.turned}
-    for number, known in enumerate(crystals[: args.count]):
+    for number, known in enumerate(crystals):
         mine, other = potentials[number % 2], potentials[1 - number % 2]
         if not (mine.elements & other.elements).issuperset(known.atoms.numbers.tolist()):
             continue
