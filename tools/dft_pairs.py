@@ -18,6 +18,7 @@ import ase.io
 import numpy as np
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
+from ase.units import Hartree
 
 from xtalfill.core.errors import run_command
 from xtalfill.core.io import replacing, write_json
@@ -38,7 +39,6 @@ from xtalfill.relax.potentials import load_potential
 
 ASSETS = Path(__file__).parents[1] / "assets"
 HYDROGEN = 1
-OCCUPIED = (0.1, 0.9)  # a state between these occupations is partly occupied
 COLUMNS = [
     {"key": "pairs", "title": "pairs"},
     {"key": "order", "title": "right order", "unit": "%", "digits": 0},
@@ -57,18 +57,28 @@ def calculated(atoms: Atoms, result: PwResult, kept: Path) -> Atoms:
         kept: Folder with the data file.
     """
     frame = Atoms(atoms.numbers, result.positions, cell=atoms.cell, pbc=True)
-    partly = partly_occupied(kept / f"pw.{len(result.attempts)}.xml.gz")
-    frame.info = {**atoms.info, "n_symmetry": result.n_symmetry, "partly_occupied": partly}
+    gap = band_gap(kept / f"pw.{len(result.attempts)}.xml.gz")
+    frame.info = {**atoms.info, "n_symmetry": result.n_symmetry, "gap": round(gap, 2)}
     frame.calc = SinglePointCalculator(frame, energy=result.energy, forces=result.forces)
     return frame
 
 
-def partly_occupied(path: Path) -> bool:
-    """Return whether a state of a data file is neither full nor empty: a metal or a small gap."""
+def band_gap(path: Path) -> float:
+    """Return the band gap of a data file without spin in eV; 0 for a metal.
+
+    The bands are counted. Occupations do not show a metal: with cold smearing the Fermi energy of
+    an insulator can lie in a band.
+    """
     root = ElementTree.fromstring(gzip.decompress(path.read_bytes()))  # noqa: S314 - our own file
-    words = " ".join(element.text or "" for element in root.iter("occupations"))
-    found = np.array([float(word) for word in words.split() if word[0].isdigit()])
-    return bool(((found > OCCUPIED[0]) & (found < OCCUPIED[1])).any())
+    electrons = float(root.findtext("output/band_structure/nelec", "nan"))
+    bands = np.array(
+        [[float(word) for word in (one.text or "").split()] for one in root.iter("eigenvalues")]
+    )
+    filled = round(electrons / 2)
+    if round(electrons) % 2 or filled >= bands.shape[1]:
+        return 0.0
+    gap = bands[:, filled].min() - bands[:, filled - 1].max()
+    return max(0.0, float(gap) * Hartree)
 
 
 def compute(args: argparse.Namespace) -> None:
@@ -96,6 +106,10 @@ def compute(args: argparse.Namespace) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     frames: list[Atoms] = []
     for pair in pairs:
+        if args.finished and not all(
+            (folder / f"{job.system.key}.json").is_file() for job in jobs[pair.name]
+        ):
+            continue
         done = []
         for atoms, job in zip(pair.members, jobs[pair.name], strict=True):
             result = points.run(job, folder)
@@ -225,6 +239,7 @@ def main() -> None:
     one.set_defaults(run=compute)
     one.add_argument("--pairs", type=Path, required=True, help="output of find_pairs.py")
     one.add_argument("--only", nargs="+", help="names of pairs")
+    one.add_argument("--finished", action="store_true", help="only write what is finished")
     one.add_argument("--protocol", default="fast")
     one.add_argument(
         "--pseudo_table", type=Path, default=ASSETS / "sssp" / "sssp_1.3.0_pbe_efficiency.json"
