@@ -5,6 +5,7 @@ Each failure has one corrective action (`xtalfill.dft.repair`); docs/validate.md
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from enum import StrEnum
@@ -79,6 +80,7 @@ _PATTERNS: tuple[tuple[PwFailure, re.Pattern[str]], ...] = (
     (PwFailure.IONIC_STEPS, re.compile(r"The maximum number of steps has been reached")),
     (PwFailure.REFUSED, re.compile(r"Error in routine +\S+|%%%%\s*task")),
 )
+_OF_IONS = (PwFailure.IONIC_STEPS, PwFailure.BFGS)
 _ERROR = re.compile(r"Error in routine +(\S+) +\((-?\d+)\):\s*\n\s*(.+)")
 
 
@@ -93,6 +95,17 @@ def diagnose(run: PwOutput, *, max_force: float) -> PwFailure | None:
         max_force: Limit of the largest force component in eV/Angstrom.
     """
     return _output_failure(run) or _data_failure(run, max_force)
+
+
+def diagnose_electrons(run: PwOutput) -> PwFailure | None:
+    """Return the failure of a run whose ions need not converge; None if its energy is usable.
+
+    For a single SCF calculation, or a relaxation that is only a step on the way.
+    """
+    failure = diagnose(run, max_force=math.inf)
+    if failure not in _OF_IONS or run.data is None:
+        return failure
+    return PwFailure.BANDS if run.data.top_occupation > TOP_OCCUPATION else None
 
 
 def _output_failure(run: PwOutput) -> PwFailure | None:

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from ase import Atoms
 
 from xtalfill.core.batch import Batch
 from xtalfill.core.errors import ConfigError, InputError
@@ -244,10 +245,39 @@ def _job(batch: Batch, index: int, name: str, level: LevelOfTheory) -> PwJob | s
         return unknown
     if not math.isfinite(float(np.abs(atoms.positions).max())):
         return "no relaxed positions"
+    return prepare_job(
+        atoms,
+        batch.is_host[batch.atoms_slice(index)],
+        level,
+        name=str(batch.id[index]),
+        key=f"{name}.{index}",
+        free=np.ones(len(symbols), dtype=bool),
+    )
+
+
+def prepare_job(
+    atoms: Atoms,
+    is_host: np.ndarray,
+    level: LevelOfTheory,
+    *,
+    name: str,
+    key: str,
+    free: np.ndarray,
+) -> PwJob:
+    """Return the job of a crystal, symmetrised and in the setting in which pw.x finds its symmetry.
+
+    Args:
+        atoms: The crystal; every element has a pseudopotential.
+        is_host: (n_atoms,) bool; the other atoms are filled sites.
+        level: The level of theory.
+        name: Name of the structure.
+        key: Key of the job.
+        free: (n_atoms,) bool; the atoms that may move. If none may, the job is one SCF calculation.
+    """
     protocol = level.protocol
     symmetric = symmetrise(
         atoms,
-        batch.is_host[batch.atoms_slice(index)],
+        is_host,
         tolerance=protocol.symmetry_tolerance,
         tolerance_filled=protocol.symmetry_tolerance_filled,
     )
@@ -255,12 +285,12 @@ def _job(batch: Batch, index: int, name: str, level: LevelOfTheory) -> PwJob | s
     rotation, origin = standard_setting(crystal, tolerance=SITE_TOLERANCE)
     system = level.system(
         crystal,
-        name=str(batch.id[index]),
-        key=f"{name}.{index}",
+        name=name,
+        key=key,
         rotation=rotation,
         origin=origin,
         tolerance=SITE_TOLERANCE,
-        free=np.ones(len(symbols), dtype=bool),
+        free=free,
     )
     shifts = (symmetric.shift_host, symmetric.shift_filled)
     return PwJob(system, rotation, origin, symmetric.n_symmetry, *shifts)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from xtalfill.dft.failures import PwFailure
+from xtalfill.dft.failures import PwFailure, diagnose_electrons
 from xtalfill.dft.job import PwJob
 from xtalfill.dft.launch import Machine
 from xtalfill.dft.pw_runner import Folders, Limits, PwRunner
@@ -18,7 +18,7 @@ _UNFINISHED = (PwFailure.IONIC_STEPS, PwFailure.BFGS, PwFailure.WALLTIME)
 
 
 def relax_job(job: PwJob, machine: Machine, folders: Folders, limits: Limits) -> PwResult:
-    """Relax a crystal at fixed cell.
+    """Relax a crystal at fixed cell; if no atom may move, calculate its energy and forces once.
 
     Args:
         job: The crystal.
@@ -29,7 +29,8 @@ def relax_job(job: PwJob, machine: Machine, folders: Folders, limits: Limits) ->
     Raises:
         TryAgainError, MemoryNeededError, ConfigError: See `PwRunner.run`.
     """
-    runner = PwRunner(job.system, machine, folders, limits)
+    judge = None if job.system.relaxes else diagnose_electrons
+    runner = PwRunner(job.system, machine, folders, limits, judge=judge)
     failure, message_of_pw = runner.run()
     if failure is None:
         return _result(job, runner, "ok", "")

@@ -104,6 +104,18 @@ def bootstrap_interval(
     return low, high
 
 
+def wilson_interval(successes: int, n: int, *, level: float = 0.95) -> tuple[float, float]:
+    """Return the Wilson score interval of a share.
+
+    Args:
+        successes: Number of successes.
+        n: Number of independent trials, at least 1.
+        level: Coverage.
+    """
+    found = binomtest(successes, n).proportion_ci(confidence_level=level, method="wilson")
+    return float(found.low), float(found.high)
+
+
 def mcnemar(first: np.ndarray, second: np.ndarray) -> dict[str, float]:
     """Test whether two methods succeed equally often on the same structures (exact McNemar).
 

@@ -6,7 +6,6 @@ The electrons of the missing atoms are present; a uniform background makes the c
 from __future__ import annotations
 
 import json
-import math
 import shutil
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -16,7 +15,7 @@ from ase import Atoms
 
 from xtalfill.core.crystal import Crystal
 from xtalfill.core.io import replacing
-from xtalfill.dft.failures import TOP_OCCUPATION, PwFailure, PwOutput, diagnose, explain
+from xtalfill.dft.failures import PwFailure, diagnose_electrons, explain
 from xtalfill.dft.launch import Machine, Stopwatch, run_pw
 from xtalfill.dft.output import read_output
 from xtalfill.dft.pw_runner import KEPT, Folders, Limits, PwRunner, pack
@@ -27,8 +26,6 @@ from xtalfill.proposals.dft_potential.grid import CUBE, PP, pp_input, read_poten
 from xtalfill.proposals.dft_potential.restore import PlacementError
 from xtalfill.proposals.sites import SYMPREC
 
-# A relaxation between two placements need not converge.
-_ACCEPTED_FAILURES = (PwFailure.IONIC_STEPS, PwFailure.BFGS)
 SMEARING = "cold"
 POSITION_TOLERANCE = 1e-3  # Angstrom; reproducibility of a relaxation on another machine
 
@@ -125,7 +122,7 @@ class PotentialCalculator:
         """Run pw.x and return positions (n, 3) in Angstrom and the potential."""
         folders, key = self._folders(number), f"calculation {number}"
         system = host_system(self.level, crystal, name=self.name, key=key, extra=extra, free=free)
-        runner = PwRunner(system, self.machine, folders, self.limits, judge=_judge)
+        runner = PwRunner(system, self.machine, folders, self.limits, judge=diagnose_electrons)
         failure, message = runner.run()
         run = {
             "extra_electrons": extra,
@@ -205,11 +202,3 @@ class PotentialCalculator:
             shutil.copytree(path.parent / KEPT / number, target, dirs_exist_ok=True)
         shutil.copyfile(path, self.folders.checkpoint / path.name)
         return result
-
-
-def _judge(run: PwOutput) -> PwFailure | None:
-    """Return the failure of an SCF calculation or relaxation; None if the result is usable."""
-    failure = diagnose(run, max_force=math.inf)
-    if failure not in _ACCEPTED_FAILURES or run.data is None:
-        return failure
-    return PwFailure.BANDS if run.data.top_occupation > TOP_OCCUPATION else None
