@@ -135,18 +135,22 @@ def _reference(case: Case) -> _System:
 def _ranks(systems: list[_System]) -> dict[str, np.ndarray]:
     """Rank the usable candidates of each structure and method; every one is its own minimum."""
     n = len(systems)
-    rank, gap = np.full(n, -1), np.full(n, np.nan)
-    groups: dict[tuple[str, str], list[int]] = {}
+    rank, rank_of_all, gap = np.full(n, -1), np.full(n, -1), np.full(n, np.nan)
+    groups: dict[tuple[str, ...], list[int]] = {}
     for index, system in enumerate(systems):
         if system.method != REFERENCE:
             groups.setdefault((system.case.id, system.method), []).append(index)
-    for members in groups.values():
+            groups.setdefault((system.case.id,), []).append(index)
+    for key, members in groups.items():
         usable = [index for index in members if systems[index].status == "ok"]
-        usable.sort(key=lambda index: systems[index].energy)
-        rank[usable] = np.arange(len(usable))
-        if len(usable) > 1:
+        usable.sort(key=lambda i: (systems[i].energy, systems[i].sample, systems[i].method))
+        ranks = rank_of_all if len(key) == 1 else rank
+        ranks[usable] = np.arange(len(usable))
+        if len(usable) > 1 and ranks is rank:
             gap[members] = systems[usable[1]].energy - systems[usable[0]].energy
-    return {"rank": rank, "minimum": rank.copy(), "selected": rank == 0, "energy_gap": gap}
+    found = {"rank": rank, "minimum": rank.copy(), "selected": rank == 0, "energy_gap": gap}
+    together = {"rank_of_all": rank_of_all, "minimum_of_all": rank_of_all.copy()}
+    return found | together | {"best_of_all": rank_of_all == 0}
 
 
 def build(cases: Sequence[Case]) -> Batch:

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Sequence
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -171,6 +172,11 @@ def proposing(monkeypatch: pytest.MonkeyPatch) -> list[np.ndarray]:
     monkeypatch.setattr(Method, "largest_element", 118)
     monkeypatch.setattr(Method, "propose", lambda _, hosts, __: [chosen[0].copy()] * len(hosts))
     monkeypatch.setattr(inpaint_stage, "void_choices", lambda *_, count: [chosen[0].copy()] * count)
+
+    def ways(host: Crystal, *_: int, count: int, **__: object) -> list[SimpleNamespace]:
+        return [SimpleNamespace(scaled=chosen[0] @ np.linalg.inv(host.cell))] * count
+
+    monkeypatch.setattr(inpaint_stage, "symmetric_ways", ways)
     return chosen
 
 
@@ -188,7 +194,7 @@ def propose(batch: Batch) -> Batch:
     return batch
 
 
-@pytest.mark.parametrize("method", [*PROPOSERS, "voids", "potential"])
+@pytest.mark.parametrize("method", [*PROPOSERS, "voids", "symmetric", "potential"])
 def test_applied_to_every_method(method: str, proposing: list[np.ndarray]) -> None:
     assert proposing
     batch = propose(batch_of(method))

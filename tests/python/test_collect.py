@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import ase.io
 import numpy as np
@@ -470,3 +471,59 @@ def test_without_batches_the_refused_structures_have_their_tables(
     for name in names:
         (row,) = read_csv(tmp_path / "out" / name)
         assert (row["id"], row["message"]) == ("torn", "cannot be read")
+
+
+def results(cases: list[Case], folder: Path) -> dict[str, Any]:
+    """Collect a run; return the content of evaluation.json and the rows of results.csv."""
+    write_batch(judged(cases), folder / "b.h5")
+    write_check(folder / "check.json", cases)
+    collect(folder / "check.json", [folder / "b.h5"], folder)
+    content = json.loads((folder / "evaluation.json").read_text())
+    return content | {"rows": read_csv(folder / "results.csv")}
+
+
+def test_the_best_over_all_methods_is_what_a_run_counts(tmp_path: Path) -> None:
+    """One method is right, the other lower and wrong; and a structure that is right by both."""
+    lower = Made(relaxed=WRONG, energy=-1.0, method="voids")
+    cases = [
+        Case("low", brucite(), 2, [Made(), Made(relaxed=WRONG), lower]),
+        Case("both", brucite(), 2, [Made(relaxed=(0, 0, 0.05)), Made(method="voids")]),
+        Case("none", brucite(), 2, [Made(status="failed"), Made(status="failed", method="voids")]),
+    ]
+    found = results(cases, tmp_path)
+    winners = {(row["id"], row["method"]): row["best_of_all"] for row in found["rows"]}
+    assert [key for key, best in winners.items() if best == "True"] == [
+        ("both", "voids"),
+        ("low", "voids"),
+    ]
+    assert len(winners) == 6
+    assert found["counts"]["structures_matched"] == 1
+    assert found["counts"]["structures_les"] == 2
+    together = found["all_methods"]
+    names = ("n_structures", "n_restored", "n_with_reference", "n_samples")
+    assert [together[name] for name in names] == [3, 2, 3, 3]
+    assert together["matched"]["selected"]["mean"] == pytest.approx(1 / 3)
+    assert together["les"]["selected"]["mean"] == pytest.approx(2 / 3)
+    assert together["matched"]["single"]["mean"] == pytest.approx((1 / 3 + 1 + 0) / 3)
+    (test,) = (
+        item
+        for item in found["paired_tests"]
+        if (item["first"], item["second"], item["outcome"]) == ("host", "all methods", "matched")
+    )
+    assert (test["both"], test["only_first"], test["neither"]) == (1, 1, 1)
+
+
+def test_a_lost_structure_counts_as_a_failure_of_all_methods(run: Path) -> None:
+    content = json.loads((run / "out" / "evaluation.json").read_text())
+    assert content["all_methods"]["n_with_reference"] == 4
+    assert content["all_methods"]["n_structures"] == 5
+    matched = content["counts"]["structures_matched"]
+    assert content["all_methods"]["matched"]["selected"]["mean"] == pytest.approx(matched / 4)
+
+
+def test_a_single_method_has_no_second_table(tmp_path: Path) -> None:
+    found = results([Case("mg", brucite(), 2, [Made(), Made(relaxed=WRONG)])], tmp_path)
+    assert found["all_methods"] is None
+    assert found["paired_tests"] == []
+    (row,) = found["rows"]
+    assert (row["best_of_all"], row["minimum_of_all"]) == ("True", "0")

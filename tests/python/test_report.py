@@ -139,6 +139,13 @@ def payload(source: str) -> dict[str, Any]:
     return read_payload(source)
 
 
+def test_the_best_of_all_methods_is_marked(run: Path, page: Page) -> None:
+    content = json.loads((run / "evaluation.json").read_text())
+    assert "all methods" in page.text
+    assert content["all_methods"]["n_samples"] == 3
+    assert page.text.count("host ★") + page.text.count("random ★") == 3  # lih, mg, free
+
+
 def test_the_page_needs_nothing_but_itself(page: Page) -> None:
     loading = [
         (tag, name, attrs[name])

@@ -285,3 +285,66 @@ def test_agreement_that_cannot_be_decided() -> None:
     assert twice_relaxed(sites, first, second, status=["unconverged"] * 2) == [-1, -1]
     # An unconverged candidate counts as in the ranking: after the converged ones.
     assert twice_relaxed(sites, first, second, converged=[False, True]) == [1, 1]
+
+
+TOGETHER = ("rank_of_all", "minimum_of_all", "best_of_all")
+
+
+def test_one_winner_over_all_methods() -> None:
+    batch = palladium_hydride(
+        [OCTAHEDRAL, TETRAHEDRAL, EQUIVALENT, OCTAHEDRAL, OCTAHEDRAL, OCTAHEDRAL],
+        [-9.0, -9.2, -9.2001, -9.4, -9.0, -9.9],
+        id=["pd"] * 4 + ["other", "pd"],
+        method=["host", "host", "random", "voids", "voids", "reference"],
+        sample=[0, 1, 0, 0, 0, 0],
+    )
+    found = selected(batch)
+    assert found["selected"] == [False, True, True, True, True, False]
+    assert found["rank_of_all"] == [3, 2, 1, 0, 0, -1]
+    assert found["minimum_of_all"] == [2, 1, 1, 0, 0, -1]
+    assert found["best_of_all"] == [False, False, False, True, True, False]
+
+
+def test_the_winner_of_one_method_is_the_selected_candidate() -> None:
+    found = selected(
+        palladium_hydride([OCTAHEDRAL, TETRAHEDRAL, EQUIVALENT], [-9.0, -9.2, -9.2001])
+    )
+    for one, other in zip(TOGETHER, ("rank", "minimum", "selected"), strict=True):
+        assert found[one] == found[other]
+
+
+def test_equal_energies_of_methods_go_to_the_lower_sample_then_the_first_name() -> None:
+    batch = palladium_hydride(
+        [OCTAHEDRAL] * 3,
+        [-9.0] * 3,
+        method=["voids", "random", "host"],
+        sample=[0, 0, 1],
+    )
+    assert selected(batch)["best_of_all"] == [False, True, False]
+
+
+def test_a_failed_method_wins_nothing_and_a_converged_one_before_a_lower_one() -> None:
+    fields = {"method": ["host", "random", "voids"], "sample": [0] * 3}
+    sites, energies = [OCTAHEDRAL] * 3, [NAN, -9.0, -9.5]
+    status = ["failed", "ok", "unconverged"]
+    found = selected(palladium_hydride(sites, energies, status=status, **fields))
+    assert found["rank_of_all"] == [-1, 0, 1]
+    assert found["best_of_all"] == [False, True, False]
+    found = selected(palladium_hydride(sites, [NAN] * 3, status=["failed"] * 3, **fields))
+    assert found["best_of_all"] == [False] * 3
+
+
+def test_no_pair_is_compared_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The ranking over all methods repeats no comparison within one of them."""
+    asked = []
+
+    class Counting:
+        def fit(self, first: object, second: object) -> bool:
+            asked.append((str(first), str(second)))
+            return first == second
+
+    monkeypatch.setattr("xtalfill.relax.select.matcher", Counting)
+    sites = [(0.1 + 0.05 * k,) * 3 for k in range(6)]
+    methods = ["host"] * 3 + ["random"] * 3
+    selected(palladium_hydride(sites, [-9.0] * 6, method=methods, sample=[0, 1, 2] * 2))
+    assert len(asked) == len(set(asked)) == 15

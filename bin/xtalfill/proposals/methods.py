@@ -22,7 +22,9 @@ from xtalfill.proposals.diffusion.site_sampler import sample_sites
 from xtalfill.proposals.random_sites import random_sites
 from xtalfill.proposals.score_models import ScoreModels
 
-VOIDS = "voids"  # filled by `xtalfill.proposals.stage`: it has no randomness
+# Filled by `xtalfill.proposals.stage`: their candidates depend on those before.
+VOIDS = "voids"
+SYMMETRIC = "symmetric"
 _ANY_ELEMENT = 118
 
 

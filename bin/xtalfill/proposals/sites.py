@@ -59,14 +59,15 @@ def symmetric_sites(
         host: The crystal with the symmetry.
         merge: Angstrom.
     """
-    rotations, translations = _operations(host)
+    rotations, translations = operations(host)
     points: list[np.ndarray] = []
     heights: list[float] = []
     orbits: list[int] = []
     left = np.ones(len(scaled), dtype=bool)
     while left.any():
         first = int(np.argmax(left))
-        orbit = _orbit(scaled[first], rotations, translations, host.cell, merge)
+        point = settle(scaled[first], rotations, translations, host.cell, merge)
+        orbit = distinct_images(point, rotations, translations, host.cell)[0]
         near = distances(scaled, orbit, host.cell).min(axis=1) < merge
         near[first] = True
         orbits += [orbits[-1] + 1 if orbits else 0] * len(orbit)
@@ -127,33 +128,69 @@ def _scaled(crystal: Crystal) -> np.ndarray:
     return np.linalg.solve(crystal.cell.T, crystal.positions.T).T
 
 
-def _operations(host: Crystal) -> tuple[np.ndarray, np.ndarray]:
+def operations(host: Crystal, *, tolerance: float = SYMPREC) -> tuple[np.ndarray, np.ndarray]:
+    """Return rotations (n, 3, 3) and translations (n, 3) of the space group, in fractions.
+
+    Args:
+        host: The crystal.
+        tolerance: Angstrom; of spglib.
+
+    Returns:
+        The identity first; it alone where spglib finds nothing.
+    """
     cell: Any = (host.cell, _scaled(host), host.numbers)
-    found = spglib.get_symmetry(cell, symprec=SYMPREC)
+    found = spglib.get_symmetry(cell, symprec=tolerance)
     if found is None:
         return np.eye(3, dtype=int)[None], np.zeros((1, 3))
     return np.asarray(found["rotations"]), np.asarray(found["translations"])
 
 
-def _orbit(
+def settle(
     point: np.ndarray,
     rotations: np.ndarray,
     translations: np.ndarray,
     cell: np.ndarray,
     merge: float,
 ) -> np.ndarray:
-    """Return the images (k, 3) of a point after moving it to its symmetry element."""
+    """Return a point (3,) moved to the symmetry element by which its images are near.
+
+    Args:
+        point: Fractional.
+        rotations: (n, 3, 3).
+        translations: (n, 3).
+        cell: (3, 3) Angstrom.
+        merge: Angstrom; an image closer than this is near.
+    """
     for _ in range(_MAX_ROUNDS):  # not all images of a wide ring are close at first
         away = rotations @ point + translations - point
         away -= np.round(away)
         near = np.linalg.norm(away @ cell, axis=1) < merge
         point = (point + away[near].mean(axis=0)) % 1.0
+    return point
+
+
+def distinct_images(
+    point: np.ndarray, rotations: np.ndarray, translations: np.ndarray, cell: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the distinct images (k, 3) of a point, itself first, and which operations made them.
+
+    Args:
+        point: (3,) fractional, in [0, 1).
+        rotations: (n, 3, 3), the identity first.
+        translations: (n, 3).
+        cell: (3, 3) Angstrom.
+    """
     images = (rotations @ point + translations) % 1.0
-    chosen = [point]
-    for image in images:
-        if distances(image[None], np.array(chosen), cell).min() > _IMAGE_TOLERANCE:
-            chosen.append(image)
-    return np.array(chosen)
+    images[0] = point
+    # Rounding finds the nearest image of points as close as the tolerance, in any usual cell.
+    away = images[:, None] - images
+    away -= np.round(away)
+    apart = np.linalg.norm(away @ cell, axis=2) > _IMAGE_TOLERANCE
+    chosen = [0]
+    for number in range(1, len(images)):
+        if apart[number, chosen].all():
+            chosen.append(number)
+    return images[chosen], np.array(chosen)
 
 
 def _permutations(

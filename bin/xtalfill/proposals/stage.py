@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, TextIO
 
@@ -21,7 +21,9 @@ from xtalfill.models.graphs import Host
 from xtalfill.proposals.clearance import record_arrays, write_sites
 from xtalfill.proposals.diffusion.sample_batches import CHUNK, SampleBatch, loads, on_cpu, on_gpu
 from xtalfill.proposals.diffusion.settings import SamplerSettings
-from xtalfill.proposals.methods import PROPOSERS, VOIDS, Method
+from xtalfill.proposals.diffusion.site_sampler import candidate_generator
+from xtalfill.proposals.methods import PROPOSERS, SYMMETRIC, VOIDS, Method
+from xtalfill.proposals.orbits import TOLERANCE, symmetric_ways
 from xtalfill.proposals.score_models import ScoreModels
 from xtalfill.proposals.voids import void_choices
 from xtalfill.registry.methods import METHODS
@@ -99,8 +101,12 @@ def inpaint_batch(
                 print(f"{STAGE}: {method.name}, {done}/{total} candidates", file=progress)
     for index in sorted(drawn):
         _fill(batch, index, drawn[index], arrays)
-    _fill_voids(batch, arrays)
-    batch.stages[STAGE] = Stage(arrays, _provenance(settings, models, device))
+    for enumerated in _ENUMERATED:
+        _fill_ways(batch, enumerated, arrays)
+    attrs = _provenance(settings, models, device)
+    if (batch.method == SYMMETRIC).any():
+        attrs["symmetry_tolerance"] = TOLERANCE
+    batch.stages[STAGE] = Stage(arrays, attrs)
 
 
 def _provenance(settings: SamplerSettings, models: ScoreModels, device: str) -> dict[str, Any]:
@@ -180,27 +186,67 @@ def _draw(
             yield on_cpu(method.propose, chunk)
 
 
-def _fill_voids(batch: Batch, arrays: dict[str, np.ndarray]) -> None:
-    """Fill the candidates of the method voids; candidates beyond the number of ways are absent."""
+@dataclass(frozen=True)
+class _Enumerated:
+    """A method that numbers the distinct ways to fill a host.
+
+    Attributes:
+        name: As in --method.
+        ways: Returns up to `count` ways, each with its sites (n_sites, 3) in Angstrom, for a host,
+            the seed of the run and the id of the structure.
+        what: What the ways fill.
+        none: Why there is no way at all.
+    """
+
+    name: str
+    ways: Callable[[Host, int, str, int], list[np.ndarray]]
+    what: str
+    none: str
+
+
+def _void_ways(host: Host, _seed: int, _structure_id: str, count: int) -> list[np.ndarray]:
+    crystal = Crystal(host.numbers, host.positions, host.cell)
+    return void_choices(crystal, host.element, host.n_sites, count=count)
+
+
+def _orbit_ways(host: Host, seed: int, structure_id: str, count: int) -> list[np.ndarray]:
+    crystal = Crystal(host.numbers, host.positions, host.cell)
+
+    def generator(sample: int) -> np.random.Generator:
+        return candidate_generator(seed=seed, structure_id=structure_id, sample=sample)
+
+    ways = symmetric_ways(crystal, host.element, host.n_sites, count=count, generator=generator)
+    return [way.scaled @ host.cell for way in ways]
+
+
+_ENUMERATED = (
+    _Enumerated(VOIDS, _void_ways, "voids", "the host has no void to fill"),
+    _Enumerated(SYMMETRIC, _orbit_ways, "orbits", "the host has no room for the missing sites"),
+)
+
+
+def _fill_ways(batch: Batch, method: _Enumerated, arrays: dict[str, np.ndarray]) -> None:
+    """Fill the candidates of a method; those beyond its number of ways are absent."""
     for members in batch.groups_by_method():
-        wanted = [i for i in members if batch.method[i] == VOIDS and batch.status[i] != "failed"]
+        wanted = [
+            i for i in members if batch.method[i] == method.name and batch.status[i] != "failed"
+        ]
         if not wanted:
             continue
-        host = host_of(batch, wanted[0])
-        ways = void_choices(
-            Crystal(host.numbers, host.positions, host.cell),
-            host.element,
-            host.n_sites,
-            count=int(batch.sample[wanted].max()) + 1,
+        ways = method.ways(
+            host_of(batch, wanted[0]),
+            int(batch.seed[wanted[0]]),
+            str(batch.id[wanted[0]]),
+            int(batch.sample[wanted].max()) + 1,
         )
         for index in wanted:
             if batch.sample[index] < len(ways):
                 _fill(batch, index, ways[batch.sample[index]], arrays)
             elif ways:
-                reason = f"the host has {len(ways)} distinct way(s) to fill voids"
+                reason = f"the host has {len(ways)} distinct way(s) to fill {method.what}"
                 batch.mark_absent(index, f"{STAGE}: {reason}")
             else:
-                batch.fail(index, f"{STAGE}: the host has no void to fill")
+                batch.fail(index, f"{STAGE}: {method.none}")
 
 
 def _fill(batch: Batch, index: int, sites: np.ndarray, arrays: dict[str, np.ndarray]) -> None:

@@ -1,9 +1,11 @@
 """SELECT: rank the candidates of a structure by energy and identify distinct minima.
 
-Candidates of one structure and method are compared. Converged candidates rank before unconverged
-ones, then by energy after the last relaxation, then by sample number. Two candidates are the same
-minimum if their energies differ by at most `ENERGY_WINDOW` and pymatgen's StructureMatcher matches
-the crystals.
+Candidates of one structure are compared, those of each method and those of all methods together.
+Converged candidates rank before unconverged ones, then by energy after the last relaxation, then by
+sample number, then by the name of the method. Two candidates are the same minimum if their energies
+differ by at most `ENERGY_WINDOW` and pymatgen's StructureMatcher matches the crystals.
+
+CHECK puts all methods of a structure into one batch, so that this stage sees them together.
 
 With a second potential, the two agree on a structure if at least one candidate is in the lowest
 minimum of both: in that of the first after relax_positions, in that of the second after relax_rank.
@@ -13,9 +15,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
-from ase import Atoms
 
 from xtalfill.core.batch import Batch, Stage
 from xtalfill.core.matching import TOLERANCES, matcher, to_pymatgen
@@ -47,7 +49,7 @@ def energy_order(candidates: Sequence[Ranked]) -> list[int]:
     """Return the indices of the usable candidates, best first.
 
     Failed candidates and those without a finite energy are not usable. Unconverged candidates
-    follow all converged ones. Equal energies are ordered by sample number.
+    follow all converged ones. Equal energies are ordered by sample number, then as given.
     """
     usable = [
         index
@@ -68,7 +70,7 @@ def distinct_minima(
     """Number the distinct minima among the candidates.
 
     Args:
-        candidates: All candidates of one structure and method.
+        candidates: All candidates of one structure, of one or all methods.
         order: Indices of the usable ones, best first.
         same: Whether two candidates, by index, are the same crystal; called only if their
             energies agree.
@@ -114,21 +116,29 @@ def energy_gap(
 
 
 def select_candidates(batch: Batch) -> None:
-    """Add the stage "select" to `batch`: rank, minimum, selected, energy_gap, ranking_agrees.
+    """Add the stage "select" to `batch`.
+
+    Among the candidates of a structure and method: rank, minimum, selected, energy_gap,
+    ranking_agrees. Among those of a structure and all methods: rank_of_all, minimum_of_all,
+    best_of_all.
 
     Raises:
         InputError: The batch has not been relaxed.
     """
     relaxed = final_stage(batch)
-    arrays = {
-        "rank": np.full(batch.n_systems, -1, dtype=np.int32),
-        "minimum": np.full(batch.n_systems, -1, dtype=np.int32),
-        "selected": np.zeros(batch.n_systems, dtype=np.bool_),
+    numbers = ("rank", "minimum", "rank_of_all", "minimum_of_all")
+    arrays = {name: np.full(batch.n_systems, -1, dtype=np.int32) for name in numbers}
+    flags = ("selected", "best_of_all")
+    arrays |= {name: np.zeros(batch.n_systems, dtype=np.bool_) for name in flags}
+    arrays |= {
         "energy_gap": np.full(batch.n_systems, np.nan),
         "ranking_agrees": np.full(batch.n_systems, UNDECIDED, dtype=np.int8),
     }
+    same = _matcher(batch, relaxed)
     for members in batch.groups_by_method():
-        _select_one(batch, members, arrays, relaxed=relaxed)
+        _select_one(batch, members, arrays, same, relaxed=relaxed)
+    for members in batch.groups().values():
+        _select_over_methods(batch, members, arrays, same, relaxed=relaxed)
     attrs = {
         "relaxed": relaxed,
         "energy_window_per_atom": ENERGY_WINDOW,
@@ -138,12 +148,16 @@ def select_candidates(batch: Batch) -> None:
 
 
 def _select_one(
-    batch: Batch, members: Sequence[int], arrays: dict[str, np.ndarray], *, relaxed: str
+    batch: Batch,
+    members: Sequence[int],
+    arrays: dict[str, np.ndarray],
+    same: Same,
+    *,
+    relaxed: str,
 ) -> None:
     candidates = _ranked(batch, members, relaxed)
     order = energy_order(candidates)
-    same = _matcher([batch.to_ase(index, stage=relaxed) for index in members])
-    minimum = distinct_minima(candidates, order, same)
+    minimum = distinct_minima(candidates, order, _among(members, same))
     for rank, local in enumerate(order):
         arrays["rank"][members[local]] = rank
         arrays["minimum"][members[local]] = minimum[local]
@@ -151,6 +165,24 @@ def _select_one(
     arrays["energy_gap"][list(members)] = energy_gap(candidates, order, minimum)
     if relaxed == RANK:
         arrays["ranking_agrees"][list(members)] = _agreement(batch, members, candidates, minimum)
+
+
+def _select_over_methods(
+    batch: Batch,
+    members: Sequence[int],
+    arrays: dict[str, np.ndarray],
+    same: Same,
+    *,
+    relaxed: str,
+) -> None:
+    """Rank the candidates of all methods of a structure together."""
+    candidates = _ranked(batch, members, relaxed)
+    order = energy_order(candidates)
+    minimum = distinct_minima(candidates, order, _among(members, same))
+    for rank, local in enumerate(order):
+        arrays["rank_of_all"][members[local]] = rank
+        arrays["minimum_of_all"][members[local]] = minimum[local]
+        arrays["best_of_all"][members[local]] = rank == 0
 
 
 def _ranked(batch: Batch, members: Sequence[int], stage: str) -> list[Ranked]:
@@ -188,15 +220,22 @@ def _agreement(
     decided = len(order) > 1 and first[order[0]].status == "ok"
     if not decided or all(second[local].status != "ok" for local in lowest):
         return UNDECIDED
-    same = _matcher([batch.to_ase(index, stage=POSITIONS) for index in members])
-    number = distinct_minima(first, order, same)
+    number = distinct_minima(first, order, _among(members, _matcher(batch, POSITIONS)))
     return int(any(number[local] == 0 for local in lowest))
 
 
-def _matcher(atoms: Sequence[Atoms]) -> Same:
+def _matcher(batch: Batch, stage: str) -> Same:
+    """Return what compares two systems of a batch, by index; each pair is compared once."""
     fit = matcher()
 
+    @cache
     def same(first: int, second: int) -> bool:
-        return bool(fit.fit(to_pymatgen(atoms[first]), to_pymatgen(atoms[second])))
+        one, other = (to_pymatgen(batch.to_ase(index, stage=stage)) for index in (first, second))
+        return bool(fit.fit(one, other))
 
     return same
+
+
+def _among(members: Sequence[int], same: Same) -> Same:
+    """Return `same` for the numbers of systems in `members`."""
+    return lambda first, second: same(members[first], members[second])

@@ -235,6 +235,18 @@ class CandidateRow:
         unit="eV/cell",
         meaning="energy from the selected candidate to the lowest one in the next distinct minimum",
     )
+    rank_of_all: int | None = column(
+        value=_optional("select", "rank_of_all", int),
+        meaning="as `rank`, among the candidates of all methods of the structure",
+    )
+    minimum_of_all: int | None = column(
+        value=_optional("select", "minimum_of_all", int),
+        meaning="as `minimum`, among the candidates of all methods of the structure",
+    )
+    best_of_all: bool = column(
+        value=_optional("select", "best_of_all", bool, unknown=False),
+        meaning="whether the candidate is the best of the structure over all methods",
+    )
     ranking_agrees: bool | None = column(
         value=lambda source: ranking_agrees(source.batch, source.index),
         meaning="whether `--mlip` and `--mlip_rank` have the same lowest minimum among the "

@@ -108,10 +108,8 @@ def _write_structures(tables: Tables, outdir: Path) -> None:
 
 
 def best_over_methods(tables: Tables) -> dict[str, CandidateRow]:
-    """Return the best selected candidate of each structure: converged, then lowest in energy."""
-    selected = [row for row in tables.candidates if row.selected]
-    selected.sort(key=lambda row: (row.status != "ok", row.energy), reverse=True)
-    return {row.id: row for row in selected}
+    """Return the best candidate of each structure that has one."""
+    return {row.id: row for row in tables.candidates if row.best_of_all}
 
 
 def last_stage(batch: Batch, index: int) -> str | None:

@@ -141,6 +141,8 @@ class StructureRow:
     energy: float = _of_selected("energy")
     energy_gap: float = _of_selected("energy_gap")
     ranking_agrees: bool | None = _of_selected("ranking_agrees", unknown=None)
+    best_of_all: bool = _of_selected("best_of_all", unknown=False)
+    minimum_of_all: int | None = _of_selected("minimum_of_all", unknown=None)
     n_minima: int = column(
         value=lambda source: len({row.minimum for row in source.candidates if row.minimum >= 0}),
         meaning="number of distinct minima among the candidates",

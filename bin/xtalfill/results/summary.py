@@ -8,6 +8,7 @@ further proposal, does not count.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
@@ -30,6 +31,7 @@ from xtalfill.results.tables import Tables, present, structure_rows
 
 OUTCOMES = ("matched", "les")
 UNKNOWN_CLASS = "not known"
+ALL_METHODS = "all methods"  # the candidates of all methods as those of one
 # Fixed, so that equal results give equal intervals; independent of the seed of the run.
 BOOTSTRAP_SEED = 20250101
 N_RESAMPLES = 10_000
@@ -38,7 +40,7 @@ LEVEL = 0.95
 
 @dataclass(frozen=True)
 class Judged:
-    """The n candidates of a structure and method, compared with the reference.
+    """The n candidates of a structure, of one or all methods, compared with the reference.
 
     Attributes:
         id: Name of the structure.
@@ -46,7 +48,7 @@ class Judged:
         sites: Label of its bin in SITE_BINS.
         site_class: Chemistry of its missing sites.
         energy: (n,) eV; NaN for a candidate that failed or did not converge.
-        selected: (n,) bool.
+        selected: (n,) bool; over all methods, the best of all.
         outcome: "matched_inpaint" and each of OUTCOMES -> (n,) bool, whether it was reached.
     """
 
@@ -69,6 +71,7 @@ def summarise(tables: Tables) -> dict[str, Any]:
         Plain JSON values; None for a rate that is not defined.
     """
     judged = judge(tables)
+    several = {ALL_METHODS: judge_together(tables)} if len(tables.methods) > 1 else {}
     return {
         "settings": {
             "outcomes": list(OUTCOMES),
@@ -78,12 +81,17 @@ def summarise(tables: Tables) -> dict[str, Any]:
         },
         "counts": count_all(tables),
         "methods": {name: _method(tables, name, judged[name]) for name in tables.methods},
-        "paired_tests": paired_tests(judged),
+        "all_methods": _together(tables, several[ALL_METHODS]) if several else None,
+        "paired_tests": paired_tests(judged | several),
     }
 
 
 def paired_tests(judged: dict[str, list[Judged]]) -> list[dict[str, Any]]:
-    """Compare every pair of methods on the structures that both have."""
+    """Compare every pair of methods on the structures that both have.
+
+    Args:
+        judged: Name of a method, or `ALL_METHODS` -> its structures.
+    """
     return [
         {"outcome": outcome, "first": first, "second": second}
         | _paired(judged[first], judged[second], outcome)
@@ -107,8 +115,8 @@ def count_all(tables: Tables) -> dict[str, int]:
         "structures_lost": len(tables.lost),
         "structures_restored": len(done),
         "structures_with_reference": len(compared),
-        "structures_matched": len({row.id for row in rows if row.matched}),
-        "structures_les": len({row.id for row in rows if row.les}),
+        "structures_matched": len({row.id for row in rows if row.best_of_all and row.matched}),
+        "structures_les": len({row.id for row in rows if row.best_of_all and row.les}),
         "structures_ranked_twice": len(ranked),
         "structures_ranking_differs": len({row.id for row in rows if row.ranking_agrees is False}),
         # A reference that pw.x could not relax is still usable with the potential.
@@ -128,25 +136,42 @@ def judge(tables: Tables) -> dict[str, list[Judged]]:
         rows = present(members)
         if not rows[0].has_reference:
             continue
-        usable = np.array([row.status == "ok" and row.rank >= 0 for row in rows])
-        energy = np.array([row.energy for row in rows])
-        found[method].append(
-            Judged(
-                id=structure_id,
-                size=bin_label(rows[0].n_atoms, SIZE_BINS),
-                sites=bin_label(rows[0].n_missing, SITE_BINS),
-                site_class=rows[0].site_class,
-                energy=np.where(usable, energy, np.nan),
-                selected=np.array([row.selected for row in rows]),
-                outcome=_outcomes(rows, usable),
-            )
-        )
+        found[method].append(_judged(structure_id, rows, [row.selected for row in rows]))
     n_samples = max((len(present(rows)) for rows in tables.grouped().values()), default=1)
     for name in tables.lost:
         if tables.structures[name].get("reference"):
             for method in tables.methods:
                 found[method].append(_all_wrong(tables.structures[name], n_samples))
     return found
+
+
+def judge_together(tables: Tables) -> list[Judged]:
+    """Return the structures with a reference, each with the candidates of all methods."""
+    members: dict[str, list[CandidateRow]] = {}
+    for row in present(tables.candidates):
+        members.setdefault(row.id, []).append(row)
+    found = [
+        _judged(name, rows, [row.best_of_all for row in rows])
+        for name, rows in members.items()
+        if rows[0].has_reference
+    ]
+    n_samples = max((len(rows) for rows in members.values()), default=1)
+    lost = [tables.structures[name] for name in tables.lost]
+    return found + [_all_wrong(entry, n_samples) for entry in lost if entry.get("reference")]
+
+
+def _judged(structure_id: str, rows: list[CandidateRow], selected: list[bool]) -> Judged:
+    usable = np.array([row.status == "ok" and row.rank >= 0 for row in rows])
+    energy = np.array([row.energy for row in rows])
+    return Judged(
+        id=structure_id,
+        size=bin_label(rows[0].n_atoms, SIZE_BINS),
+        sites=bin_label(rows[0].n_missing, SITE_BINS),
+        site_class=rows[0].site_class,
+        energy=np.where(usable, energy, np.nan),
+        selected=np.array(selected),
+        outcome=_outcomes(rows, usable),
+    )
 
 
 def _all_wrong(entry: dict[str, Any], n_samples: int) -> Judged:
@@ -171,6 +196,21 @@ def _outcomes(rows: list[CandidateRow], usable: np.ndarray) -> dict[str, np.ndar
 def _method(tables: Tables, method: str, judged: list[Judged]) -> dict[str, Any]:
     rows = [row for row in structure_rows(tables) if row.method == method]
     n_samples = max((row.n_candidates for row in rows), default=0)
+    return _content(rows, judged, n_samples)
+
+
+def _together(tables: Tables, judged: list[Judged]) -> dict[str, Any]:
+    """Return the content for all methods together: one row for each structure."""
+    rows = structure_rows(tables)
+    n_candidates: Counter[str] = Counter()
+    for row in rows:
+        n_candidates[row.id] += row.n_candidates
+    # The row of the best method, or else any: a structure without a winner failed in all.
+    best = {row.id: row for row in sorted(rows, key=lambda row: row.best_of_all) if row.method}
+    return _content(list(best.values()), judged, max(n_candidates.values(), default=0))
+
+
+def _content(rows: list[StructureRow], judged: list[Judged], n_samples: int) -> dict[str, Any]:
     content: dict[str, Any] = {
         "n_structures": len(rows),
         "n_restored": sum(row.status == "ok" for row in rows),
@@ -184,10 +224,10 @@ def _method(tables: Tables, method: str, judged: list[Judged]) -> dict[str, Any]
 
 
 def success(judged: list[Judged], n_samples: int) -> dict[str, Any]:
-    """Return the success rates of one method.
+    """Return the success rates of one method, or of all together.
 
     Args:
-        judged: The structures of the method, at least one.
+        judged: The structures, at least one.
         n_samples: Largest number of candidates of a structure; the curves end there.
     """
     k = list(range(1, n_samples + 1))

@@ -27,6 +27,7 @@ from xtalfill.results.report.figures import (
 )
 from xtalfill.results.report.methods import cited, methods_paragraph
 from xtalfill.results.report.views import Traces, crystal_view
+from xtalfill.results.summary import ALL_METHODS
 from xtalfill.results.tables import Tables, structure_rows
 
 MAX_VIEWS = 60
@@ -90,7 +91,8 @@ def render_report(tables: Tables, *, evaluation: dict[str, Any], provenance: dic
 def _overview_figures(
     evaluation: dict[str, Any], provenance: dict[str, Any]
 ) -> dict[str, Figure | None]:
-    methods = evaluation["methods"]
+    together = evaluation["all_methods"]
+    methods = evaluation["methods"] | ({ALL_METHODS: together} if together else {})
     figures = {
         "curve-matched": success_curves(methods, "matched", title="structures matched, %"),
         "curve-les": success_curves(methods, "les", title="lower energy or match, %"),

@@ -11,6 +11,7 @@ from typing import Any
 
 from xtalfill.core.relaxations import POSITIONS, RANK, SITES
 from xtalfill.registry.documentation import METHOD_TEXTS, POTENTIAL_TEXTS
+from xtalfill.registry.methods import METHODS
 from xtalfill.results.report.citations import Citation, citations
 
 _SAMPLER_TEXT = (
@@ -92,7 +93,7 @@ def _proposal(name: str, content: dict[str, Any], attrs: dict[str, Any]) -> Sent
         pseudos, cites = _pseudopotentials(attrs[name])
         told = {"protocol": attrs[name]["protocol"]["name"], "pseudos": pseudos}
         text, keys = text.format_map(attrs[name] | told), (*keys, *cites)
-    elif keys:
+    elif name in METHODS and METHODS[name].weights:
         renoised = attrs["predictor"] == "x0_renoise"
         share = f" with {attrs['renoise']:g} of each level's noise" if renoised else ""
         text = (text + _SAMPLER_TEXT).format_map({**attrs, "share": share})

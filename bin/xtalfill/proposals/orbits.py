@@ -1,0 +1,268 @@
+"""Method symmetric: candidates whose sites are whole orbits of the host's space group.
+
+A way to fill a host is a subgroup of its space group and orbits of it (Wyckoff positions) whose
+multiplicities add up to the number of missing sites. The even ways use the full group as long as it
+gives something new. The others use a random subgroup, large ones more often: missing sites and the
+order of protons often break the symmetry of the host. Where no orbits fit, the identity alone is
+left.
+
+Random points, moved to the symmetry elements near them, give the orbits. Their free parameters are
+then changed in steps down the gradient of a pair energy: host atoms repel, but elements that
+hydrogen forms bonds with attract to a bond length. The step of a site is averaged over the
+operations that keep the site, so every step keeps the symmetry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+
+from xtalfill.core.crystal import Crystal
+from xtalfill.proposals.pair_energy import PairEnergy
+from xtalfill.proposals.sites import distances, distinct_images, settle
+from xtalfill.proposals.space_group import Group, large_subgroup, space_group
+
+# A host that has lost sites is distorted: hydrogen moves its neighbours by up to this.
+TOLERANCE = 0.1  # Angstrom
+_DRAWS, _DRAWS_OF_ALL = 60, 240  # points for the orbits of a subgroup, of the full group
+_REACH = (0.0, 0.4, 0.8, 1.2)  # Angstrom; 0 leaves a point where it is
+_SMALLER = 0.5  # share of subgroups that are replaced by one of theirs
+_SUBGROUPS = 4  # of which a way takes the lowest
+_TRIALS, _TRIALS_OF_ALL = 2, 8  # choices of orbits of which a way takes the lowest
+_RESTARTS = 30  # until multiplicities add up
+_STEPS = 25
+_FIRST_STEP, _LAST_STEP = 0.2, 0.01  # Angstrom
+_LARGE = 24  # sites; beyond, a way takes the first choice
+_SAME_WAY = 0.5  # Angstrom
+_ON_ELEMENT = 0.01  # Angstrom
+
+
+@dataclass(frozen=True, eq=False)
+class Orbit:
+    """A point and its images.
+
+    Attributes:
+        point: (3,) fractional, on its symmetry element.
+        rotations: (m, 3, 3) of the images, the identity first.
+        translations: (m, 3).
+        free: (3, 3) projects a displacement of the point onto those that keep its symmetry.
+    """
+
+    point: np.ndarray
+    rotations: np.ndarray
+    translations: np.ndarray
+    free: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.rotations)
+
+    @cached_property
+    def kind(self) -> tuple[int, int]:
+        """Multiplicity and number of free parameters."""
+        return len(self), round(float(np.trace(self.free)))
+
+    @property
+    def images(self) -> np.ndarray:
+        """The sites (m, 3), fractional, in [0, 1)."""
+        return np.asarray((self.rotations @ self.point + self.translations) % 1.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Way:
+    """A way to fill a host.
+
+    Attributes:
+        orbits: Their sites are the candidate.
+        group: Leaves host and candidate unchanged.
+        energy: By `PairEnergy`.
+    """
+
+    orbits: list[Orbit]
+    group: Group
+    energy: float
+
+    @property
+    def scaled(self) -> np.ndarray:
+        """The sites (n_sites, 3), fractional."""
+        return np.concatenate([orbit.images for orbit in self.orbits])
+
+
+def symmetric_ways(
+    host: Crystal,
+    element: int,
+    n_sites: int,
+    *,
+    count: int,
+    generator: Callable[[int], np.random.Generator],
+) -> list[Way]:
+    """Fill orbits of a host in `count` ways; a way does not depend on `count`.
+
+    Args:
+        host: The atoms that are present.
+        element: Atomic number of the missing ones.
+        n_sites: Number of missing sites.
+        count: Maximum number of ways.
+        generator: Returns the random generator of a way.
+
+    Returns:
+        No two equivalent by the space group of the host; fewer than `count` if no more are found.
+    """
+    full = space_group(host, tolerance=TOLERANCE)
+    search = _Search(host, element, n_sites, full)
+    of_all = search.pool(full, generator(0), draws=_DRAWS_OF_ALL)
+    ways: list[Way] = []
+    for number in range(count):
+        random = generator(number)
+        found = None
+        if number % 2 == 0:
+            found = search.fill(full, of_all, random, ways, trials=_TRIALS_OF_ALL)
+        if found is None and len(full) > 1:
+            some = [_subgroup(full, random) for _ in range(_SUBGROUPS)]
+            tried = [search.fill(one, search.pool(one, random), random, ways) for one in some]
+            usable = [way for way in tried if way is not None]
+            found = min(usable, key=lambda way: way.energy, default=None)
+        if found is None:
+            alone = full.subset([0])
+            found = search.fill(alone, search.pool(alone, random), random, ways)
+        if found is None:
+            break
+        ways.append(found)
+    return ways
+
+
+def _subgroup(full: Group, random: np.random.Generator) -> Group:
+    """Return a random proper subgroup of a group; half of them are large in the group."""
+    members = large_subgroup(full.products, range(len(full)), random)
+    while len(members) > 1 and random.random() < _SMALLER:
+        members = large_subgroup(full.products, members, random)
+    return full.subset(members)
+
+
+class _Search:
+    """Chooses and improves orbits in one host."""
+
+    def __init__(self, host: Crystal, element: int, n_sites: int, full: Group) -> None:
+        self.host, self.element, self.n_sites, self.full = host, element, n_sites, full
+        self.energy = PairEnergy(host, element)
+
+    def fill(
+        self,
+        group: Group,
+        pool: list[Orbit],
+        random: np.random.Generator,
+        known: list[Way],
+        *,
+        trials: int = _TRIALS,
+    ) -> Way | None:
+        """Return the lowest of some ways to fill orbits of a group that are not known yet."""
+        found: list[Way] = []
+        for _ in range(trials):
+            if found and self.n_sites > _LARGE:
+                break
+            orbits = self._choose(pool, random)
+            if orbits is None:
+                break
+            orbits = self._improved(orbits)
+            way = Way(orbits, group, self._of(orbits))
+            is_new = not any(self._same(way, other) for other in known)
+            if is_new and self.energy.is_free(way.scaled):
+                found.append(way)
+        return min(found, key=lambda way: way.energy, default=None)
+
+    def pool(
+        self, group: Group, random: np.random.Generator, *, draws: int = _DRAWS
+    ) -> list[Orbit]:
+        """Return orbits of a group that keep their distance to the host and to themselves."""
+        cell = self.host.cell
+        points = self.energy.draw(random, draws)
+        pool: list[Orbit] = []
+        for reach in _REACH:
+            for draw in points:
+                point = draw
+                if reach:
+                    point = settle(draw, group.rotations, group.translations, cell, reach)
+                orbit = _orbit(point, group, cell, largest=self.n_sites)
+                if orbit is not None and self.energy.is_free(orbit.images):
+                    pool.append(orbit)
+        return pool
+
+    def _choose(self, pool: list[Orbit], random: np.random.Generator) -> list[Orbit] | None:
+        """Return orbits with n_sites sites in all, or None; each kind of orbit is as likely."""
+        for _ in range(_RESTARTS if pool else 0):
+            chosen: list[Orbit] = []
+            left, missing = pool, self.n_sites
+            while left and missing:
+                kinds = sorted({orbit.kind for orbit in left})
+                kind = kinds[random.integers(len(kinds))]
+                alike = [orbit for orbit in left if orbit.kind == kind]
+                chosen.append(alike[random.integers(len(alike))])
+                missing -= len(chosen[-1])
+                left = self._beside(chosen[-1], [one for one in left if len(one) <= missing])
+            if not missing:
+                return chosen
+        return None
+
+    def _beside(self, orbit: Orbit, others: list[Orbit]) -> list[Orbit]:
+        """Return the orbits that keep their distance to an orbit."""
+        points = np.array([other.point for other in others]).reshape(-1, 3)
+        away = distances(points, orbit.images, self.host.cell).min(axis=1, initial=np.inf)
+        return [one for one, far in zip(others, away, strict=True) if far >= self.energy.apart]
+
+    def _improved(self, orbits: list[Orbit]) -> list[Orbit]:
+        """Return the orbits after steps down the gradient of the pair energy."""
+        if not any(orbit.free.any() for orbit in orbits):
+            return orbits
+        back = np.linalg.inv(self.host.cell)
+        for step in np.geomspace(_FIRST_STEP, _LAST_STEP, _STEPS):
+            forces = self._evaluate(orbits)[1] @ back
+            moves = np.array(
+                [orbit.free @ force for orbit, force in zip(orbits, forces, strict=True)]
+            )
+            largest = np.linalg.norm(moves @ self.host.cell, axis=1).max()
+            if largest < 1e-6:
+                break
+            moves *= step / largest
+            orbits = [
+                replace(orbit, point=orbit.point + move)
+                for orbit, move in zip(orbits, moves, strict=True)
+            ]
+        return orbits
+
+    def _evaluate(self, orbits: list[Orbit]) -> tuple[np.ndarray, np.ndarray]:
+        """Return energies (k,) and forces (k, 3) of the points of k orbits."""
+        points = np.array([orbit.point for orbit in orbits])
+        return self.energy.evaluate(points, np.concatenate([orbit.images for orbit in orbits]))
+
+    def _of(self, orbits: list[Orbit]) -> float:
+        return float(self._evaluate(orbits)[0] @ [len(orbit) for orbit in orbits])
+
+    def _same(self, way: Way, other: Way) -> bool:
+        """Return whether an operation of the host maps a way onto another."""
+        images = np.einsum("nij,kj->nki", self.full.rotations, way.scaled)
+        images = (images + self.full.translations[:, None]).reshape(-1, 3)
+        near = distances(images, other.scaled, self.host.cell) < _SAME_WAY
+        near = near.reshape(len(self.full), self.n_sites, self.n_sites)
+        both = near.any(axis=1) & near.any(axis=2)
+        return bool(np.any(np.all(both, axis=1)))
+
+
+def _orbit(point: np.ndarray, group: Group, cell: np.ndarray, *, largest: int) -> Orbit | None:
+    """Return the orbit of a point that was moved to its symmetry element.
+
+    Returns:
+        None for more than `largest` images, or where the point is not on its element.
+    """
+    away = group.rotations @ point + group.translations - point
+    away -= np.round(away)
+    keeps = np.linalg.norm(away @ cell, axis=1) < _ON_ELEMENT
+    if len(group) > largest * int(keeps.sum()):
+        return None
+    point = (point + away[keeps].mean(axis=0)) % 1.0
+    _, chosen = distinct_images(point, group.rotations, group.translations, cell)
+    if len(chosen) * int(keeps.sum()) != len(group):  # near an element, but not on it
+        return None
+    free = group.rotations[keeps].mean(axis=0)
+    return Orbit(point, group.rotations[chosen], group.translations[chosen], free)

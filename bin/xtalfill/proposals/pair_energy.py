@@ -1,0 +1,102 @@
+"""A pair energy of sites in a host, from radii alone: which places are free, and where bonds are.
+
+It improves a proposal and knows nothing of its chemistry but the sum of the covalent radii s
+(Cordero et al., Dalton Trans. 2832 (2008), as in ASE). At the distance d = x s, a non-metal gives
+x^-12 - 2 x^-6, with a minimum at the bond length, any other atom of the host x^-8, and another site
+the same with its own length in place of s.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from ase.data import covalent_radii
+from ase.geometry import minkowski_reduce
+
+from xtalfill.core.crystal import Crystal
+
+# Elements that a missing atom forms a directed bond with.
+_BONDING = (5, 6, 7, 8, 9, 14, 15, 16, 17, 33, 34, 35, 53)
+_NEAREST = 0.7  # in sums of the covalent radii: a site closer to a host atom is not free
+_APART = 1.2  # Angstrom; two hydrogens of different bonds are not closer
+_ANIONS = 2.1  # Angstrom; hydrogens in metals (A. C. Switendick, Z. Phys. Chem. 117, 89 (1979))
+_CORE = 0.5  # in bond lengths; closer, the force is that at this distance
+_TRIES = 50
+
+
+class PairEnergy:
+    """Energies and forces of sites of one element in a host, without units.
+
+    Attributes:
+        apart: Minimum distance of two sites in Angstrom.
+    """
+
+    def __init__(self, host: Crystal, element: int) -> None:
+        self._cell = host.cell
+        self._host = np.linalg.solve(host.cell.T, host.positions.T).T
+        self._bonds = covalent_radii[host.numbers] + covalent_radii[element]
+        self._bonding = np.isin(host.numbers, _BONDING)
+        self.apart = max(_APART, 1.6 * float(covalent_radii[element]))
+        # Sites bonded to one atom may be near each other; anions among metals repel.
+        self._length = self.apart if self._bonding.any() else max(self.apart, _ANIONS)
+        self._reduced = minkowski_reduce(host.cell)[0]
+        short = np.linalg.norm(self._reduced, axis=1).min() < 4.0
+        span = np.arange(-2, 3) if short else np.arange(-1, 2)
+        self._images = np.stack(np.meshgrid(span, span, span), axis=-1).reshape(-1, 3)
+        self._images = self._images @ self._reduced
+
+    def draw(self, random: np.random.Generator, count: int) -> np.ndarray:
+        """Return up to `count` free points (k, 3), fractional, half of them at a bond length.
+
+        Without an atom to bond to, all are uniform in the cell.
+        """
+        points = random.random((_TRIES * count, 3))
+        if self._bonding.any():
+            atoms = random.choice(np.flatnonzero(self._bonding), size=len(points))
+            ways = random.standard_normal(points.shape)
+            ways *= (self._bonds[atoms] / np.linalg.norm(ways, axis=1))[:, None]
+            bonded = (self._host[atoms] + ways @ np.linalg.inv(self._cell)) % 1.0
+            points[::2] = bonded[::2]
+        free = np.concatenate([self._is_off_host(part) for part in np.array_split(points, _TRIES)])
+        return points[free][:count]
+
+    def is_free(self, sites: np.ndarray) -> bool:
+        """Return whether sites (k, 3), fractional, keep their distances, also to their images."""
+        if not self._is_off_host(sites).all():
+            return False
+        away = self._distances(sites, sites)
+        return bool((away[away > 1e-3] >= self.apart).all())
+
+    def evaluate(self, points: np.ndarray, sites: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the energies (k,) and the forces (k, 3) of points among sites and host atoms.
+
+        Args:
+            points: (k, 3) fractional; each is one of the sites.
+            sites: (m, 3) fractional.
+        """
+        others = np.concatenate([self._host, sites])
+        lengths = np.concatenate([self._bonds, np.full(len(sites), self._length)])
+        bonding = np.concatenate([self._bonding, np.zeros(len(sites), dtype=bool)])
+        vectors = self._vectors(points, others)
+        distance = np.linalg.norm(vectors, axis=-1)
+        x = np.maximum(distance / lengths[:, None], _CORE)
+        itself = distance < 1e-3
+        well, wall = bonding[:, None], ~bonding[:, None]
+        energy = well * (x**-12 - 2 * x**-6) + wall * x**-8
+        slope = well * (-12 * x**-13 + 12 * x**-7) + wall * -8 * x**-9
+        energy[itself], slope[itself] = 0.0, 0.0
+        pull = slope / np.maximum(distance, 1e-3) / lengths[:, None]
+        return energy.sum(axis=(1, 2)), np.einsum("kmi,kmid->kd", pull, vectors)
+
+    def _is_off_host(self, points: np.ndarray) -> np.ndarray:
+        away = self._distances(points, self._host).min(axis=2)
+        return np.asarray((away >= _NEAREST * self._bonds).all(axis=1))
+
+    def _distances(self, points: np.ndarray, others: np.ndarray) -> np.ndarray:
+        return np.asarray(np.linalg.norm(self._vectors(points, others), axis=-1))
+
+    def _vectors(self, points: np.ndarray, others: np.ndarray) -> np.ndarray:
+        """Return the vectors (k, m, n_images, 3) from points to others, Angstrom."""
+        away = (others - points[:, None]) @ self._cell
+        fractions = away @ np.linalg.inv(self._reduced)
+        away = (fractions - np.round(fractions)) @ self._reduced
+        return np.asarray(away[:, :, None] + self._images)
