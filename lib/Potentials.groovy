@@ -9,6 +9,12 @@ import nextflow.Nextflow
 class Potentials {
 
     private static final List<String> PARAMETERS = ['mlip', 'mlip_rank']
+
+    /** Ranks where --potential_dir has its file: it orders minima best by DFT (docs/benchmarks/potentials.md). */
+    private static final String RANKING = 'nequix-oam-1'
+
+    /** As --mlip_rank: only --mlip. */
+    private static final String NONE = 'none'
     private static final String PUBLISHED = 'nequip.net:'
 
     private final Map<String, String> given
@@ -28,6 +34,20 @@ class Potentials {
         this.registry = registry
         this.folder = folder
         store = settings.potential_dir ? Nextflow.file(settings.potential_dir, glob: false) as Path : null
+    }
+
+    /**
+     * The parameters with the potential that ranks: the given one, none, or the default one where its file is there. The
+     * default one only follows potentials that need no file: who names a better one ranks by it.
+     */
+    static Map withRanking(Map given, Registry registry) {
+        if (given.mlip_rank == NONE) {
+            return [*: given, mlip_rank: null]
+        }
+        def entry = registry.potential(given.mlip?.toString())
+        def store = given.potential_dir ? Nextflow.file(given.potential_dir.toString(), glob: false) as Path : null
+        def ranks = !given.mlip_rank && entry && !entry.url && store && Files.isRegularFile(store.resolve("${RANKING}.nqx"))
+        ranks ? [*: given, mlip_rank: RANKING] : given
     }
 
     /** The models to download: [[id: parameter], name]. */

@@ -26,7 +26,8 @@ class Run {
         this.project = project as Path
         this.workflow = workflow
         registry = new Registry(this.project.resolve('bin/xtalfill/registry'))
-        parameters = new Parameters(this.project.resolve('nextflow_schema.json'), registry, params)
+        def given = Potentials.withRanking(params, registry)
+        parameters = new Parameters(this.project.resolve('nextflow_schema.json'), registry, given)
         settings = parameters.values()
         potentials = new Potentials(settings, registry, this.project.resolve('assets/potential'))
         weights = Nextflow.files("${project}/assets/weights/*.pt") as List<Path>

@@ -44,6 +44,9 @@ class RunMessages {
         def lines = ["${usable} of ${usable + refused.size()} structures can be used: " +
             "${usable * methods * settings.samples} candidates (${methods} method(s) x ${settings.samples} samples" +
             "${settings.oversample > 1 ? ", each the best of ${settings.oversample} proposals" : ''})"]
+        if (settings.mlip_rank) {
+            lines << "relaxed by ${settings.mlip}, ranked by ${settings.mlip_rank} (--mlip_rank none: by ${settings.mlip})"
+        }
         lines += shortened(refused.collect { Map entry -> "  skipped: ${entry.id} (${entry.source}): ${entry.message}" })
         lines.join('\n')
     }

@@ -31,6 +31,14 @@ workflow {
 }
 """
 
+# Prints the potential that ranks, a line for each set of parameters.
+RANKING = """
+workflow {
+    def registry = new Registry(file("${projectDir}/bin/xtalfill/registry"))
+    params.cases.each { given -> println(Potentials.withRanking(given, registry).mlip_rank) }
+}
+"""
+
 JOBS = """
 workflow {
     def jobs = (0..3).collect { number -> file("${launchDir}/jobs/b.${number}.json") }
@@ -124,9 +132,34 @@ def test_stub_run_with_and_without_the_file(project: Project) -> None:
     assert "INPAINT" not in ran
 
 
-def test_another_file_ends_the_run_with_one_line(project: Project) -> None:
-    bad = folder(project, "bad", registered=b"other weights")
-    command = ["-profile", "test", "--mlip_rank", REGISTERED, "--potential_dir", bad]
+def test_ranking_by_the_file_that_is_there(project: Project) -> None:
+    full, empty = folder(project, "ranking", registered=CONTENT), folder(project, "nothing")
+    there, bare = {"potential_dir": str(full)}, {"mlip": "7net-0", "mlip_rank": None}
+    cases = {
+        REGISTERED: [bare | there, {"mlip": "nequip-small"} | there],
+        "null": [
+            bare, bare | {"potential_dir": str(empty)}, bare | there | {"mlip_rank": "none"},
+            {"mlip": REGISTERED} | there, {"mlip": "own.nqx"} | there,
+            {"mlip": "7net-0", "mlip_rank": "none"},
+        ],
+        "7net-l3i5": [bare | there | {"mlip_rank": "7net-l3i5"}],
+    }  # fmt: skip
+    script = project.root / "ranking.nf"
+    script.write_text(RANKING, encoding="utf-8")
+    given = project.launch / "ranking.json"
+    given.write_text(
+        json.dumps({"cases": [one for some in cases.values() for one in some]}), encoding="utf-8"
+    )
+    result = project.nextflow("-q", "run", script, "-params-file", given)
+    assert result.returncode == 0, said(result)
+    expected = [name for name, some in cases.items() for _ in some]
+    assert result.stdout.split() == expected
+
+
+@pytest.mark.parametrize("named", [("--mlip_rank", REGISTERED), ()], ids=["named", "default"])
+def test_another_file_ends_the_run_with_one_line(project: Project, named: tuple[str, ...]) -> None:
+    bad = folder(project, f"bad{len(named)}", registered=b"other weights")
+    command = ["-profile", "test", *named, "--potential_dir", bad]
     result = project.run(*command, "--outdir", "never", "-w", "nowhere")
     assert result.returncode != 0
     words = [f"--mlip_rank {REGISTERED}: ", "sha256 differs from the recorded one"]

@@ -149,21 +149,16 @@ def _candidates(batch: Batch, members: list[int]) -> pd.DataFrame:
         "status": batch.status[members],
         "message": batch.message[members],
         "energy": energy[members],
-        "rank": select["rank"][members],
-        "minimum": select["minimum"][members],
+        "rank": select["rank_of_all"][members],
+        "minimum": select["minimum_of_all"][members],
     }
     return pd.DataFrame(columns, columns=list(CANDIDATE_COLUMNS))
 
 
 def _ranked_minima(candidates: pd.DataFrame) -> list[int]:
-    """Return the row of the lowest candidate of each minimum, the best first.
-
-    SELECT compares the candidates of one method, so a minimum belongs to a method.
-    """
-    usable = candidates[candidates["rank"] >= 0]
-    lowest = usable.sort_values("rank").drop_duplicates(["method", "minimum"])
-    order = lowest.assign(open=lowest["status"] != "ok")
-    return [int(row) for row in order.sort_values(["open", "energy", "sample"]).index]
+    """Return the row of the lowest candidate of each minimum over all methods, the best first."""
+    usable = candidates[candidates["rank"] >= 0].sort_values("rank")
+    return [int(row) for row in usable.drop_duplicates("minimum").index]
 
 
 def _outcome(candidates: pd.DataFrame, ranked: list[int]) -> tuple[str, str]:
@@ -180,7 +175,7 @@ def _outcome(candidates: pd.DataFrame, ranked: list[int]) -> tuple[str, str]:
 def _minima(
     candidates: pd.DataFrame, ranked: list[int], atoms: tuple[Atoms, ...], is_host: np.ndarray
 ) -> pd.DataFrame:
-    sizes = candidates.groupby(["method", "minimum"]).size()
+    sizes = candidates.groupby("minimum").size()
     rows = []
     for row, crystal in zip(ranked, atoms, strict=True):
         one, best = candidates.loc[row], candidates.loc[ranked[0]]
@@ -190,7 +185,7 @@ def _minima(
                 "method": one["method"],
                 "minimum": int(one["minimum"]),
                 "energy_above_best": (one["energy"] - best["energy"]) / len(crystal),
-                "n_candidates": int(sizes[one["method"], one["minimum"]]),
+                "n_candidates": int(sizes[one["minimum"]]),
                 "space_group": space_group(crystal),
                 "shortest_bond": length,
                 "bond": bond,
