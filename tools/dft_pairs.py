@@ -9,6 +9,7 @@ convergence: compare two tables of different accuracy.
 
 import argparse
 import gzip
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -166,8 +167,14 @@ def compare(args: argparse.Namespace) -> None:
     title = f"Potentials compared with PBE on {len(pairs)} pairs of minima"
     common = {"crystals": len({pair.members[0].info["id"] for pair in pairs}), "columns": COLUMNS}
     common["transcribed"] = False
-    mlips = " ".join(Path(mlip).name for mlip in args.mlip)
-    commands = [f"python tools/dft_pairs.py compare --table {args.table} \\", f"    --mlip {mlips}"]
+    names = textwrap.wrap(
+        " ".join(Path(mlip).name for mlip in args.mlip), 80, break_on_hyphens=False
+    )
+    commands = [
+        f"python tools/dft_pairs.py compare --table {args.table} --mlip \\",
+        *(f"    {line} \\" for line in names),
+        f"    --output {args.output}",
+    ]
     for name, content in {
         "dft_pairs": {"title": title, "commands": commands, "label": "potential", "rows": whole},
         "dft_pairs_groups": {
