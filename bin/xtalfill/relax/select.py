@@ -27,6 +27,10 @@ STAGE = "select"
 
 Same = Callable[[int, int], bool]
 
+# Arrays: rank, minimum, flag of the best; of a structure and method, and of a structure.
+_ONE_METHOD = ("rank", "minimum", "selected")
+_ALL_METHODS = ("rank_of_all", "minimum_of_all", "best_of_all")
+
 
 @dataclass(frozen=True)
 class Ranked:
@@ -138,7 +142,7 @@ def select_candidates(batch: Batch) -> None:
     for members in batch.groups_by_method():
         _select_one(batch, members, arrays, same, relaxed=relaxed)
     for members in batch.groups().values():
-        _select_over_methods(batch, members, arrays, same, relaxed=relaxed)
+        _rank(_ranked(batch, members, relaxed), members, arrays, same, names=_ALL_METHODS)
     attrs = {
         "relaxed": relaxed,
         "energy_window_per_atom": ENERGY_WINDOW,
@@ -155,34 +159,34 @@ def _select_one(
     *,
     relaxed: str,
 ) -> None:
+    """Rank the candidates of a structure and method."""
     candidates = _ranked(batch, members, relaxed)
-    order = energy_order(candidates)
-    minimum = distinct_minima(candidates, order, _among(members, same))
-    for rank, local in enumerate(order):
-        arrays["rank"][members[local]] = rank
-        arrays["minimum"][members[local]] = minimum[local]
-        arrays["selected"][members[local]] = rank == 0
+    order, minimum = _rank(candidates, members, arrays, same, names=_ONE_METHOD)
     arrays["energy_gap"][list(members)] = energy_gap(candidates, order, minimum)
     if relaxed == RANK:
         arrays["ranking_agrees"][list(members)] = _agreement(batch, members, candidates, minimum)
 
 
-def _select_over_methods(
-    batch: Batch,
+def _rank(
+    candidates: Sequence[Ranked],
     members: Sequence[int],
     arrays: dict[str, np.ndarray],
     same: Same,
     *,
-    relaxed: str,
-) -> None:
-    """Rank the candidates of all methods of a structure together."""
-    candidates = _ranked(batch, members, relaxed)
+    names: tuple[str, str, str],
+) -> tuple[list[int], dict[int, int]]:
+    """Write rank, minimum and the flag of the best candidate to the arrays of these names.
+
+    Returns:
+        The usable candidates, best first, and the minimum of each; numbers in `candidates`.
+    """
     order = energy_order(candidates)
     minimum = distinct_minima(candidates, order, _among(members, same))
     for rank, local in enumerate(order):
-        arrays["rank_of_all"][members[local]] = rank
-        arrays["minimum_of_all"][members[local]] = minimum[local]
-        arrays["best_of_all"][members[local]] = rank == 0
+        values = (rank, minimum[local], rank == 0)
+        for name, value in zip(names, values, strict=True):
+            arrays[name][members[local]] = value
+    return order, minimum
 
 
 def _ranked(batch: Batch, members: Sequence[int], stage: str) -> list[Ranked]:
