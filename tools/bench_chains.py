@@ -33,6 +33,7 @@ from xtalfill.evaluate.metrics import bootstrap_interval
 from xtalfill.proposals.diffusion.settings import SamplerSettings
 from xtalfill.proposals.score_models import ScoreModels, load_models
 from xtalfill.proposals.stage import inpaint_batch
+from xtalfill.registry.potentials import short_name
 from xtalfill.relax.batched import BatchedRelaxer, Relaxation
 from xtalfill.relax.interface import Potential
 from xtalfill.relax.potentials import load_potential
@@ -160,7 +161,7 @@ def summary(records: list[Record], chains: list[str]) -> Record:
             "lowest": _rate(above <= lowest + ENERGY_WINDOW),
             "seconds": round(float(np.mean([row["seconds"] for row in found])), 1),
         }
-        label = ", then ".join(f"`{_short(part)}`" for part in name.split("+"))
+        label = ", then ".join(f"`{short_name(part)}`" for part in name.split("+"))
         rows.append({"key": label.replace("`", ""), "label": label, "cells": cells})
     return {"crystals": len(records), "rows": rows}
 
@@ -169,10 +170,6 @@ def _above(record: Record, chain: str) -> float:
     """Return the energy of a winner above the true crystal, eV/atom; infinite without a winner."""
     above = record["chains"][chain]["above"]
     return np.inf if above is None else float(above)
-
-
-def _short(mlip: str) -> str:
-    return Path(mlip).name.removesuffix(".nqx").removesuffix(".nequip.zip")
 
 
 def _rate(success: np.ndarray) -> Record:
@@ -221,7 +218,7 @@ def main() -> None:
             file.writelines(json.dumps(record) + "\n" for record in records)
         print(json.dumps(records[-1]), flush=True)
     table = {
-        "title": f"Potentials and chains, judged by {_short(args.judge)}",
+        "title": f"Potentials and chains, judged by {short_name(args.judge)}",
         "transcribed": False,
         "commands": _commands(args),
         "label": "relaxed by",

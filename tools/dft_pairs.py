@@ -36,6 +36,7 @@ from xtalfill.evaluate.pairs import (
     order_cell,
     read_pairs,
 )
+from xtalfill.registry.potentials import short_name
 from xtalfill.relax.potentials import load_potential
 
 ASSETS = Path(__file__).parents[1] / "assets"
@@ -155,8 +156,9 @@ def compare(args: argparse.Namespace) -> None:
     parts: list[dict[str, Any]] = []
     for mlip in args.mlip:
         errors = evaluate_pairs(pairs, load_potential(mlip, device="cpu"))
-        first, *others = rows_of(_short(mlip), errors, [pair.group for pair in pairs])
-        by_origin = rows_of(_short(mlip), errors, [f"minima of {p.relaxed_by}" for p in pairs])[1:]
+        short = short_name(mlip)
+        first, *others = rows_of(short, errors, [pair.group for pair in pairs])
+        _, *by_origin = rows_of(short, errors, [f"minima of {p.relaxed_by}" for p in pairs])
         whole.append(first)
         parts += [*others, *by_origin]
         for row in (first, *others, *by_origin):
@@ -185,10 +187,6 @@ def compare(args: argparse.Namespace) -> None:
         },
     }.items():
         write_json(args.output / f"{name}.json", content | common)
-
-
-def _short(mlip: str) -> str:
-    return Path(mlip).name.removesuffix(".nqx").removesuffix(".nequip.zip")
 
 
 def _text(cell: Any) -> str:

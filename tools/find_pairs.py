@@ -30,6 +30,7 @@ from xtalfill.models.graphs import Host
 from xtalfill.proposals.diffusion.site_sampler import candidate_generator
 from xtalfill.proposals.random_sites import random_sites
 from xtalfill.proposals.voids import void_choices
+from xtalfill.registry.potentials import short_name
 from xtalfill.relax.batched import BatchedRelaxer, Relaxation
 from xtalfill.relax.deduplicate import map_atoms
 from xtalfill.relax.interface import Potential
@@ -313,7 +314,7 @@ def pairs_of(
             "id": known.id,
             "set": known.set,
             "class": known.group,
-            "made_by": mine.name.removesuffix(".nqx"),
+            "made_by": short_name(mine.name),
             "source": SOURCES.get(known.set, ""),
         }
         frames.append(frame)

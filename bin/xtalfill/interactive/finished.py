@@ -32,7 +32,7 @@ class Results:
     """The results of a run; docs/output.md describes the columns.
 
     Attributes:
-        structures: Id -> the restored crystal: converged, then lowest in energy of all methods.
+        structures: Id -> the restored crystal, the best over all methods.
         results: results.csv, one row for each structure and method.
         candidates: candidates.csv, one row for each candidate.
         failures: failures.csv, what failed and why.
@@ -60,7 +60,7 @@ def read_results(outdir: str | Path) -> Results:
     # If CHECK refused every structure, the run writes neither candidates nor structures.
     refused = not (outdir / "candidates.csv").exists() and (results["method"] == "").all()
     return Results(
-        structures={} if refused else _read_structures(outdir / "selected.extxyz"),
+        structures={} if refused else _read_structures(outdir / "selected.extxyz", results),
         results=results,
         candidates=_empty(CandidateRow)
         if refused
@@ -101,17 +101,15 @@ def _read_table(path: Path, kind: type) -> pd.DataFrame:
     return table
 
 
-def _read_structures(path: Path) -> dict[str, Atoms]:
-    """Return the best selected crystal of each structure."""
+def _read_structures(path: Path, results: pd.DataFrame) -> dict[str, Atoms]:
+    """Return the best crystal of each structure over all methods, which SELECT has marked."""
+    best = results[results["best_of_all"]]
+    method_of = dict(zip(best["id"], best["method"], strict=True))
     try:
         frames = ase.io.read(path, index=":", format="extxyz") if path.stat().st_size else []
-        ordered = sorted(
-            frames,
-            key=lambda atoms: (atoms.info["status"] != "ok", atoms.get_potential_energy()),
-            reverse=True,
-        )
-        return {str(atoms.info["id"]): atoms for atoms in ordered}
+        named = [(str(atoms.info["id"]), str(atoms.info["method"]), atoms) for atoms in frames]
     except Exception as error:
         raise InputError(
             f"{path}: not readable ({one_line(error)}); repeat the run with -resume"
         ) from error
+    return {name: atoms for name, method, atoms in named if method_of.get(name) == method}

@@ -39,6 +39,11 @@ class PotentialEntry:
         return self.bundled or self.url is not None
 
 
+def short_name(mlip: str) -> str:
+    """Return the name of a potential for a table; of a model file without folder and ending."""
+    return Path(mlip).name.removesuffix(".nqx").removesuffix(".nequip.zip")
+
+
 def _entry(content: dict[str, Any]) -> PotentialEntry:
     """Return an entry; the file has ranges of elements, the ends included."""
     ranges = content.pop("elements")
