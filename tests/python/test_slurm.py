@@ -235,9 +235,9 @@ def test_job_killed_for_memory_is_retried_with_more(cluster: Cluster, tmp_path: 
     assert sorted(row["attempt"] for row in rows) == ["1", "1", "1", "2"]
     failed = next(row for row in rows if row["status"] == "FAILED")
     assert "exceeded memory limit" in (cluster.conf.parent / "slurmd.log").read_text()
-    assert not (
-        Path(failed["workdir"]) / ".exitcode"
-    ).exists()  # the job was killed and could not write it
+    # Slurm kills all processes of the job; its wrapper may or may not write this before.
+    code = Path(failed["workdir"]) / ".exitcode"
+    assert not code.exists() or code.read_text(encoding="utf-8") in {"137", "143"}
     assert len(rows) == 4
     assert shutil.which("sbatch")
     sizes = slurm(cluster.conf, "squeue", "-h", "-t", "all", "-o", "%F %K %m").splitlines()
