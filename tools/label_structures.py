@@ -206,7 +206,7 @@ class Labeller:
             for step, (where, found) in enumerate(way):
                 last = step == len(way) - 1
                 if (step in LABELLED_STEPS or last) and _usable(where, found):
-                    frames.append(_frame(where, found, start, row, step, last))
+                    frames.append(_frame(where, found, start, row, step))
         return frames
 
     def _relaxed_sites(self, starts: list[Start]) -> list[tuple[Start, Crystal]]:
@@ -237,14 +237,13 @@ def _usable(crystal: Crystal, found: Evaluation) -> bool:
     return np.isfinite(found.energy) and largest <= MAX_FORCE and near >= MIN_LABELLED
 
 
-def _frame(
-    crystal: Crystal, found: Evaluation, start: Start, way: int, step: int, last: bool
-) -> Atoms:
-    largest = float(np.linalg.norm(found.forces, axis=1).max())
+def _frame(crystal: Crystal, found: Evaluation, start: Start, way: int, step: int) -> Atoms:
     atoms = Atoms(crystal.numbers, crystal.positions, cell=crystal.cell, pbc=True)
     atoms.info |= {"host": start.host, "way": way, "step": step}
-    atoms.info["is_minimum"] = bool(start.follow and last and largest < FMAX)
-    atoms.calc = SinglePointCalculator(atoms, energy=found.energy, forces=found.forces)
+    results = {"energy": found.energy, "forces": found.forces}
+    if found.atomic is not None:
+        results["energies"] = found.atomic
+    atoms.calc = SinglePointCalculator(atoms, **results)
     return atoms
 
 

@@ -55,8 +55,9 @@ def frames(n_hosts: int, *, seed: int = 0) -> list[Labelled]:
             for step in (0, 9):
                 crystal = Crystal(np.array([1, 3, 8]), rng.random((3, 3)) @ cell, cell)
                 forces = rng.normal(size=(3, 3))
-                energy = -9.0 + float(rng.normal())
-                found.append(Labelled(crystal, energy, forces, host, way, step, step == 9))
+                atomic = rng.normal(-3.0, 0.5, size=3)
+                energy = float(atomic.sum())
+                found.append(Labelled(crystal, energy, forces, host, way, step, atomic))
     return found
 
 
@@ -113,7 +114,7 @@ def test_written_weights_are_read_again(tmp_path: Path) -> None:
     assert read_config(path) == SMALL
     labels = frames(2)
     potential = load_potential(str(path), device="cpu")
-    energies, forces = predict(network, collate(labels, cutoff=SMALL.cutoff), train=False)
+    energies, _, forces = predict(network, collate(labels, cutoff=SMALL.cutoff), train=False)
     found = potential.evaluate([one.crystal for one in labels])
     np.testing.assert_allclose([one.energy for one in found], energies.numpy(force=True), atol=1e-5)
     np.testing.assert_allclose(
@@ -167,7 +168,8 @@ def test_offsets_of_a_host_do_not_count_as_a_difference() -> None:
 def test_order_of_the_ends_of_relaxations() -> None:
     def end(host: int, way: int, step: int, energy: float, force: float = 0.1) -> Labelled:
         crystal = Crystal(np.array([1]), np.zeros((1, 3)), np.eye(3))
-        return Labelled(crystal, energy, np.full((1, 3), force), host, way, step, False)
+        atomic = np.array([energy])
+        return Labelled(crystal, energy, np.full((1, 3), force), host, way, step, atomic)
 
     labels = [
         end(0, 0, 0, 5.0), end(0, 0, 9, -1.000),  # of a relaxation, only the end counts
@@ -222,13 +224,16 @@ def test_labels_of_several_folders(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         atoms = Atoms("LiH", [[0, 0, 0], [0, 0, 1.6]], cell=np.eye(3) * 4, pbc=True)
-        atoms.info |= {"host": 0, "way": 1, "step": 2, "is_minimum": True}
+        atoms.info |= {"host": 0, "way": 1, "step": 2}
         atoms.calc = SinglePointCalculator(atoms, energy=-3.5, forces=np.ones((2, 3)))
+        if name == "b":
+            atoms.calc.results["energies"] = np.array([-2.5, -1.0])
         ase.io.write(tmp_path / name / "part_0000.extxyz", [atoms])
     labels = read_labels([tmp_path / "a", tmp_path / "b"])
     assert [one.host for one in labels] == [0, 1]
     assert labels[0].energy == -3.5
-    assert labels[0].is_minimum is True
+    assert np.isnan(labels[0].atomic).all()
+    np.testing.assert_array_equal(labels[1].atomic, [-2.5, -1.0])
     with pytest.raises(ConfigError, match="no labelled structures"):
         read_labels([tmp_path / "c"])
 
@@ -239,8 +244,14 @@ def test_atom_energies_are_fitted_without_rare_elements() -> None:
     def labelled(numbers: list[int]) -> Labelled:
         energy = sum(exact.get(number, -20.0) for number in numbers)
         crystal = Crystal(np.array(numbers), np.zeros((len(numbers), 3)), np.eye(3))
-        return Labelled(crystal, energy, np.zeros((len(numbers), 3)), 0, 0, 0, False)
+        unknown = np.full(len(numbers), np.nan)
+        return Labelled(crystal, energy, np.zeros((len(numbers), 3)), 0, 0, 0, unknown)
 
     labels = [labelled(n) for n in ([3, 1], [3, 3, 8], [1, 1, 8], [3, 8, 1], [1, 1], [3, 54])]
     found = usual_elements(labels, least=2)
     assert found == pytest.approx(exact, abs=0.05)
+    told = [
+        replace(one, atomic=np.array([exact.get(number, -20.0) for number in one.crystal.numbers]))
+        for one in labels
+    ]
+    assert usual_elements(told, least=2) == pytest.approx(exact)

@@ -18,10 +18,12 @@ class Evaluation:
     Attributes:
         energy: eV.
         forces: (n_atoms, 3) eV/Angstrom.
+        atomic: (n_atoms,) eV, which add up to the energy; None if the potential does not tell.
     """
 
     energy: float
     forces: np.ndarray
+    atomic: np.ndarray | None = None
 
 
 class MemoryShortageError(Exception):

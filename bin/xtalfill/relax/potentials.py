@@ -13,6 +13,7 @@ import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -263,10 +264,14 @@ class NequixPotential:
             slopes = torch.autograd.grad(atomic.sum(), vectors)[0].double()
             forces = torch.zeros((len(numbers), 3), dtype=torch.float64, device=self._device)
             forces.index_add_(0, index[0], slopes).index_add_(0, index[1], -slopes)
-        energies = np.bincount(
-            _system_idx(crystals), weights=atomic.detach().cpu().numpy(), minlength=len(crystals)
-        )
-        return _split(crystals, energies, forces.cpu().numpy())
+        atoms = atomic.detach().cpu().numpy()
+        energies = np.bincount(_system_idx(crystals), weights=atoms, minlength=len(crystals))
+        found = _split(crystals, energies, forces.cpu().numpy())
+        ends = np.cumsum([len(crystal.numbers) for crystal in crystals])[:-1]
+        return [
+            replace(one, atomic=part)
+            for one, part in zip(found, np.split(atoms, ends), strict=True)
+        ]
 
 
 class NequipPotential:

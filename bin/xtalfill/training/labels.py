@@ -34,7 +34,7 @@ class Labelled:
         host: Number of the host; unique over all folders.
         way: Number of the relaxation.
         step: Step of the relaxation; 0 is its start.
-        is_minimum: Whether the relaxation converged here.
+        atomic: (n_atoms,) eV, which add up to the energy; NaN if the large potential does not tell.
     """
 
     crystal: Crystal
@@ -43,7 +43,7 @@ class Labelled:
     host: int
     way: int
     step: int
-    is_minimum: bool
+    atomic: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,7 @@ class LabelBatch:
         vectors: (n_edges, 3) from i to j, Angstrom, float32.
         structure: (n_atoms,) index of the structure.
         energies: (n_structures,) eV, float64.
+        atomic: (n_atoms,) eV, float64; NaN if not known.
         forces: (n_atoms, 3) eV/Angstrom.
         couples: (2, n_couples) structures of the same host.
     """
@@ -65,6 +66,7 @@ class LabelBatch:
     vectors: torch.Tensor
     structure: torch.Tensor
     energies: torch.Tensor
+    atomic: torch.Tensor
     forces: torch.Tensor
     couples: torch.Tensor
 
@@ -87,6 +89,7 @@ def read_labels(folders: Sequence[Path]) -> list[Labelled]:
 
 
 def _labelled(atoms: Atoms, first_host: int) -> Labelled:
+    known = atoms.calc is not None and "energies" in atoms.calc.results
     return Labelled(
         crystal=Crystal(atoms.numbers, atoms.positions, atoms.cell.array),
         energy=float(atoms.get_potential_energy()),
@@ -94,7 +97,7 @@ def _labelled(atoms: Atoms, first_host: int) -> Labelled:
         host=first_host + int(atoms.info["host"]),
         way=int(atoms.info["way"]),
         step=int(atoms.info["step"]),
-        is_minimum=bool(atoms.info["is_minimum"]),
+        atomic=atoms.get_potential_energies() if known else np.full(len(atoms), np.nan),
     )
 
 
@@ -116,12 +119,20 @@ def atom_energies(counts: np.ndarray, energies: np.ndarray) -> np.ndarray:
 
 
 def usual_elements(labels: Sequence[Labelled], *, least: int) -> dict[int, float]:
-    """Return atomic energies, eV, of the elements that occur in at least `least` structures."""
+    """Return mean atomic energies, eV, of the elements in at least `least` structures.
+
+    Where the large potential does not tell atomic energies, they are fitted to the energies.
+    """
     counts = np.array([np.bincount(one.crystal.numbers, minlength=119) for one in labels])
     kept = np.flatnonzero((counts > 0).sum(axis=0) >= least)
     usable = counts[:, kept].sum(axis=1) == counts.sum(axis=1)
-    energies = np.array([one.energy for one in labels])
-    fitted = atom_energies(counts[usable][:, kept], energies[usable])
+    numbers = np.concatenate([one.crystal.numbers for one in labels])
+    atomic = np.concatenate([one.atomic for one in labels])
+    if np.isfinite(atomic).all():
+        fitted = np.array([atomic[numbers == number].mean() for number in kept])
+    else:
+        energies = np.array([one.energy for one in labels])
+        fitted = atom_energies(counts[usable][:, kept], energies[usable])
     return dict(zip(kept.tolist(), fitted.tolist(), strict=True))
 
 
@@ -176,6 +187,7 @@ def collate(labels: Sequence[Labelled], *, cutoff: float) -> LabelBatch:
         vectors=torch.as_tensor(vectors, dtype=torch.float32),
         structure=torch.from_numpy(np.repeat(np.arange(len(labels)), sizes)),
         energies=torch.tensor([one.energy for one in labels], dtype=torch.float64),
+        atomic=torch.as_tensor(np.concatenate([one.atomic for one in labels])),
         forces=torch.as_tensor(np.concatenate([one.forces for one in labels]), dtype=torch.float32),
         couples=torch.as_tensor(np.stack([first, second])),
     )

@@ -1,7 +1,7 @@
 """Train a small potential of the Nequix architecture on the labels of a large one.
 
-The loss has three parts: energies, forces, and energy differences between structures of the same
-host, which decide the ranking.
+The loss has four parts: energies, their share of each atom, forces, and energy differences between
+structures of the same host, which decide the ranking.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -41,18 +42,22 @@ class LossWeights:
 
     Attributes:
         energy: Weight of the energy, eV/atom.
+        atomic: Weight of the energies of the atoms, eV.
         difference: Weight of the energy difference between structures of a host, eV/atom.
         forces: Weight of the forces, eV/Angstrom.
         energy_scale: eV/atom.
+        atomic_scale: eV.
         difference_scale: eV/atom.
         force_scale: eV/Angstrom.
         large_force: eV/Angstrom; an error counts half where the force is as large, and less above.
     """
 
     energy: float = 1.0
+    atomic: float = 0.5
     difference: float = 2.0
     forces: float = 2.0
     energy_scale: float = 0.02
+    atomic_scale: float = 0.1
     difference_scale: float = 0.005
     force_scale: float = 0.05
     large_force: float = 1.0
@@ -66,7 +71,7 @@ class PotentialTraining:
         steps: Number of optimiser steps; the learning rate decays to 1 % over them.
         hosts: Hosts of a micro-batch, with up to two structures each.
         parts: Micro-batches of a step, in parallel threads.
-        learning_rate: Peak learning rate of AdamW.
+        learning_rate: Peak learning rate of Muon and AdamW.
         warmup: Steps of linear warm-up.
         ema: Decay of the averaged weights.
         clip: Maximum norm of the gradient.
@@ -114,29 +119,49 @@ class Errors:
     ordered: float
 
 
-def predict(network: NequixNetwork, batch: LabelBatch, *, train: bool) -> tuple[Tensor, Tensor]:
-    """Return energies (n_structures,) eV, float64, and forces (n_atoms, 3) eV/Angstrom."""
+class Predicted(NamedTuple):
+    """Result of a network.
+
+    Attributes:
+        energies: (n_structures,) eV, float64.
+        atomic: (n_atoms,) eV, float64, which add up to them.
+        forces: (n_atoms, 3) eV/Angstrom.
+    """
+
+    energies: Tensor
+    atomic: Tensor
+    forces: Tensor
+
+
+def predict(network: NequixNetwork, batch: LabelBatch, *, train: bool) -> Predicted:
+    """Return energies and forces of a batch, with their derivatives by the weights if `train`."""
     vectors = batch.vectors.detach().requires_grad_()
     atomic = network(batch.numbers, batch.pairs, vectors)
     slopes = torch.autograd.grad(atomic.sum(), vectors, create_graph=train)[0]
     forces = torch.zeros_like(batch.forces)
     forces = forces.index_add(0, batch.pairs[0], slopes).index_add(0, batch.pairs[1], -slopes)
     energies = torch.zeros_like(batch.energies).index_add(0, batch.structure, atomic)
-    return (energies, forces) if train else (energies.detach(), forces)
+    if not train:
+        energies, atomic = energies.detach(), atomic.detach()
+    return Predicted(energies, atomic, forces)
 
 
 def loss_of(network: NequixNetwork, batch: LabelBatch, weights: LossWeights) -> Tensor:
     """Return the loss of a batch."""
-    energies, forces = predict(network, batch, train=True)
+    found = predict(network, batch, train=True)
     sizes = torch.bincount(batch.structure)
-    error = ((energies - batch.energies) / sizes).float()
+    error = ((found.energies - batch.energies) / sizes).float()
     total = weights.energy * _robust(error, weights.energy_scale).mean()
+    known = torch.isfinite(batch.atomic)
+    if known.any():
+        shares = (found.atomic - batch.atomic)[known].float()
+        total = total + weights.atomic * _robust(shares, weights.atomic_scale).mean()
     if batch.couples.shape[1]:
         between = error[batch.couples[0]] - error[batch.couples[1]]
         total = total + weights.difference * _robust(between, weights.difference_scale).mean()
     # A clash must not outweigh the way to a minimum.
     large = torch.linalg.vector_norm(batch.forces, dim=1, keepdim=True) / weights.large_force
-    relative = (forces - batch.forces) / (1.0 + large)
+    relative = (found.forces - batch.forces) / (1.0 + large)
     return total + weights.forces * _robust(relative, weights.force_scale).mean()
 
 
@@ -148,7 +173,7 @@ def held_out_errors(network: NequixNetwork, labels: Sequence[Labelled]) -> Error
     """Return the errors of a network on held-out structures."""
     energy, force, near, predicted = [], [], [], []
     for some, batch in in_batches(labels, cutoff=network.config.cutoff, at_once=_AT_ONCE):
-        energies, forces = predict(network, batch, train=False)
+        energies, _, forces = predict(network, batch, train=False)
         apart = (forces - batch.forces).abs().mean(dim=1)
         for index, one in enumerate(some):
             predicted.append(float(energies[index]) / len(one.crystal.numbers))
@@ -221,7 +246,7 @@ class PotentialTrainer:
         self.network = NequixNetwork(weights, fused=True, trainable=True)
         self.averaged = NequixNetwork(weights, fused=True, trainable=True).requires_grad_(False)
         self.parameters = list(self.network.parameters())
-        self.optimizer = torch.optim.AdamW(self.parameters, weight_decay=1e-4, betas=(0.9, 0.99))
+        self.optimizers = _optimizers(self.network)
         self.step = 0
 
     def state(self) -> dict[str, np.ndarray]:
@@ -232,14 +257,14 @@ class PotentialTrainer:
         ):
             content[f"network/{number}"] = value.numpy(force=True)
             content[f"averaged/{number}"] = mean.numpy(force=True)
-            for name, moment in self.optimizer.state[value].items():
-                content[f"optimizer/{number}/{name}"] = moment.numpy(force=True)
+            for optimizer in self.optimizers:
+                for name, moment in optimizer.state.get(value, {}).items():
+                    content[f"optimizer/{number}/{name}"] = moment.numpy(force=True)
         return content
 
     def resume(self, found: Mapping[str, np.ndarray]) -> None:
         """Resume from the result of `state`."""
         self.step = int(found["step"])
-        optimizer = self.optimizer.state_dict()
         with torch.no_grad():
             for number, (mean, value) in enumerate(
                 zip(self.averaged.parameters(), self.parameters, strict=True)
@@ -250,18 +275,20 @@ class PotentialTrainer:
             kind, _, rest = name.partition("/")
             if kind == "optimizer":
                 place, _, key = rest.partition("/")
-                optimizer["state"].setdefault(int(place), {})[key] = torch.from_numpy(array)
-        self.optimizer.load_state_dict(optimizer)
+                parameter = self.parameters[int(place)]
+                (owner,) = (one for one in self.optimizers if _owns(one, parameter))
+                owner.state[parameter][key] = torch.from_numpy(array)
 
     def learn(self, batches: Sequence[LabelBatch], pool: ThreadPoolExecutor) -> float:
         """Make one step with the mean gradient of some micro-batches; return the loss."""
         results = list(pool.map(self._gradients, batches))
         for number, parameter in enumerate(self.parameters):
             parameter.grad = torch.stack([result[1][number] for result in results]).mean(0)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.config.rate(self.step)
         torch.nn.utils.clip_grad_norm_(self.parameters, self.config.clip)
-        self.optimizer.step()
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = self.config.rate(self.step)
+            optimizer.step()
         self.step += 1
         decay = min(self.config.ema, (1 + self.step) / (10 + self.step))
         with torch.no_grad():
@@ -272,6 +299,27 @@ class PotentialTrainer:
     def _gradients(self, batch: LabelBatch) -> tuple[float, tuple[Tensor, ...]]:
         loss = loss_of(self.network, batch, self.config.loss)
         return float(loss.detach()), torch.autograd.grad(loss, self.parameters)
+
+
+def _optimizers(network: NequixNetwork) -> list[torch.optim.Optimizer]:
+    """Return Muon for the linear maps between features, AdamW for all other weights.
+
+    Muon (Jordan et al. 2024) needs fewer steps for these networks (arXiv:2508.16067).
+    """
+    by_species = ("_layers.0._linear_in", "_layers.0._skip")  # rows are elements, not features
+    maps: list[Tensor] = []
+    others: list[Tensor] = []
+    for name, parameter in network.named_parameters():
+        is_map = parameter.ndim == 2 and min(parameter.shape) > 1
+        (maps if is_map and not name.startswith(by_species) else others).append(parameter)
+    return [
+        torch.optim.Muon(maps, weight_decay=1e-4, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(others, weight_decay=1e-4, betas=(0.9, 0.99)),
+    ]
+
+
+def _owns(optimizer: torch.optim.Optimizer, parameter: Tensor) -> bool:
+    return any(one is parameter for group in optimizer.param_groups for one in group["params"])
 
 
 def train_potential(
