@@ -60,7 +60,10 @@ def test_only_shared_structures_count(runs: dict[str, Path]) -> None:
 def test_run_with_two_methods(tmp_path: Path) -> None:
     made = [Made(), Made(method="random", relaxed=WRONG)]
     outdir = finished_run(tmp_path / "both", [Case("a", brucite(), 2, made)])
-    assert list(compare_runs({"mine": outdir})["methods"]) == ["mine:host", "mine:random"]
+    methods = compare_runs({"mine": outdir})["methods"]
+    assert list(methods) == ["mine:host", "mine:random", "mine:all"]
+    rates = [method["matched"]["best_of_k"]["mean"][-1] for method in methods.values()]
+    assert rates == [1.0, 0.0, 0.75]  # two of two drawn with replacement: one in four is all wrong
 
 
 def test_runs_without_shared_structures_and_other_folders_are_refused(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from xtalfill.core.errors import InputError
-from xtalfill.results.summary import OUTCOMES, Judged, judge, paired_tests, success
+from xtalfill.results.summary import OUTCOMES, Judged, judge, judge_together, paired_tests, success
 from xtalfill.results.tables import read_tables
 
 
@@ -19,7 +19,7 @@ def compare_runs(runs: dict[str, Path]) -> dict[str, Any]:
 
     Args:
         runs: Label -> the --outdir of a finished run. A run with several methods appears once
-            for each method, as "label:method".
+            for each method, as "label:method", and once with the candidates of all, "label:all".
 
     Returns:
         Plain JSON values: `n_structures`, `methods` (label -> rates) and `paired_tests`.
@@ -55,7 +55,9 @@ def _judged_run(outdir: Path) -> dict[str, list[Judged]]:
     check, batches = outdir / "pipeline_info" / "check.json", sorted(outdir.glob("batches/*.h5"))
     if not check.is_file() or not batches:
         raise InputError(f"{outdir}: not the --outdir of a finished run (no check.json or batches)")
-    return judge(read_tables(check, batches))
+    tables = read_tables(check, batches)
+    found = judge(tables)
+    return found if len(found) == 1 else found | {"all": judge_together(tables)}
 
 
 def markdown(comparison: dict[str, Any]) -> str:
