@@ -15,7 +15,6 @@ from xtalfill.models.hostnet import HostNet, HostNetConfig
 from xtalfill.proposals.diffusion.settings import SamplerSettings
 from xtalfill.proposals.diffusion.site_sampler import (
     candidate_generator,
-    moved_apart,
     noise_levels,
     sample_sites,
     wrap,
@@ -227,38 +226,6 @@ def test_renoise_is_the_share_of_the_noise_that_the_model_sees() -> None:
     small = ways[0] < 0.5  # no image is closer
     assert small.sum() > 5
     np.testing.assert_allclose(ways[1][small], 0.5 * ways[0][small], rtol=1e-3)
-
-
-def test_close_pairs_move_apart_also_through_the_cell_and_others_stay() -> None:
-    cell = np.diag([6.0, 7.0, 1.1])  # a site and its own image are closer than 1.2 Angstrom
-    sites = np.array([[0.1, 1.0, 0.5], [5.7, 1.0, 0.5], [3.0, 4.0, 0.5]])
-    moved = moved_apart(sites, sites, np.diag([6.0, 7.0, 8.0]))
-    np.testing.assert_allclose(moved[:2, 0] % 6.0, [0.5, 5.3], atol=1e-6)
-    np.testing.assert_array_equal(moved[2], sites[2])
-    np.testing.assert_array_equal(moved_apart(sites[2:], sites[2:], cell), sites[2:])
-
-
-class SharedModel(PointModel):
-    """Expects every site at one average above a level, as between equivalent places."""
-
-    def denoise(self, encoding: object, graph: object) -> torch.Tensor:
-        """Return the ways to the average, or to a molecule of 0.75 Angstrom at low noise."""
-        ways = super().denoise(encoding, graph)
-        if float(graph.sigma[0]) < 0.3:
-            ways[0, 0] -= 0.375
-            ways[1, 0] += 0.375
-        return ways
-
-
-def test_sites_do_not_share_an_average_but_can_form_a_molecule() -> None:
-    host = Host(np.array([3]), np.array([[0.2, 0.3, 0.1]]), np.eye(3) * 3.0, 1, 2)
-    model = SharedModel(host, np.array([[1.7, 1.6, 1.5]])).eval()
-    settings = SamplerSettings(steps=30, predictor="x0_renoise", renoise=0.1, corrector_steps=0)
-    generator = candidate_generator(seed=1, structure_id="x", sample=0)
-    sites = sample_sites(model, [host], [generator], settings=settings)[0]
-    assert np.linalg.norm(sites[0] - sites[1]) == pytest.approx(0.75, abs=1e-5)
-    seen = np.array(model.ways)[np.array(noise_levels(30)[:-1]) > 0.3][1:]
-    assert np.median(seen) > 0.5  # of 0.6: the way back to the average
 
 
 def test_random_sites_keep_their_distance(rocksalt: Atoms, crystals: dict[str, Atoms]) -> None:

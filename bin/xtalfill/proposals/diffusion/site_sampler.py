@@ -14,7 +14,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from xtalfill.models.edges import periodic_edges
 from xtalfill.models.graphs import Draw, Host, host_graph, site_graph
 from xtalfill.models.hostnet import HostEncoding, HostNet
 from xtalfill.proposals.diffusion.corrector import MAX_STEP_SIZE
@@ -25,11 +24,6 @@ SIGMA_MAX = 3.0
 # Noise levels of the sampler in Angstrom, and the share of steps at which they are reached.
 _SIGMAS = (SIGMA_MAX, 1.2, 0.3, SIGMA_MIN)
 _PASSED = (0.0, 0.1, 0.8, 1.0)
-# Expected positions move apart to this distance while noise is above this level. At lower noise
-# the model alone decides, so that bonds between the sites (H2) stay possible.
-_APART = 1.2  # Angstrom
-_APART_ABOVE = 0.3  # Angstrom
-_SAME = 1e-3  # Angstrom
 
 
 def candidate_generator(*, seed: int, structure_id: str, sample: int) -> np.random.Generator:
@@ -119,10 +113,7 @@ class _Sampling:
                     score = self._displacement(positions, sigma) / sigma**2
                     positions = positions + self._langevin(score, self._noise(), sigma)
                 share, spread = _predictor(settings, sigma, sigma_next)
-                move = self._displacement(positions, sigma)
-                if settings.predictor == "x0_renoise" and sigma > _APART_ABOVE:
-                    move = self._moved_apart(positions, move) - positions
-                mean = positions + share * move
+                mean = positions + share * self._displacement(positions, sigma)
                 positions = mean + spread * self._noise()
         pairs = zip(np.split(positions, self.ends), self.owner, strict=True)
         return [wrap(sites, self.hosts[owner].cell) for sites, owner in pairs]
@@ -133,18 +124,6 @@ class _Sampling:
         draws = [Draw(owner, part, sigma) for owner, part in zip(self.owner, parts, strict=True)]
         graph = site_graph(self.hosts, draws, self.model.config).to(self.model.device)
         return np.asarray(self.model.denoise(self.encoding, graph).double().cpu().numpy())
-
-    def _moved_apart(self, positions: np.ndarray, move: np.ndarray) -> np.ndarray:
-        """Return the expected positions (n, 3) of all candidates, each without close pairs."""
-        parts = zip(
-            np.split(positions + move, self.ends),
-            np.split(positions, self.ends),
-            self.owner,
-            strict=True,
-        )
-        return np.concatenate(
-            [moved_apart(x0, x, self.hosts[owner].cell) for x0, x, owner in parts]
-        )
 
     def _drawn(self, draw: Callable[[np.random.Generator, Host], np.ndarray]) -> np.ndarray:
         """Join the random numbers of all candidates, each from its own generator."""
@@ -175,31 +154,6 @@ def _predictor(settings: SamplerSettings, sigma: float, sigma_next: float) -> tu
         share = 1.0 - (sigma_next / sigma) ** 2
         return share, sigma_next * np.sqrt(share)
     return 1.0, settings.renoise * sigma_next if settings.predictor == "x0_renoise" else 0.0
-
-
-def moved_apart(expected: np.ndarray, noised: np.ndarray, cell: np.ndarray) -> np.ndarray:
-    """Return expected positions with each pair closer than 1.2 Angstrom moved to this distance.
-
-    Where places are equivalent, the expected positions of two sites can share one average. A site
-    takes half of the way of each of its pairs, once, and is not moved from its own images.
-
-    Args:
-        expected: (n, 3) Angstrom.
-        noised: (n, 3) Angstrom; gives the direction of a pair that coincides.
-        cell: (3, 3) Angstrom.
-    """
-    edges = periodic_edges(expected, expected, cell, _APART, same=True)
-    others = edges.receiver != edges.sender
-    receivers, senders = edges.receiver[others], edges.sender[others]
-    vectors = edges.vector[others].astype(np.float64)
-    lengths = np.linalg.norm(vectors, axis=1)
-    same = lengths < _SAME
-    vectors[same] = (noised[senders] - noised[receivers])[same]
-    norms = np.maximum(np.linalg.norm(vectors, axis=1), _SAME)
-    ways = 0.5 * (_APART - lengths) / norms
-    moved = expected.copy()
-    np.add.at(moved, receivers, -ways[:, None] * vectors)
-    return moved
 
 
 def wrap(positions: np.ndarray, cell: np.ndarray) -> np.ndarray:
