@@ -4,6 +4,8 @@
 set -euo pipefail
 cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/.."
 export PATH=$PWD/.venv/bin:$PWD/.tools/bin:$PATH
+# Each of some hundred short runs of Nextflow would start collector threads on every core.
+export NXF_OPTS=${NXF_OPTS:--XX:+UseSerialGC}
 
 summary=()
 failed=0
@@ -38,7 +40,8 @@ suite "formatting" ruff format --check .
 suite "lint" ruff check .
 suite "types" mypy
 if [[ ${1:-} != lint ]]; then
-    suite "pytest" pytest -rs --durations 20 --numprocesses logical --maxprocesses 4 --dist loadscope
+    suite "pytest" pytest -rs --durations 20 --numprocesses logical --maxprocesses 4 \
+        --dist loadscope --no-loadscope-reorder
     if [[ ${1:-} == full ]]; then
         suite "slow pytest suites" pytest -rs -m slow
     else

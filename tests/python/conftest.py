@@ -20,6 +20,18 @@ settings.register_profile("xtalfill", deadline=None)
 settings.load_profile("xtalfill")
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+# Minutes long each: started last, one worker would run one of them while the others wait.
+LONG_MODULES = (
+    "test_pipeline_outdir", "test_slurm", "test_pipeline", "test_pipeline_incremental",
+    "test_dft_real", "test_pipeline_potentials", "test_pipeline_dft", "test_dft_plan",
+    "test_distillation", "test_train_potential",
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest modules first; the others keep their order."""
+    place = {name: number for number, name in enumerate(LONG_MODULES)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(place)))
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -35,9 +35,10 @@ def trace_of(project: Project, names: list[str], batch_size: int) -> dict[str, s
 
 
 def test_one_structure_more_is_all_that_is_done(project: Project) -> None:
-    before = trace_of(project, NAMES, 1)
-    assert len(before) == 20 * len(OF_A_BATCH)
-    after = trace_of(project, ["another", *NAMES], 1)
+    names = NAMES[:5]
+    before = trace_of(project, names, 1)
+    assert len(before) == 5 * len(OF_A_BATCH)
+    after = trace_of(project, ["another", *names], 1)
     new = [name for name, status in after.items() if status != "CACHED"]
     assert [name.split(" ")[0] for name in new] == list(OF_A_BATCH)
     assert len({name.split(" ")[1] for name in new}) == 1

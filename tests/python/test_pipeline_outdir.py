@@ -19,6 +19,21 @@ TOP = {
     "evaluation.json", "report.html", "provenance.json", "ro-crate-metadata.json",
     "pipeline_info/main.nf",
 }  # fmt: skip
+PUBLISH = """
+workflow {
+    params.modes.tokenize(',').each { mode ->
+        def outdir = new Outdir("by/$mode", file('unused'))
+        ['a', 'b'].each { set ->
+            def made = file("made/$mode/$set")
+            def cif = made.resolve("structures/${set}.cif")
+            outdir.publish(
+                [['', made.resolve('results.csv')], ['structures', cif]],
+                [mode: 'fill', publish_dir_mode: mode],
+            )
+        }
+    }
+}
+"""
 RECORDS = {f"pipeline_info/{name}" for name in ("trace.txt", "check.json", "timeline.html")}
 
 
@@ -33,8 +48,9 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 
 def run(project: Project, sheet: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    """Run the pipeline on a sheet."""
-    return project.run("--input", f"{sheet}.csv", "--method", "random", *arguments)
+    """Run the pipeline on a sheet; tasks that an earlier test ran are not run again."""
+    given = ["--input", f"{sheet}.csv", "--method", "random", "-resume"]
+    return project.run(*given, *arguments)
 
 
 def files_in(folder: Path) -> set[str]:
@@ -63,17 +79,17 @@ def test_results_are_those_of_the_last_run(project: Project) -> None:
     assert is_of(outdir, {"a1", "a2"})
     (outdir / "structures" / "mine.cif").write_text("of the user", encoding="utf-8")
     (outdir / "notes").mkdir()
-    result = run(project, "b", "-resume")
+    result = run(project, "b")
     assert result.returncode == 0, said(result)
     assert is_of(outdir, {"b1"}, others={"structures/mine.cif"})
     assert (outdir / "notes").is_dir()
-    result = run(project, "a", "--batch_size", "1", "-resume")
+    result = run(project, "a", "--batch_size", "1")
     assert result.returncode == 0, said(result)
     assert is_of(outdir, {"a1", "a2"}, others={"structures/mine.cif"})
     assert set(read_trace(outdir).values()) == {"CACHED"}
     assert "2 structures in -> 2 valid" in said(result)
     shutil.rmtree(outdir)
-    result = run(project, "a", "--batch_size", "1", "-resume")
+    result = run(project, "a", "--batch_size", "1")
     assert result.returncode == 0, said(result)
     assert is_of(outdir, {"a1", "a2"})
     assert set(read_trace(outdir).values()) == {"CACHED"}
@@ -93,17 +109,42 @@ def test_failed_run_keeps_old_results(project: Project) -> None:
     assert not (outdir / ".xtalfill" / "lock").exists()
 
 
-@pytest.mark.parametrize("mode", ["link", "symlink", "rellink", "move"])
-def test_every_publish_mode(project: Project, mode: str) -> None:
-    arguments = ["--outdir", f"by/{mode}", "--publish_dir_mode", mode]
+def test_results_that_are_moved(project: Project) -> None:
+    """The last message is read from files before they are moved."""
+    arguments = ["--outdir", "moved", "--publish_dir_mode", "move"]
     for sheet, names in (("a", {"a1", "a2"}), ("b", {"b1"})):
-        result = run(project, sheet, *arguments, "-w", f"work_{mode}")
+        result = run(project, sheet, *arguments, "-w", "work_move")
         assert result.returncode == 0, said(result)
-        assert is_of(project.launch / "by" / mode, names)
-    table = project.launch / "by" / mode / "results.csv"
-    assert table.is_symlink() == (mode in ("symlink", "rellink"))
-    if table.is_symlink():
-        assert table.readlink().is_absolute() == (mode == "symlink")
+        assert f"-> {len(names)} valid" in said(result)
+        assert is_of(project.launch / "moved", names)
+
+
+def test_every_publish_mode(project: Project) -> None:
+    """One run without tasks publishes two sets of files after each other in each mode."""
+    modes = ("copy", "link", "symlink", "rellink", "move")
+    made = project.launch / "made"
+    for mode in modes:
+        for name in ("a", "b"):
+            folder = made / mode / name / "structures"
+            folder.mkdir(parents=True)
+            (folder / f"{name}.cif").write_text(name, encoding="utf-8")
+            (folder.parent / "results.csv").write_text(name, encoding="utf-8")
+    script = project.root / "publish.nf"
+    script.write_text(PUBLISH, encoding="utf-8")
+    result = project.nextflow("run", script, "--modes", ",".join(modes), "-resume")
+    assert result.returncode == 0, said(result)
+    for mode in modes:
+        outdir = project.launch / "by" / mode
+        assert files_in(outdir) == {"results.csv", "structures/b.cif"}
+        table = outdir / "results.csv"
+        assert table.read_text(encoding="utf-8") == "b"
+        source = made / mode / "b" / "results.csv"
+        assert source.exists() == (mode != "move")
+        assert (mode == "link") == (source.exists() and not table.is_symlink()
+                                    and table.samefile(source))  # fmt: skip
+        assert table.is_symlink() == (mode in ("symlink", "rellink"))
+        if table.is_symlink():
+            assert table.readlink().is_absolute() == (mode == "symlink")
 
 
 def test_training_and_stub_run_keep_the_results(project: Project) -> None:
@@ -116,7 +157,7 @@ def test_training_and_stub_run_keep_the_results(project: Project) -> None:
     )
     for method in ("host", "td"):
         result = project.run("--mode", "train", "--train_data", "a.csv", "--train_steps", "1",
-                             "--train_method", method, "--outdir", "shared")  # fmt: skip
+                             "--train_method", method, "--outdir", "shared", "-resume")  # fmt: skip
         assert result.returncode == 0, said(result)
     trained = {f"weights/{method}.{end}" for method in ("host", "td")
                for end in ("pt", "log.csv", "png")}  # fmt: skip
@@ -175,7 +216,8 @@ def test_second_simultaneous_run_is_refused(project: Project) -> None:
         lock = project.launch / "both" / ".xtalfill" / "lock"
         while not lock.is_file():
             assert first.poll() is None
-        second = run(project, "b", "--outdir", "both")
+        # not -resume: Nextflow itself would refuse two runs of one session
+        second = project.run("--input", "b.csv", "--method", "random", "--outdir", "both")
         (project.launch / "go").touch()
         output, _ = first.communicate(timeout=300)
     slow.write_text(text, encoding="utf-8")
