@@ -10,9 +10,6 @@ class Potentials {
 
     private static final List<String> PARAMETERS = ['mlip', 'mlip_rank']
 
-    /** Ranks where --potential_dir has its file: it orders minima best by DFT (docs/benchmarks/potentials.md). */
-    private static final String RANKING = 'nequix-oam-1'
-
     /** As --mlip_rank: only --mlip. */
     private static final String NONE = 'none'
     private static final String PUBLISHED = 'nequip.net:'
@@ -46,8 +43,9 @@ class Potentials {
         }
         def entry = registry.potential(given.mlip?.toString())
         def store = given.potential_dir ? Nextflow.file(given.potential_dir.toString(), glob: false) as Path : null
-        def ranks = !given.mlip_rank && entry && !entry.url && store && Files.isRegularFile(store.resolve("${RANKING}.nqx"))
-        ranks ? [*: given, mlip_rank: RANKING] : given
+        def ranking = registry.ranking()
+        def ranks = !given.mlip_rank && entry && !entry.url && store && Files.isRegularFile(store.resolve(fileName(ranking)))
+        ranks ? [*: given, mlip_rank: ranking] : given
     }
 
     /** The models to download: [[id: parameter], name]. */

@@ -37,6 +37,11 @@ class Registry {
         entries.potentials[mlip]
     }
 
+    /** The name of the potential that ranks where --potential_dir has its file. */
+    String ranking() {
+        entries.potentials.find { _name, entry -> entry.ranks }.key
+    }
+
     /** Å, the cutoff of a potential. */
     double cutoff(String mlip) {
         (potential(mlip)?.cutoff ?: UNLISTED_CUTOFF) as double

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +23,13 @@ import xtalfill
 from stage_settings import write_settings
 from xtalfill.core.batch import read_batch
 from xtalfill.core.errors import ConfigError, InputError
+from xtalfill.core.files import SCHEMA
 from xtalfill.interactive.answer import Answer
 from xtalfill.interactive.given import read_given
+from xtalfill.interactive.potential_files import PotentialFiles
 from xtalfill.interactive.progress import _LINE, _Bars
-from xtalfill.interactive.settings import SCHEMA, make_all_settings, model_file
+from xtalfill.interactive.settings import make_all_settings
+from xtalfill.registry.potentials import POTENTIALS
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 FAST: dict[str, Any] = {"mlip": "nequip-small", "samples": 2, "progress": False}
@@ -175,7 +180,34 @@ def test_the_defaults_are_those_of_the_pipeline() -> None:
     assert (settings.inpaint.device, settings.relax.device) == ("cpu", "cpu")
     assert settings.relax.mlip == settings.check.mlip
     assert SCHEMA.is_file()
-    assert model_file("7net-0") is None
+    assert PotentialFiles(None).of("7net-0") is None
+
+
+def test_a_stored_potential_ranks_as_in_the_pipeline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = b"stands in for the published file"
+    entry = replace(POTENTIALS["nequix-oam-1"], sha256=hashlib.sha256(content).hexdigest())
+    monkeypatch.setitem(POTENTIALS, "nequix-oam-1", entry)
+    store = {"potential_dir": tmp_path}
+    assert make_all_settings(store).relax.mlip_rank is None
+    file = tmp_path / "nequix-oam-1.nqx"
+    file.write_bytes(content)
+    found = make_all_settings(store)
+    assert (found.check.mlip_rank, found.relax.mlip_rank) == ("nequix-oam-1", str(file))
+    assert make_all_settings(store | {"mlip_rank": "none"}).relax.mlip_rank is None
+    assert make_all_settings(store | {"mlip_rank": "7net-0"}).relax.mlip_rank == "7net-0"
+    alone = make_all_settings(store | {"mlip": "nequix-oam-1"})
+    assert (alone.relax.mlip, alone.relax.mlip_rank) == (str(file), None)
+    file.write_bytes(b"another")
+    with pytest.raises(ConfigError, match="is not the published file"):
+        make_all_settings(store)
+    with pytest.raises(ConfigError, match="is not a folder"):
+        make_all_settings({"potential_dir": tmp_path / "absent"})
+
+
+def test_one_potential_ranks_by_default() -> None:
+    assert [name for name, entry in POTENTIALS.items() if entry.ranks] == ["nequix-oam-1"]
 
 
 def test_ids_follow_from_the_content(brucite_host: Atoms, brucite: Atoms) -> None:

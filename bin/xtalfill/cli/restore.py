@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 # Options that `xtalfill.restore` has, too; None takes the default of the pipeline.
 _OPTIONS = (
     "element", "n_missing", "remove_existing", "samples", "seed", "method", "mlip", "mlip_rank",
-    "device",
+    "potential_dir", "device",
 )  # fmt: skip
 
 
@@ -39,7 +39,8 @@ def add_parser(commands: Commands) -> None:
     restore.add_argument("--seed", type=int, help="seed of the candidates")
     restore.add_argument("--method", help="proposal methods, separated by commas")
     restore.add_argument("--mlip", help="potential: a name, or the path of a model file")
-    restore.add_argument("--mlip_rank", help="second potential, whose energies rank")
+    restore.add_argument("--mlip_rank", help="second potential, whose energies rank; or none")
+    restore.add_argument("--potential_dir", type=Path, help="folder of published potentials")
     restore.add_argument("--device", help="cpu or cuda")
     restore.add_argument("-o", "--output", type=Path, help="folder for a CIF file of each minimum")
     restore.add_argument("--quiet", action="store_true", help="no progress bar")

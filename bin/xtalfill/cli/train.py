@@ -8,13 +8,12 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from xtalfill.core.files import GEMNET_SCALES
+
 if TYPE_CHECKING:
     from xtalfill.training.crystal import CrystalObjective
     from xtalfill.training.data import CrystalSet
     from xtalfill.training.host import HostObjective
-
-# relative to the package in a checkout
-_SCALE_FILE = Path(__file__).resolve().parents[3] / "assets" / "gemnet-dT.json"
 
 
 def add_arguments(train: argparse.ArgumentParser) -> None:
@@ -60,7 +59,7 @@ def add_arguments(train: argparse.ArgumentParser) -> None:
     crystal.add_argument("--max_neighbors", type=int, default=16, help="edges that end on a site")
     crystal.add_argument("--cutoff", type=float, default=6.0, help="longest edge, Angstrom")
     crystal.add_argument(
-        "--scale_file", type=Path, default=_SCALE_FILE, help="scale factors of GemNet"
+        "--scale_file", type=Path, default=GEMNET_SCALES, help="scale factors of GemNet"
     )
 
 

@@ -16,11 +16,10 @@ from pathlib import Path
 
 from xtalfill.core.checksums import SUMS, check_file
 from xtalfill.core.errors import ConfigError
+from xtalfill.core.files import BUNDLED_POTENTIALS, PROJECT, SSSP, WEIGHTS
 from xtalfill.dft.pseudos import PseudoTable, check_files, read_table
-from xtalfill.interactive.settings import POTENTIAL_FILES, REPOSITORY, WEIGHTS
 
 PSEUDOS = Path("/usr/share/espresso/pseudo")  # of Debian's quantum-espresso-data-sssp
-TABLE = REPOSITORY / "assets" / "sssp" / "sssp_1.3.0_pbe_efficiency.json"
 MEMORY_GB, DISK_GB = 8, 10  # of the README
 _CHECKOUT = "restore the file with git checkout"
 _SETUP = "run make setup"
@@ -73,7 +72,7 @@ def examine(*, pseudo_dir: Path = PSEUDOS) -> Iterator[Finding]:
 
 def _models() -> Iterator[Finding]:
     """Yield the bundled weights and potentials, compared with their checksums."""
-    for folder, use in ((WEIGHTS, "--method"), (POTENTIAL_FILES, "--mlip")):
+    for folder, use in ((WEIGHTS, "--method"), (BUNDLED_POTENTIALS, "--mlip")):
         sums = folder / SUMS
         lines = sums.read_text(encoding="utf-8").splitlines() if sums.is_file() else []
         if not lines:
@@ -100,7 +99,7 @@ def _model(path: Path, use: str, *, essential: bool) -> Finding:
 
 def _pseudopotentials(folder: Path) -> Finding:
     """Compare the files of SSSP with the md5 of its table."""
-    table = read_table(TABLE)
+    table = read_table(SSSP)
     lost = [symbol for symbol in sorted(table) if not _is_sound(table, folder, symbol)]
     name, use = "SSSP 1.3.0 PBE efficiency", "--validate and --method potential"
     remedy = "Debian 13: apt-get install quantum-espresso-data-sssp, or --pseudo_dir"
@@ -120,7 +119,7 @@ def _is_sound(table: PseudoTable, folder: Path, symbol: str) -> bool:
 
 def _programs() -> Iterator[Finding]:
     """Yield the programs around the pipeline."""
-    tools = str(REPOSITORY / ".tools" / "bin")
+    tools = str(PROJECT / ".tools" / "bin")
     nextflow = shutil.which("nextflow") or shutil.which("nextflow", path=tools)
     run = "the pipeline (not by xtalfill restore)"
     yield Finding("Nextflow", nextflow or "", run, _SETUP)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from xtalfill.core.errors import InputError
 from xtalfill.inputs.hosts import CheckedHost, Refusal, assign_ids
@@ -25,6 +26,7 @@ def restore(
     method: str | None = None,
     mlip: str | None = None,
     mlip_rank: str | None = None,
+    potential_dir: str | Path | None = None,
     device: str | None = None,
     progress: bool = True,
 ) -> Answer | list[Answer]:
@@ -44,7 +46,8 @@ def restore(
         seed: Seed of the candidates.
         method: Proposal methods, separated by commas.
         mlip: Potential: a name, or the path of a model file.
-        mlip_rank: Second potential, whose energies rank.
+        mlip_rank: Second potential, whose energies rank; "none" for none.
+        potential_dir: Folder with files of published potentials.
         device: "cpu" or "cuda".
         progress: Show a bar in a terminal, or in a notebook with ipywidgets.
 
@@ -66,6 +69,7 @@ def restore(
             "method": method,
             "mlip": mlip,
             "mlip_rank": mlip_rank,
+            "potential_dir": potential_dir,
             "device": device,
         }
     )

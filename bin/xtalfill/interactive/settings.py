@@ -11,19 +11,14 @@ from typing import Any, TypeVar
 import numpy as np
 
 from xtalfill.core.errors import ConfigError
+from xtalfill.core.files import SCHEMA
 from xtalfill.core.io import read_json
 from xtalfill.core.settings import make_settings
 from xtalfill.inputs.check import CheckSettings
+from xtalfill.interactive.potential_files import PotentialFiles
 from xtalfill.proposals.stage import InpaintSettings, known_methods
 from xtalfill.registry.methods import METHODS
-from xtalfill.registry.potentials import POTENTIALS
-from xtalfill.relax.download import NEQUIP_NET
 from xtalfill.relax.stage import RelaxStageSettings
-
-REPOSITORY = Path(__file__).resolve().parents[3]
-SCHEMA = REPOSITORY / "nextflow_schema.json"
-WEIGHTS = REPOSITORY / "assets" / "weights"
-POTENTIAL_FILES = REPOSITORY / "assets" / "potential"
 
 T = TypeVar("T")
 
@@ -54,6 +49,11 @@ def make_all_settings(changes: Mapping[str, Any]) -> Settings:
     """
     given = {name: _plain(value) for name, value in changes.items() if value is not None}
     parameters = pipeline_parameters()
+    store = given.get("potential_dir")
+    files = PotentialFiles(None if store is None else Path(store))
+    mlip = str(given.get("mlip", parameters["mlip"]["default"]))
+    given["mlip_rank"] = files.ranking(mlip, given.get("mlip_rank"))
+    given = files.located(given)
     relax = _of_stage("relax", RelaxStageSettings, parameters, given)
     check = _of_stage("check", CheckSettings, parameters, given)
     _check_methods(check.methods)
@@ -61,8 +61,8 @@ def make_all_settings(changes: Mapping[str, Any]) -> Settings:
         check=check,
         inpaint=_of_stage("inpaint", InpaintSettings, parameters, given),
         relax=relax.on_this_machine(
-            mlip_file=model_file(relax.mlip),
-            mlip_rank_file=None if relax.mlip_rank is None else model_file(relax.mlip_rank),
+            mlip_file=files.of(relax.mlip),
+            mlip_rank_file=None if relax.mlip_rank is None else files.of(relax.mlip_rank),
             threads=min(parameters["relax_cpus"]["default"], len(os.sched_getaffinity(0))),
         ),
     )
@@ -78,23 +78,6 @@ def pipeline_parameters() -> dict[str, dict[str, Any]]:
         raise ConfigError(f"{SCHEMA}: no such file; install xtalfill from its whole checkout")
     groups = read_json(SCHEMA)["$defs"].values()
     return {name: spec for group in groups for name, spec in group["properties"].items()}
-
-
-def model_file(mlip: str) -> Path | None:
-    """Return the model file behind the name of a potential; None where there is none.
-
-    Raises:
-        ConfigError: The model has to be downloaded first.
-    """
-    entry = POTENTIALS.get(mlip)
-    if entry is not None and entry.bundled:
-        return POTENTIAL_FILES / f"{mlip}.nequip.zip"
-    if mlip.startswith(NEQUIP_NET) or (entry is not None and entry.url is not None):
-        raise ConfigError(
-            f"mlip '{mlip}' is not downloaded here; download it with bin/fetch_potential.py "
-            f"--name {mlip} and give the path of the file"
-        )
-    return None
 
 
 def _of_stage(

@@ -12,11 +12,12 @@ from typing import TextIO
 import torch
 
 from xtalfill.core.batch import Batch
+from xtalfill.core.files import WEIGHTS
 from xtalfill.inputs.batching import build_batch, plan_batches
 from xtalfill.inputs.check import elements_by_potential
 from xtalfill.inputs.hosts import CheckedHost, Refusal, check_structures
 from xtalfill.inputs.structures import Entry
-from xtalfill.interactive.settings import WEIGHTS, Settings
+from xtalfill.interactive.settings import Settings
 from xtalfill.proposals.score_models import ScoreModels, load_models
 from xtalfill.proposals.stage import inpaint_batch, known_methods
 from xtalfill.relax.interface import Potential

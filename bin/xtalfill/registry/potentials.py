@@ -23,6 +23,8 @@ class PotentialEntry:
         elements: Nuclear charges that it knows; None where its model file gives them.
         url: Where FETCH_POTENTIAL downloads its model file; None if no download is needed.
         sha256: Of that file.
+        ranks: Whether it is the default of --mlip_rank where --potential_dir has its file: it
+            orders minima best by DFT (docs/benchmarks/potentials.md).
     """
 
     name: str
@@ -32,6 +34,7 @@ class PotentialEntry:
     elements: frozenset[int] | None
     url: str | None = None
     sha256: str | None = None
+    ranks: bool = False
 
     @property
     def needs_file(self) -> bool:

@@ -12,11 +12,10 @@ import yaml
 from ase.data import atomic_numbers
 
 from xtalfill.core.errors import ConfigError
+from xtalfill.core.files import BUNDLED_POTENTIALS
 from xtalfill.registry.potentials import POTENTIALS
 from xtalfill.relax.nqx_file import SUFFIX, read_config
 
-# In a complete checkout; a task with bin/ only gets the path of the file.
-_BUNDLED = Path(__file__).resolve().parents[3] / "assets" / "potential"
 _PACKAGED = "/model/package_metadata.txt"
 _COMPILED = "wrapper_metadata.json"
 # Exceptions for a file that is missing, damaged, or of another format.
@@ -50,7 +49,7 @@ def known_elements(mlip: str) -> frozenset[int] | None:
         return entry.elements
     if mlip.endswith(SUFFIX):
         return _elements_of_nqx(mlip)
-    path = _BUNDLED / f"{mlip}.nequip.zip" if entry is not None else Path(mlip)
+    path = BUNDLED_POTENTIALS / f"{mlip}.nequip.zip" if entry is not None else Path(mlip)
     try:
         with zipfile.ZipFile(path) as archive:
             symbols = _symbols(archive)
