@@ -272,7 +272,10 @@ def enable_mattergen(*, scale_file: Path | None) -> None:
     try:
         version = importlib.metadata.version("mattergen")
     except importlib.metadata.PackageNotFoundError:
-        raise ConfigError("mattergen is not installed: run 'make setup'") from None
+        raise ConfigError(
+            "mattergen, which the methods with GemNet need, is not installed: run 'make setup' or "
+            f"pip install --no-deps mattergen=={MATTERGEN_VERSION}"
+        ) from None
     if version != MATTERGEN_VERSION:
         raise ConfigError(
             f"mattergen {version} is installed but xtalfill needs {MATTERGEN_VERSION}: "
