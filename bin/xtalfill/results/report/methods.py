@@ -21,7 +21,7 @@ _SAMPLER_TEXT = (
 _LIBRARY_CITATIONS = {"SSSP 1.3.0 PBE efficiency": ("prandini2018",)}
 _FUNCTIONAL_CITATIONS = {"PBE": ("perdew1996",)}
 # Methods whose weights come with xtalfill.
-_BUNDLED = {"host", "td", "pos", "repaint"}
+_BUNDLED = {"host", "td", "pos", "repaint", "mix"}
 
 
 @dataclass(frozen=True)
