@@ -34,7 +34,6 @@ from xtalfill.proposals.stage import STAGE, inpaint_batch
 
 SETTINGS = SamplerSettings(steps=3, predictor="x0_renoise", renoise=0.7, corrector_steps=0)
 SHARES = {"host": 5, "host_warm": 2, "symmetric": 2, "voids": 1}
-# Neither network nor room for symmetry in most hosts here: what is left is placed at random.
 FEW = {"voids": 2, "symmetric": 1, "random": 1}
 
 
@@ -43,14 +42,6 @@ def models() -> ScoreModels:
     torch.set_num_threads(1)
     torch.manual_seed(1)
     return ScoreModels({"host": HostNet(CONFIG).eval()})
-
-
-def few(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the mix place sites by the sources without a network alone."""
-    entries = [Share(name, None, FEW) for name in CLASSES]
-    chosen = replace(read_mix(), entries=entries)
-    monkeypatch.setattr("xtalfill.proposals.orders.read_mix", lambda: chosen)
-    monkeypatch.setattr("xtalfill.proposals.stage.read_mix", lambda: chosen)
 
 
 def sources(batch: Batch) -> list[str]:
@@ -160,11 +151,11 @@ def test_a_candidate_is_bit_identical_alone_and_in_any_batch(
 
 
 def test_the_next_source_takes_the_place_of_one_that_is_used_up(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    tmp_path: Path,
 ) -> None:
-    few(monkeypatch)
+    few = replace(read_mix(), entries=[Share(name, None, FEW) for name in CLASSES])
     batch = build_batch([checked("PdH")], {}, methods=(MIX,), samples=40, seed=42)
-    inpaint_batch(batch, ScoreModels(), SETTINGS)
+    inpaint_batch(batch, ScoreModels(), SETTINGS, mix=few)
     assert set(batch.status) == {"ok"}
     counts = Counter(sources(batch))
     assert counts["voids"] < 10 < counts["random"]  # of shares of 20 and 10

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from xtalfill.core.batch import Batch
 from xtalfill.proposals.diffusion.settings import SamplerSettings
 from xtalfill.proposals.methods import PROPOSERS, Method
-from xtalfill.proposals.mix import MIX, Mix, Source, read_mix, schedule_within
+from xtalfill.proposals.mix import MIX, Mix, Source, schedule_within
 from xtalfill.proposals.score_models import ScoreModels
 from xtalfill.proposals.ways import ENUMERATED, Ways, host_of
 
@@ -26,7 +26,7 @@ class Order:
 
 
 def order_candidates(
-    batch: Batch, models: ScoreModels, settings: SamplerSettings, ways: Ways
+    batch: Batch, mix: Mix, models: ScoreModels, settings: SamplerSettings, ways: Ways
 ) -> dict[int, Order]:
     """Return the order of each candidate that INPAINT fills: system -> order.
 
@@ -38,7 +38,7 @@ def order_candidates(
         usable = [index for index in members if batch.status[index] != "failed"]
         method = str(batch.method[members[0]])
         if method == MIX and usable:
-            found |= _mixed(batch, usable, read_mix(), models, settings, ways)
+            found |= _mixed(batch, usable, mix, models, settings, ways)
         elif method in PROPOSERS or method in ENUMERATED:
             source = Source(method, method)
             found |= {index: Order(source, int(batch.sample[index])) for index in usable}

@@ -20,7 +20,7 @@ from xtalfill.proposals.clearance import record_arrays, write_sites
 from xtalfill.proposals.diffusion.sample_batches import CHUNK, SampleBatch, loads, on_cpu, on_gpu
 from xtalfill.proposals.diffusion.settings import SamplerSettings
 from xtalfill.proposals.methods import PROPOSERS, SYMMETRIC, Method
-from xtalfill.proposals.mix import MIX, Source, read_mix
+from xtalfill.proposals.mix import MIX, Mix, Source, read_mix
 from xtalfill.proposals.orbits import TOLERANCE
 from xtalfill.proposals.orders import Order, order_candidates
 from xtalfill.proposals.score_models import ScoreModels
@@ -61,6 +61,7 @@ def inpaint_batch(
     models: ScoreModels,
     settings: SamplerSettings,
     *,
+    mix: Mix | None = None,
     device: str = "cpu",
     max_atoms: int = 2000,
     checkpoint: Checkpoint | None = None,
@@ -73,6 +74,7 @@ def inpaint_batch(
         batch: A batch from CHECK.
         models: The score models of the methods in the batch.
         settings: Sampler settings.
+        mix: Sources and shares of method mix; None reads those that come with xtalfill.
         device: "cpu" or "cuda".
         max_atoms: On a GPU: number of atoms that are denoised together.
         checkpoint: Stores finished candidates for another attempt; None stores nothing.
@@ -85,8 +87,8 @@ def inpaint_batch(
     """
     models.to(torch_device(device))
     known_methods(batch.method.tolist())
-    ways = Ways(batch)
-    orders = order_candidates(batch, models, settings, ways)
+    ways, mix = Ways(batch), mix or read_mix()
+    orders = order_candidates(batch, mix, models, settings, ways)
     arrays = {
         "positions": batch.positions.copy(),
         **record_arrays(batch.n_systems),
@@ -114,7 +116,7 @@ def inpaint_batch(
     if any(order.source.method == SYMMETRIC for order in orders.values()):
         attrs["symmetry_tolerance"] = TOLERANCE
     if (batch.method == MIX).any():
-        attrs["mix"] = asdict(read_mix())
+        attrs["mix"] = asdict(mix)
     batch.stages[STAGE] = Stage(arrays, attrs)
 
 
