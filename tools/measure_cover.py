@@ -120,11 +120,14 @@ def relaxed_seconds(batch: Batch, first: float, second: float) -> tuple[np.ndarr
         first: Seconds of all relaxations with the first potential.
         second: The same with the second.
     """
-    steps = sum(batch.stages[name].arrays["n_steps"] for name in (SITES, POSITIONS))
-    active = np.isfinite(batch.stages[SITES].arrays["energy"])
-    ranked = batch.stages[RANK].arrays["n_steps"] if RANK in batch.stages else np.zeros(len(active))
     # One evaluation before the steps of each relaxation.
-    one, other = np.where(active, steps + 2.0, 0.0), np.where(ranked > 0, ranked + 1.0, 0.0)
+    steps = sum(batch.stages[name].arrays["n_steps"] for name in (SITES, POSITIONS))
+    one = np.where(np.isfinite(batch.stages[SITES].arrays["energy"]), steps + 2.0, 0.0)
+    other = np.zeros(batch.n_systems)
+    if RANK in batch.stages:
+        ranked = batch.stages[RANK].arrays
+        alone = np.isfinite(ranked["energy"]) & (ranked["merged_with"] < 0)
+        other = np.where(alone, ranked["n_steps"] + 1.0, 0.0)
     return first * one / max(one.sum(), 1.0), second * other / max(other.sum(), 1.0)
 
 

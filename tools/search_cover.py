@@ -12,7 +12,7 @@ import argparse
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations, pairwise
@@ -29,6 +29,7 @@ from xtalfill.proposals.mix import CLASSES, read_mix, schedule
 from xtalfill.proposals.ways import ENUMERATED
 
 OUTCOMES = ("les", "matched")
+SOURCES = read_mix().sources
 SEED = 20250101
 Counts = tuple[tuple[str, int], ...]
 
@@ -63,6 +64,8 @@ class Measured:
         self.id, self.host_class = str(record["id"]), str(record["host_class"])
         self.n_sites = int(record["n_sites"])
         self._known: dict[Counts, tuple[float, ...]] = {}
+        self._cost: dict[Counts, float] = {}
+        self.asked = Counter(one["source"] for one in record["candidates"])
         self._of: dict[str, list[dict[str, Any]]] = {}
         for one in record["candidates"]:
             if one["status"] != "absent":
@@ -71,7 +74,7 @@ class Measured:
     @cached_property
     def capacity(self) -> dict[str, int]:
         """Number of candidates that each source has."""
-        return {name: len(self._of.get(name, [])) for name in read_mix().sources}
+        return {name: len(self._of.get(name, [])) for name in SOURCES}
 
     def counts(self, mixture: Mixture) -> Counts:
         """Return how many candidates of each source a mix has for this crystal."""
@@ -102,11 +105,10 @@ class Measured:
 
     def _pool(self, counts: Counts) -> list[dict[str, Any]]:
         """Return the candidates that a mix may take."""
-        sources = read_mix().sources
         return [
             one
             for name, count in counts
-            for one in self._of[name][: count if sources[name].method in ENUMERATED else None]
+            for one in self._of[name][: count if SOURCES[name].method in ENUMERATED else None]
         ]
 
     def first(self, mixture: Mixture) -> tuple[bool, ...]:
@@ -121,13 +123,18 @@ class Measured:
     def seconds(self, mixture: Mixture) -> float:
         """Return the core-seconds of a mix, expected."""
         counts = self.counts(mixture)
+        if counts not in self._cost:
+            self._cost[counts] = self._seconds(counts)
+        return self._cost[counts]
+
+    def _seconds(self, counts: Counts) -> float:
         pool, taken = self._pool(counts), dict(counts)
         size = Counter(one["source"] for one in pool)
         total = 0.0
         for name, count in counts:
             own = self._of[name]
             drawn = count
-            if read_mix().sources[name].method == "host":
+            if SOURCES[name].method == "host":
                 drawn = -(-count // CHUNK) * CHUNK
             total += drawn * float(np.mean([one["proposed"] for one in own]))
             some = [one["relaxed"] for one in pool if one["source"] == name]
@@ -201,13 +208,22 @@ class Search:
 def _largest(
     shares: tuple[tuple[str, float], ...], crystals: Sequence[Measured], limit: float
 ) -> int:
-    """Return the largest k, at most 30, of a mix within a cost."""
-    low, high = 0, 30
+    """Return the largest k of a mix within a cost, for which there are enough candidates."""
+    asked = {name: min(one.asked[name] for one in crystals) for name, _ in shares}
+    enough = {name: count for name, count in asked.items() if count}
+    low, high = 0, 0
+    while _fits(schedule(dict(shares), high + 1), enough):
+        high += 1
     while low < high:
         middle = (low + high + 1) // 2
         cost = sum(one.seconds(Mixture(shares, middle)) for one in crystals)
         low, high = (middle, high) if cost <= limit else (low, middle - 1)
     return low
+
+
+def _fits(plan: Sequence[tuple[str, int]], measured: Mapping[str, int]) -> bool:
+    """Return whether there are as many candidates of each source as a plan has."""
+    return all(number < measured.get(name, 0) for name, number in plan)
 
 
 def compare(
@@ -296,7 +312,7 @@ def main() -> None:
     parser.add_argument("measured", type=Path, nargs="+", help="JSON lines of measure_cover.py")
     parser.add_argument("--baseline", default="host:10", help="mix whose cost counts")
     parser.add_argument("--mixes", nargs="*", default=[], metavar="NAME:N,...", help="to compare")
-    parser.add_argument("--sources", nargs="*", default=list(read_mix().sources), help="to search")
+    parser.add_argument("--sources", nargs="*", default=list(SOURCES), help="to search")
     parser.add_argument("--total", type=int, default=10, help="sum of the shares")
     parser.add_argument("--cost", type=float, default=1.2, help="largest, in that of the baseline")
     parser.add_argument("--sites", type=int, nargs="*", default=[], help="limits between groups")
