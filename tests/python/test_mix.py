@@ -16,6 +16,7 @@ from test_orbits import checked
 from xtalfill.core.batch import Batch, read_batch, write_batch
 from xtalfill.core.errors import ConfigError
 from xtalfill.inputs.batching import build_batch
+from xtalfill.interactive.settings import WEIGHTS, make_all_settings
 from xtalfill.models.hostnet import HostNet
 from xtalfill.proposals.diffusion.settings import SamplerSettings
 from xtalfill.proposals.mix import (
@@ -29,7 +30,7 @@ from xtalfill.proposals.mix import (
     schedule,
     schedule_within,
 )
-from xtalfill.proposals.score_models import ScoreModels
+from xtalfill.proposals.score_models import ScoreModels, load_models
 from xtalfill.proposals.stage import STAGE, inpaint_batch
 
 SETTINGS = SamplerSettings(steps=3, predictor="x0_renoise", renoise=0.7, corrector_steps=0)
@@ -169,3 +170,8 @@ def test_elements_that_the_network_does_not_know_go_to_other_sources(models: Sco
     inpaint_batch(batch, models, SETTINGS)
     assert not {"host", "host_warm"} & set(sources(batch))
     assert set(batch.status) == {"ok"}
+
+
+def test_restore_takes_it_as_any_method() -> None:
+    assert make_all_settings({"method": "mix,random"}).check.methods == ("mix", "random")
+    assert load_models([MIX], given=[], bundled=sorted(WEIGHTS.glob("*.pt"))).networks.keys() == {"host"}
