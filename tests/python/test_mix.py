@@ -174,4 +174,6 @@ def test_elements_that_the_network_does_not_know_go_to_other_sources(models: Sco
 
 def test_restore_takes_it_as_any_method() -> None:
     assert make_all_settings({"method": "mix,random"}).check.methods == ("mix", "random")
-    assert load_models([MIX], given=[], bundled=sorted(WEIGHTS.glob("*.pt"))).networks.keys() == {"host"}
+    assert load_models([MIX], given=[], bundled=sorted(WEIGHTS.glob("*.pt"))).networks.keys() == {
+        "host"
+    }
