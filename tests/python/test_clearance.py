@@ -14,7 +14,7 @@ from ase.neighborlist import primitive_neighbor_list
 from hypothesis import given
 from hypothesis import strategies as st
 
-import xtalfill.proposals.stage as inpaint_stage
+import xtalfill.proposals.ways as ways_module
 from tool_runs import REPOSITORY, tool_module
 from xtalfill.core.batch import Batch, Stage, content_sha256
 from xtalfill.core.crystal import Crystal
@@ -171,12 +171,12 @@ def proposing(monkeypatch: pytest.MonkeyPatch) -> list[np.ndarray]:
     monkeypatch.setattr(Method, "__post_init__", lambda _: None)
     monkeypatch.setattr(Method, "largest_element", 118)
     monkeypatch.setattr(Method, "propose", lambda _, hosts, __: [chosen[0].copy()] * len(hosts))
-    monkeypatch.setattr(inpaint_stage, "void_choices", lambda *_, count: [chosen[0].copy()] * count)
+    monkeypatch.setattr(ways_module, "void_choices", lambda *_, count: [chosen[0].copy()] * count)
 
     def ways(host: Crystal, *_: int, count: int, **__: object) -> list[SimpleNamespace]:
         return [SimpleNamespace(scaled=chosen[0] @ np.linalg.inv(host.cell))] * count
 
-    monkeypatch.setattr(inpaint_stage, "symmetric_ways", ways)
+    monkeypatch.setattr(ways_module, "symmetric_ways", ways)
     return chosen
 
 
@@ -241,7 +241,8 @@ def test_without_the_record_of_moves_nothing_else_changed(proposing: list[np.nda
     batch, by_hand = propose(batch_of("host")), batch_of("host")
     positions = by_hand.positions.copy()
     positions[~by_hand.is_host] = np.tile(CLEAR, (3, 1))
-    arrays = {"positions": positions, **record_arrays(3)}
+    source = np.array(["host"] * 3, dtype=object)
+    arrays = {"positions": positions, "source": source, **record_arrays(3)}
     by_hand.stages[STAGE] = Stage(arrays, batch.stages[STAGE].attrs)
     assert content_sha256(batch) == content_sha256(by_hand)
 

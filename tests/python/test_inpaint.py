@@ -21,7 +21,8 @@ from xtalfill.proposals.diffusion.site_sampler import (
 )
 from xtalfill.proposals.random_sites import random_sites
 from xtalfill.proposals.score_models import ScoreModels
-from xtalfill.proposals.stage import STAGE, host_of, inpaint_batch
+from xtalfill.proposals.stage import STAGE, inpaint_batch
+from xtalfill.proposals.ways import host_of
 
 CONFIG = HostNetConfig(width=16, host_layers=1, site_layers=2, n_radial=8)
 

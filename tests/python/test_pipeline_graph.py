@@ -64,7 +64,7 @@ TASKS = {
     "REPORT": 1,
 }
 
-METHODS = "host,td,pos,repaint,mattergen,random,voids,symmetric,potential"
+METHODS = "host,td,pos,repaint,mattergen,random,voids,symmetric,mix,potential"
 
 # Stands in for Slurm: keeps the header of a job and runs it at once.
 SBATCH = """#!/usr/bin/env bash

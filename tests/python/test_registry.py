@@ -10,7 +10,9 @@ import pytest
 
 from stage_settings import REPOSITORY
 from xtalfill.proposals.dft_potential.job import METHOD
-from xtalfill.proposals.methods import PROPOSERS, SYMMETRIC, VOIDS
+from xtalfill.proposals.methods import PROPOSERS
+from xtalfill.proposals.mix import MIX
+from xtalfill.proposals.ways import ENUMERATED
 from xtalfill.registry import documentation, methods, potentials, read_entries
 from xtalfill.registry.documentation import METHOD_TEXTS, POTENTIAL_TEXTS
 from xtalfill.registry.methods import METHODS
@@ -31,7 +33,7 @@ def test_every_method_is_filled_by_one_stage() -> None:
         stage: {name for name, one in METHODS.items() if one.stage == stage}
         for stage in ("inpaint", "baseline")
     }
-    assert by_stage == {"inpaint": {*PROPOSERS, VOIDS, SYMMETRIC}, "baseline": {METHOD}}
+    assert by_stage == {"inpaint": {*PROPOSERS, *ENUMERATED, MIX}, "baseline": {METHOD}}
     assert {name for name, one in METHODS.items() if one.needs_pw} == {METHOD}
 
 

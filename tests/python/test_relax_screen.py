@@ -143,3 +143,18 @@ def test_batch_without_proposals_is_refused() -> None:
     del batch.stages["inpaint"]
     with pytest.raises(InputError, match="run INPAINT on it first"):
         screen(batch, 2)
+
+
+def test_every_source_keeps_its_share() -> None:
+    """Or the lowest of one source of a mix would be all that is left."""
+    batch = make_batch()
+    source = np.array([row[1] for row in ROWS[:-1]] + [""], dtype=object)
+    source[[0, 3, 4]] = "voids"
+    batch.stages["inpaint"].arrays["source"] = source
+    energies = np.array([energy_of(batch, index) for index in range(6)])
+    found = screen(batch, 3)
+    voids = [0, 3, 4]
+    others = [1, 2, 5]
+    expected = [voids[i] for i in np.argsort(energies[voids])[:1]]
+    expected += [others[i] for i in np.argsort(energies[others])[:2]]
+    assert kept(found)[:3] == [("a", "host", k) for k in sorted(expected)]

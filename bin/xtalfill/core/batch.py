@@ -230,6 +230,23 @@ class Batch:
         }
         return Batch(**fields, stages=stages)
 
+    def extend(self, other: Batch) -> None:
+        """Append the systems of another batch with the same stages and arrays.
+
+        Raises:
+            InputError: Two systems share id, method and sample.
+        """
+        other_idx = other.system_idx + self.n_systems
+        for name in _ATOM_FIELDS + _SYSTEM_FIELDS:
+            theirs = other_idx if name == "system_idx" else getattr(other, name)
+            setattr(self, name, np.concatenate([getattr(self, name), theirs]))
+        for stage_name, stage in self.stages.items():
+            arrays = other.stages[stage_name].arrays
+            stage.arrays = {
+                name: np.concatenate([array, arrays[name]]) for name, array in stage.arrays.items()
+            }
+        self.validate()
+
     def validate(self) -> None:
         """Check shapes, order and values.
 

@@ -22,7 +22,7 @@ from xtalfill.proposals.diffusion.site_sampler import sample_sites
 from xtalfill.proposals.random_sites import random_sites
 from xtalfill.proposals.score_models import ScoreModels
 
-# Filled by `xtalfill.proposals.stage`: their candidates depend on those before.
+# Filled by `xtalfill.proposals.ways`: their candidates depend on those before.
 VOIDS = "voids"
 SYMMETRIC = "symmetric"
 _ANY_ELEMENT = 118

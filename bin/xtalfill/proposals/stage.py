@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, TextIO
 
@@ -12,23 +12,23 @@ import numpy as np
 
 from xtalfill.core.batch import REFERENCE, Batch, Stage
 from xtalfill.core.checkpoint import Checkpoint
-from xtalfill.core.crystal import Crystal
 from xtalfill.core.device import torch_device
 from xtalfill.core.errors import ConfigError
 from xtalfill.core.record import package_versions
 from xtalfill.core.settings import parameters_of
-from xtalfill.models.graphs import Host
 from xtalfill.proposals.clearance import record_arrays, write_sites
 from xtalfill.proposals.diffusion.sample_batches import CHUNK, SampleBatch, loads, on_cpu, on_gpu
 from xtalfill.proposals.diffusion.settings import SamplerSettings
-from xtalfill.proposals.diffusion.site_sampler import candidate_generator
-from xtalfill.proposals.methods import PROPOSERS, SYMMETRIC, VOIDS, Method
-from xtalfill.proposals.orbits import TOLERANCE, symmetric_ways
+from xtalfill.proposals.methods import PROPOSERS, SYMMETRIC, Method
+from xtalfill.proposals.mix import MIX, Mix, Source, read_mix
+from xtalfill.proposals.orbits import TOLERANCE
+from xtalfill.proposals.orders import Order, order_candidates
 from xtalfill.proposals.score_models import ScoreModels
-from xtalfill.proposals.voids import void_choices
+from xtalfill.proposals.ways import ENUMERATED, Ways, host_of
 from xtalfill.registry.methods import METHODS
 
 STAGE = "inpaint"
+SOURCE = "source"  # array: where each candidate comes from
 VERSIONS = ("numpy", "torch", "numba")
 
 
@@ -61,6 +61,7 @@ def inpaint_batch(
     models: ScoreModels,
     settings: SamplerSettings,
     *,
+    mix: Mix | None = None,
     device: str = "cpu",
     max_atoms: int = 2000,
     checkpoint: Checkpoint | None = None,
@@ -73,6 +74,7 @@ def inpaint_batch(
         batch: A batch from CHECK.
         models: The score models of the methods in the batch.
         settings: Sampler settings.
+        mix: Sources and shares of method mix; None reads those that come with xtalfill.
         device: "cpu" or "cuda".
         max_atoms: On a GPU: number of atoms that are denoised together.
         checkpoint: Stores finished candidates for another attempt; None stores nothing.
@@ -84,12 +86,19 @@ def inpaint_batch(
         TryAgainError: The time limit of the task is reached.
     """
     models.to(torch_device(device))
-    names = [name for name in known_methods(batch.method.tolist()) if name in PROPOSERS]
-    arrays = {"positions": batch.positions.copy(), **record_arrays(batch.n_systems)}
+    known_methods(batch.method.tolist())
+    ways, mix = Ways(batch), mix or read_mix()
+    orders = order_candidates(batch, mix, models, settings, ways)
+    arrays = {
+        "positions": batch.positions.copy(),
+        **record_arrays(batch.n_systems),
+        SOURCE: _source_names(batch, orders),
+    }
     drawn = {} if checkpoint is None else {int(i): xyz for i, xyz in checkpoint.found.items()}
     last = time.monotonic()
-    for method in [Method(name, models, settings) for name in names]:
-        chunks = [one for one in _chunks(batch, method) if not drawn.keys() >= one.systems]
+    for source, wanted in _by_source(orders, PROPOSERS):
+        method = Method(source.method, models, source.settings(settings))
+        chunks = [one for one in _chunks(batch, wanted, method) if not drawn.keys() >= one.systems]
         total, done = sum(len(chunk.wanted) for chunk in chunks), 0
         for found in _draw(method, chunks, device=device, max_atoms=max_atoms):
             drawn.update(found)
@@ -98,15 +107,36 @@ def inpaint_batch(
             done += len(found)
             if time.monotonic() - last > progress_seconds:
                 last = time.monotonic()
-                print(f"{STAGE}: {method.name}, {done}/{total} candidates", file=progress)
+                print(f"{STAGE}: {source.name}, {done}/{total} candidates", file=progress)
     for index in sorted(drawn):
         _fill(batch, index, drawn[index], arrays)
-    for enumerated in _ENUMERATED:
-        _fill_ways(batch, enumerated, arrays)
+    for _, wanted in _by_source(orders, ENUMERATED):
+        _fill_ways(batch, wanted, ways, arrays)
     attrs = _provenance(settings, models, device)
-    if (batch.method == SYMMETRIC).any():
+    if any(order.source.method == SYMMETRIC for order in orders.values()):
         attrs["symmetry_tolerance"] = TOLERANCE
+    if (batch.method == MIX).any():
+        attrs["mix"] = asdict(mix)
     batch.stages[STAGE] = Stage(arrays, attrs)
+
+
+def _by_source(
+    orders: Mapping[int, Order], methods: Container[str]
+) -> list[tuple[Source, dict[int, Order]]]:
+    """Return the sources of some methods, each with its candidates."""
+    found: dict[Source, dict[int, Order]] = {}
+    for index, order in orders.items():
+        if order.source.method in methods:
+            found.setdefault(order.source, {})[index] = order
+    return sorted(found.items(), key=lambda item: item[0].name)
+
+
+def _source_names(batch: Batch, orders: Mapping[int, Order]) -> np.ndarray:
+    """Return the source (n_systems,) of each candidate; empty for a reference."""
+    names = np.where(batch.method == REFERENCE, "", batch.method).astype(object)
+    for index, order in orders.items():
+        names[index] = order.source.name
+    return names
 
 
 def _provenance(settings: SamplerSettings, models: ScoreModels, device: str) -> dict[str, Any]:
@@ -117,19 +147,6 @@ def _provenance(settings: SamplerSettings, models: ScoreModels, device: str) -> 
         "weights": models.checksums,
         "versions": package_versions(VERSIONS),
     }
-
-
-def host_of(batch: Batch, index: int) -> Host:
-    """Return the host of system `index` and its missing sites."""
-    here = batch.atoms_slice(index)
-    is_host, numbers = batch.is_host[here], batch.atomic_numbers[here]
-    return Host(
-        numbers=numbers[is_host],
-        positions=batch.positions[here][is_host],
-        cell=batch.cell[index],
-        element=int(numbers[~is_host][0]),
-        n_sites=int((~is_host).sum()),
-    )
 
 
 def known_methods(names: list[str]) -> list[str]:
@@ -154,24 +171,25 @@ def _knows(method: Method, batch: Batch, index: int) -> bool:
     return False
 
 
-def _chunks(batch: Batch, method: Method) -> list[SampleBatch]:
-    """Return the candidates that a method has to sample."""
-    wanted: dict[tuple[str, int], dict[int, int]] = {}
-    for index in np.flatnonzero(batch.method == method.name).tolist():
-        if batch.status[index] != "failed" and _knows(method, batch, index):
-            sample = int(batch.sample[index])
-            first = sample // CHUNK * CHUNK
-            wanted.setdefault((batch.id[index], first), {})[sample] = index
-    return [
-        SampleBatch(
-            structure_id=structure_id,
-            seed=int(batch.seed[next(iter(members.values()))]),
-            host=host_of(batch, next(iter(members.values()))),
-            first=first,
-            wanted=members,
-        )
-        for (structure_id, first), members in wanted.items()
-    ]
+def _chunks(batch: Batch, wanted: Mapping[int, Order], method: Method) -> list[SampleBatch]:
+    """Return the candidates that a source has to sample."""
+    chunks: list[SampleBatch] = []
+    for (structure_id, _, source), members in _grouped(batch, wanted).items():
+        usable = [index for index in members if _knows(method, batch, index)]
+        parts: dict[int, dict[int, int]] = {}
+        for index in usable:
+            number = wanted[index].number
+            parts.setdefault(number // CHUNK * CHUNK, {})[number] = index
+        for first, numbers in parts.items():
+            chunk = SampleBatch(
+                structure_id=source.stream(structure_id),
+                seed=int(batch.seed[usable[0]]),
+                host=host_of(batch, usable[0]),
+                first=first,
+                wanted=numbers,
+            )
+            chunks.append(chunk)
+    return chunks
 
 
 def _draw(
@@ -186,67 +204,32 @@ def _draw(
             yield on_cpu(method.propose, chunk)
 
 
-@dataclass(frozen=True)
-class _Enumerated:
-    """A method that numbers the distinct ways to fill a host.
-
-    Attributes:
-        name: As in --method.
-        ways: Returns up to `count` ways, each with its sites (n_sites, 3) in Angstrom, for a host,
-            the seed of the run and the id of the structure.
-        what: What the ways fill.
-        none: Why there is no way at all.
-    """
-
-    name: str
-    ways: Callable[[Host, int, str, int], list[np.ndarray]]
-    what: str
-    none: str
-
-
-def _void_ways(host: Host, _seed: int, _structure_id: str, count: int) -> list[np.ndarray]:
-    crystal = Crystal(host.numbers, host.positions, host.cell)
-    return void_choices(crystal, host.element, host.n_sites, count=count)
-
-
-def _orbit_ways(host: Host, seed: int, structure_id: str, count: int) -> list[np.ndarray]:
-    crystal = Crystal(host.numbers, host.positions, host.cell)
-
-    def generator(sample: int) -> np.random.Generator:
-        return candidate_generator(seed=seed, structure_id=structure_id, sample=sample)
-
-    ways = symmetric_ways(crystal, host.element, host.n_sites, count=count, generator=generator)
-    return [way.scaled @ host.cell for way in ways]
-
-
-_ENUMERATED = (
-    _Enumerated(VOIDS, _void_ways, "voids", "the host has no void to fill"),
-    _Enumerated(SYMMETRIC, _orbit_ways, "orbits", "the host has no room for the missing sites"),
-)
-
-
-def _fill_ways(batch: Batch, method: _Enumerated, arrays: dict[str, np.ndarray]) -> None:
-    """Fill the candidates of a method; those beyond its number of ways are absent."""
-    for members in batch.groups_by_method():
-        wanted = [
-            i for i in members if batch.method[i] == method.name and batch.status[i] != "failed"
-        ]
-        if not wanted:
-            continue
-        ways = method.ways(
-            host_of(batch, wanted[0]),
-            int(batch.seed[wanted[0]]),
-            str(batch.id[wanted[0]]),
-            int(batch.sample[wanted].max()) + 1,
-        )
-        for index in wanted:
-            if batch.sample[index] < len(ways):
-                _fill(batch, index, ways[batch.sample[index]], arrays)
-            elif ways:
-                reason = f"the host has {len(ways)} distinct way(s) to fill {method.what}"
+def _fill_ways(
+    batch: Batch, wanted: Mapping[int, Order], ways: Ways, arrays: dict[str, np.ndarray]
+) -> None:
+    """Fill the candidates of numbered ways; those beyond the number of ways are absent."""
+    for (_, _, source), members in _grouped(batch, wanted).items():
+        method = ENUMERATED[source.method]
+        count = 1 + max(wanted[index].number for index in members)
+        found = ways.of(batch.id[members[0]], source.method, count)
+        for index in members:
+            number = wanted[index].number
+            if number < len(found):
+                _fill(batch, index, found[number], arrays)
+            elif found:
+                reason = f"the host has {len(found)} distinct way(s) to fill {method.what}"
                 batch.mark_absent(index, f"{STAGE}: {reason}")
             else:
                 batch.fail(index, f"{STAGE}: {method.none}")
+
+
+def _grouped(batch: Batch, wanted: Mapping[int, Order]) -> dict[tuple[str, str, Source], list[int]]:
+    """Return the candidates of each structure, method and source."""
+    found: dict[tuple[str, str, Source], list[int]] = {}
+    for index, order in wanted.items():
+        key = (str(batch.id[index]), str(batch.method[index]), order.source)
+        found.setdefault(key, []).append(index)
+    return found
 
 
 def _fill(batch: Batch, index: int, sites: np.ndarray, arrays: dict[str, np.ndarray]) -> None:

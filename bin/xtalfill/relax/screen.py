@@ -21,9 +21,11 @@ STAGE = "screen"
 def screen_batch(batch: Batch, potential: Potential, driver: BatchedRelaxer, *, keep: int) -> Batch:
     """Return the batch with at most `keep` proposals of each structure and method.
 
-    The proposals of lowest energy are kept unchanged. The energy of a collapsed crystal may be
-    far too low, so collapsed proposals rank after all others; failed and absent ones come last.
-    A batch with at most `keep` proposals everywhere is returned unchanged.
+    Each source of method mix keeps as many as it has among the first `keep` samples: the lowest of
+    one source must not displace those of another. The proposals of lowest energy are kept
+    unchanged. The energy of a collapsed crystal may be far too low, so collapsed proposals rank
+    after all others; failed and absent ones come last. A batch with at most `keep` proposals
+    everywhere is returned unchanged.
 
     Args:
         batch: Batch with the stage "inpaint".
@@ -54,12 +56,20 @@ def screen_batch(batch: Batch, potential: Potential, driver: BatchedRelaxer, *, 
 
     for members in groups:
         n_proposals[members] = int((batch.status[members] != "absent").sum())
-        ranked = sorted(members, key=key)
-        dropped.update(ranked[keep:])
+        for same in _by_source(batch, members):
+            ranked = sorted(same, key=key)
+            dropped.update(ranked[sum(batch.sample[index] < keep for index in same) :])
     batch.stages[STAGE] = Stage(
         {"energy": energy, "n_proposals": n_proposals}, {"keep": keep, "mlip": potential.name}
     )
     return batch.subset([index for index in range(batch.n_systems) if index not in dropped])
+
+
+def _by_source(batch: Batch, members: list[int]) -> list[list[int]]:
+    """Return the candidates of a structure and method by what proposed them."""
+    source = batch.stages["inpaint"].arrays.get("source", batch.method)
+    names = dict.fromkeys(source[index] for index in members)
+    return [[index for index in members if source[index] == name] for name in names]
 
 
 def _energies(batch: Batch, driver: BatchedRelaxer, systems: list[int]) -> np.ndarray:

@@ -10,7 +10,6 @@ comparable.
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -37,7 +36,9 @@ from xtalfill.relax.deduplicate import (
 )
 from xtalfill.relax.interface import Evaluation, Potential
 from xtalfill.relax.plausibility import host_shift, implausibility, note
+from xtalfill.relax.progress import Progress
 from xtalfill.relax.relax_checkpoint import RelaxCheckpoint
+from xtalfill.relax.rounds import add_rounds
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ class RelaxSettings:
             minimum.
         drop_above: Energy window above the best candidate after relax_sites, eV per atom;
             candidates above it are dropped. None drops none.
+        rounds: Largest number of rounds that move the lowest minima.
         threads: Number of groups evaluated in parallel.
     """
 
@@ -64,6 +66,7 @@ class RelaxSettings:
     max_atoms_per_batch: int
     merge: bool = False
     drop_above: float | None = None
+    rounds: int = 0
     threads: int = field(default=1, metadata=parameter(None))
 
     def __post_init__(self) -> None:
@@ -77,7 +80,8 @@ class RelaxSettings:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be above 0 eV/Å")
         if self.drop_above is not None and not self.drop_above > 0.0:
             raise ConfigError(f"drop_above is {self.drop_above}; it must be above 0 eV/atom")
-        least = {"sites_max_steps": 0, "max_steps": 0, "max_atoms_per_batch": 1, "threads": 1}
+        least = {"sites_max_steps": 0, "max_steps": 0, "rounds": 0}
+        least |= {"max_atoms_per_batch": 1, "threads": 1}
         for name, value in least.items():
             if getattr(self, name) < value:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least {value}")
@@ -177,19 +181,59 @@ def relax_batch(
         fail_unsupported(batch, ranking, stage=RANK)
     steps = _steps(potential, ranking, settings)
     saved = None if checkpoint is None else RelaxCheckpoint(checkpoint)
+    task = _Task(settings, device, saved, progress, progress_seconds)
+
+    def relax_round(new: Batch, number: int) -> None:
+        for step in steps[:2]:
+            task.run(new, replace(step, merge=False), f"{step.name}, round {number}")
+
     for step in steps:
         if step.name == POSITIONS and settings.drop_above is not None:
             drop_high_energy(batch, above=settings.drop_above)
+        task.run(batch, step, step.name)
+        if step.name == POSITIONS and settings.rounds:
+            add_rounds(batch, relax_round, rounds=settings.rounds)
+    _judge_convergence(batch, steps[-1])
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What the relaxations of a task share."""
+
+    settings: RelaxSettings
+    device: str
+    saved: RelaxCheckpoint | None
+    progress: TextIO
+    seconds: float
+
+    def run(self, batch: Batch, step: _Step, key: str) -> None:
+        """Add the stage of a step to a batch; `key` names it in lines and in the checkpoint."""
         merged = find_duplicates(batch, step.previous) if step.merge else {}
         systems = [i for i in active_systems(batch, range(batch.n_systems)) if i not in merged]
-        report = Progress(step.name, len(systems), file=progress, seconds=progress_seconds)
-        found = _relax(batch, step, systems, report, saved)
+        found = self._relax(batch, step, systems, key)
         for index, one in merged.items():
             found[index] = one.copy_result(found[one.into], sample=batch.sample[one.into])
-        _add_stage(batch, step.name, found, _provenance(step, settings, device))
+        _add_stage(batch, step.name, found, _provenance(step, self.settings, self.device))
         if step.merge:
             batch.stages[step.name].arrays["merged_with"] = _merged_with(batch, merged)
-    _judge_convergence(batch, steps[-1])
+
+    def _relax(
+        self, batch: Batch, step: _Step, systems: Sequence[int], key: str
+    ) -> dict[int, RelaxationResult]:
+        """Relax some systems in a step, each as if it were alone."""
+        report = Progress(key, len(systems), file=self.progress, seconds=self.seconds)
+        jobs = [relaxation_of(batch, index, step.name, step.previous) for index in systems]
+        results = step.driver.relax(
+            jobs,
+            fmax=step.fmax,
+            max_steps=step.max_steps,
+            on_done=report.count,
+            states=None if self.saved is None else self.saved.states(key),
+            on_round=None if self.saved is None else partial(self.saved.note, key),
+        )
+        if self.saved is not None:
+            self.saved.end(key, results)
+        return dict(zip(systems, results, strict=True))
 
 
 def _steps(potential: Potential, ranking: Potential | None, settings: RelaxSettings) -> list[_Step]:
@@ -207,28 +251,6 @@ def _steps(potential: Potential, ranking: Potential | None, settings: RelaxSetti
     return steps
 
 
-def _relax(
-    batch: Batch,
-    step: _Step,
-    systems: Sequence[int],
-    report: Progress,
-    saved: RelaxCheckpoint | None,
-) -> dict[int, RelaxationResult]:
-    """Relax some systems in a step, each as if it were alone."""
-    jobs = [relaxation_of(batch, index, step.name, step.previous) for index in systems]
-    results = step.driver.relax(
-        jobs,
-        fmax=step.fmax,
-        max_steps=step.max_steps,
-        on_done=report.count,
-        states=None if saved is None else saved.states(step.name),
-        on_round=None if saved is None else partial(saved.note, step.name),
-    )
-    if saved is not None:
-        saved.end(step.name, results)
-    return dict(zip(systems, results, strict=True))
-
-
 def _merged_with(batch: Batch, merged: Mapping[int, Duplicate]) -> np.ndarray:
     """Return the sample whose result was copied to each system, (n_systems,); -1 for none."""
     sample = np.full(batch.n_systems, -1, dtype=np.int32)
@@ -242,6 +264,8 @@ def _provenance(step: _Step, settings: RelaxSettings, device: str) -> dict[str, 
     spared: dict[str, Any] = {}
     if settings.drop_above is not None and step.name == POSITIONS:
         spared["drop_above"] = settings.drop_above
+    if settings.rounds and step.name == POSITIONS:
+        spared["rounds"] = settings.rounds
     if step.merge:
         spared["merge"] = {"distance": MERGE_DISTANCE, "energy_per_atom": ENERGY_WINDOW}
     return {
@@ -359,35 +383,3 @@ def _judge_convergence(batch: Batch, step: _Step) -> None:
             f"{step.name}: not converged in {step.max_steps} steps, "
             f"fmax {arrays['fmax'][index]:.2g} eV/Å"
         )
-
-
-class Progress:
-    """Prints the progress of a step.
-
-    Args:
-        name: Name of the step.
-        total: Number of systems.
-        file: Output stream.
-        seconds: Minimum time between two lines, s.
-    """
-
-    def __init__(self, name: str, total: int, *, file: TextIO, seconds: float) -> None:
-        self._name, self._total, self._file, self._seconds = name, total, file, seconds
-        self._begin = self._last = time.monotonic()
-        self._done = self._failed = 0
-
-    def count(self, relaxed: RelaxationResult) -> None:
-        """Count a finished system; print a line if one is due."""
-        self._done += 1
-        self._failed += relaxed.evaluation is None
-        now = time.monotonic()
-        if now - self._last >= self._seconds or self._done == self._total:
-            self._last = now
-            print(self._line(now - self._begin), file=self._file, flush=True)
-
-    def _line(self, elapsed: float) -> str:
-        line = f"{self._name}: {self._done}/{self._total} done, {self._failed} failed"
-        if self._done == self._total:
-            return f"{line}, {elapsed:.0f} s"
-        remaining = elapsed / self._done * (self._total - self._done)
-        return f"{line}, ETA {max(1, round(remaining / 60))} min"

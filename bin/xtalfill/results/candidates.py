@@ -158,6 +158,10 @@ class CandidateRow:
         value=_system("method"),
         meaning="proposal method",
     )
+    source: str = column(
+        value=_optional("inpaint", "source", str, unknown=""),
+        meaning="what proposed the candidate: the method, or a source of `--method mix`",
+    )
     sample: int = column(
         value=_system("sample", int),
         meaning="number of the candidate; `id`, `method`, `sample` and `seed` determine it",

@@ -21,7 +21,7 @@ _SAMPLER_TEXT = (
 _LIBRARY_CITATIONS = {"SSSP 1.3.0 PBE efficiency": ("prandini2018",)}
 _FUNCTIONAL_CITATIONS = {"PBE": ("perdew1996",)}
 # Methods whose weights come with xtalfill.
-_BUNDLED = {"host", "td", "pos", "repaint"}
+_BUNDLED = {"host", "td", "pos", "repaint", "mix"}
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ def _relaxation(sites: dict[str, Any], positions: dict[str, Any]) -> Sentence:
 
 
 def _spared(positions: dict[str, Any]) -> list[Sentence]:
-    """Return which candidates were dropped or merged, if any."""
+    """Return which candidates were dropped, merged or added, if any."""
     found = []
     if "drop_above" in positions:
         found.append(
@@ -138,6 +138,13 @@ def _spared(positions: dict[str, Any]) -> list[Sentence]:
         found.append(
             f"Of candidates that the first relaxation had brought to {_same(positions['merge'])}, "
             "only one was relaxed further"
+        )
+    if "rounds" in positions:
+        found.append(
+            f"In at most {positions['rounds']} further rounds the two lowest minima of a structure "
+            "and method were moved (new noise on half of the restored sites, sites of one host "
+            "atom turned about it, a site moved to the next host atom of its kind) and relaxed in "
+            "the same way; what was lower than all others became a further candidate"
         )
     return [Sentence(text) for text in found]
 

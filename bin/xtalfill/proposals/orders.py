@@ -1,0 +1,76 @@
+"""Which source proposes each candidate of a batch, and the number of the candidate there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from xtalfill.core.batch import Batch
+from xtalfill.proposals.diffusion.settings import SamplerSettings
+from xtalfill.proposals.methods import PROPOSERS, Method
+from xtalfill.proposals.mix import MIX, Mix, Source, schedule_within
+from xtalfill.proposals.score_models import ScoreModels
+from xtalfill.proposals.ways import ENUMERATED, Ways, host_of
+
+
+@dataclass(frozen=True)
+class Order:
+    """Where a candidate comes from.
+
+    Attributes:
+        source: Its source.
+        number: Number of the candidate in this source, from 0.
+    """
+
+    source: Source
+    number: int
+
+
+def order_candidates(
+    batch: Batch, mix: Mix, models: ScoreModels, settings: SamplerSettings, ways: Ways
+) -> dict[int, Order]:
+    """Return the order of each candidate that INPAINT fills: system -> order.
+
+    Failed candidates and those of the method potential have none. A structure that no source of
+    the mix can fill fails.
+    """
+    found: dict[int, Order] = {}
+    for members in batch.groups_by_method():
+        usable = [index for index in members if batch.status[index] != "failed"]
+        method = str(batch.method[members[0]])
+        if method == MIX and usable:
+            found |= _mixed(batch, usable, mix, models, settings, ways)
+        elif method in PROPOSERS or method in ENUMERATED:
+            source = Source(method, method)
+            found |= {index: Order(source, int(batch.sample[index])) for index in usable}
+    return found
+
+
+def _mixed(
+    batch: Batch,
+    members: list[int],
+    mix: Mix,
+    models: ScoreModels,
+    settings: SamplerSettings,
+    ways: Ways,
+) -> dict[int, Order]:
+    """Return the orders of the candidates of method mix of a structure."""
+    structure_id, host = str(batch.id[members[0]]), host_of(batch, members[0])
+    largest = max(int(host.numbers.max()), host.element)
+
+    def available(name: str, wanted: int) -> int:
+        source = mix.sources[name]
+        if source.method in ENUMERATED:
+            return len(ways.of(structure_id, source.method, wanted))
+        method = Method(source.method, models, source.settings(settings))
+        return wanted if largest <= method.largest_element else 0
+
+    count = 1 + int(batch.sample[members].max())
+    plan = schedule_within(mix.shares(host.numbers.tolist(), host.n_sites), count, available)
+    found: dict[int, Order] = {}
+    for index in members:
+        if batch.sample[index] < len(plan):
+            name, number = plan[batch.sample[index]]
+            found[index] = Order(mix.sources[name], number)
+        else:
+            batch.fail(index, "inpaint: no source of the mix can fill the host")
+    return found

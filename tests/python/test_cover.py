@@ -1,0 +1,131 @@
+"""Mixes of measured candidates: rates by all choices, costs, and the search for shares."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+import ase.io
+import numpy as np
+import pytest
+from ase import Atoms
+
+from analytic_potential import MorsePotential
+from tool_runs import tool_module
+
+cover = tool_module("search_cover")
+
+
+def run(monkeypatch: pytest.MonkeyPatch, module: Any, *arguments: object) -> None:
+    """Run a tool in this process: its imports take seconds."""
+    monkeypatch.setattr("sys.argv", [module.__name__, *map(str, arguments)])
+    module.main()
+
+
+def candidate(
+    source: str, above: float | None, *, les: bool = False, **other: Any
+) -> dict[str, Any]:
+    found = {"source": source, "status": "ok", "above": above, "matched": les, "les": les}
+    return {**found, "proposed": 1.0, "relaxed": 2.0, "minimum": 0, "ranked": 0.0, **other}
+
+
+def crystal(name: str, candidates: list[dict[str, Any]], host_class: str = "metal") -> Any:
+    record = {"id": name, "host_class": host_class, "n_sites": 2, "candidates": candidates}
+    return cover.Measured(record)
+
+
+def test_rates_are_the_mean_over_all_choices() -> None:
+    rng = np.random.default_rng(3)
+    rows = [
+        candidate(source, float(rng.normal()), les=bool(rng.random() < 0.5))
+        for source in ["host"] * 5 + ["random"] * 4 + ["voids"] * 3
+    ]
+    rows[1]["above"] = None
+    mixture = cover.Mixture.read("host:2,random:2,voids:1")
+    choices = itertools.product(
+        itertools.combinations(rows[:5], 2), itertools.combinations(rows[5:9], 2)
+    )
+    outcomes = []
+    for one, other in choices:
+        usable = [row for row in (*one, *other, rows[9]) if row["above"] is not None]
+        outcomes.append(min(usable, key=lambda row: row["above"])["les"])
+    assert crystal("a", rows).rates(mixture)[0] == pytest.approx(np.mean(outcomes))
+
+
+def test_the_cost_counts_chunks_of_proposals_and_each_minimum_once() -> None:
+    rows = [candidate("host", 0.0, minimum=n // 2, ranked=10.0) for n in range(4)]
+    rows += [candidate("voids", 0.0, minimum=0, ranked=10.0)]
+    one = crystal("a", rows)
+    # five proposals of host are drawn together; one of voids
+    assert one.seconds(cover.Mixture.read("host:4,voids:1")) == pytest.approx(6 + 5 * 2 + 2 * 10)
+    # two of four: the second minimum is missed by one choice of six
+    expected = 6 + 3 * 2 + 10 + 10 * 5 / 6
+    assert one.seconds(cover.Mixture.read("host:2,voids:1")) == pytest.approx(expected)
+
+
+def test_a_source_that_is_used_up_leaves_its_places() -> None:
+    rows = [candidate("host", 1.0) for _ in range(6)] + [candidate("voids", 0.0, les=True)]
+    rows += [candidate("voids", None, status="absent")]
+    one = crystal("a", rows)
+    assert dict(one.counts(cover.Mixture.read("host:2,voids:2"))) == {"host": 3, "voids": 1}
+
+
+def test_the_search_finds_what_each_class_needs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records = []
+    for number in range(24):
+        metal = number % 2 == 0
+        host = [candidate("host", 0.1 + 0.01 * n, les=not metal) for n in range(10)]
+        voids = [candidate("voids", 0.0 if metal else 1.0, les=metal) for n in range(4)]
+        kind = "metal" if metal else "salt"
+        records.append(
+            {"id": f"c{number}", "n_atoms": 4, "n_sites": 2, "host_class": kind, "usable": True,
+             "candidates": host + voids}
+        )  # fmt: skip
+    file = tmp_path / "measured.jsonl"
+    file.write_text("".join(json.dumps(record) + "\n" for record in records))
+    run(
+        monkeypatch, cover, file, "--mixes", "host:8,voids:2", "--sources", "host", "voids",
+        "--total", 4, "--cost", 1.0, "--folds", 4, "--output", tmp_path / "found.json",
+    )  # fmt: skip
+    found = json.loads((tmp_path / "found.json").read_text())
+    rates = {(row["mix"], row["class"]): row["les"]["value"] for row in found["mixes"]}
+    assert rates["host 10, k = 10", "all"] == 50.0
+    assert rates["host 8 + voids 2, k = 10", "all"] == 100.0
+    entries = {entry["host_class"]: entry for entry in found["search"]["entries"]}
+    assert "voids" in entries["metal"]["shares"]
+    assert [entry["les"]["value"] for entry in entries.values()] == [100.0, 100.0]
+    assert all(entry["seconds"] <= 10 * (1 + 2) for entry in entries.values())
+    assert found["search"]["cross_validated"]["les"]["value"] == 100.0
+    assert found["search"]["cross_validated"]["les_test"].startswith("12 : 0")
+
+
+def test_candidates_of_a_crystal_and_a_stopped_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_thread: None
+) -> None:
+    assert one_thread is None
+    measure = tool_module("measure_cover")
+    monkeypatch.setattr(measure, "load_potential", lambda *_, **__: MorsePotential())
+    atoms = Atoms("LiH", [[0, 0, 0], [2.0, 2.0, 2.0]], cell=[[0, 2, 2], [2, 0, 2], [2, 2, 0]])
+    atoms.pbc, atoms.info["id"] = True, "lih"
+    ase.io.write(tmp_path / "one.extxyz", [atoms])
+    arguments = (
+        "--crystals", tmp_path / "one.extxyz", "--sources", "voids:9", "random:2",
+        "--mlip", "morse", "--mlip_rank", "morse", "--output", tmp_path / "out.jsonl",
+    )  # fmt: skip
+    run(monkeypatch, measure, *arguments)
+    before = (tmp_path / "out.jsonl").read_text()
+    record = json.loads(before)
+    assert record["usable"]
+    assert record["host_class"] == "metal"
+    rows = record["candidates"]
+    assert [row["source"] for row in rows if row["status"] != "absent"].count("random") == 2
+    n_voids = sum(row["source"] == "voids" and row["status"] != "absent" for row in rows)
+    assert 0 < n_voids < 9
+    assert rows[0]["les"]
+    assert min(rows[0]["relaxed"], rows[0]["ranked"]) > 0
+    run(monkeypatch, measure, *arguments)
+    assert (tmp_path / "out.jsonl").read_text() == before

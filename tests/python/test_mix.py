@@ -1,0 +1,179 @@
+"""Method mix: sources in turn, by seed, id and sample alone; each candidate tells its source."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+
+from test_inpaint import CONFIG, make_batch
+from test_orbits import checked
+from xtalfill.core.batch import Batch, read_batch, write_batch
+from xtalfill.core.errors import ConfigError
+from xtalfill.inputs.batching import build_batch
+from xtalfill.interactive.settings import WEIGHTS, make_all_settings
+from xtalfill.models.hostnet import HostNet
+from xtalfill.proposals.diffusion.settings import SamplerSettings
+from xtalfill.proposals.mix import (
+    CLASSES,
+    MIX,
+    Mix,
+    Share,
+    Source,
+    host_class,
+    read_mix,
+    schedule,
+    schedule_within,
+)
+from xtalfill.proposals.score_models import ScoreModels, load_models
+from xtalfill.proposals.stage import STAGE, inpaint_batch
+
+SETTINGS = SamplerSettings(steps=3, predictor="x0_renoise", renoise=0.7, corrector_steps=0)
+SHARES = {"host": 5, "host_warm": 2, "symmetric": 2, "voids": 1}
+FEW = {"voids": 2, "symmetric": 1, "random": 1}
+
+
+@pytest.fixture(scope="module")
+def models() -> ScoreModels:
+    torch.set_num_threads(1)
+    torch.manual_seed(1)
+    return ScoreModels({"host": HostNet(CONFIG).eval()})
+
+
+def sources(batch: Batch) -> list[str]:
+    return list(batch.stages[STAGE].arrays["source"])
+
+
+def sites(batch: Batch, method: str, sample: int, name: str = "brucite") -> bytes:
+    rows = (batch.id == name) & (batch.method == method) & (batch.sample == sample)
+    here = batch.atoms_slice(int(np.flatnonzero(rows)[0]))
+    return bytes(batch.stages[STAGE].arrays["positions"][here].tobytes())
+
+
+def test_shares_are_kept_by_every_prefix() -> None:
+    found = schedule(SHARES, 40)
+    assert Counter(name for name, _ in found) == {name: 4 * n for name, n in SHARES.items()}
+    for k in range(1, 41):
+        assert schedule(SHARES, k) == found[:k]
+        for name, share in SHARES.items():
+            assert abs(sum(one == name for one, _ in found[:k]) - k * share / 10) < 1.0
+    numbers = [number for name, number in found if name == "host"]
+    assert numbers == list(range(20))
+
+
+def test_a_source_without_further_candidates_leaves_its_places() -> None:
+    asked: list[tuple[str, int]] = []
+
+    def available(name: str, wanted: int) -> int:
+        asked.append((name, wanted))
+        return min(wanted, {"voids": 1, "symmetric": 0}.get(name, wanted))
+
+    found = schedule_within(SHARES, 20, available)
+    assert Counter(name for name, _ in found) == {"host": 14, "host_warm": 5, "voids": 1}
+    assert found[:10] == schedule_within(SHARES, 10, available)
+    assert schedule_within({"voids": 1}, 3, available) == [("voids", 0)]
+
+
+def test_the_class_of_a_host_follows_from_its_elements() -> None:
+    hosts = {"PdTi2": "metal", "B4": "metal", "Si": "metal", "NaMg": "metal", "LiH": "metal"}
+    hosts |= {"MgO2": "salt", "KPO4": "salt", "NaN": "salt", "BaSO5": "salt"}
+    hosts |= {"NCl": "molecule", "CON2": "molecule", "BO3": "molecule", "O": "molecule"}
+    assert {name: host_class(Atoms(name).numbers.tolist()) for name in hosts} == hosts
+
+
+def test_the_number_of_sites_decides_within_a_class() -> None:
+    entries = [
+        Share("metal", 4, {"voids": 1}),
+        *(Share(one, None, {"random": 1}) for one in CLASSES),
+    ]
+    mix = Mix(read_mix().sources, entries)
+    assert [dict(mix.shares([46], n)) for n in (4, 5)] == [{"voids": 1}, {"random": 1}]
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        [Share(name, None, {"host": 1}) for name in CLASSES[:2]],
+        [Share(name, 3, {"host": 1}) for name in CLASSES],
+        [Share(name, None, {"other": 1}) for name in CLASSES],
+        [Share(name, None, {"host": 0}) for name in CLASSES],
+        [Share("glass", None, {"host": 1})],
+    ],
+)
+def test_shares_that_do_not_fit_are_refused(entries: list[Share]) -> None:
+    with pytest.raises(ConfigError, match="mix: "):
+        Mix({"host": Source("host", "host")}, entries)
+
+
+def test_candidates_are_those_of_the_source(brucite: Atoms, models: ScoreModels) -> None:
+    rows = [("brucite", MIX, k) for k in range(10)]
+    rows += [("brucite", name, k) for name in ("host", "symmetric", "voids") for k in range(3)]
+    batch = make_batch({"brucite": brucite}, rows, 42)
+    inpaint_batch(batch, models, SETTINGS)
+    assert sources(batch)[10:] == [row[1] for row in rows[10:]]
+    plan = schedule_within(read_mix().shares([12, 8, 8], 2), 10, lambda _, wanted: wanted)
+    assert sources(batch)[:10] == [name for name, _ in plan]
+    shared = [(k, name, n) for k, (name, n) in enumerate(plan) if name != "host_warm" and n < 3]
+    for sample, name, number in shared:
+        if name != "random":
+            assert sites(batch, MIX, sample) == sites(batch, name, number)
+    assert batch.stages[STAGE].attrs["mix"]["sources"]["host_warm"]["renoise"] == 1.0
+
+
+def test_the_warm_source_has_other_noise(brucite: Atoms, models: ScoreModels) -> None:
+    """Equal noise at another temperature would give much the same crystals."""
+    batch = make_batch({"brucite": brucite}, [("brucite", MIX, k) for k in range(10)], 42)
+    hot = make_batch({"brucite": brucite}, [("brucite", "host", 0)], 42)
+    inpaint_batch(batch, models, SETTINGS)
+    inpaint_batch(hot, models, replace(SETTINGS, renoise=1.0))
+    first = sources(batch).index("host_warm")
+    assert sites(batch, MIX, first) != sites(hot, "host", 0)
+
+
+def test_a_candidate_is_bit_identical_alone_and_in_any_batch(
+    brucite: Atoms, rocksalt: Atoms, models: ScoreModels
+) -> None:
+    crystals = {"brucite": brucite, "rocksalt": rocksalt}
+    rows = [("rocksalt", MIX, k) for k in range(4)] + [("brucite", MIX, k) for k in range(12)]
+    batch = make_batch(crystals, rows, 42)
+    inpaint_batch(batch, models, SETTINGS)
+    for sample in (0, 3, 7, 11):
+        alone = make_batch(crystals, [("brucite", MIX, sample)], 42)
+        inpaint_batch(alone, models, SETTINGS)
+        assert sources(alone)[0] == sources(batch)[4 + sample]
+        assert sites(alone, MIX, sample) == sites(batch, MIX, sample)
+    after = batch.stages[STAGE].arrays["positions"]
+    assert after[batch.is_host].tobytes() == batch.positions[batch.is_host].tobytes()
+
+
+def test_the_next_source_takes_the_place_of_one_that_is_used_up(
+    tmp_path: Path,
+) -> None:
+    few = replace(read_mix(), entries=[Share(name, None, FEW) for name in CLASSES])
+    batch = build_batch([checked("PdH")], {}, methods=(MIX,), samples=40, seed=42)
+    inpaint_batch(batch, ScoreModels(), SETTINGS, mix=few)
+    assert set(batch.status) == {"ok"}
+    counts = Counter(sources(batch))
+    assert counts["voids"] < 10 < counts["random"]  # of shares of 20 and 10
+    write_batch(batch, tmp_path / "b.h5")
+    assert sources(read_batch(tmp_path / "b.h5")) == sources(batch)
+
+
+def test_elements_that_the_network_does_not_know_go_to_other_sources(models: ScoreModels) -> None:
+    batch = build_batch([checked("PdH")], {}, methods=(MIX,), samples=5, seed=42)
+    batch.atomic_numbers[batch.is_host] = 117
+    inpaint_batch(batch, models, SETTINGS)
+    assert not {"host", "host_warm"} & set(sources(batch))
+    assert set(batch.status) == {"ok"}
+
+
+def test_restore_takes_it_as_any_method() -> None:
+    assert make_all_settings({"method": "mix,random"}).check.methods == ("mix", "random")
+    assert load_models([MIX], given=[], bundled=sorted(WEIGHTS.glob("*.pt"))).networks.keys() == {
+        "host"
+    }
