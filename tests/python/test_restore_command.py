@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -160,3 +162,16 @@ def test_an_output_that_is_a_file_is_one_line(
 def test_the_options_are_those_of_the_pipeline() -> None:
     args = parser().parse_args(["restore", "x.cif", "-n", "2", "--element", "Li"])
     assert (args.n_missing, args.element, args.samples) == (2, "Li", None)
+
+
+@pytest.mark.parametrize(
+    ("line", "word"),
+    [("xtalfill res", "restore"), ("xtalfill restore --pot", "--potential_dir")],
+)
+def test_a_shell_completes_the_line(tmp_path: Path, line: str, word: str) -> None:
+    answer = tmp_path / "answer"
+    asked = {"_ARGCOMPLETE": "1", "COMP_LINE": line, "COMP_POINT": str(len(line))}
+    asked |= {"_ARGCOMPLETE_STDOUT_FILENAME": str(answer), "_ARGCOMPLETE_IFS": "\n"}
+    script = "from xtalfill.cli.parser import main; main()"
+    subprocess.run([sys.executable, "-c", script], env=os.environ | asked, check=True)
+    assert answer.read_text(encoding="utf-8").strip() == word

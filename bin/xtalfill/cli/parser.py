@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from typing import TypeAlias
 
 from xtalfill import __version__
@@ -36,7 +37,12 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _main(arguments: list[str] | None) -> None:
-    args = parser().parse_args(arguments)
+    top = parser()
+    if "_ARGCOMPLETE" in os.environ:  # a shell asks how the line can go on
+        import argcomplete
+
+        argcomplete.autocomplete(top)
+    args = top.parse_args(arguments)
     commands = {
         "restore": restore.run,
         "view": view.run,
