@@ -119,7 +119,7 @@ setup_nextflow() {
 
 setup_python() {
     local wanted
-    wanted=$(digest requirements.txt requirements/*.txt pyproject.toml tools/setup.sh)
+    wanted=$(digest requirements.txt requirements/*.txt pyproject.toml setup.py tools/setup.sh)
     if [[ -f $VENV_STAMP && $(< "$VENV_STAMP") == "$wanted" && -x .venv/bin/xtalfill ]]; then
         return
     fi
