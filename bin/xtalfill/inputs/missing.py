@@ -94,9 +94,9 @@ def count_missing(given: Any, *, structure: IncompleteStructure, notes: list[str
             f"n_missing {count} was given; {one}" for one in _contradictions(count, structure)
         )
         return count
-    if problem := _other_elements(structure):
+    if problem := other_elements(structure):
         raise InputError(problem)
-    sources = _sources(structure)
+    sources = count_sources(structure)
     split = _simultaneous_sites(structure)
     if not sources:
         return _removed_count(structure, split, notes)
@@ -125,13 +125,13 @@ def parse_count(value: Any) -> int:
 
 def _contradictions(count: int, structure: IncompleteStructure) -> list[str]:
     """Return the sources that contradict a given number."""
-    sources = [*_sources(structure), *_unlocated(structure)]
+    sources = [*count_sources(structure), *_unlocated(structure)]
     contradicting = [str(one) for one in sources if not one.fewest <= count <= one.most]
-    problem = _other_elements(structure)
+    problem = other_elements(structure)
     return [*dict.fromkeys(contradicting), *([problem] if problem else [])]
 
 
-def _sources(structure: IncompleteStructure) -> list[CountSource]:
+def count_sources(structure: IncompleteStructure) -> list[CountSource]:
     """Return the sources that can decide, in order of priority."""
     found = []
     formula = _by_formula(structure)
@@ -275,7 +275,7 @@ def _is_bonded(structure: IncompleteStructure) -> np.ndarray:
 def _by_formula(structure: IncompleteStructure) -> int | None:
     """Return how many sites the declared formula has in addition to those of the host."""
     formula = structure.evidence.formula
-    if formula is None or _other_elements(structure) is not None:
+    if formula is None or other_elements(structure) is not None:
         return None
     units = formula_units(structure.host.numbers, formula, without=structure.target)
     if not units:
@@ -285,7 +285,7 @@ def _by_formula(structure: IncompleteStructure) -> int | None:
     return count if count >= 1 and abs(missing - count) < _WHOLE_FORMULA else None
 
 
-def _other_elements(structure: IncompleteStructure) -> str | None:
+def other_elements(structure: IncompleteStructure) -> str | None:
     """Return how the other elements contradict the formula, or None."""
     formula = structure.evidence.formula
     if formula is None:

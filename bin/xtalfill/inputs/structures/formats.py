@@ -6,10 +6,11 @@ No reader evaluates or unpickles data.
 from __future__ import annotations
 
 import io
+import itertools
 import re
 import sqlite3
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -38,6 +39,8 @@ from xtalfill.inputs.structures.entry import (
 )
 from xtalfill.inputs.structures.jsonrecords import is_ase_database, parse_json, read_json
 
+# Most atoms of a frame of extended XYZ; a larger number is no number of atoms of a crystal.
+MAX_FRAME = 1_000_000
 _KINDS = {"cif": "CIF", "poscar": "POSCAR", "extxyz": "extended XYZ", "ase": "ASE database"}
 
 
@@ -100,6 +103,7 @@ def read_file(path: Path) -> list[Entry]:
         entries = _READERS[kind](path, source, stem)
         if not entries:
             raise InputError("holds no structure")
+        drop_shared_names(entries)
     except Exception as error:  # noqa: BLE001 - one malformed file must not affect the others
         failed.error = explain(error, kind=_KINDS.get(kind, kind))
         return [failed]
@@ -132,39 +136,47 @@ def _read_poscar(path: Path, source: str, stem: str) -> list[Entry]:
     return [entry]
 
 
-def _frames(text: str) -> Iterator[tuple[str, str | None]]:
+def _frames(lines: Iterable[str]) -> Iterator[tuple[str, str | None]]:
     """Split extended XYZ into frames: (text, None), or ("", error) for an invalid rest."""
-    lines = text.splitlines()
-    start = 0
-    while start < len(lines):
-        if not lines[start].strip():
-            start += 1
+    numbered = enumerate(lines, start=1)
+    for number, line in numbered:
+        count = line.strip()
+        if not count:
             continue
-        count = lines[start].strip()
         if not re.fullmatch(r"\d{1,9}", count):
             found = one_line(count, limit=40)
-            yield "", f"line {start + 1}: expected the number of atoms, found {found!r}"
+            yield "", f"line {number}: expected the number of atoms, found {found!r}"
             return
-        stop = start + 2 + int(count)
-        if stop > len(lines):
-            left = max(len(lines) - start - 2, 0)
+        if int(count) > MAX_FRAME:
+            yield "", f"line {number}: {count} atoms declared, more than the limit of {MAX_FRAME}"
+            return
+        rest = [text for _, text in itertools.islice(numbered, 1 + int(count))]
+        if len(rest) < 1 + int(count):
+            left = max(len(rest) - 1, 0)
             yield "", f"truncated: {count} atoms declared, {left} lines left"
             return
-        yield "\n".join(lines[start:stop]) + "\n", None
-        start = stop
+        yield "\n".join([line, *rest]) + "\n", None
 
 
 def _read_extxyz(path: Path, source: str, stem: str) -> list[Entry]:
-    entries = []
-    for number, (frame, problem) in enumerate(_frames(read_text(path))):
+    return list(frame_entries(read_text(path).splitlines(), source, stem))
+
+
+def frame_entries(lines: Iterable[str], source: str, stem: str) -> Iterator[Entry]:
+    """Yield an entry for each frame of extended XYZ.
+
+    Args:
+        lines: Lines of the file, without their ends.
+        source: Its name, for messages.
+        stem: The stem of the ids.
+    """
+    for number, (frame, problem) in enumerate(_frames(lines)):
         entry = Entry(source=f"{source} frame {number}", fallback_id=f"{stem}_{number}")
         if problem:
             entry.error = f"{problem}; the rest of the file is not read"
         else:
             fill_entry(entry, _fill_from_frame, frame, kind="extended XYZ")
-        entries.append(entry)
-    drop_shared_names(entries)
-    return entries
+        yield entry
 
 
 def _fill_from_frame(entry: Entry, frame: str) -> None:
@@ -201,16 +213,18 @@ class _ReadOnlyDatabase(SQLite3Database):
 
 
 def _read_ase(path: Path, source: str, stem: str) -> list[Entry]:
+    return list(row_entries(path, source, stem))
+
+
+def row_entries(path: Path, source: str, stem: str) -> Iterator[Entry]:
+    """Yield an entry for each row of an ASE database (SQLite); arguments as `frame_entries`."""
     database = _ReadOnlyDatabase(str(path.resolve()), create_indices=False, use_lock_file=False)
     with database as connected:
         rows = connected.connection.execute("SELECT id FROM systems ORDER BY id").fetchall()
-        entries = []
         for (row_id,) in rows:
             entry = Entry(source=f"{source} row {row_id}", fallback_id=f"{stem}_{row_id}")
             fill_entry(entry, _fill_from_database, connected, row_id, kind="ASE database row")
-            entries.append(entry)
-    drop_shared_names(entries)
-    return entries
+            yield entry
 
 
 def _fill_from_database(entry: Entry, database: SQLite3Database, row_id: int) -> None:
@@ -238,7 +252,6 @@ def _read_ase_json(text: str, source: str, stem: str) -> list[Entry]:
         entry = Entry(source=f"{source} row {row_id}", fallback_id=f"{stem}_{row_id}")
         fill_entry(entry, _fill_from_ase_json, data.get(row_id), kind="ASE database row")
         entries.append(entry)
-    drop_shared_names(entries)
     return entries
 
 

@@ -17,7 +17,6 @@ from xtalfill.core.errors import InputError
 from xtalfill.core.text import one_line
 from xtalfill.inputs.structures.entry import (
     Entry,
-    drop_shared_names,
     fill_entry,
     fill_from_pymatgen,
     fill_keys,
@@ -72,7 +71,6 @@ def read_json(data: Any, source: str, stem: str) -> list[Entry]:
         if isinstance(key, str):
             entry.id, entry.id_is_name = key, False
         entries.append(entry)
-    drop_shared_names(entries)
     return entries
 
 

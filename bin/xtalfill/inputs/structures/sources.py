@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from xtalfill.core.errors import InputError
@@ -28,22 +29,39 @@ def read_structures(path: str | Path) -> list[Entry]:
     """
     path = Path(path)
     if path.is_dir():
-        return _read_folder(path)
+        return [entry for file in structure_files(path) for entry in read_file(file)]
+    check_supported(path)
+    return read_sheet(path) if is_sheet(path) else read_file(path)
+
+
+def check_supported(path: Path, *, more: tuple[str, ...] = ()) -> None:
+    """Check that a path is a file whose name shows a supported format.
+
+    Args:
+        path: The file.
+        more: Further suffixes that the caller reads itself.
+
+    Raises:
+        InputError: It is not.
+    """
     try:
         check_is_file(path)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
-    if is_sheet(path):
-        return read_sheet(path)
-    if file_format(path) is None:
+    if not is_sheet(path) and file_format(path) is None and path.suffix.lower() not in more:
+        suffixes = ", ".join([".cif", ".vasp", "POSCAR*", ".extxyz", ".db", ".json", *more])
         raise InputError(
             f"{path}: unsupported input; give a .csv sheet, a folder of CIF or POSCAR "
-            "files, or a .cif, .vasp, POSCAR*, .extxyz, .db, .json or .jsonl file"
+            f"files, or a {suffixes} or .jsonl file"
         )
-    return read_file(path)
 
 
-def _read_folder(path: Path) -> list[Entry]:
+def structure_files(path: Path) -> list[Path]:
+    """Return the CIF and POSCAR files of a folder, sorted.
+
+    Raises:
+        InputError: There is none.
+    """
     files = [
         item
         for item in sorted(path.iterdir())
@@ -54,7 +72,7 @@ def _read_folder(path: Path) -> list[Entry]:
             f"{path}: no CIF or POSCAR file in this folder (its subfolders are not searched); "
             "expected *.cif, *.vasp, *.poscar, POSCAR*, CONTCAR*, each also with .gz"
         )
-    return [entry for file in files for entry in read_file(file)]
+    return files
 
 
 def read_sheet(path: Path) -> list[Entry]:
@@ -70,15 +88,24 @@ def read_sheet(path: Path) -> list[Entry]:
     Raises:
         InputError: The file is not text, has no column `structure`, or has no row.
     """
+    return [entry for entry, _ in sheet_entries(path)]
+
+
+def sheet_entries(path: Path) -> Iterator[tuple[Entry, Path]]:
+    """Yield the rows of a sample sheet one by one, each with the file that it names.
+
+    Arguments and errors as `read_sheet`.
+    """
     sheet = parse_sheet(path)
     folder = path.resolve().parent
-    entries = [_read_row(path, folder, sheet, row) for row in sheet.rows]
-    if not entries:
+    if not sheet.rows:
         raise InputError(f"{path}: has a header but no row; add one row per structure")
-    if sheet.ignored:
-        names = one_line(", ".join(sheet.ignored), limit=80)
-        entries[0].notes.append(f"unused columns of {path.name}: {names}")
-    return entries
+    for number, row in enumerate(sheet.rows):
+        entry = _read_row(path, folder, sheet, row)
+        if sheet.ignored and number == 0:
+            names = one_line(", ".join(sheet.ignored), limit=80)
+            entry.notes.append(f"unused columns of {path.name}: {names}")
+        yield entry, folder / sheet.cells(row[1])["structure"]
 
 
 def _read_row(

@@ -1,0 +1,179 @@
+"""Bond valences of a crystal: which atoms lack protons, and what the charges leave over.
+
+Parameters of every pair of elements come from O'Keeffe and Brese (J. Am. Chem. Soc. 113, 3226,
+1991) by way of pymatgen. Bonds between equal atoms use the length of their single bond.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from ase import Atoms
+from ase.data import atomic_numbers, chemical_symbols
+from matscipy.neighbours import neighbour_list
+from pymatgen.analysis.bond_valence import BV_PARAMS, ELECTRONEG
+from pymatgen.core import Element
+
+HYDROGEN = 1
+# Valence of the atoms that can carry protons.
+VALENCE = {
+    atomic_numbers[symbol]: valence
+    for symbol, valence in {
+        "C": 4, "N": 3, "O": 2, "F": 1, "S": 2, "Cl": 1, "Se": 2, "Br": 1, "Te": 2, "I": 1
+    }.items()
+}  # fmt: skip
+# Charge of the other anions of inorganic crystals; only the charge balance uses it.
+_OTHER_ANIONS = {"B": 3, "Si": 4, "P": 3, "As": 3, "Sb": 3}
+ANION_CHARGE = VALENCE | {atomic_numbers[symbol]: q for symbol, q in _OTHER_ANIONS.items()}
+# Lengths of single bonds between equal atoms, Å (sums of Pauling's covalent radii; O-O of peroxide,
+# N-N of hydrazine).
+_SINGLE_BOND = {
+    "B": 1.75, "C": 1.54, "N": 1.45, "O": 1.48, "F": 1.42, "Si": 2.34, "P": 2.22, "S": 2.06,
+    "Cl": 1.99, "As": 2.44, "Se": 2.34, "Sb": 2.82, "Te": 2.74, "Br": 2.28, "I": 2.67,
+}  # fmt: skip
+SOFTNESS = 0.37  # Å
+# Bonds beyond this distance have valences below 0.02, also those of caesium.
+CUTOFF = 4.2  # Å
+# X-ray refinements place hydrogen 0.1 to 0.2 Å too near: more than one valence is an error.
+_MOST_OF_HYDROGEN = 1.0
+# A site with a larger sum of valences towards less electronegative atoms is a cation.
+_CATION = 0.3
+# Nearest neighbours; an element without parameters within this distance hides a site's valence, Å.
+_NEAR = 3.2
+_ELEMENTS = len(chemical_symbols)
+
+
+@dataclass(frozen=True)
+class SiteValences:
+    """Bond valences of the sites of a crystal.
+
+    Attributes:
+        total: (n,) Sum of the bond valences, regardless of their direction.
+        charge: (n,) The same with the sign of the charge: negative for an anion.
+        alike: (n,) Sum of the bond valences to atoms of the same element.
+        judged: (n,) Whether the parameters of all near neighbours are known.
+        lacking: (n,) Valence that a judged atom of `VALENCE` lacks; 0 for the others.
+    """
+
+    total: np.ndarray
+    charge: np.ndarray
+    alike: np.ndarray
+    judged: np.ndarray
+    lacking: np.ndarray
+
+
+@dataclass(frozen=True)
+class ChargeBalance:
+    """Number of positive charges that a crystal lacks.
+
+    Attributes:
+        nearest: With each cation in the oxidation state nearest to its bond valence.
+        fewest: With each cation in its highest common oxidation state.
+    """
+
+    nearest: int
+    fewest: int
+
+
+def site_valences(atoms: Atoms) -> SiteValences:
+    """Compute the bond valences of a crystal.
+
+    Args:
+        atoms: Periodic in three dimensions, Angstrom.
+    """
+    lengths, known = _parameters()
+    numbers = atoms.numbers
+    first, second, distance = neighbour_list("ijd", atoms, CUTOFF)
+    a, b = numbers[first], numbers[second]
+    valence = np.where(known[a, b], np.exp((lengths[a, b] - distance) / SOFTNESS), 0.0)
+    hydrogen = (a == HYDROGEN) | (b == HYDROGEN)
+    valence[hydrogen] = np.minimum(valence[hydrogen], _MOST_OF_HYDROGEN)
+    scale = _electronegativities()
+
+    def summed(weights: np.ndarray) -> np.ndarray:
+        return np.bincount(first, weights, len(atoms))
+
+    total = summed(valence)
+    judged = summed((~_has_parameters()[b] & (distance < _NEAR)).astype(float)) == 0
+    full = np.array([VALENCE.get(int(number), 0) for number in numbers], dtype=float)
+    return SiteValences(
+        total=total,
+        charge=summed(valence * np.sign(scale[b] - scale[a])),
+        alike=summed(valence * (a == b)),
+        judged=judged,
+        lacking=np.where(judged, np.maximum(full - total, 0.0), 0.0),
+    )
+
+
+def charge_balance(numbers: np.ndarray, valences: SiteValences) -> ChargeBalance | None:
+    """Count the positive charges that a crystal lacks.
+
+    Args:
+        numbers: (n,) atomic numbers.
+        valences: Of the same sites.
+
+    Returns:
+        None if the crystal has no anion, or a cation without bond-valence parameters or known
+        oxidation states.
+    """
+    anion = np.isin(numbers, list(ANION_CHARGE)) & (valences.charge <= _CATION)
+    if not anion.any() or not _has_parameters()[numbers[~anion]].all():
+        return None
+    negative = sum(
+        max(ANION_CHARGE[int(number)] - round(float(alike)), 0)
+        for number, alike in zip(numbers[anion], valences.alike[anion], strict=True)
+    )
+    nearest = fewest = negative
+    for number, charge in zip(numbers[~anion], valences.charge[~anion], strict=True):
+        common, known = _oxidation_states(int(number))
+        if not known:
+            return None
+        nearest -= min(known, key=lambda state: abs(state - charge))
+        fewest -= max(common or known)
+    return ChargeBalance(nearest, fewest)
+
+
+@cache
+def _oxidation_states(number: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the common and all known positive oxidation states of an element, by pymatgen."""
+    element = Element.from_Z(number)
+    common = tuple(state for state in element.common_oxidation_states if state > 0)
+    rare = (state for state in element.icsd_oxidation_states if state > 0)
+    return common, tuple(sorted({*common, *rare}))
+
+
+@cache
+def _has_parameters() -> np.ndarray:
+    """Return (119,) whether an element has bond-valence parameters."""
+    found = np.zeros(_ELEMENTS, dtype=bool)
+    found[[element.Z for element in BV_PARAMS]] = True
+    return found
+
+
+@cache
+def _parameters() -> tuple[np.ndarray, np.ndarray]:
+    """Return bond lengths of valence 1 (119, 119), Å, and for which pairs they are known."""
+    size, softness = np.full(_ELEMENTS, np.nan), np.full(_ELEMENTS, np.nan)
+    negative = np.zeros(_ELEMENTS, dtype=bool)
+    for element, one in BV_PARAMS.items():
+        size[element.Z], softness[element.Z] = one["r"], one["c"]
+    negative[[element.Z for element in ELECTRONEG]] = True
+    r, c = size[:, None], softness[:, None]
+    lengths = r + r.T - r * r.T * (np.sqrt(c) - np.sqrt(c.T)) ** 2 / (c * r + c.T * r.T)
+    known = np.isfinite(lengths) & (negative[:, None] | negative)
+    np.fill_diagonal(known, False)
+    for symbol, length in _SINGLE_BOND.items():
+        number = atomic_numbers[symbol]
+        known[number, number], lengths[number, number] = True, length
+    return np.where(known, lengths, 0.0), known
+
+
+@cache
+def _electronegativities() -> np.ndarray:
+    """Return Pauling's electronegativities (119,) of the elements with parameters."""
+    values = np.zeros(_ELEMENTS)
+    for element in BV_PARAMS:
+        values[element.Z] = element.X
+    return values

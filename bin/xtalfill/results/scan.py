@@ -1,0 +1,175 @@
+"""Scan a database for incomplete structures: scan.csv, and the sheet of those to fill."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import itertools
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ase.io
+from ase import Atoms
+from ase.data import chemical_symbols
+
+from xtalfill.core.errors import InputError
+from xtalfill.core.io import atomic_writer, replacing, write_csv
+from xtalfill.core.text import one_line
+from xtalfill.inputs.hosts import safe_id
+from xtalfill.inputs.scan import COMPLETE, MISSING, Judgement, formula_of, judge
+from xtalfill.inputs.scan_stream import Streamed, stream_structures
+from xtalfill.inputs.sheet import COLUMNS
+from xtalfill.inputs.structures.entry import MAX_SECONDS, time_limit
+from xtalfill.results.columns import column, make_row
+
+TABLE, SHEET, HOSTS = "scan.csv", "hosts.csv", "hosts"
+FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class Scanned:
+    """A structure of the database, and its judgement or why there is none."""
+
+    id: str
+    source: str
+    atoms: Atoms | None
+    judgement: Judgement | None
+    message: str = ""
+
+    @property
+    def flagged(self) -> Judgement | None:
+        """The judgement of a structure that is not complete."""
+        found = self.judgement
+        return found if found is not None and found.status != COMPLETE else None
+
+
+@dataclass(frozen=True)
+class ScanRow:
+    """A row of scan.csv."""
+
+    id: str = column(meaning="Id of the structure.", value=lambda s: s.id)
+    source: str = column(
+        meaning="File, and frame, row, block or crystal.", value=lambda s: s.source
+    )
+    status: str = column(
+        meaning="`missing`, `suspect`, `complete`, or `failed` if it cannot be judged.",
+        value=lambda s: s.judgement.status if s.judgement else FAILED,
+    )
+    element: str | None = column(
+        meaning="Element that is missing or suspect.",
+        value=lambda s: chemical_symbols[s.flagged.element] if s.flagged else None,
+    )
+    score: float | None = column(
+        meaning="0 to 1; 1 if the input states that sites are missing.",
+        value=lambda s: round(s.judgement.score, 3) if s.judgement else None,
+    )
+    n_missing: int | None = column(
+        meaning="Number of missing sites in the cell, if the evidence decides it.",
+        value=lambda s: s.flagged.n_missing if s.flagged else None,
+    )
+    formula: str | None = column(
+        meaning="Formula of the listed sites.",
+        value=lambda s: formula_of(s.atoms) if s.atoms is not None else None,
+    )
+    n_atoms: int | None = column(
+        meaning="Number of listed sites.",
+        value=lambda s: len(s.atoms) if s.atoms is not None else None,
+    )
+    evidence: str = column(
+        meaning="What was found, `kind: what`, separated by semicolons.",
+        value=lambda s: "; ".join(s.judgement.evidence) if s.judgement else "",
+    )
+    sites: str = column(
+        meaning="Numbers of the atoms that lack a proton, counted from 1.",
+        value=lambda s: " ".join(str(site + 1) for site in s.flagged.sites) if s.flagged else "",
+    )
+    message: str = column(meaning="Why it cannot be judged.", value=lambda s: s.message)
+
+
+def scan(source: str | Path, outdir: str | Path) -> Counter[str]:
+    """Judge every structure of an input; write scan.csv, hosts.csv and hosts/.
+
+    Structures are read and written one by one. Of those before, only the ids in hosts.csv stay in
+    memory.
+
+    Args:
+        source: The input, as in `scan_stream.stream_structures`.
+        outdir: Where the results go; files of an earlier scan are replaced.
+
+    Returns:
+        Status -> number of structures.
+
+    Raises:
+        InputError: The input cannot be read as a whole, or no structure can be judged.
+    """
+    structures = stream_structures(source)
+    first = next(structures)  # an input that cannot be read fails before anything is written
+    outdir = Path(outdir)
+    counts: Counter[str] = Counter()
+    try:
+        outdir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{outdir}: cannot be made ({error.strerror}); name a folder") from error
+
+    def rows() -> Iterator[ScanRow]:
+        with atomic_writer(outdir / SHEET) as file:
+            sheet = _HostSheet(csv.writer(file, lineterminator="\n"), outdir / HOSTS)
+            for streamed in itertools.chain([first], structures):
+                scanned = _scan_one(streamed)
+                row = make_row(ScanRow, scanned)
+                counts[row.status] += 1
+                if row.status == MISSING:
+                    sheet.add(scanned, streamed.file)
+                yield row
+
+    write_csv(outdir / TABLE, ScanRow, rows())
+    if counts.total() == counts[FAILED]:
+        raise InputError(
+            f"{source}: none of the {counts.total()} structures can be judged; "
+            f"{outdir / TABLE} has the reasons"
+        )
+    return counts
+
+
+def _scan_one(streamed: Streamed) -> Scanned:
+    """Judge one structure; what cannot be judged has its reason."""
+    entry = streamed.entry
+    name = safe_id(entry.id or "") or safe_id(entry.fallback_id) or "structure"
+    try:
+        with time_limit(MAX_SECONDS):
+            return Scanned(name, entry.source, entry.atoms, judge(entry))
+    except InputError as error:
+        return Scanned(name, entry.source, entry.atoms, None, one_line(error, limit=400))
+
+
+class _HostSheet:
+    """The sheet of the structures to fill, and the files of those that have none of their own."""
+
+    def __init__(self, writer: Any, folder: Path) -> None:
+        self._writer, self._folder = writer, folder
+        self._ids: set[str] = set()
+        writer.writerow(COLUMNS)
+
+    def add(self, scanned: Scanned, file: Path | None) -> None:
+        """Add a structure; one that shares its file with others gets a file of its own."""
+        judgement, atoms = scanned.judgement, scanned.atoms
+        if judgement is None or atoms is None:
+            return
+        name = scanned.id
+        if name in self._ids:
+            digest = hashlib.sha256(f"{scanned.source} {len(self._ids)}".encode()).hexdigest()[:8]
+            name = f"{name[:91]}-{digest}"
+        self._ids.add(name)
+        if file is None:
+            self._folder.mkdir(exist_ok=True)
+            place = f"{self._folder.name}/{name}.extxyz"
+            bare = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=True)
+            with replacing(self._folder / f"{name}.extxyz") as temporary:
+                ase.io.write(temporary, bare, format="extxyz")
+        else:
+            place = str(file.resolve())
+        count = "" if judgement.n_missing is None else judgement.n_missing
+        self._writer.writerow([name, place, chemical_symbols[judgement.element], count])
