@@ -2,8 +2,8 @@
 """Measure how well `xtalfill scan` finds crystals without their hydrogen, and fit its weights.
 
 `fit` uses held-out crystals of the training files only: those with hydrogen, which is removed, and
-those that have none. `measure` uses minerals, and crystals of the training file that have no hydrogen and
-were not used by `fit`. `census` scans crystals without hydrogen in random order.
+those that have none. `measure` uses minerals, and crystals of the training file without hydrogen
+that `fit` did not use. `census` scans crystals without hydrogen in random order.
 """
 
 import argparse
@@ -126,7 +126,7 @@ def measure(args: argparse.Namespace) -> None:
         for status, name in ((MISSING, "missing"), (COMPLETE, "missing or suspect")):
             rows.append(_rates(f"{key}_{name[-7:]}", f"{label}: {name}", with_h, without, status))
         counts = [(j.n_missing, n) for j, (_, n) in zip(with_h, hosts, strict=True)]
-        decided = [n == true for n, true in counts if n is not None]
+        decided = [bool(n == true) for n, true in counts if n is not None]
         rows.append(_count_row(f"{key}_count", f"{label}: number of sites", decided, len(hosts)))
     pairs = [(_protonated(atoms), _lacking(atoms, LACKS)) for atoms in located]
     rows.append(_oxygen_row("oxygen_located", f"O that carry H, {len(located)} located", pairs))
@@ -247,7 +247,7 @@ def _labelled(hosts: list[Atoms], database: Path) -> list[tuple[set[int], set[in
 def _labelled_sites(atoms: Atoms, row: sqlite3.Row) -> set[int] | None:
     """Return the oxygens that labels give hydrogen, or None if the labels do not give the count."""
     known = frozenset(atoms.symbols)
-    cell = cellpar_to_cell([float(row[name]) for name in _CELL])
+    cell = cellpar_to_cell([float(row[name].strip(", ")) for name in _CELL])
     # Cartesian positions are those of the conventional cell, in units of a quarter of a millionth.
     places = np.stack([_integers(row[f"atoms_{axis}"]) / 4e6 for axis in "xyz"], axis=1) @ cell
     groups = spglib.get_symmetry_dataset(

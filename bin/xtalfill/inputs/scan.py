@@ -24,6 +24,7 @@ from xtalfill.inputs.scan_valence import (
     HYDROGEN,
     SiteValences,
     charge_balance,
+    exceeds_ozonide,
     site_valences,
 )
 from xtalfill.inputs.structures import Entry
@@ -90,6 +91,9 @@ def judge(entry: Entry) -> Judgement:
     score = valence_score(atoms.numbers, valences)
     sites = tuple(np.flatnonzero(valences.lacking > LACKS).tolist())
     shown = _shown(atoms, valences, sites) if score >= SUSPECT_SCORE or stated.missing else []
+    if exceeds_ozonide(atoms.numbers):
+        score = max(score, MISSING_SCORE)
+        shown.append("composition: more oxygen than an ozonide of these cations has")
     wrong = impossible_hydrogens(atoms)
     if wrong:
         shown.append(f"hydrogen_distance: {shortened(wrong)}")

@@ -7,7 +7,6 @@ file by file. Other formats are read one file at a time, up to `entry.MAX_TEXT_B
 from __future__ import annotations
 
 import gzip
-import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,7 +87,7 @@ def _stream_file(path: Path) -> Iterator[Streamed]:
             yield Streamed(entry)
         if not found:
             raise InputError("holds no structure")
-    except (OSError, ValueError, KeyError, InputError, sqlite3.Error) as error:
+    except Exception as error:  # noqa: BLE001 - as in read_file
         failed = Entry(source=path.name, fallback_id=f"{stem}_rest" if found else stem)
         failed.error = explain(error, kind=kind or "HDF5")
         yield Streamed(failed)

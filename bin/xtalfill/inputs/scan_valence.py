@@ -135,6 +135,23 @@ def charge_balance(numbers: np.ndarray, valences: SiteValences) -> ChargeBalance
     return ChargeBalance(nearest, fewest)
 
 
+def exceeds_ozonide(numbers: np.ndarray) -> bool:
+    """Return whether an oxide has more oxygen than its cations can bind in any form.
+
+    The water of a hydrate that was relaxed without its hydrogen forms O-O bonds, so that no bond
+    valence is lacking. But then there are more than the three oxygens per charge of an ozonide.
+
+    Args:
+        numbers: (n,) atomic numbers; with another anion than oxygen the result is False.
+    """
+    oxygen = numbers == atomic_numbers["O"]
+    cations = numbers[~oxygen]
+    if not len(cations) or np.isin(cations, [HYDROGEN, *ANION_CHARGE]).any():
+        return False
+    states = [_oxidation_states(int(number))[1] for number in cations]
+    return all(states) and int(oxygen.sum()) > 3 * sum(max(known) for known in states)
+
+
 @cache
 def _oxidation_states(number: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Return the common and all known positive oxidation states of an element, by pymatgen."""
