@@ -4,6 +4,7 @@
 Each file is changed between two lines, `<!-- NAME -->` and `<!-- end -->`, only.
 
     docs/output.md   columns: results.csv, candidates.csv, failures.csv
+    docs/scan.md     columns: scan.csv
     docs/usage.md    parameters, from nextflow_schema.json
     CITATIONS.md     citations, from citations.bib
 """
@@ -24,6 +25,7 @@ from xtalfill.registry.documentation import METHOD_TEXTS, POTENTIAL_TEXTS
 from xtalfill.results.candidates import CandidateRow
 from xtalfill.results.columns import columns_of
 from xtalfill.results.report.citations import SECTIONS, Citation, citations
+from xtalfill.results.scan import ScanRow
 from xtalfill.results.structures import StructureRow
 from xtalfill.results.tables import FailureRow
 
@@ -147,6 +149,7 @@ PARTS: dict[str, dict[str, Callable[[], str]]] = {
         "columns: candidates.csv": lambda: columns(CandidateRow),
         "columns: failures.csv": lambda: columns(FailureRow),
     },
+    "docs/scan.md": {"columns: scan.csv": lambda: columns(ScanRow)},
     "docs/usage.md": {"parameters": parameters},
     "CITATIONS.md": {"citations": references},
 }

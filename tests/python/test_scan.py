@@ -191,6 +191,13 @@ def test_a_formula_that_no_element_explains() -> None:
     assert found.evidence[0].startswith("formula: the file lists O1 Mg1 but declares")
 
 
+def test_a_contradicted_formula_leaves_the_number_of_the_labels_open() -> None:
+    labels = HydrogenCount(2, 2, "the labels OH1")
+    found = judged(HOST, Evidence(formula={12: 1, 8: 2, 1: 2}, named=labels))
+    assert (found.status, found.n_missing) == ("missing", None)
+    assert found.evidence[1].startswith("formula: the file lists O2 Ca1 but declares O2 Mg1")
+
+
 def test_a_fulfilled_formula() -> None:
     found = judged(portlandite(), Evidence(formula={20: 1, 8: 2, 1: 2}))
     assert (found.status, found.evidence) == ("complete", ())

@@ -50,43 +50,41 @@ class Scanned:
 class ScanRow:
     """A row of scan.csv."""
 
-    id: str = column(meaning="Id of the structure.", value=lambda s: s.id)
-    source: str = column(
-        meaning="File, and frame, row, block or crystal.", value=lambda s: s.source
-    )
+    id: str = column(meaning="id of the structure", value=lambda s: s.id)
+    source: str = column(meaning="file, and frame, row, block or crystal", value=lambda s: s.source)
     status: str = column(
-        meaning="`missing`, `suspect`, `complete`, or `failed` if it cannot be judged.",
+        meaning="`missing`, `suspect`, `complete`, or `failed` if it cannot be judged",
         value=lambda s: s.judgement.status if s.judgement else FAILED,
     )
     element: str | None = column(
-        meaning="Element that is missing or suspect.",
+        meaning="element that is missing or suspect",
         value=lambda s: chemical_symbols[s.flagged.element] if s.flagged else None,
     )
     score: float | None = column(
-        meaning="0 to 1; 1 if the input states that sites are missing.",
+        meaning="0 to 1; 1 if the input states that sites are missing",
         value=lambda s: round(s.judgement.score, 3) if s.judgement else None,
     )
     n_missing: int | None = column(
-        meaning="Number of missing sites in the cell, if the evidence decides it.",
+        meaning="number of missing sites in the cell, if the evidence decides it",
         value=lambda s: s.flagged.n_missing if s.flagged else None,
     )
     formula: str | None = column(
-        meaning="Formula of the listed sites.",
+        meaning="formula of the listed sites",
         value=lambda s: formula_of(s.atoms) if s.atoms is not None else None,
     )
     n_atoms: int | None = column(
-        meaning="Number of listed sites.",
+        meaning="number of listed sites",
         value=lambda s: len(s.atoms) if s.atoms is not None else None,
     )
     evidence: str = column(
-        meaning="What was found, `kind: what`, separated by semicolons.",
+        meaning="what was found, `kind: what`, separated by semicolons",
         value=lambda s: "; ".join(s.judgement.evidence) if s.judgement else "",
     )
     sites: str = column(
-        meaning="Numbers of the atoms that lack a proton, counted from 1.",
+        meaning="numbers of the atoms that lack a proton, counted from 1",
         value=lambda s: " ".join(str(site + 1) for site in s.flagged.sites) if s.flagged else "",
     )
-    message: str = column(meaning="Why it cannot be judged.", value=lambda s: s.message)
+    message: str = column(meaning="why it cannot be judged", value=lambda s: s.message)
 
 
 def scan(source: str | Path, outdir: str | Path) -> Counter[str]:
