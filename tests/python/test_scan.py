@@ -23,7 +23,7 @@ from xtalfill.cli.parser import main
 from xtalfill.core.errors import InputError
 from xtalfill.inputs import scan_valence
 from xtalfill.inputs.hosts import check_structures
-from xtalfill.inputs.scan import Judgement, judge
+from xtalfill.inputs.scan import Judgement, counted_protons, judge
 from xtalfill.inputs.scan_stream import stream_structures
 from xtalfill.inputs.scan_valence import charge_balance, site_valences
 from xtalfill.inputs.structures import Entry, read_structures
@@ -121,7 +121,9 @@ def test_a_bare_skeleton() -> None:
 
 
 def test_an_element_without_parameters_hides_its_neighbours() -> None:
-    assert judged(bulk("OsO", "rocksalt", a=6.0)).score < 0.5
+    valences = site_valences(bulk("OsO", "rocksalt", a=6.0))
+    assert valences.judged.tolist() == [True, False]
+    assert valences.lacking.tolist() == [0.0, 0.0]
 
 
 @pytest.mark.parametrize(
@@ -244,6 +246,26 @@ def test_charges() -> None:
     oxide = bulk("FeO", "rocksalt", a=4.33)
     balance = charge_balance(oxide.numbers, site_valences(oxide))
     assert balance == scan_valence.ChargeBalance(nearest=0, fewest=-1)
+
+
+@pytest.mark.parametrize(
+    ("nearest", "fewest", "expected"), [(2, 2, 2), (2, 1, None), (1, 1, None), (8, 8, None)]
+)
+def test_a_count_needs_one_balance_that_the_valences_confirm(
+    monkeypatch: pytest.MonkeyPatch, nearest: int, fewest: int, expected: int | None
+) -> None:
+    balance = scan_valence.ChargeBalance(nearest, fewest)
+    monkeypatch.setattr("xtalfill.inputs.scan.charge_balance", lambda *_: balance)
+    valences = site_valences(HOST)
+    assert 1.4 < valences.lacking.sum() < 1.8
+    assert counted_protons(HOST.numbers, valences) == expected
+
+
+def test_the_fewest_charges_need_common_states() -> None:
+    oxide = bulk("CuO", "rocksalt", a=4.2)  # Cu2+ is common, Cu3+ and Cu4+ are known
+    balance = charge_balance(oxide.numbers, site_valences(oxide))
+    assert balance is not None
+    assert balance.fewest == 0
 
 
 def test_a_metal_has_no_balance() -> None:
