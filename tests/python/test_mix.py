@@ -15,8 +15,9 @@ from test_inpaint import CONFIG, make_batch
 from test_orbits import checked
 from xtalfill.core.batch import Batch, read_batch, write_batch
 from xtalfill.core.errors import ConfigError
+from xtalfill.core.files import WEIGHTS
 from xtalfill.inputs.batching import build_batch
-from xtalfill.interactive.settings import WEIGHTS, make_all_settings
+from xtalfill.interactive.settings import make_all_settings
 from xtalfill.models.hostnet import HostNet
 from xtalfill.proposals.diffusion.settings import SamplerSettings
 from xtalfill.proposals.mix import (
