@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parent
 FILES = (
     "nextflow_schema.json", "assets/gemnet-dT.json", "assets/sssp/*.json",
     "assets/weights/*.pt", "assets/weights/SHA256SUMS",
-    "assets/potential/*.zip", "assets/potential/SHA256SUMS",
+    "assets/potential/*.zip", "assets/potential/*.nqx", "assets/potential/SHA256SUMS",
 )  # fmt: skip
 
 

@@ -89,11 +89,11 @@ class Potentials {
                 "remove it, or use it under its own name with --${name} '${stored(mlip)}'"
         }
         def packaged = given.values().any { mlip ->
-            isAtNequipNet(mlip) || isBundled(mlip) || mlip?.endsWith('.nequip.zip')
+            isAtNequipNet(mlip) || (mlip && fileOf(mlip)?.fileName?.toString()?.endsWith('.nequip.zip'))
         }
         if (compiled && !packaged) {
             problems << "--mlip_compile: only models of the nequip package can be compiled " +
-                '(bundled, .nequip.zip, nequip.net:); --mlip and --mlip_rank name none'
+                '(.nequip.zip, nequip.net:); --mlip and --mlip_rank name none'
         }
         return problems
     }
@@ -137,7 +137,7 @@ class Potentials {
     }
 
     private Path bundled(String name) {
-        folder.resolve("${name}.nequip.zip")
+        folder.resolve(registry.potential(name).bundled.toString())
     }
 
     private static boolean isSound(Path model) {

@@ -20,8 +20,10 @@ from xtalfill.core import files
 from xtalfill.core.checksums import check_file
 from xtalfill.interactive.settings import make_all_settings
 
-settings = make_all_settings({"mlip": "nequip-small", "method": "host,td"})
-for file in (settings.relax.mlip, *files.WEIGHTS.glob("*.pt")):
+given = {"mlip": "nequip-small", "mlip_rank": "oam-small", "method": "host,td"}
+settings = make_all_settings(given)
+potentials = (settings.relax.mlip, settings.relax.mlip_rank)
+for file in (*potentials, *files.WEIGHTS.glob("*.pt")):
     check_file(file)
     print(file)
 for file in (files.SSSP, files.GEMNET_SCALES):
@@ -76,7 +78,7 @@ def run(site: Path, script: str) -> str:
 def test_the_wheel_has_its_weights_potential_and_defaults(installed: Path) -> None:
     files = run(installed, LOADED).split()
     assert {Path(file).name for file in files} == {
-        "nequip-small.nequip.zip", "host.pt", "td.pt", "pos.pt"
+        "nequip-small.nequip.zip", "oam-small.nqx", "host.pt", "td.pt", "pos.pt"
     }  # fmt: skip
     assert all(Path(file).is_relative_to(installed) for file in files)
 

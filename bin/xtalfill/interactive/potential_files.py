@@ -52,8 +52,8 @@ class PotentialFiles:
             ConfigError: The model has to be downloaded first, or its file is another one.
         """
         entry = POTENTIALS.get(mlip)
-        if entry is not None and entry.bundled:
-            return BUNDLED_POTENTIALS / f"{mlip}.nequip.zip"
+        if entry is not None and entry.bundled is not None:
+            return BUNDLED_POTENTIALS / entry.bundled
         if not is_published(mlip):
             return None
         file = self._stored(mlip)

@@ -18,7 +18,7 @@ class PotentialEntry:
     Attributes:
         name: As in --mlip and --mlip_rank.
         loader: Key of the class in `xtalfill.relax.potentials` that loads it.
-        bundled: Whether its model file is assets/potential/<name>.nequip.zip.
+        bundled: Its model file in assets/potential; None if the project has none.
         cutoff: Angstrom; longest edge. lib/Sizes.groovy estimates memory with it.
         elements: Nuclear charges that it knows; None where its model file gives them.
         url: Where FETCH_POTENTIAL downloads its model file; None if no download is needed.
@@ -29,7 +29,7 @@ class PotentialEntry:
 
     name: str
     loader: str
-    bundled: bool
+    bundled: str | None
     cutoff: float
     elements: frozenset[int] | None
     url: str | None = None
@@ -39,7 +39,7 @@ class PotentialEntry:
     @property
     def needs_file(self) -> bool:
         """Whether a model file is loaded: bundled, or downloaded before."""
-        return self.bundled or self.url is not None
+        return self.bundled is not None or self.url is not None
 
 
 def short_name(mlip: str) -> str:

@@ -47,9 +47,10 @@ def known_elements(mlip: str) -> frozenset[int] | None:
     entry = POTENTIALS.get(mlip)
     if entry is not None and entry.elements is not None:
         return entry.elements
-    if mlip.endswith(SUFFIX):
-        return _elements_of_nqx(mlip)
-    path = BUNDLED_POTENTIALS / f"{mlip}.nequip.zip" if entry is not None else Path(mlip)
+    bundled = None if entry is None else entry.bundled
+    path = Path(mlip) if bundled is None else BUNDLED_POTENTIALS / bundled
+    if path.name.endswith(SUFFIX):
+        return _elements_of_nqx(path)
     try:
         with zipfile.ZipFile(path) as archive:
             symbols = _symbols(archive)
@@ -61,7 +62,7 @@ def known_elements(mlip: str) -> frozenset[int] | None:
     return known if known and len(known) == len(numbers) else None
 
 
-def _elements_of_nqx(path: str) -> frozenset[int] | None:
+def _elements_of_nqx(path: Path) -> frozenset[int] | None:
     try:
         return frozenset(read_config(path).atomic_numbers)
     except ConfigError:
