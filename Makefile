@@ -3,7 +3,7 @@ SHELL := /bin/bash
 export PATH := $(CURDIR)/.venv/bin:$(CURDIR)/.tools/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-full lint docs bench images tables clean
+.PHONY: help setup demo textbook test test-full lint docs bench images tables clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1\t\2/p' Makefile | expand -t 14
@@ -14,6 +14,11 @@ setup: ## create .venv and find or install Nextflow
 demo: setup ## restore the hydrogen of six real crystals
 	nextflow run main.nf -profile demo --outdir results/demo
 	@echo "Report: $(CURDIR)/results/demo/report.html"
+
+textbook: setup ## restore the hydrogen of thirty well-known crystals (hours)
+	nextflow run main.nf -profile textbook -resume
+	@PYTHONPATH=bin tools/textbook_table.py results/textbook --output results/textbook/textbook.json
+	@echo "Report: $(CURDIR)/results/textbook/report.html"
 
 test: setup ## lint, types, pytest and the nf-test suites
 	@tools/test.sh

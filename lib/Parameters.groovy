@@ -109,7 +109,7 @@ class Parameters {
         |
         |${blocks.join('\n\n')}
         |
-        |Profiles: standard, slurm, gpu, apptainer, docker, podman, test, demo, stub, debug; docs/usage.md tells more.
+        |Profiles: standard, slurm, gpu, apptainer, docker, podman, test, demo, textbook, stub, debug; docs/usage.md tells more.
         """.stripMargin().stripTrailing()
     }
 

@@ -1,5 +1,6 @@
 """The textbook crystals: formula, Z, density and X-H lengths are facts."""
 
+import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import spglib
 from ase.formula import Formula
 from ase.units import kg, m
 
-from tool_runs import REPOSITORY, tool_module
+from tool_runs import REPOSITORY, tool, tool_module
 
 make_textbook = tool_module("make_textbook")
 
@@ -102,3 +103,29 @@ def test_files_are_up_to_date(tmp_path: Path) -> None:
     for one, other in zip(made, kept, strict=True):
         assert one.info["id"] == other.info["id"]
         np.testing.assert_allclose(one.positions, other.positions, atol=1e-7)
+
+
+def test_table_of_a_run(tmp_path: Path) -> None:
+    rows = [
+        ("brucite", "host", "True", "True", "True", "0.0123", "-0.0001"),
+        ("KDP", "voids", "False", "False", "False", "", "0.365"),
+        ("KDP", "host", "True", "False", "True", "", "-0.002"),
+        ("MgH2", "host", "True", "False", "False", "", ""),
+    ]
+    head = "id,method,best_of_all,matched,les,rmsd,energy_above_reference"
+    (tmp_path / "results.csv").write_text("\n".join([head, *map(",".join, rows)]) + "\n")
+    built = {entry["id"]: make_textbook.build(entry) for entry in ENTRIES}
+    frames = []
+    for name, method, *_ in rows[:3]:
+        frames.append(built[name].copy())
+        frames[-1].info = {"id": name, "method": method}
+    frames[1].rattle(0.1)
+    ase.io.write(tmp_path / "selected.extxyz", frames)
+    output = tmp_path / "data" / "textbook.json"
+    output.parent.mkdir()
+    printed = tool("textbook_table.py", tmp_path, "--output", output)
+    table = json.loads(output.read_text(encoding="utf-8"))
+    assert [row["key"] for row in table["rows"]] == ["brucite", "MgH2", "KDP"]
+    assert "| brucite | 5 | found | O 0.99 | O 0.99 | 0.01 | −0.1 |" in printed
+    assert "| KDP | 16 | lower | O 1.07 | O 1.07 | – | −2.0 |" in printed
+    assert "| magnesium hydride | 6 | missed | – | Mg 1.94 | – | – |" in printed
