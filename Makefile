@@ -15,7 +15,7 @@ demo: setup ## restore the hydrogen of six real crystals
 	nextflow run main.nf -profile demo --outdir results/demo
 	@echo "Report: $(CURDIR)/results/demo/report.html"
 
-textbook: setup ## restore the hydrogen of thirty well-known crystals (hours)
+textbook: setup ## restore the hydrogen of thirty well-known crystals (an hour)
 	nextflow run main.nf -profile textbook -resume
 	@PYTHONPATH=bin tools/textbook_table.py results/textbook --output results/textbook/textbook.json
 	@echo "Report: $(CURDIR)/results/textbook/report.html"

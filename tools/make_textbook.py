@@ -17,6 +17,8 @@ from ase.geometry import get_distances
 
 Entry = dict[str, Any]
 
+FOLDER = Path(__file__).parents[1] / "assets" / "textbook"
+
 # Å: two images of a site closer than this are one site in a special position.
 SAME_SITE = 0.05
 OPENING, CLOSING = "<!-- crystals -->\n", "<!-- end -->"
@@ -112,7 +114,7 @@ def readme_table(entries: list[Entry], crystals: list[Atoms]) -> str:
 def main(arguments: list[str] | None = None) -> None:
     """Write the crystals and the table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--folder", type=Path, default=Path("assets/textbook"))
+    parser.add_argument("--folder", type=Path, default=FOLDER)
     args = parser.parse_args(arguments)
     entries = read_entries(args.folder)
     crystals = [build(entry) for entry in entries]

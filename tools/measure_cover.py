@@ -26,6 +26,7 @@ from ase import Atoms
 from xtalfill.core import crystal as core
 from xtalfill.core.batch import REFERENCE, Batch, Stage
 from xtalfill.core.errors import run_command
+from xtalfill.core.files import WEIGHTS
 from xtalfill.core.io import atomic_writer
 from xtalfill.core.relaxations import POSITIONS, RANK, SITES, final_stage
 from xtalfill.evaluate.match import evaluate_batch
@@ -221,8 +222,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     sources = {name: int(count) for name, _, count in (s.partition(":") for s in args.sources)}
-    bundled = sorted((Path(__file__).parents[1] / "assets" / "weights").glob("*.pt"))
-    models = load_models([MIX], given=args.model, bundled=bundled)
+    models = load_models([MIX], given=args.model, bundled=sorted(WEIGHTS.glob("*.pt")))
     first = load_potential(args.mlip, device="cpu")
     second = load_potential(args.mlip_rank, device="cpu") if args.mlip_rank else None
     known = first.elements if second is None else first.elements & second.elements

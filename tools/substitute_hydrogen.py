@@ -17,12 +17,12 @@ import h5py
 import numpy as np
 from ase.data import covalent_radii
 
-from xtalfill.core.crystal import Crystal
+from xtalfill.core.crystal import FRACTION_UNIT, Crystal
 from xtalfill.core.geometry import nearest_distance
 from xtalfill.core.io import replacing
 from xtalfill.relax.batched import BatchedRelaxer, Relaxation
 from xtalfill.relax.potentials import load_potential
-from xtalfill.training.data import FRACTION_UNIT, HYDROGEN, CrystalSet
+from xtalfill.training.data import HYDROGEN, CrystalSet
 from xtalfill.training.substitution import similar_elements
 
 PART = 100

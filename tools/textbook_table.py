@@ -14,9 +14,8 @@ from typing import Any
 import ase.io
 import make_tables
 from ase import Atoms
-from make_textbook import Entry, build, length_range, read_entries
+from make_textbook import FOLDER, Entry, build, length_range, read_entries
 
-FOLDER = Path(__file__).parents[1] / "assets" / "textbook"
 COLUMNS = [
     {"key": "atoms", "title": "atoms"},
     {"key": "result", "title": "result"},

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
@@ -10,6 +9,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
+
+from tool_runs import python
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SOURCES = ("setup.py", "pyproject.toml", "README.md", "LICENSE", "requirements.txt",
@@ -60,23 +61,8 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return site
 
 
-def run(site: Path, script: str) -> str:
-    """Run a script with the packages of this environment, but xtalfill of the wheel."""
-    environment = os.environ | {"PYTHONPATH": str(site)}
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        cwd=site,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
 def test_the_wheel_has_its_weights_potential_and_defaults(installed: Path) -> None:
-    files = run(installed, LOADED).split()
+    files = python("-c", LOADED, path=installed, cwd=installed).split()
     assert {Path(file).name for file in files} == {
         "nequip-small.nequip.zip", "oam-small.nqx", "host.pt", "td.pt", "pos.pt"
     }  # fmt: skip
@@ -85,4 +71,4 @@ def test_the_wheel_has_its_weights_potential_and_defaults(installed: Path) -> No
 
 @pytest.mark.slow  # numba compiles every kernel again
 def test_the_wheel_restores_a_crystal(installed: Path) -> None:
-    run(installed, RESTORED)
+    python("-c", RESTORED, path=installed, cwd=installed)

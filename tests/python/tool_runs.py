@@ -13,11 +13,15 @@ DATA = REPOSITORY / "tests" / "fixtures" / "crystals.h5"
 
 def tool(name: str, *arguments: object) -> str:
     """Run a tool in a new process; return its output."""
-    command = [sys.executable, REPOSITORY / "tools" / name, *arguments]
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "bin")}
+    return python(REPOSITORY / "tools" / name, *arguments, path=REPOSITORY / "bin")
+
+
+def python(*arguments: object, path: Path, cwd: Path | None = None) -> str:
+    """Run Python with the package in the folder `path`; return its output."""
     result = subprocess.run(
-        [str(part) for part in command],
-        env=environment,
+        [sys.executable, *map(str, arguments)],
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(path)},
         capture_output=True,
         text=True,
         check=False,

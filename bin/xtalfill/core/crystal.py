@@ -9,6 +9,9 @@ import numpy as np
 from xtalfill.core.batch import Batch
 from xtalfill.core.geometry import MIN_DISTANCE, nearest_distance
 
+# HDF5 files of crystals have fractional coordinates as uint16: in units of 1 / FRACTION_UNIT.
+FRACTION_UNIT = 65536.0
+
 
 @dataclass(frozen=True)
 class Crystal:

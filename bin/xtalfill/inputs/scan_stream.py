@@ -15,6 +15,7 @@ import h5py
 import numpy as np
 from ase import Atoms
 
+from xtalfill.core.crystal import FRACTION_UNIT
 from xtalfill.core.errors import InputError
 from xtalfill.inputs.sheet import is_sheet
 from xtalfill.inputs.structures.entry import Entry, explain
@@ -30,7 +31,6 @@ from xtalfill.inputs.structures.sources import check_supported, sheet_entries, s
 
 # Crystals of an HDF5 file that are in memory at once.
 _CHUNK = 1000
-_FRACTION_UNIT = 65536.0
 # A longer line is no line of extended XYZ.
 _MAX_LINE = 1 << 20
 _CRYSTALS = ("atomic_number", "frac_coords", "cell", "offset", "n_atoms")
@@ -111,7 +111,7 @@ def _crystals(path: Path, source: str, stem: str) -> Iterator[Entry]:
             part = slice(start, start + _CHUNK)
             begin, n_atoms = offsets[part], sizes[part].astype(int)
             first, last = int(begin.min()), int((begin + n_atoms).max())
-            z, x = numbers[first:last], fractions[first:last] / _FRACTION_UNIT
+            z, x = numbers[first:last], fractions[first:last] / FRACTION_UNIT
             lattice = cells[part].astype(float)
             ids = names[part] if names is not None else [None] * len(n_atoms)
             for index, name in enumerate(ids):

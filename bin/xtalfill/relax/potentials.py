@@ -13,7 +13,6 @@ import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -113,11 +112,15 @@ def _single_by_default() -> Iterator[None]:
 
 
 def _split(
-    crystals: Sequence[Crystal], energies: np.ndarray, forces: np.ndarray
+    crystals: Sequence[Crystal],
+    energies: np.ndarray,
+    forces: np.ndarray,
+    atomic: np.ndarray | None = None,
 ) -> list[Evaluation]:
     bounds = np.cumsum([len(crystal.numbers) for crystal in crystals])[:-1]
     parts = np.split(forces, bounds)
-    return [Evaluation(float(e), f) for e, f in zip(energies, parts, strict=True)]
+    shares = [None] * len(parts) if atomic is None else np.split(atomic, bounds)
+    return [Evaluation(float(e), f, a) for e, f, a in zip(energies, parts, shares, strict=True)]
 
 
 def _system_idx(crystals: Sequence[Crystal]) -> np.ndarray:
@@ -266,12 +269,7 @@ class NequixPotential:
             forces.index_add_(0, index[0], slopes).index_add_(0, index[1], -slopes)
         atoms = atomic.detach().cpu().numpy()
         energies = np.bincount(_system_idx(crystals), weights=atoms, minlength=len(crystals))
-        found = _split(crystals, energies, forces.cpu().numpy())
-        ends = np.cumsum([len(crystal.numbers) for crystal in crystals])[:-1]
-        return [
-            replace(one, atomic=part)
-            for one, part in zip(found, np.split(atoms, ends), strict=True)
-        ]
+        return _split(crystals, energies, forces.cpu().numpy(), atoms)
 
 
 class NequipPotential:

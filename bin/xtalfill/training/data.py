@@ -9,6 +9,7 @@ import h5py
 import numpy as np
 from ase.data import chemical_symbols
 
+from xtalfill.core.crystal import FRACTION_UNIT
 from xtalfill.core.errors import ConfigError
 from xtalfill.models.edges import periodic_edges
 from xtalfill.models.graphs import Host
@@ -16,7 +17,6 @@ from xtalfill.training.split import Split
 from xtalfill.training.substitution import substitute_element
 
 HYDROGEN = 1
-FRACTION_UNIT = 65536.0
 _DATASETS = ("atomic_number", "frac_coords", "cell", "offset", "n_atoms", "is_validation")
 # weights of light and mobile elements, the most likely applications after hydrogen
 _SPECIES_WEIGHT = {
