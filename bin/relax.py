@@ -43,7 +43,8 @@ def main() -> None:
     from xtalfill.core.settings import read_settings
     from xtalfill.relax.potentials import load_potential
     from xtalfill.relax.screen import screen_batch
-    from xtalfill.relax.stage import RelaxStageSettings, make_driver, relax_batch
+    from xtalfill.relax.settings import RelaxStageSettings
+    from xtalfill.relax.stage import make_driver, relax_batch
 
     torch.set_num_threads(1)  # each group of crystals has one of --threads to itself
     settings = read_settings(args.settings, RelaxStageSettings).on_this_machine(

@@ -10,8 +10,9 @@ import org.codehaus.groovy.runtime.MethodRankHelper
  *
  * Reads the part of JSON Schema (draft 2020-12) that the file uses: groups of properties with
  * type, enum, pattern, bounds, required and anyOf, one `if` on constants, nf-schema's `exists` for paths. Our own are
- * `separator` (stands between several values), `registry` (the names of `methods` or `potentials` are possible) and
- * `stages` (which read the parameter; `workflow` for main.nf, lib/ and conf/).
+ * `separator` (stands between several values), `registry` (the names of `methods` or `potentials` are possible),
+ * `words` (a word -> the parameters that it stands for) and `stages` (which read the parameter; `workflow` for
+ * main.nf, lib/ and conf/).
  */
 class Parameters {
 
@@ -32,7 +33,15 @@ class Parameters {
     Parameters(Path file, Registry registry, Map given) {
         schema = new JsonSlurper().parse(file) as Map
         this.registry = registry
-        this.given = given
+        this.given = inFull(given)
+    }
+
+    /** The schema's `words` stand for values of several parameters; what is given beside them counts. */
+    private Map inFull(Map given) {
+        def meant = properties().findResults { String name, Map spec ->
+            spec.words?.get(given[name]?.toString())?.findAll { key, _value -> key == name || given[key] == null }
+        }
+        meant.inject(given) { Map all, Map values -> all + values }
     }
 
     /** The groups in the order of the file: [title:, required:, properties:]. */

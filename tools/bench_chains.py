@@ -37,7 +37,8 @@ from xtalfill.registry.potentials import short_name
 from xtalfill.relax.batched import BatchedRelaxer, Relaxation
 from xtalfill.relax.interface import Potential
 from xtalfill.relax.potentials import load_potential
-from xtalfill.relax.stage import RelaxSettings, relax_batch
+from xtalfill.relax.settings import RelaxSettings
+from xtalfill.relax.stage import relax_batch
 from xtalfill.training.data import HYDROGEN
 
 SAMPLER = SamplerSettings(

@@ -32,7 +32,8 @@ from xtalfill.proposals.score_models import load_models
 from xtalfill.proposals.stage import inpaint_batch
 from xtalfill.relax.potentials import load_potential
 from xtalfill.relax.select import select_candidates
-from xtalfill.relax.stage import RelaxSettings, relax_batch
+from xtalfill.relax.settings import RelaxSettings
+from xtalfill.relax.stage import relax_batch
 
 ASSETS = Path(__file__).resolve().parents[1] / "assets"
 

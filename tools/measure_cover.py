@@ -151,6 +151,7 @@ def measure(
     one, other = relaxed_seconds(batch, total - of_second, of_second)
     found = evaluate_batch(batch).arrays
     merged = batch.stages[RANK].arrays["merged_with"] if RANK in batch.stages else None
+    before = batch.stages[POSITIONS].arrays["energy"] / len(crystal.reference.atoms)
     rows = []
     for i in np.flatnonzero(batch.method != REFERENCE).tolist():
         into = i if merged is None or merged[i] < 0 else int(merged[i])
@@ -161,6 +162,7 @@ def measure(
                 "source": batch.stages["inpaint"].arrays["source"][i],
                 "status": batch.status[i] if batch.message[i] != NO_MORE else "absent",
                 "above": above if usable else None,
+                "first": float(before[i]) if batch.status[i] in ("ok", "dropped") else None,
                 "matched": bool(found["matched"][i] and usable),
                 "les": bool(found["les"][i] and usable),
                 "proposed": proposed[i],
@@ -232,7 +234,14 @@ def main() -> None:
         if atoms.info["id"] in done or not set(atoms.numbers.tolist()) <= known:
             continue
         if len(atoms) <= args.largest:
-            record = measure(Crystal.of(atoms), sources, models, (first, second), seed=args.seed)
+            record = measure(
+                Crystal.of(atoms),
+                sources,
+                models,
+                (first, second),
+                seed=args.seed,
+                rank_within=args.rank_within,
+            )
             lines.append(json.dumps(record))
             with atomic_writer(args.output) as file:
                 file.writelines(line + "\n" for line in lines)

@@ -76,6 +76,10 @@ class Measured:
         """Number of candidates that each source has."""
         return {name: len(self._of.get(name, [])) for name in SOURCES}
 
+    def of(self, name: str) -> list[dict[str, Any]]:
+        """Return the candidates of a source in their order."""
+        return self._of.get(name, [])
+
     def counts(self, mixture: Mixture) -> Counts:
         """Return how many candidates of each source a mix has for this crystal."""
         plan = schedule(dict(mixture.shares), mixture.k, capacity=self.capacity)

@@ -25,7 +25,8 @@ from xtalfill.core.errors import TryAgainError
 from xtalfill.models.hostnet import HostNet
 from xtalfill.relax.batched import BatchedRelaxer, Relaxation, RelaxationResult, State
 from xtalfill.relax.relax_checkpoint import key_of
-from xtalfill.relax.stage import RelaxSettings, relax_batch
+from xtalfill.relax.settings import RelaxSettings
+from xtalfill.relax.stage import relax_batch
 
 ARRAYS = {"0": np.arange(3.0), "1": np.array("why")}
 SETTINGS = RelaxSettings(

@@ -26,7 +26,8 @@ from xtalfill.proposals.methods import PROPOSERS, Method
 from xtalfill.proposals.score_models import ScoreModels, load_models
 from xtalfill.proposals.stage import STAGE, inpaint_batch
 from xtalfill.relax.potentials import load_potential
-from xtalfill.relax.stage import RelaxSettings, relax_batch
+from xtalfill.relax.settings import RelaxSettings
+from xtalfill.relax.stage import relax_batch
 
 MGO = bulk("MgO", "rocksalt", a=4.212, cubic=True)
 

@@ -31,13 +31,24 @@ workflow {
 }
 """
 
-# Prints the potential that ranks, a line for each set of parameters.
+# Prints the potential that ranks, a line for each set of parameters; then what words stand for.
 RANKING = """
 workflow {
     def registry = new Registry(file("${projectDir}/bin/xtalfill/registry"))
     params.cases.each { given -> println(Potentials.withRanking(given, registry).mlip_rank) }
+    params.words.each { given ->
+        def schema = file("${projectDir}/nextflow_schema.json")
+        def found = new Parameters(schema, registry, given).values()
+        println("${found.samples}/${found.stop_below}")
+    }
 }
 """
+WORDS = [
+    ({"samples": "auto"}, "30/0.1"),
+    ({"samples": "auto", "stop_below": 0.02}, "30/0.02"),
+    ({"samples": 7, "stop_below": None}, "7/null"),
+    ({"samples": "other"}, "other/null"),
+]
 
 JOBS = """
 workflow {
@@ -147,12 +158,13 @@ def test_ranking_by_the_file_that_is_there(project: Project) -> None:
     script = project.root / "ranking.nf"
     script.write_text(RANKING, encoding="utf-8")
     given = project.launch / "ranking.json"
-    given.write_text(
-        json.dumps({"cases": [one for some in cases.values() for one in some]}), encoding="utf-8"
-    )
+    content = {"cases": [one for some in cases.values() for one in some]}
+    content["words"] = [one for one, _ in WORDS]
+    given.write_text(json.dumps(content), encoding="utf-8")
     result = project.nextflow("-q", "run", script, "-params-file", given)
     assert result.returncode == 0, said(result)
     expected = [name for name, some in cases.items() for _ in some]
+    expected += [shown for _, shown in WORDS]
     assert result.stdout.split() == expected
 
 

@@ -20,7 +20,8 @@ from xtalfill.relax.deduplicate import MERGE_DISTANCE, map_atoms
 from xtalfill.relax.interface import Evaluation, Potential
 from xtalfill.relax.potentials import load_potential
 from xtalfill.relax.select import select_candidates
-from xtalfill.relax.stage import RelaxSettings, relax_batch
+from xtalfill.relax.settings import RelaxSettings
+from xtalfill.relax.stage import relax_batch
 
 SMALL = Path(__file__).resolve().parents[2] / "assets/potential/nequip-small.nequip.zip"
 CELL = np.diag([4.0, 4.2, 4.4])

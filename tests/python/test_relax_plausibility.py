@@ -16,7 +16,8 @@ from xtalfill.relax.interface import Evaluation
 from xtalfill.relax.plausibility import host_shift, implausibility, note
 from xtalfill.relax.potentials import load_potential
 from xtalfill.relax.select import select_candidates
-from xtalfill.relax.stage import RelaxSettings, relax_batch
+from xtalfill.relax.settings import RelaxSettings
+from xtalfill.relax.stage import relax_batch
 from xtalfill.results.collect import collect, write_json
 
 CELL = np.diag([9.0, 9.0, 9.0])

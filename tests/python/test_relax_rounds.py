@@ -18,7 +18,8 @@ from xtalfill.core.relaxations import ENERGY_WINDOW, POSITIONS
 from xtalfill.relax.interface import Evaluation
 from xtalfill.relax.moves import MOVES, handed_on, moved, turned
 from xtalfill.relax.select import select_candidates
-from xtalfill.relax.stage import RelaxSettings, relax_batch
+from xtalfill.relax.settings import RelaxSettings
+from xtalfill.relax.stage import relax_batch
 
 CELL = np.diag([6.0, 6.4, 6.8])
 HOST = np.array([[0.1, 0.2, 0.3], [2.0, 2.1, 2.3]])

@@ -16,7 +16,8 @@ from xtalfill.core.errors import ConfigError, InputError
 from xtalfill.core.geometry import nearest_distance
 from xtalfill.relax.interface import Evaluation, Potential
 from xtalfill.relax.select import select_candidates
-from xtalfill.relax.stage import RelaxSettings, relax_batch
+from xtalfill.relax.settings import RelaxSettings
+from xtalfill.relax.stage import relax_batch
 
 SETTINGS = RelaxSettings(
     sites_fmax=0.05, sites_max_steps=300, fmax=0.05, max_steps=400, max_atoms_per_batch=60

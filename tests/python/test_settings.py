@@ -19,7 +19,7 @@ from xtalfill.proposals.dft_potential.place import PlacePotentialSettings
 from xtalfill.proposals.dft_potential.plan import PlanPotentialSettings
 from xtalfill.proposals.stage import InpaintSettings
 from xtalfill.relax.compiled import CompileSettings
-from xtalfill.relax.stage import RelaxStageSettings
+from xtalfill.relax.settings import RelaxStageSettings
 
 SETTINGS = {
     "check": CheckSettings,

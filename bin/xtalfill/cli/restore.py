@@ -35,7 +35,9 @@ def add_parser(commands: Commands) -> None:
         "--remove_existing", action="store_true", default=None,
         help="remove the sites of the element first",
     )  # fmt: skip
-    restore.add_argument("--samples", type=int, help="candidates for each structure and method")
+    restore.add_argument(
+        "--samples", type=number_or_word, help="candidates for each structure and method, or auto"
+    )
     restore.add_argument("--seed", type=int, help="seed of the candidates")
     restore.add_argument("--method", help="proposal methods, separated by commas")
     restore.add_argument("--mlip", help="potential: a name, or the path of a model file")
@@ -44,6 +46,11 @@ def add_parser(commands: Commands) -> None:
     restore.add_argument("--device", help="cpu or cuda")
     restore.add_argument("-o", "--output", type=Path, help="folder for a CIF file of each minimum")
     restore.add_argument("--quiet", action="store_true", help="no progress bar")
+
+
+def number_or_word(text: str) -> int | str:
+    """Return an integer where the text is one, else the text."""
+    return int(text) if text.lstrip("+-").isdigit() else text
 
 
 def run(args: argparse.Namespace) -> None:

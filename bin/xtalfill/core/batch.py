@@ -69,7 +69,7 @@ _DTYPES: dict[str, Any] = {
     "sample": np.int32,
     "seed": np.int64,
 }
-_STAGE_ATOM_ARRAYS = ("positions", "forces", "forces_start")
+STAGE_ATOM_ARRAYS = ("positions", "forces", "forces_start")
 _HEADER_SIZE = 512
 # Exceptions that h5py raises for a damaged or forged file.
 _HDF5_ERRORS: tuple[type[Exception], ...] = (
@@ -221,7 +221,7 @@ class Batch:
         stages = {
             stage_name: Stage(
                 {
-                    name: array[atoms if name in _STAGE_ATOM_ARRAYS else chosen]
+                    name: array[atoms if name in STAGE_ATOM_ARRAYS else chosen]
                     for name, array in stage.arrays.items()
                 },
                 stage.attrs,
@@ -273,7 +273,7 @@ class Batch:
         _require(len(keys) == n_systems, "two systems share id, method and sample")
         for stage_name, stage in self.stages.items():
             for name, array in stage.arrays.items():
-                expected = n_atoms if name in _STAGE_ATOM_ARRAYS else n_systems
+                expected = n_atoms if name in STAGE_ATOM_ARRAYS else n_systems
                 _require(len(array) == expected, f"{stage_name}/{name} has {len(array)} rows")
 
 

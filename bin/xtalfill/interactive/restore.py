@@ -21,7 +21,7 @@ def restore(
     element: str | None = None,
     n_missing: int | None = None,
     remove_existing: bool | None = None,
-    samples: int | None = None,
+    samples: int | str | None = None,
     seed: int | None = None,
     method: str | None = None,
     mlip: str | None = None,
@@ -42,7 +42,7 @@ def restore(
         element: Element to fill, where the structure names none.
         n_missing: Missing sites per cell, where the structure gives no number.
         remove_existing: Remove the sites of the element first.
-        samples: Candidates for each structure and method.
+        samples: Candidates for each structure and method; "auto" for as many as needed.
         seed: Seed of the candidates.
         method: Proposal methods, separated by commas.
         mlip: Potential: a name, or the path of a model file.

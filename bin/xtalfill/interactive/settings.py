@@ -18,7 +18,7 @@ from xtalfill.inputs.check import CheckSettings
 from xtalfill.interactive.potential_files import PotentialFiles
 from xtalfill.proposals.stage import InpaintSettings, known_methods
 from xtalfill.registry.methods import METHODS
-from xtalfill.relax.stage import RelaxStageSettings
+from xtalfill.relax.settings import RelaxStageSettings
 
 T = TypeVar("T")
 
@@ -49,6 +49,7 @@ def make_all_settings(changes: Mapping[str, Any]) -> Settings:
     """
     given = {name: _plain(value) for name, value in changes.items() if value is not None}
     parameters = pipeline_parameters()
+    given = _in_full(parameters, given)
     store = given.get("potential_dir")
     files = PotentialFiles(None if store is None else Path(store))
     mlip = str(given.get("mlip", parameters["mlip"]["default"]))
@@ -66,6 +67,14 @@ def make_all_settings(changes: Mapping[str, Any]) -> Settings:
             threads=min(parameters["relax_cpus"]["default"], len(os.sched_getaffinity(0))),
         ),
     )
+
+
+def _in_full(parameters: Mapping[str, Mapping[str, Any]], given: dict[str, Any]) -> dict[str, Any]:
+    """Return what the schema's `words` stand for; what is given beside them counts."""
+    for name, spec in parameters.items():
+        meant = spec.get("words", {}).get(str(given.get(name)), {})
+        given = meant | given | {key: meant[key] for key in meant if key == name}
+    return given
 
 
 def pipeline_parameters() -> dict[str, dict[str, Any]]:

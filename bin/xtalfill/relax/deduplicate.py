@@ -16,7 +16,7 @@ from scipy.optimize import linear_sum_assignment
 
 from xtalfill.core.batch import Batch
 from xtalfill.core.crystal import Crystal, crystal_of, is_collapsed
-from xtalfill.core.relaxations import ENERGY_WINDOW, SITES
+from xtalfill.core.relaxations import ENERGY_WINDOW
 from xtalfill.relax.batched import RelaxationResult
 from xtalfill.relax.interface import Evaluation
 
@@ -129,20 +129,21 @@ def _merge(crystal: Crystal, others: Mapping[int, Crystal]) -> Duplicate | None:
     return None
 
 
-def drop_high_energy(batch: Batch, *, above: float) -> None:
+def drop_high_energy(batch: Batch, stage: str, *, above: float) -> None:
     """Mark candidates as dropped whose energy is too far above the best of structure and method.
 
     Unconverged candidates are kept: their energy may still decrease. Collapsed crystals are
     ignored in the search for the best candidate.
 
     Args:
-        batch: Batch with the stage relax_sites.
+        batch: Batch with the results of `stage`.
+        stage: Last relaxation.
         above: Energy window, eV per atom.
     """
-    arrays = batch.stages[SITES].arrays
+    arrays = batch.stages[stage].arrays
     for members in batch.groups_by_method():
         crystals = {
-            index: crystal_of(batch, index, SITES) for index in active_systems(batch, members)
+            index: crystal_of(batch, index, stage) for index in active_systems(batch, members)
         }
         sound = [index for index, crystal in crystals.items() if not is_collapsed(crystal)]
         best = min((arrays["energy"][index] for index in sound), default=np.nan)
@@ -151,7 +152,7 @@ def drop_high_energy(batch: Batch, *, above: float) -> None:
             if arrays["converged"][index] and distance > above:
                 batch.status[index] = "dropped"
                 batch.message[index] = (
-                    f"{SITES}: dropped, {distance:.3g} eV/atom above the best candidate"
+                    f"{stage}: dropped, {distance:.3g} eV/atom above the best candidate"
                 )
 
 

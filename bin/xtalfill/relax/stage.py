@@ -11,10 +11,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
-from typing import Any, Literal, TextIO
+from typing import Any, TextIO
 
 import numpy as np
 from ase.data import chemical_symbols
@@ -22,10 +21,9 @@ from ase.data import chemical_symbols
 from xtalfill.core.batch import Batch, Stage
 from xtalfill.core.checkpoint import Checkpoint
 from xtalfill.core.crystal import Crystal, crystal_of
-from xtalfill.core.errors import ConfigError, InputError
+from xtalfill.core.errors import InputError
 from xtalfill.core.record import package_versions
 from xtalfill.core.relaxations import ENERGY_WINDOW, POSITIONS, RANK, SITES
-from xtalfill.core.settings import parameter
 from xtalfill.relax.batched import BatchedRelaxer, Relaxation, RelaxationResult
 from xtalfill.relax.deduplicate import (
     MERGE_DISTANCE,
@@ -39,106 +37,16 @@ from xtalfill.relax.plausibility import host_shift, implausibility, note
 from xtalfill.relax.progress import Progress
 from xtalfill.relax.relax_checkpoint import RelaxCheckpoint
 from xtalfill.relax.rounds import add_rounds
-
-
-@dataclass(frozen=True)
-class RelaxSettings:
-    """Settings of the relaxations.
-
-    Attributes:
-        sites_fmax: Force threshold of relax_sites for the filled sites, eV/Angstrom.
-        sites_max_steps: Maximum number of steps of relax_sites.
-        fmax: Force threshold of relax_positions and relax_rank for all atoms, eV/Angstrom.
-        max_steps: Maximum number of steps of relax_positions and of relax_rank.
-        max_atoms_per_batch: Atoms evaluated together.
-        merge: Before relax_positions, too, continue with only one of the candidates in the same
-            minimum.
-        drop_above: Energy window above the best candidate after relax_sites, eV per atom;
-            candidates above it are dropped. None drops none.
-        rounds: Largest number of rounds that move the lowest minima.
-        threads: Number of groups evaluated in parallel.
-    """
-
-    sites_fmax: float
-    sites_max_steps: int
-    fmax: float
-    max_steps: int
-    max_atoms_per_batch: int
-    merge: bool = False
-    drop_above: float | None = None
-    rounds: int = 0
-    threads: int = field(default=1, metadata=parameter(None))
-
-    def __post_init__(self) -> None:
-        """Validate the settings.
-
-        Raises:
-            ConfigError: A threshold is not positive, or a count is below its minimum.
-        """
-        for name in ("sites_fmax", "fmax"):
-            if not 0.0 < getattr(self, name) < np.inf:
-                raise ConfigError(f"{name} is {getattr(self, name)}; it must be above 0 eV/Å")
-        if self.drop_above is not None and not self.drop_above > 0.0:
-            raise ConfigError(f"drop_above is {self.drop_above}; it must be above 0 eV/atom")
-        least = {"sites_max_steps": 0, "max_steps": 0, "rounds": 0}
-        least |= {"max_atoms_per_batch": 1, "threads": 1}
-        for name, value in least.items():
-            if getattr(self, name) < value:
-                raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least {value}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class RelaxStageSettings:
-    """The parameters of the stage RELAX.
-
-    Attributes:
-        relaxation: How to relax.
-        samples: Proposals of a structure and method that are relaxed.
-        mlip: Potential of relax_sites and relax_positions: a name, or the path of a model file.
-        mlip_rank: Potential of relax_rank; None leaves that step out.
-        device: Where the potentials run.
-    """
-
-    relaxation: RelaxSettings
-    samples: int
-    mlip: str
-    mlip_rank: str | None
-    device: Literal["cpu", "cuda"]
-
-    def on_this_machine(
-        self, *, mlip_file: Path | None, mlip_rank_file: Path | None, threads: int
-    ) -> RelaxStageSettings:
-        """Return the settings for one task.
-
-        Args:
-            mlip_file: Model file that stands for `mlip`; None where that is a name.
-            mlip_rank_file: The same for `mlip_rank`.
-            threads: CPU threads; a GPU needs one.
-        """
-        threads = 1 if self.device == "cuda" else threads
-        return replace(
-            self,
-            relaxation=replace(self.relaxation, threads=threads),
-            mlip=str(mlip_file or self.mlip),
-            mlip_rank=str(mlip_rank_file) if mlip_rank_file else self.mlip_rank,
-        )
-
-    def recorded(self) -> dict[str, Any]:
-        """Return the parameters for the record of the task."""
-        return {
-            "mlip": self.mlip,
-            "mlip_rank": self.mlip_rank,
-            "device": self.device,
-            "keep": self.samples,
-            **asdict(self.relaxation),
-        }
+from xtalfill.relax.settings import RelaxSettings
+from xtalfill.relax.stopping import relax_in_waves
 
 
 @dataclass(frozen=True)
 class _Step:
     """One relaxation, starting from the results of stage `previous`.
 
-    Of candidates that `previous` brought to the same minimum, `merge` relaxes only one.
+    Candidates more than `above` (eV per atom) above the lowest of `previous` are dropped first. Of
+    those that it brought to the same minimum, `merge` relaxes only one.
     """
 
     name: str
@@ -147,7 +55,8 @@ class _Step:
     driver: BatchedRelaxer
     fmax: float
     max_steps: int
-    merge: bool
+    merge: bool = False
+    above: float | None = None
 
 
 def relax_batch(
@@ -183,16 +92,22 @@ def relax_batch(
     saved = None if checkpoint is None else RelaxCheckpoint(checkpoint)
     task = _Task(settings, device, saved, progress, progress_seconds)
 
+    def relax_wave(some: Batch, number: int = 0) -> None:
+        for step in steps[:2]:
+            task.run(some, step, f"{step.name}, wave {number}" if number else step.name)
+
     def relax_round(new: Batch, number: int) -> None:
         for step in steps[:2]:
-            task.run(new, replace(step, merge=False), f"{step.name}, round {number}")
+            task.run(new, replace(step, merge=False, above=None), f"{step.name}, round {number}")
 
-    for step in steps:
-        if step.name == POSITIONS and settings.drop_above is not None:
-            drop_high_energy(batch, above=settings.drop_above)
-        task.run(batch, step, step.name)
-        if step.name == POSITIONS and settings.rounds:
-            add_rounds(batch, relax_round, rounds=settings.rounds)
+    if settings.stop_below is None:
+        relax_wave(batch)
+    else:
+        relax_in_waves(batch, relax_wave, below=settings.stop_below)
+    if settings.rounds:
+        add_rounds(batch, relax_round, rounds=settings.rounds)
+    if ranking is not None:
+        task.run(batch, steps[-1], RANK)
     _judge_convergence(batch, steps[-1])
 
 
@@ -208,6 +123,8 @@ class _Task:
 
     def run(self, batch: Batch, step: _Step, key: str) -> None:
         """Add the stage of a step to a batch; `key` names it in lines and in the checkpoint."""
+        if step.above is not None:
+            drop_high_energy(batch, step.previous, above=step.above)
         merged = find_duplicates(batch, step.previous) if step.merge else {}
         systems = [i for i in active_systems(batch, range(batch.n_systems)) if i not in merged]
         found = self._relax(batch, step, systems, key)
@@ -242,8 +159,8 @@ def _steps(potential: Potential, ranking: Potential | None, settings: RelaxSetti
     full = (settings.fmax, settings.max_steps)
     first = (settings.sites_fmax, settings.sites_max_steps)
     steps = [
-        _Step(SITES, "inpaint", potential, driver, *first, merge=False),
-        _Step(POSITIONS, SITES, potential, driver, *full, merge=settings.merge),
+        _Step(SITES, "inpaint", potential, driver, *first),
+        _Step(POSITIONS, SITES, potential, driver, *full, settings.merge, settings.drop_above),
     ]
     if ranking is not None:
         again = make_driver(ranking, settings)
@@ -262,8 +179,10 @@ def _merged_with(batch: Batch, merged: Mapping[int, Duplicate]) -> np.ndarray:
 def _provenance(step: _Step, settings: RelaxSettings, device: str) -> dict[str, Any]:
     """Return the parameters of a step as plain JSON."""
     spared: dict[str, Any] = {}
-    if settings.drop_above is not None and step.name == POSITIONS:
-        spared["drop_above"] = settings.drop_above
+    if step.above is not None:
+        spared["drop_above"] = step.above
+    if settings.stop_below is not None and step.name != RANK:
+        spared["stop_below"] = settings.stop_below
     if settings.rounds and step.name == POSITIONS:
         spared["rounds"] = settings.rounds
     if step.merge:

@@ -173,8 +173,8 @@ class CandidateRow:
     status: str = column(
         value=_system("status"),
         meaning="`ok`: converged; `unconverged`: not within the steps allowed; `failed`; "
-        "`dropped`: by `--drop_above`; `absent`: the method had no further proposal, which is "
-        "no failure, and the candidate counts nowhere",
+        "`dropped`: by `--drop_above`; `absent`: the method had no further "
+        "proposal, or `--stop_below` needed no more, which is no failure: it counts nowhere",
     )
     converged: bool = column(
         value=_stage(LAST_RELAXATION, "converged", bool),

@@ -139,6 +139,12 @@ def _spared(positions: dict[str, Any]) -> list[Sentence]:
             f"Of candidates that the first relaxation had brought to {_same(positions['merge'])}, "
             "only one was relaxed further"
         )
+    if "stop_below" in positions:
+        found.append(
+            "The candidates of a structure and method were relaxed five at a time, until the "
+            "estimated probability that the next one would be lower than all others was below "
+            f"{positions['stop_below']}"
+        )
     if "rounds" in positions:
         found.append(
             f"In at most {positions['rounds']} further rounds the two lowest minima of a structure "
