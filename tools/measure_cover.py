@@ -234,14 +234,7 @@ def main() -> None:
         if atoms.info["id"] in done or not set(atoms.numbers.tolist()) <= known:
             continue
         if len(atoms) <= args.largest:
-            record = measure(
-                Crystal.of(atoms),
-                sources,
-                models,
-                (first, second),
-                seed=args.seed,
-                rank_within=args.rank_within,
-            )
+            record = measure(Crystal.of(atoms), sources, models, (first, second), seed=args.seed)
             lines.append(json.dumps(record))
             with atomic_writer(args.output) as file:
                 file.writelines(line + "\n" for line in lines)
