@@ -13,7 +13,7 @@ import pytest
 from ase import Atoms
 
 from analytic_potential import MorsePotential
-from tool_runs import tool_module
+from tool_runs import REPOSITORY, tool_module
 
 cover = tool_module("search_cover")
 
@@ -70,6 +70,23 @@ def test_a_source_that_is_used_up_leaves_its_places() -> None:
     rows += [candidate("voids", None, status="absent")]
     one = crystal("a", rows)
     assert dict(one.counts(cover.Mixture.read("host:2,voids:2"))) == {"host": 3, "voids": 1}
+
+
+def test_simulated_stop_relaxes_what_relax_would(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(REPOSITORY / "tools")
+    stopping = tool_module("simulate_stopping")
+    alike = [candidate("host", 1.0, first=-3.0) for _ in range(10)]
+    rare = [candidate("voids", 0.0, les=True, first=-4.0) for _ in range(5)]
+    one = crystal("a", alike + rare)
+    mixture = cover.Mixture.read("host:10,voids:5")
+    cells = {below: stopping.row([one], mixture, below, 3) for below in (None, 0.1, 0.05)}
+    # the order has 3 or 4 of host in each five: two minima, each found twice or more
+    assert [cells[below]["candidates"] for below in (None, 0.1, 0.05)] == [15.0, 5.0, 10.0]
+    assert {cell["les"]["value"] for cell in cells.values()} == {100.0}
+    # all 15 are proposed, whatever is relaxed
+    assert cells[0.1]["seconds"] == pytest.approx(15 * 1.0 + 5 * 2.0)
+    only = stopping.row([crystal("b", alike)], cover.Mixture.read("host:10"), 0.1, 3)
+    assert (only["candidates"], only["les"]["value"]) == (5.0, 0.0)
 
 
 def test_the_search_finds_what_each_class_needs(
