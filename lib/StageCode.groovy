@@ -21,6 +21,9 @@ class StageCode {
     private static final String TEXTS = 'documentation'
 
     private final Path bin
+    // The commands share most of the package: each file is read once, each folder listed once.
+    private final Map<Path, List<Path>> imported = [:]
+    private final Map<String, List<Path>> located = [:]
 
     StageCode(Path bin) {
         this.bin = bin
@@ -45,7 +48,7 @@ class StageCode {
         while (open) {
             def file = open.pop()
             if (found.add(file)) {
-                open.addAll(file.toString().endsWith('.py') ? imports(file) : [])
+                open.addAll(imported.computeIfAbsent(file) { Path one -> one.toString().endsWith('.py') ? imports(one) : [] })
             }
         }
         found.sort()
@@ -65,33 +68,37 @@ class StageCode {
     private List<Path> imports(Path file) {
         // Lines in brackets are joined, so that "from x import (a,\n b)" is one statement.
         def code = file.text.replaceAll(/(?s)\bimport\s*\(([^)]*)\)/) { List<String> m -> "import ${m[1].replaceAll(/\s+/, ' ')}" }
-        def names = code.readLines().collectMany { line ->
+        def lines = code.readLines().findAll { line -> line.contains(PACKAGE) && line.contains('import') }
+        def names = lines.collectMany { line ->
             def from = line =~ /^\s*from\s+(${PACKAGE}[\w.]*)\s+import\s+([^#]+)/
             def plain = line =~ /^\s*import\s+(${PACKAGE}[\w.]*)/
             from ? [from[0][1]] + from[0][2].tokenize(', ').collect { name -> "${from[0][1]}.${name}".toString() }
                 : plain ? [plain[0][1]] : []
         }
-        names.collectMany { name -> filesOf(name) }
+        names.toSet().collectMany { name -> filesOf(name) }
     }
 
     /** The files of one dotted name: its packages' __init__.py, its module, and data beside an __init__.py. */
     private List<Path> filesOf(String name) {
         def parts = name.tokenize('.')
         (1..parts.size()).collectMany { depth ->
-            def path = bin.resolve(parts.take(depth).join('/'))
-            def module = path.resolveSibling("${path.fileName}.py")
-            Files.isDirectory(path) ? [path.resolve('__init__.py')] + data(path)
-                : Files.isRegularFile(module) ? [module] + data(path.parent, path.fileName.toString()) : []
+            located.computeIfAbsent(parts.take(depth).join('/')) { place -> filesAt(bin.resolve(place)) }
         }
+    }
+
+    private static List<Path> filesAt(Path path) {
+        def module = path.resolveSibling("${path.fileName}.py")
+        Files.isDirectory(path) ? [path.resolve('__init__.py')] + data(path)
+            : Files.isRegularFile(module) ? [module] + data(path.parent, path.fileName.toString()) : []
     }
 
     /** The data of a module in a folder; those that belong to no module where none is named. */
     private static List<Path> data(Path folder, String module = null) {
         def files = Files.list(folder).withCloseable { entries -> entries.toList() }
-        files.findAll { Path file ->
+        def others = files.findAll { Path file -> !file.toString().endsWith('.py') && !file.toString().endsWith('.pyc') }
+        others.findAll { Path file ->
             def stem = file.fileName.toString().replaceFirst(/\.[^.]*$/, '')
-            Files.isRegularFile(file) && !(file.toString() =~ /\.pyc?$/) &&
-                (module ? stem == module : !Files.exists(folder.resolve("${stem}.py")))
+            Files.isRegularFile(file) && (module ? stem == module : !Files.exists(folder.resolve("${stem}.py")))
         }
     }
 }
