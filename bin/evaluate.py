@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Compare the candidates of a batch with their references (EVALUATE)."""
+"""Check the minima of a batch and compare them with their references (EVALUATE)."""
 
 import argparse
 from typing import TYPE_CHECKING
@@ -12,12 +12,15 @@ if TYPE_CHECKING:
 
 
 def judge(batch: "Batch", _args: argparse.Namespace) -> dict[str, int]:
-    """Add the stage evaluate and count the statuses."""
+    """Add the stages checks and evaluate, and count the statuses."""
+    from xtalfill.checks.stage import STAGE as CHECKS
+    from xtalfill.checks.stage import check_batch
     from xtalfill.core.record import count_statuses
     from xtalfill.dft.gather import STAGE
     from xtalfill.evaluate.dft import evaluate_dft
     from xtalfill.evaluate.match import evaluate_batch
 
+    batch.stages[CHECKS] = check_batch(batch)
     batch.stages["evaluate"] = evaluate_batch(batch)
     if STAGE in batch.stages:
         batch.stages["evaluate"].arrays |= evaluate_dft(batch)

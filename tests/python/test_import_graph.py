@@ -20,7 +20,7 @@ LAYERS = (
     {"core", "registry"},
     {"models", "dft", "relax"},
     {"inputs", "proposals", "evaluate"},
-    {"training"},
+    {"training", "checks"},
     {"results"},
     {"interactive"},
     {"cli"},

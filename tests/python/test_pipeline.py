@@ -29,7 +29,7 @@ from xtalfill.models.weights import save_weights
 GOOD = ("mp-23684", "mp-23795")
 METHODS = ("host", "random")
 SAMPLES = 2
-STAGES = ("inpaint", "relax_sites", "relax_positions", "select", "evaluate")
+STAGES = ("inpaint", "relax_sites", "relax_positions", "select", "checks", "evaluate")
 RESULT_COLUMNS = {
     "id", "formula", "n_atoms", "element", "n_missing", "status", "energy", "energy_gap",
     "n_minima", "matched", "message",

@@ -242,10 +242,10 @@ def test_cell_origin_and_order_do_not_matter(
 def test_charges() -> None:
     host = without_hydrogen(portlandite())
     balance = charge_balance(host.numbers, site_valences(host))
-    assert balance == scan_valence.ChargeBalance(nearest=2, fewest=2)
+    assert balance == scan_valence.ChargeBalance(nearest=2, fewest=2, most=2)
     oxide = bulk("FeO", "rocksalt", a=4.33)
     balance = charge_balance(oxide.numbers, site_valences(oxide))
-    assert balance == scan_valence.ChargeBalance(nearest=0, fewest=-1)
+    assert balance == scan_valence.ChargeBalance(nearest=0, fewest=-1, most=0)
 
 
 @pytest.mark.parametrize(
@@ -254,7 +254,7 @@ def test_charges() -> None:
 def test_a_count_needs_one_balance_that_the_valences_confirm(
     monkeypatch: pytest.MonkeyPatch, nearest: int, fewest: int, expected: int | None
 ) -> None:
-    balance = scan_valence.ChargeBalance(nearest, fewest)
+    balance = scan_valence.ChargeBalance(nearest, fewest, most=nearest)
     monkeypatch.setattr("xtalfill.inputs.scan.charge_balance", lambda *_: balance)
     valences = site_valences(HOST)
     assert 1.4 < valences.lacking.sum() < 1.8

@@ -60,7 +60,12 @@ class SymmetrisedCrystal:
 
 
 def symmetrise(
-    atoms: Atoms, is_host: np.ndarray, *, tolerance: float, tolerance_filled: float
+    atoms: Atoms,
+    is_host: np.ndarray,
+    *,
+    tolerance: float,
+    tolerance_filled: float,
+    exact: float = SITE_TOLERANCE,
 ) -> SymmetrisedCrystal:
     """Move the atoms to the symmetric positions that they have within a tolerance.
 
@@ -76,6 +81,7 @@ def symmetrise(
         is_host: (n,) bool; the other atoms are filled sites.
         tolerance: Largest displacement of any atom in Angstrom.
         tolerance_filled: Largest displacement of a filled site in Angstrom.
+        exact: Tolerance within which the result must have symmetry, also of its cell, Angstrom.
 
     Returns:
         The crystal; unchanged if no symmetry remains.
@@ -97,7 +103,7 @@ def symmetrise(
             continue
         moved = atoms.copy()
         moved.positions += shift
-        same = spglib.get_symmetry(_spglib_cell(moved), symprec=SITE_TOLERANCE)
+        same = spglib.get_symmetry(_spglib_cell(moved), symprec=exact)
         if same is not None and len(same["rotations"]) > 1:
             return SymmetrisedCrystal(moved, len(same["rotations"]), host, filled)
     return SymmetrisedCrystal(atoms, 1)

@@ -33,6 +33,7 @@ _SINGLE_BOND = {
     "B": 1.75, "C": 1.54, "N": 1.45, "O": 1.48, "F": 1.42, "Si": 2.34, "P": 2.22, "S": 2.06,
     "Cl": 1.99, "As": 2.44, "Se": 2.34, "Sb": 2.82, "Te": 2.74, "Br": 2.28, "I": 2.67,
 }  # fmt: skip
+_LONGEST_ALIKE = 1.25  # single bonds; a bond between equal atoms is shorter
 SOFTNESS = 0.37  # Å
 # Bonds beyond this distance have valences below 0.02, also those of caesium.
 CUTOFF = 4.2  # Å
@@ -71,23 +72,29 @@ class ChargeBalance:
     Attributes:
         nearest: With each cation in the oxidation state nearest to its bond valence.
         fewest: With each cation in its highest common oxidation state.
+        most: With each cation in its lowest known positive oxidation state.
     """
 
     nearest: int
     fewest: int
+    most: int
 
 
-def site_valences(atoms: Atoms) -> SiteValences:
+def site_valences(atoms: Atoms, *, alike_bonds_only: bool = False) -> SiteValences:
     """Compute the bond valences of a crystal.
 
     Args:
         atoms: Periodic in three dimensions, Angstrom.
+        alike_bonds_only: Leave out equal atoms that are not bonded, such as the oxygens of a
+            sulfate: they add about 0.1 each. The model of the scan was fitted with them.
     """
     lengths, known = _parameters()
     numbers = atoms.numbers
     first, second, distance = neighbour_list("ijd", atoms, CUTOFF)
     a, b = numbers[first], numbers[second]
     valence = np.where(known[a, b], np.exp((lengths[a, b] - distance) / SOFTNESS), 0.0)
+    if alike_bonds_only:
+        valence[(a == b) & (distance > _LONGEST_ALIKE * lengths[a, b])] = 0.0
     hydrogen = (a == HYDROGEN) | (b == HYDROGEN)
     valence[hydrogen] = np.minimum(valence[hydrogen], _MOST_OF_HYDROGEN)
     scale = _electronegativities()
@@ -125,14 +132,15 @@ def charge_balance(numbers: np.ndarray, valences: SiteValences) -> ChargeBalance
         max(ANION_CHARGE[int(number)] - round(float(alike)), 0)
         for number, alike in zip(numbers[anion], valences.alike[anion], strict=True)
     )
-    nearest = fewest = negative
+    nearest = fewest = most = negative
     for number, charge in zip(numbers[~anion], valences.charge[~anion], strict=True):
         common, known = _oxidation_states(int(number))
         if not known:
             return None
         nearest -= min(known, key=lambda state: abs(state - charge))
         fewest -= max(common or known)
-    return ChargeBalance(nearest, fewest)
+        most -= min(known)
+    return ChargeBalance(nearest, fewest, most)
 
 
 def exceeds_ozonide(numbers: np.ndarray) -> bool:

@@ -61,7 +61,12 @@ def note(n_atoms: int, energy: float, shift: float) -> str:
 
 
 def host_shift(before: np.ndarray, after: np.ndarray) -> float:
-    """Return the largest displacement of a host atom, Angstrom.
+    """Return the largest displacement of a host atom, Angstrom; see `host_shifts`."""
+    return float(host_shifts(before, after).max(initial=0.0))
+
+
+def host_shifts(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """Return the displacement of each host atom (n_host,), Angstrom.
 
     The mean displacement is subtracted because the position of the whole crystal is arbitrary.
 
@@ -70,7 +75,7 @@ def host_shift(before: np.ndarray, after: np.ndarray) -> float:
         after: (n_host, 3) Angstrom; relaxed positions of the same images.
     """
     moves = after - before
-    return float(np.linalg.norm(moves - moves.mean(axis=0), axis=1).max(initial=0.0))
+    return np.asarray(np.linalg.norm(moves - moves.mean(axis=0), axis=1))
 
 
 def _isolation(crystal: Crystal, site: int) -> float | None:

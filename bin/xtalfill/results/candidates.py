@@ -98,6 +98,17 @@ class CandidateSource:
         return self.arrays(stage)[name][self.index]
 
 
+def _check(name: str, kind: type) -> Value:
+    """Read a check of the candidate; only the lowest one of each minimum has been checked."""
+    empty = "" if kind is str else math.nan if kind is float else None
+
+    def value(source: CandidateSource) -> Any:
+        found = source.read("checks", name) if name in source.arrays("checks") else empty
+        return empty if found is None or found != found else kind(found)  # noqa: PLR0124 - NaN
+
+    return value
+
+
 def _system(name: str, kind: type = str) -> Value:
     """Read an array of the batch itself."""
     return lambda source: kind(getattr(source.batch, name)[source.index])
@@ -267,6 +278,73 @@ class CandidateRow:
         value=_optional(LAST_RELAXATION, "note", str, unknown=""),
         meaning="warning about a candidate that did not fail: the host changed, or the energy is "
         "above that of free atoms",
+    )
+    warnings: str = column(
+        value=_check("warnings", str),
+        meaning="what an expert would question, separated by semicolons; empty: nothing. These "
+        "columns are filled for the lowest candidate of each minimum ([checks](checks.md))",
+    )
+    bonds: str = column(
+        value=_check("bonds", str),
+        meaning="bonds from the filled sites to their nearest neighbours, by elements",
+    )
+    bond_misfit: float = column(
+        value=_check("bond_misfit", float),
+        unit="Å",
+        meaning="largest distance of an X–H length from the usual range of the element X; 0: all "
+        "are usual",
+    )
+    hydrogen_bonds: str = column(
+        value=_check("hydrogen_bonds", str),
+        meaning="hydrogen bonds of the filled sites: number, atoms, distance H...A, angle at H",
+    )
+    n_clashes: int | None = column(
+        value=_check("n_clashes", int),
+        meaning="number of atoms too near to a filled site",
+    )
+    valence_misfit: float = column(
+        value=_check("valence_misfit", float),
+        unit="v.u.",
+        meaning="root mean square deviation of the bond-valence sums of H, C, N, O, S and halogens "
+        "from their valences (global instability index)",
+    )
+    missing_charge: int | None = column(
+        value=_check("missing_charge", int),
+        meaning="positive charges that the cell lacks (negative: has too many) in every known "
+        "oxidation state of its cations; 0: balanced; empty: not known",
+    )
+    host_moved: str = column(
+        value=_check("host_moved", str),
+        meaning="host atoms that moved by more than 0.1 Å, the farthest first; the numbers count "
+        "the atoms of the CIF file from 1",
+    )
+    host_rms: float = column(
+        value=_check("host_rms", float),
+        unit="Å",
+        meaning="root mean square displacement of the host atoms",
+    )
+    host_space_group: str = column(
+        value=_check("host_space_group", str),
+        meaning="space group of the host as given, within 0.1 Å",
+    )
+    space_group: str = column(
+        value=_check("space_group", str),
+        meaning="space group of the candidate after its atoms moved by at most 0.1 Å to symmetric "
+        "positions",
+    )
+    symmetry_shift: float = column(
+        value=_check("symmetry_shift", float),
+        unit="Å",
+        meaning="largest displacement of an atom to such a position",
+    )
+    wyckoff: str = column(
+        value=_check("wyckoff", str),
+        meaning="Wyckoff positions of the filled sites in the standard setting, with their site "
+        "symmetry",
+    )
+    n_special: int | None = column(
+        value=_check("n_special", int),
+        meaning="number of filled sites on special positions",
     )
     has_reference: bool = column(
         value=lambda source: source.has_reference,
