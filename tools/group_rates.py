@@ -1,0 +1,157 @@
+#!/usr/bin/env python3
+"""Success rates of finished runs by groups of crystals, as a table of docs/benchmarks.
+
+A group is a value of a key of the benchmark's crystals (such as `in_training` of MC3D). Rates are
+means over the crystals of all given runs with a usable reference; the others are counted. A
+crystal without a result counts as a failure.
+"""
+
+import argparse
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ase.io
+import numpy as np
+import pandas as pd
+
+from xtalfill.core.errors import InputError, run_command
+from xtalfill.core.io import write_json
+from xtalfill.evaluate.metrics import best_of_k, bootstrap_interval, wilson_interval
+from xtalfill.interactive.finished import read_results
+
+SEED = 20250101
+KS = (1, 2, 3, 5, 10)
+OUTCOMES = {"match": "matched", "les": "les"}
+
+
+@dataclass(frozen=True)
+class Judged:
+    """The candidates of a crystal.
+
+    Attributes:
+        group: Its value of the key.
+        n_atoms: Number of atoms.
+        k: Number of draws -> measure -> probability of success of the lowest candidate of k.
+        lowest: Measure -> whether the lowest of all candidates is a success.
+    """
+
+    group: str
+    n_atoms: int
+    k: dict[int, dict[str, float]]
+    lowest: dict[str, bool]
+
+
+def judge(candidates: pd.DataFrame, group: str, n_atoms: int) -> Judged:
+    """Return the rates of a crystal from its rows of candidates.csv."""
+    usable = (candidates["status"] == "ok").to_numpy()
+    energy = np.where(usable, candidates["energy"].to_numpy(), np.nan)
+    outcome = {
+        name: candidates[column].fillna(False).to_numpy(dtype=bool) & usable
+        for name, column in OUTCOMES.items()
+    }
+    rates = {name: best_of_k(energy, success, KS) for name, success in outcome.items()}
+    first = int(np.nanargmin(energy)) if usable.any() else None
+    return Judged(
+        group,
+        n_atoms,
+        {k: {name: float(rates[name][i]) for name in rates} for i, k in enumerate(KS)},
+        {name: first is not None and bool(some[first]) for name, some in outcome.items()},
+    )
+
+
+def judge_runs(
+    outdirs: Iterable[Path], group_of: Callable[[str], tuple[str, int]]
+) -> tuple[list[Judged], int]:
+    """Return the crystals of some runs with a usable reference, and the number of the others.
+
+    Raises:
+        InputError: A crystal is in two runs.
+    """
+    seen: set[str] = set()
+    judged, others = [], 0
+    for outdir in outdirs:
+        found = read_results(outdir)
+        candidates = found.candidates[found.candidates["status"] != "absent"]
+        rows = dict(iter(candidates.groupby("id")))
+        for name, row in found.results.groupby("id"):
+            if name in seen:
+                raise InputError(f"{outdir}: {name} is in another run, too")
+            seen.add(str(name))
+            if name not in rows or not bool(row["has_reference"].fillna(False).any()):
+                others += 1
+                continue
+            judged.append(judge(rows[name], *group_of(str(name))))
+    return judged, others
+
+
+def percent(values: np.ndarray) -> dict[str, float]:
+    """Return a mean and its interval; Wilson's where each value is a success or not."""
+    if np.isin(values, (0.0, 1.0)).all():
+        low, high = wilson_interval(int(values.sum()), len(values))
+    else:
+        low, high = map(float, bootstrap_interval(values, generator=np.random.default_rng(SEED)))
+    named = {"value": float(values.mean()), "low": low, "high": high}
+    return {key: round(100.0 * one, 1) for key, one in named.items()}
+
+
+def row(key: str, label: str, some: list[Judged]) -> dict[str, Any]:
+    """Return a row of the table."""
+    cells: dict[str, Any] = {"crystals": len(some)}
+    for name in OUTCOMES:
+        single = np.array([one.k[1][name] for one in some])
+        lowest = np.array([float(one.lowest[name]) for one in some])
+        cells |= {f"{name}_single": percent(single), f"{name}_lowest": percent(lowest)}
+    return {"key": key, "label": label, "cells": cells}
+
+
+def table(judged: list[Judged], others: int, title: str) -> dict[str, Any]:
+    """Return the JSON of a table: all crystals, then each group."""
+    groups = sorted({one.group for one in judged})
+    rows = [row("all", "all", judged)]
+    rows += [row(name, name, [one for one in judged if one.group == name]) for name in groups]
+    by_k = {
+        f"k{k}": {name: percent(np.array([one.k[k][name] for one in judged])) for name in OUTCOMES}
+        for k in KS
+    }
+    columns = [{"key": "crystals", "title": "crystals"}]
+    columns += [
+        {"key": f"{name}_{which}", "title": f"{text}, {word}", "unit": "%"}
+        for name, text in (("match", "match"), ("les", "LES"))
+        for which, word in (("single", "single"), ("lowest", "lowest of all"))
+    ]
+    return {
+        "title": title,
+        "crystals": len(judged),
+        "without_reference": others,
+        "label": "group",
+        "columns": columns,
+        "rows": rows,
+        "best_of_k": by_k,
+    }
+
+
+def main() -> None:
+    """Write the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("outdirs", type=Path, nargs="+", help="--outdir of finished runs")
+    parser.add_argument("--bench", type=Path, required=True, help="extxyz with `id`")
+    parser.add_argument("--by", required=True, help="key of the crystals, such as in_training")
+    parser.add_argument("--title", required=True)
+    parser.add_argument("--output", type=Path, required=True, help="JSON to write")
+    args = parser.parse_args()
+    known = {
+        str(one.info["id"]): (str(one.info[args.by]), len(one))
+        for one in ase.io.read(args.bench, ":")
+    }
+    judged, others = judge_runs(args.outdirs, known.__getitem__)
+    found = table(judged, others, args.title)
+    write_json(args.output, found)
+    for one in found["rows"]:
+        print(one["label"], one["cells"])
+    print(found["best_of_k"], f"without a usable reference: {others}")
+
+
+if __name__ == "__main__":
+    run_command(main)
