@@ -16,6 +16,7 @@ from xtalfill.evaluate.metrics import (
     bin_label,
     bootstrap_interval,
     mcnemar,
+    rate_interval,
 )
 
 
@@ -121,6 +122,18 @@ def test_bootstrap_in_chunks_covers_all_resamples(
     monkeypatch.setattr("xtalfill.evaluate.metrics._WEIGHTS_AT_ONCE", at_once)
     parts = bootstrap_interval(values, generator=np.random.default_rng(3), n_resamples=1003)
     assert np.allclose(whole, parts, rtol=0, atol=1e-12)
+
+
+def test_yes_and_no_have_wilson_intervals_and_shares_bootstrap_ones() -> None:
+    shares = np.random.default_rng(1).random(6)
+    values = np.column_stack([np.ones(6), shares, np.zeros(6)])
+    low, high = rate_interval(values, generator=np.random.default_rng(3))
+    assert (low[0], high[0]) == pytest.approx((1 / (1 + 1.959964**2 / 6), 1.0), abs=1e-6)
+    assert (low[2], high[2]) == pytest.approx((0.0, 1 - low[0]), abs=1e-9)
+    alone = bootstrap_interval(shares, generator=np.random.default_rng(3))
+    assert (low[1], high[1]) == pytest.approx(tuple(map(float, alone)))
+    one = rate_interval(np.ones(6), generator=np.random.default_rng(3))
+    assert (float(one[0]), float(one[1])) == (low[0], high[0])
 
 
 def test_bootstrap_of_nothing_is_nan() -> None:

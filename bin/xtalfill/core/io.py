@@ -64,7 +64,12 @@ def write_csv(path: Path, kind: type, rows: Iterable[Any]) -> None:
         )
         writer.writeheader()
         for row in rows:
-            writer.writerow({name: _cell(name, value) for name, value in asdict(row).items()})
+            writer.writerow(csv_cells(row))
+
+
+def csv_cells(row: Any) -> dict[str, Any]:
+    """Return the cells of a row of a dataclass as `write_csv` writes them, by column."""
+    return {name: _cell(name, value) for name, value in asdict(row).items()}
 
 
 def _cell(name: str, value: Any) -> Any:

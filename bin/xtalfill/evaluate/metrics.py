@@ -104,6 +104,43 @@ def bootstrap_interval(
     return low, high
 
 
+def rate_interval(
+    values: np.ndarray,
+    *,
+    generator: np.random.Generator,
+    n_resamples: int = 10_000,
+    level: float = 0.95,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the interval of a rate: of a mean over structures of values from 0 to 1.
+
+    Columns of yes (1) and no (0) alone have the Wilson score interval, which has a width also where
+    all structures agree. Others, such as the share of right candidates of each structure, have the
+    percentile bootstrap interval.
+
+    Args:
+        values: (n_structures,) or (n_structures, n_columns), at least one structure.
+        generator: Random generator of the resamples.
+        n_resamples: Number of resamples.
+        level: Coverage.
+
+    Returns:
+        Lower and upper ends, each of the shape of one row.
+    """
+    values = np.asarray(values, dtype=np.float64)
+    columns = values.reshape(len(values), -1)
+    binary = ((columns == 0) | (columns == 1)).all(axis=0)
+    ends = np.empty((2, columns.shape[1]))
+    for number in np.flatnonzero(binary):
+        total = int(columns[:, number].sum())
+        ends[:, number] = wilson_interval(total, len(columns), level=level)
+    if not binary.all():
+        ends[:, ~binary] = bootstrap_interval(
+            columns[:, ~binary], generator=generator, n_resamples=n_resamples, level=level
+        )
+    low, high = ends.reshape(2, *values.shape[1:])
+    return low, high
+
+
 def wilson_interval(successes: int, n: int, *, level: float = 0.95) -> tuple[float, float]:
     """Return the Wilson score interval of a share.
 

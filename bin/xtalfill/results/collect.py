@@ -205,7 +205,7 @@ def _write_cif(batch: Batch, index: int, stage: str, path: Path) -> None:
         file.write(format_cif(batch.to_ase(index, stage=stage), name=batch.id[index]))
 
 
-def format_cif(atoms: Atoms, *, name: str) -> str:
+def format_cif(atoms: Atoms, *, name: str, digits: int = _CIF_DIGITS) -> str:
     """Return a crystal as a P1 CIF in its own cell.
 
     A CIF holds the lengths and angles of the lattice vectors but not their orientation. The
@@ -214,11 +214,12 @@ def format_cif(atoms: Atoms, *, name: str) -> str:
     Args:
         atoms: The crystal.
         name: Name of the data block; truncated to the 75 characters that CIF allows.
+        digits: Decimals of lengths, angles and coordinates.
     """
     structure = Structure(
         Lattice(atoms.cell.array), atoms.symbols, atoms.positions, coords_are_cartesian=True
     )
-    writer = CifWriter(structure, significant_figures=_CIF_DIGITS)
+    writer = CifWriter(structure, significant_figures=digits)
     for block in writer.cif_file.data.values():
         block.header = name[:75]
     return str(writer)

@@ -22,8 +22,8 @@ from xtalfill.evaluate.metrics import (
     any_of_k,
     best_of_k,
     bin_label,
-    bootstrap_interval,
     mcnemar,
+    rate_interval,
 )
 from xtalfill.results.candidates import CandidateRow
 from xtalfill.results.structures import StructureRow
@@ -275,7 +275,7 @@ def _curve(curves: list[np.ndarray]) -> dict[str, Any]:
 
 def _interval(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     # Each quantity has its own generator, so that a new one does not change the others.
-    return bootstrap_interval(
+    return rate_interval(
         values,
         generator=np.random.default_rng(BOOTSTRAP_SEED),
         n_resamples=N_RESAMPLES,

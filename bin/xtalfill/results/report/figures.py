@@ -1,4 +1,8 @@
-"""Plotly figures of a report as plain dictionaries: data and layout."""
+"""Plotly figures of a report as plain dictionaries: data, layout and label.
+
+The label says what the figure shows to those who do not see it. figures.js adds the colours of
+text and grid, which follow the page.
+"""
 
 from __future__ import annotations
 
@@ -10,17 +14,19 @@ from xtalfill.results.candidates import CandidateRow
 
 Figure = dict[str, Any]
 
-# Palette of Okabe and Ito, suitable for colour-blind readers.
-PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
+# Palette of Okabe and Ito, suitable for colour-blind readers; grey instead of black, which a dark
+# page would hide.
+PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8a8f94")
 _OUTCOME_COLOURS = {
-    "match": "#2b8a3e",
-    "lower in energy": "#1971c2",
+    "match": "#2f9e44",
+    "lower in energy": "#228be6",
     "other": "#868e96",
-    "candidate": "#495057",
-    "not converged": "#f08c00",
+    "candidate": "#7561e0",
+    "not converged": "#e8820c",
 }
 _FONT = {"family": "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif", "size": 13}
-_GRID = "#e9ecef"
+# meV/atom; less is below what a potential or DFT resolves.
+LEAST_ENERGY_RANGE = 1.0
 
 
 def success_curves(methods: dict[str, Any], outcome: str, *, title: str) -> Figure | None:
@@ -66,7 +72,10 @@ def success_curves(methods: dict[str, Any], outcome: str, *, title: str) -> Figu
     layout = _layout("candidates per structure, k", title)
     layout["yaxis"] |= {"range": [0, 103]}
     layout["xaxis"] |= {"dtick": 1 if max(len(item["x"]) for item in data) < 45 else None}
-    return {"data": data, "layout": layout}
+    last = max(data, key=lambda item: len(item["x"]) if "name" in item else 0)["x"][-1]
+    ends = [f"{item['name']} {item['y'][-1]:.0f} %" for item in data if "name" in item]
+    label = f"{title}, against the number of candidates. At {last} candidates: {', '.join(ends)}"
+    return {"data": data, "layout": layout, "label": label}
 
 
 def split_bars(methods: dict[str, Any], split: str, outcome: str) -> Figure | None:
@@ -98,7 +107,7 @@ def split_bars(methods: dict[str, Any], split: str, outcome: str) -> Figure | No
                     "symmetric": False,
                     "array": [100 * (rate["high"] - rate["mean"]) for rate in rates],
                     "arrayminus": [100 * (rate["mean"] - rate["low"]) for rate in rates],
-                    "color": "#343a40",
+                    "color": "#868e96",
                     "thickness": 1.2,
                 },
                 "hovertemplate": "%{y:.1f} %<extra>" + name + "</extra>",
@@ -108,7 +117,13 @@ def split_bars(methods: dict[str, Any], split: str, outcome: str) -> Figure | No
         return None
     layout = _layout("", "structures, %") | {"barmode": "group", "bargap": 0.35}
     layout["yaxis"] |= {"range": [0, 105]}
-    return {"data": data, "layout": layout}
+    bars = [
+        f"{item['name']}, {part.replace('<br>', ', ')}: {value:.0f} %"
+        for item in data
+        for part, value in zip(item["x"], item["y"], strict=True)
+    ]
+    label = f"Structures whose selected candidate matches, %. {'; '.join(bars)}"
+    return {"data": data, "layout": layout, "label": label}
 
 
 def energy_strip(rows: Sequence[CandidateRow]) -> Figure | None:
@@ -138,8 +153,18 @@ def energy_strip(rows: Sequence[CandidateRow]) -> Figure | None:
         "ticktext": methods,
         "range": [-0.6, len(methods) - 0.4],
     }
-    layout["yaxis"] |= {"zeroline": True, "zerolinecolor": "#ced4da"}
-    return {"data": data, "layout": layout}
+    values = [value for trace in data for value in trace["y"]]
+    layout["yaxis"] |= {"zeroline": True, "range": _energy_range(values)}
+    text = f"{label} of {len(values)} candidates, from {min(values):.1f} to {max(values):.1f}"
+    return {"data": data, "layout": layout, "label": text}
+
+
+def _energy_range(values: Sequence[float]) -> list[float]:
+    """Return the ends of an axis of energies in meV/atom, with a margin."""
+    low, high = min(values), max(values)
+    wider = max(0.0, LEAST_ENERGY_RANGE - (high - low)) / 2
+    margin = 0.08 * max(high - low, LEAST_ENERGY_RANGE)
+    return [low - wider - margin, high + wider + margin]
 
 
 def _energy_zero(rows: Sequence[CandidateRow]) -> tuple[float, str]:
@@ -172,7 +197,6 @@ def _strip(kind: str, rows: list[CandidateRow], methods: list[str], zero: float)
             "color": _OUTCOME_COLOURS[kind],
             "symbol": symbols,
             "size": [14 if row.selected else 9 for row in rows],
-            "line": {"color": "#ffffff", "width": 1},
         },
         "text": [f"sample {row.sample}, {row.n_steps} steps" for row in rows],
         "hovertemplate": "%{text}<br>%{y:.1f} meV/atom<extra>" + kind + "</extra>",
@@ -214,7 +238,8 @@ def dft_differences(rows: Sequence[CandidateRow]) -> Figure | None:
         }
     )
     layout = _layout("E − E(ref) by the potential, meV/atom", "E − E(ref) by DFT, meV/atom")
-    return {"data": data, "layout": layout}
+    label = f"E − E(ref) of {len(compared)} candidates, by DFT against by the potential"
+    return {"data": data, "layout": layout, "label": label}
 
 
 def _differences(kind: str, rows: list[CandidateRow]) -> dict[str, Any]:
@@ -249,12 +274,12 @@ def stage_times(stages: Sequence[dict[str, Any]]) -> Figure | None:
         }
     ]
     layout = _layout("total time of the tasks, s", "")
-    layout["yaxis"] |= {"automargin": True}
-    return {"data": data, "layout": layout}
+    times = [f"{stage['stage']} {stage['seconds_sum']:.0f} s" for stage in stages]
+    return {"data": data, "layout": layout, "label": f"Time by stage: {', '.join(times)}"}
 
 
 def _layout(x_title: str, y_title: str) -> dict[str, Any]:
-    axis = {"gridcolor": _GRID, "zeroline": False, "linecolor": "#ced4da", "automargin": True}
+    axis = {"zeroline": False, "automargin": True}
     return {
         "font": _FONT,
         "margin": {"l": 60, "r": 16, "t": 16, "b": 50},

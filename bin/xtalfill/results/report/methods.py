@@ -229,9 +229,10 @@ def _judgement(attrs: dict[str, Any], evaluation: dict[str, Any]) -> list[Senten
             ("ong2013", "reents2026"),
         ),
         Sentence(
-            f"Intervals are {level} percentile bootstrap intervals over structures "
+            f"Intervals of {level} over structures are Wilson score intervals where each is right "
+            "or wrong, and percentile bootstrap intervals of means over candidates "
             f"({settings['bootstrap_resamples']} resamples)",
-            ("efron1979",),
+            ("wilson1927", "efron1979"),
         ),
     ]
     if evaluation["paired_tests"]:
