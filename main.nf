@@ -10,6 +10,7 @@
  *   SELECT    ranks the candidates of each structure by energy, numbers the distinct minima
  *   VALIDATE  with --validate: relaxes the best candidates and the true structures with pw.x
  *   EVALUATE  compares with the true structures, if they are given
+ *   STORE     with --database: writes each batch into the results database
  *   COLLECT   writes tables and structure files
  *   REPORT    writes report.html and provenance.json
  *
@@ -26,6 +27,7 @@ include { RELAX      } from './modules/relax/main'
 include { SELECT     } from './modules/select/main'
 include { VALIDATE   } from './subworkflows/validate/main'
 include { EVALUATE   } from './modules/evaluate/main'
+include { STORE      } from './modules/store/main'
 include { COLLECT    } from './modules/collect/main'
 include { REPORT     } from './modules/report/main'
 include { TRAIN      } from './modules/train/main'
@@ -59,6 +61,13 @@ workflow {
         SELECT(RELAX.out.batch, run.code('select_candidates.py'))
         VALIDATE(SELECT.out.batch, run)
         EVALUATE(VALIDATE.out.batch, run.code('evaluate.py'))
+
+        // The refused structures have a part, but no batch.
+        ch_parts = EVALUATE.out.batch.map { meta, batch -> tuple(meta.id, batch) }
+            .mix(INPUT.out.part.filter { name, _part -> name == 'refused' }.map { name, _part -> tuple(name, []) })
+            .join(INPUT.out.part)
+            .map { name, batch, part -> tuple([id: name], part, batch) }
+        STORE(ch_parts, run.stored())
 
         // Sorted: the order in which tasks end must not change what -resume compares.
         ch_evaluated = EVALUATE.out.batch.map { _meta, batch -> batch }

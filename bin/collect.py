@@ -12,17 +12,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", type=Path, required=True, help="check.json of CHECK")
     parser.add_argument(
-        "--batches",
-        type=Path,
-        nargs="+",
-        help="batches after EVALUATE; without any, only the tables of refused structures",
-    )
+        "--batches", type=Path, nargs="*", help="batches after EVALUATE; if the option is left "
+        "out, CHECK refused every structure"
+    )  # fmt: skip
     parser.add_argument("--outdir", type=Path, required=True, help="where the files go")
     args = parser.parse_args()
 
     from xtalfill.results.collect import collect, write_refusals
 
-    if args.batches:
+    if args.batches is not None:
         collect(args.check, args.batches, args.outdir)
     else:
         write_refusals(args.check, args.outdir)

@@ -12,11 +12,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", type=Path, required=True, help="check.json of CHECK")
     parser.add_argument(
-        "--batches", type=Path, nargs="+", required=True, help="batches after EVALUATE"
+        "--batches", type=Path, nargs="*", required=True, help="batches after EVALUATE"
     )
     parser.add_argument("--evaluation", type=Path, required=True, help="evaluation.json of COLLECT")
     parser.add_argument(
-        "--records", type=Path, nargs="+", required=True, help="records of all tasks"
+        "--records", type=Path, nargs="*", required=True, help="records of all tasks"
     )
     parser.add_argument("--params", type=Path, required=True, help="JSON: params, workflow")
     parser.add_argument("--workflow", type=Path, required=True, help="main.nf")

@@ -11,8 +11,8 @@ import org.codehaus.groovy.runtime.MethodRankHelper
  * Reads the part of JSON Schema (draft 2020-12) that the file uses: groups of properties with
  * type, enum, pattern, bounds, required and anyOf, one `if` on constants, nf-schema's `exists` for paths. Our own are
  * `separator` (stands between several values), `registry` (the names of `methods` or `potentials` are possible),
- * `words` (a word -> the parameters that it stands for) and `stages` (which read the parameter; `workflow` for
- * main.nf, lib/ and conf/).
+ * `words` (a word -> the parameters that it stands for), `stages` (which read the parameter; `workflow` for
+ * main.nf, lib/ and conf/) and `recipe` (lib/Recipe.groovy).
  */
 class Parameters {
 
@@ -49,7 +49,8 @@ class Parameters {
         schema.allOf.collect { Map reference -> schema['$defs'][reference['$ref'].tokenize('/').last()] as Map }
     }
 
-    private Map<String, Map> properties() {
+    /** Each parameter with its part of the schema. */
+    Map<String, Map> properties() {
         groups().collectEntries { Map group -> group.properties } as Map<String, Map>
     }
 

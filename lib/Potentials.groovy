@@ -66,6 +66,19 @@ class Potentials {
         }
     }
 
+    /** The two parameters; `file` where the name of a file does not tell which potential it is. */
+    Map<String, String> named() {
+        given.collectEntries { name, mlip -> [name, isFile(mlip) ? 'file' : mlip] }
+    }
+
+    /** The sha256 of the models that are files; none where the name alone decides. */
+    Map<String, String> digests() {
+        given.collectEntries { name, mlip ->
+            def path = isBundled(mlip) || isFile(mlip) ? fileOf(mlip) : null
+            [name, registry.potential(mlip)?.sha256 ?: (path && Files.exists(path) ? Recipe.digest(path) : null)]
+        }.findAll { _name, sum -> sum }
+    }
+
     /** Å, the longest cutoff of the two. */
     double cutoff() {
         given.values().findAll().collect { mlip -> registry.cutoff(mlip) }.max()

@@ -11,8 +11,14 @@ import java.util.concurrent.TimeUnit
  */
 class Provenance {
 
-    static String json(Map settings, Object workflow) {
-        JsonOutput.toJson([
+    /** @param recipe what decides the results (lib/Recipe.groovy) */
+    static String json(Map settings, Object workflow, Map recipe) {
+        JsonOutput.toJson(of(settings, workflow) + [recipe: recipe])
+    }
+
+    /** Parameters and versions. */
+    static Map of(Map settings, Object workflow) {
+        [
             params  : new TreeMap(settings.findAll { name, value -> name != 'help' }),
             workflow: [
                 name        : workflow.manifest.name,
@@ -24,7 +30,7 @@ class Provenance {
                 profile     : workflow.profile,
                 container   : workflow.containerEngine,
             ],
-        ])
+        ]
     }
 
     /** Git revision of a local copy, with "-dirty" if modified; null without git. */

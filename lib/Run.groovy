@@ -86,7 +86,32 @@ class Run {
 
     /** The parameters and versions of the run as JSON, for REPORT. */
     String provenance() {
-        Provenance.json(settings, workflow)
+        Provenance.json(settings, workflow, recipe())
+    }
+
+    /** What CHECK asks of the results database, as JSON; [] without one. */
+    Object request() {
+        settings.database ? Parameters.json([database: database(), redo: settings.redo, recipe: recipe()]) : []
+    }
+
+    /** What STORE writes about the run, as JSON; empty without a results database. */
+    String stored() {
+        !settings.database ? '' : Parameters.json([
+            database: database(), uid: workflow.sessionId.toString(), recipe: recipe(),
+            *       : Provenance.of(settings, workflow),
+        ])
+    }
+
+    private Map recipe() {
+        def kinds = registry.methods(settings)*.weights
+        def models = allGiven('model') ?: weights.findAll { Path file -> file.baseName in kinds }
+        Recipe.of(parameters.properties(), settings, hasBaseline(), models as List<Path>, potentials)
+    }
+
+    /** The URL of the results database, or the absolute path of its file. */
+    private String database() {
+        def given = settings.database as String
+        given.contains('://') ? given : Nextflow.file(given, glob: false).toAbsolutePath().toString()
     }
 
     /**

@@ -40,12 +40,18 @@ class RunMessages {
         def found = new JsonSlurper().parse(check) as Map
         def usable = found.structures?.size() ?: 0
         def refused = found.failures ?: []
+        def stored = found.stored ?: []
         def methods = settings.method.tokenize(',').size()
-        def lines = ["${usable} of ${usable + refused.size()} structures can be used: " +
+        def lines = ["${usable} of ${usable + refused.size() + stored.size()} structures ${stored ? 'are to fill' : 'can be used'}: " +
             "${usable * methods * settings.samples} candidates (${methods} method(s) x ${settings.samples} samples" +
             "${settings.oversample > 1 ? ", each the best of ${settings.oversample} proposals" : ''})"]
         if (settings.mlip_rank) {
             lines << "relaxed by ${settings.mlip}, ranked by ${settings.mlip_rank} (--mlip_rank none: by ${settings.mlip})"
+        }
+        if (found.database) {
+            def why = found.reasons.values().countBy { reason -> reason }.sort().collect { reason, count -> "${count} ${reason}" }
+            lines << "${stored.size()} stored in ${found.database} with equal input and settings, not filled again (stored.csv)" +
+                (why ? "; to fill: ${why.join(', ')}" : '')
         }
         lines += shortened(refused.collect { Map entry -> "  skipped: ${entry.id} (${entry.source}): ${entry.message}" })
         lines.join('\n')
@@ -102,12 +108,14 @@ class RunMessages {
     static String summary(Map settings, Map outcome, Object duration) {
         settings.mode == 'train'
             ? "xtalfill trained in ${duration}\n  ${settings.outdir}/weights/${settings.train_method}.pt    weights for --model"
-            : filled(settings.outdir as String, outcome.counts as Map, outcome.failures as int, duration)
+            : filled(settings, outcome.counts as Map, outcome.failures as int, duration)
     }
 
-    private static String filled(String outdir, Map counts, int failures, Object duration) {
+    private static String filled(Map settings, Map counts, int failures, Object duration) {
+        def outdir = settings.outdir as String
         def matched = counts.structures_with_reference
             ? " -> ${counts.structures_matched} of ${counts.structures_with_reference} match their reference" : ''
+        def stored = counts.structures_stored ? " (${counts.structures_stored} more are in ${settings.database})" : ''
         def rows = [
             ['report.html', 'open this in a browser'],
             ['results.csv', 'a row for each structure (candidates.csv: for each candidate)'],
@@ -116,7 +124,7 @@ class RunMessages {
         ]
         """\
         |xtalfill done in ${duration}
-        |  ${counts.structures_in} structures in -> ${counts.structures_checked} valid -> ${counts.structures_restored} converged${matched}
+        |  ${counts.structures_in} structures in -> ${counts.structures_checked} valid -> ${counts.structures_restored} converged${matched}${stored}
         |${rows.collect { name, what -> "  ${outdir}/${name}".padRight(outdir.size() + 18) + what }.join('\n')}
         """.stripMargin().stripTrailing()
     }

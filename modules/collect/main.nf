@@ -16,7 +16,7 @@ process COLLECT {
 
     script:
     """
-    collect.py --check ${check} --batches batches/*.h5 --outdir .
+    collect.py --check ${check} --batches ${batches ? 'batches/*.h5' : ''} --outdir .
     """
 
     stub:

@@ -25,9 +25,9 @@ process REPORT {
     echo '${main_script}' | base64 -d > pipeline_info/main.nf
     report.py \\
         --check ${check} \\
-        --batches batches/*.h5 \\
+        --batches ${batches ? 'batches/*.h5' : ''} \\
         --evaluation ${evaluation} \\
-        --records records/*.json \\
+        --records ${records ? 'records/*.json' : ''} \\
         --params params.json \\
         --workflow pipeline_info/main.nf \\
         --outdir .

@@ -20,7 +20,10 @@ workflow INPUT {
         .unique()
         .toSortedList { one, other -> one.toString() <=> other.toString() }
 
-    CHECK(input, references, ch_named, run.forStage('check') + run.potentials.located(), run.code('check_structures.py'))
+    CHECK(
+        input, references, ch_named, run.request(),
+        run.forStage('check') + run.potentials.located(), run.code('check_structures.py'),
+    )
 
     // e.g. [[id: 'batch_0007', n_atoms: 8000, largest: 64, n_edges: 52], /work/3f/…/batches/batch_0007.h5]
     ch_batches = CHECK.out.batches
@@ -30,5 +33,6 @@ workflow INPUT {
 
     emit:
     batch = ch_batches
+    part  = CHECK.out.parts.flatten().map { part -> tuple(part.baseName, part) }
     check = CHECK.out.check
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from xtalfill.core.errors import ConfigError, InputError
 from xtalfill.core.io import write_json
 from xtalfill.inputs.batching import build_batch, plan_batches
 from xtalfill.inputs.hosts import CheckedHost, Refusal, check_structures, parse_element
+from xtalfill.inputs.known import Divide, Known
 from xtalfill.inputs.references import Reference, match_references
 from xtalfill.inputs.structures import read_structures
 from xtalfill.relax.elements import known_elements
@@ -108,16 +110,20 @@ def run_check(
     references: str | Path | None,
     settings: CheckSettings,
     outdir: str | Path,
+    divide: Divide = None,
 ) -> dict[str, Any]:
     """Read, check and batch an input; write batches/*.h5 and check.json.
 
-    Every structure or reference that cannot be used gets one line on stderr.
+    Every structure or reference that cannot be used gets one line on stderr. With a results
+    database, structures that it has are left out of the batches, and parts/*.json have the part of
+    check.json that belongs to a batch, or to the refused structures.
 
     Args:
         source: The input: sheet, folder or file of structures.
         references: True structures, matched by id, or None.
         settings: What to fill, and how often.
         outdir: Where the results go.
+        divide: Tells which structures a results database has; None without one.
 
     Returns:
         The content of check.json.
@@ -125,7 +131,7 @@ def run_check(
     Raises:
         InputError: The input cannot be read as a whole, or no structure in it can be used.
     """
-    hosts, failures = check_structures(
+    checked, failures = check_structures(
         read_structures(source),
         element=settings.element,
         n_missing=settings.n_missing,
@@ -135,21 +141,44 @@ def run_check(
     found: dict[str, Reference] = {}
     unmatched: list[Refusal] = []
     if references is not None:
-        found, unmatched = match_references(read_structures(references), hosts)
-    _log(hosts, failures, unmatched)
+        found, unmatched = match_references(read_structures(references), checked)
+    known = Known() if divide is None else divide(checked)
+    hosts = [host for host in checked if host.id not in known.stored]
+    _log(hosts, failures, unmatched, known)
     sizes = {host.id: len(host.numbers) for host in hosts}
     plan = plan_batches(sizes, batch_size=settings.batch_size)
-    report = _report(hosts, failures, found, unmatched, plan, settings)
+    report = _report(hosts, failures, found, unmatched, plan, settings, known)
     outdir = Path(outdir)
     outdir.mkdir(parents=True, exist_ok=True)
     write_json(outdir / "check.json", report, sort_keys=True)
-    if not hosts:
+    if not checked:
         raise InputError(
             f"{source}: none of the {len(failures)} structures can be used; "
             f"the first, {failures[0].id}: {failures[0].message}"
         )
     _write_batches(outdir / "batches", plan, hosts, found, settings)
+    if divide is not None:
+        _write_parts(outdir / "parts", report)
     return report
+
+
+def _write_parts(folder: Path, report: dict[str, Any]) -> None:
+    """Write the part of check.json that belongs to each batch and to the refused structures."""
+    folder.mkdir(exist_ok=True)
+    nothing: dict[str, Any] = {
+        "structures": [],
+        "failures": [],
+        "reference_failures": [],
+        "stored": [],
+    }
+    by_batch: dict[str, list[dict[str, Any]]] = {}
+    for entry in report["structures"]:
+        by_batch.setdefault(Path(entry["batch"]).stem, []).append(entry)
+    for name, entries in by_batch.items():
+        write_json(folder / f"{name}.json", {**report, **nothing, "structures": entries})
+    if report["failures"]:
+        refused = {**report, **nothing, "failures": report["failures"]}
+        write_json(folder / "refused.json", refused)
 
 
 def _write_batches(
@@ -179,7 +208,9 @@ def elements_by_potential(potentials: tuple[str, ...]) -> dict[str, frozenset[in
     return {name: elements for name, elements in told.items() if elements is not None}
 
 
-def _log(hosts: list[CheckedHost], failures: list[Refusal], unmatched: list[Refusal]) -> None:
+def _log(
+    hosts: list[CheckedHost], failures: list[Refusal], unmatched: list[Refusal], known: Known
+) -> None:
     for kind, items in (("SKIPPED", failures), ("REFERENCE", unmatched)):
         for item in items:
             print(f"{kind} {item.id} ({item.source}): {item.message}", file=sys.stderr)
@@ -188,7 +219,16 @@ def _log(hosts: list[CheckedHost], failures: list[Refusal], unmatched: list[Refu
         print(note, file=sys.stderr)
     if len(notes) > MAX_NOTES:
         print(f"NOTE {len(notes) - MAX_NOTES} more notes are in check.json", file=sys.stderr)
-    print(f"CHECK: {len(hosts)} usable, {len(failures)} skipped", file=sys.stderr)
+    usable = len(hosts) + len(known.stored)
+    print(f"CHECK: {usable} usable, {len(failures)} skipped", file=sys.stderr)
+    if known.database:
+        counts = sorted(Counter(known.reasons.values()).items())
+        todo = ", ".join(f"{number} {reason}" for reason, number in counts) or "none"
+        print(
+            f"DATABASE {known.database}: {len(known.stored)} stored with equal input and settings; "
+            f"to fill: {todo}",
+            file=sys.stderr,
+        )
 
 
 def _report(
@@ -198,6 +238,7 @@ def _report(
     unmatched: list[Refusal],
     plan: dict[str, list[str]],
     settings: CheckSettings,
+    known: Known,
 ) -> dict[str, Any]:
     batch_of = {name: f"{batch}.h5" for batch, names in plan.items() for name in names}
     structures = [
@@ -217,12 +258,18 @@ def _report(
         }
         for host in hosts
     ]
+    database = {
+        "database": known.database,
+        "stored": [{"id": name, **entry} for name, entry in sorted(known.stored.items())],
+        "reasons": known.reasons,
+    }
     return {
         "structures": structures,
         "failures": [vars(failure) for failure in failures],
         "reference_failures": [vars(failure) for failure in unmatched],
         "parameters": settings.recorded(),
         "n_batches": len(plan),
+        **(database if known.database else {}),
     }
 
 

@@ -19,7 +19,7 @@ from xtalfill.core.errors import InputError
 from xtalfill.core.io import atomic_writer
 from xtalfill.core.relaxations import final_stage
 from xtalfill.interactive.given import Crystal
-from xtalfill.results.collect import format_cif
+from xtalfill.results.cif import format_cif
 
 # Å. A crystal relaxed to 0.05 eV/Å is off its symmetric positions by some hundredths.
 SYMMETRY_TOLERANCE = 0.1
@@ -83,7 +83,7 @@ class Answer:
         if not 0 <= number < len(self._atoms):
             reason = self.message or f"it has {len(self._atoms)} minima"
             raise InputError(f"{self.id}: there is no crystal number {number} ({reason})")
-        text = format_cif(self._atoms[number], name=self.id)
+        text = format_cif(self._atoms[number], name=self.id, is_host=self._is_host)
         if path is not None:
             with atomic_writer(Path(path)) as file:
                 file.write(text)

@@ -7,6 +7,7 @@
     candidates.extxyz  every candidate after its last completed stage
     structures/        <id>.cif: relaxed; host_fixed/<id>.cif: with the host of the input;
                        dft/<id>.cif (--validate): lowest DFT energy after pw.x
+    stored.csv         with --database: what it has already, so that it was not filled
     evaluation.json    success rates (docs/evaluation.md)
 
 A file appears under its name only when it is complete.
@@ -22,24 +23,26 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ase import Atoms
 from ase.io.extxyz import key_val_str_to_dict
-from pymatgen.core import Lattice, Structure
-from pymatgen.io.cif import CifWriter
 
 from xtalfill.core.batch import Batch, read_batch
 from xtalfill.core.io import atomic_writer, write_csv, write_json
 from xtalfill.core.relaxations import RELAXATIONS, SITES, final_stage
-from xtalfill.results.candidates import CandidateRow
+from xtalfill.results.candidates import DFT, CandidateRow
+from xtalfill.results.cif import cif_tags, format_cif
 from xtalfill.results.dft_summary import summarise_dft
 from xtalfill.results.structures import StructureRow
 from xtalfill.results.summary import summarise
-from xtalfill.results.tables import FailureRow, Tables, read_tables, structure_rows
+from xtalfill.results.tables import (
+    FailureRow,
+    StoredRow,
+    Tables,
+    read_tables,
+    structure_rows,
+)
 
 # Stages that give positions, the last one first.
 _STAGES = (*reversed(RELAXATIONS), "inpaint")
-# Positions in a cell of 100 Angstrom are read back within 1e-10 Angstrom.
-_CIF_DIGITS = 12
 
 
 def collect(check: Path, batches: list[Path], outdir: Path) -> Tables:
@@ -61,6 +64,9 @@ def collect(check: Path, batches: list[Path], outdir: Path) -> Tables:
     write_csv(outdir / "results.csv", StructureRow, structure_rows(tables))
     write_csv(outdir / "candidates.csv", CandidateRow, tables.candidates)
     write_csv(outdir / "failures.csv", FailureRow, tables.failures)
+    if tables.stored:
+        rows = [StoredRow(**entry) for _, entry in sorted(tables.stored.items())]
+        write_csv(outdir / "stored.csv", StoredRow, rows)
     write_json(outdir / "evaluation.json", {**summarise(tables), "dft": summarise_dft(tables)})
     _write_structures(tables, outdir)
     return tables
@@ -101,10 +107,10 @@ def _write_structures(tables: Tables, outdir: Path) -> None:
                         selected.write(frame)
                     file = outdir / "structures" / f"{stems[row.id]}.cif"
                     if best.get(row.id) is row:
-                        _write_cif(batch, index, final_stage(batch), file)
-                        _write_cif(batch, index, SITES, file.parent / "host_fixed" / file.name)
+                        _write_cif(batch, row, index, final_stage(batch), file)
+                        _write_cif(batch, row, index, SITES, file.parent / "host_fixed" / file.name)
                     if lowest.get(row.id) is row:
-                        _write_cif(batch, index, "dft", file.parent / "dft" / file.name)
+                        _write_cif(batch, row, index, DFT, file.parent / DFT / file.name)
 
 
 def best_over_methods(tables: Tables) -> dict[str, CandidateRow]:
@@ -199,27 +205,18 @@ def file_stems(ids: Iterable[str]) -> dict[str, str]:
     }
 
 
-def _write_cif(batch: Batch, index: int, stage: str, path: Path) -> None:
+def _write_cif(batch: Batch, row: CandidateRow, index: int, stage: str, path: Path) -> None:
+    history = {name: part.attrs for name, part in batch.stages.items()}
+    energy = row.dft_energy if stage == DFT else row.energy
+    tags = cif_tags(history, stage=stage, method=row.method, sample=row.sample, seed=row.seed)
+    if stage != SITES and math.isfinite(energy):
+        tags["_tcod_total_energy"] = energy
+    text = format_cif(
+        batch.to_ase(index, stage=stage),
+        name=batch.id[index],
+        is_host=batch.is_host[batch.atoms_slice(index)],
+        tags=tags,
+    )
     path.parent.mkdir(exist_ok=True)
     with atomic_writer(path) as file:
-        file.write(format_cif(batch.to_ase(index, stage=stage), name=batch.id[index]))
-
-
-def format_cif(atoms: Atoms, *, name: str, digits: int = _CIF_DIGITS) -> str:
-    """Return a crystal as a P1 CIF in its own cell.
-
-    A CIF holds the lengths and angles of the lattice vectors but not their orientation. The
-    fractional coordinates refer to the same a, b, c and are not wrapped.
-
-    Args:
-        atoms: The crystal.
-        name: Name of the data block; truncated to the 75 characters that CIF allows.
-        digits: Decimals of lengths, angles and coordinates.
-    """
-    structure = Structure(
-        Lattice(atoms.cell.array), atoms.symbols, atoms.positions, coords_are_cartesian=True
-    )
-    writer = CifWriter(structure, significant_figures=digits)
-    for block in writer.cif_file.data.values():
-        block.header = name[:75]
-    return str(writer)
+        file.write(text)

@@ -42,6 +42,19 @@ class FailureRow:
     )
 
 
+@dataclass(frozen=True)
+class StoredRow:
+    """One row of stored.csv: a structure that the results database has, so it was not filled."""
+
+    id: str = column(meaning="name of the structure in the input")
+    name: str = column(meaning="name under which it is stored; another one if its host is the same")
+    status: str = column(meaning="as in `results.csv`")
+    energy: float | None = column(unit="eV/cell", meaning="as in `results.csv`")
+    dft_status: str = column(meaning="as in `results.csv`")
+    stored: str = column(meaning="when it was stored, UTC")
+    run: str = column(meaning="identifier of the run that stored it")
+
+
 @dataclass
 class Tables:
     """All rows of a run.
@@ -52,6 +65,7 @@ class Tables:
         structures: Id -> entry of check.json, for the accepted structures.
         methods: Names of the requested methods, in alphabetical order.
         refused: Entries of check.json for the refused structures.
+        stored: Id -> entry of check.json, for the structures that a results database has.
         batch_of: Id -> batch file with the structure.
     """
 
@@ -60,6 +74,7 @@ class Tables:
     structures: dict[str, dict[str, Any]] = field(default_factory=dict)
     methods: list[str] = field(default_factory=list)
     refused: list[dict[str, Any]] = field(default_factory=list)
+    stored: dict[str, dict[str, Any]] = field(default_factory=dict)
     batch_of: dict[str, Path] = field(default_factory=dict)
 
     @property
@@ -85,9 +100,22 @@ def read_tables(check: str | Path, batches: Iterable[str | Path]) -> Tables:
     Raises:
         InputError: A file cannot be read, a stage is missing, or an id is unsafe or not unique.
     """
+    return tables_of(read_json(check), batches)
+
+
+def tables_of(content: dict[str, Any], batches: Iterable[str | Path]) -> Tables:
+    """Return the rows of a run.
+
+    Args:
+        content: Content of check.json.
+        batches: The batches after EVALUATE, in any order.
+
+    Raises:
+        InputError: As `read_tables`.
+    """
     tables = Tables()
-    content = read_json(check)
     tables.structures = {entry["id"]: entry for entry in content["structures"]}
+    tables.stored = {entry["id"]: entry for entry in content.get("stored", [])}
     tables.refused = list(content["failures"])
     tables.failures += [_refusal(entry, "") for entry in tables.refused]
     tables.failures += [_refusal(entry, REFERENCE) for entry in content["reference_failures"]]

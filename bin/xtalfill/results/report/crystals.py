@@ -21,7 +21,7 @@ from scipy.spatial import cKDTree
 from xtalfill.core.batch import Batch, read_batch
 from xtalfill.core.relaxations import final_stage
 from xtalfill.results.candidates import CandidateRow
-from xtalfill.results.collect import format_cif
+from xtalfill.results.cif import format_cif
 from xtalfill.results.columns import columns_of
 from xtalfill.results.report.answers import Answer, Minimum, support_sentences
 from xtalfill.results.report.drawing import Drawing, draw_crystal

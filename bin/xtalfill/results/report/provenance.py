@@ -47,8 +47,9 @@ def gather_provenance(
     Args:
         tables: All rows of the run.
         records: The --record files of all tasks.
-        run: "params" (the parameters) and "workflow" (name, version, licence, contributors, git
-            revision, version of Nextflow, profile, container engine).
+        run: "params" (the parameters), "recipe" (those of them, and the weights, that decide the
+            results; None without Nextflow) and "workflow" (name, version, licence, contributors,
+            git revision, version of Nextflow, profile, container engine).
 
     Raises:
         InputError: A record cannot be read.
@@ -60,6 +61,7 @@ def gather_provenance(
         "git_revision": run["workflow"].get("revision"),
         "workflow": run["workflow"],
         "parameters": run["params"],
+        "recipe": run.get("recipe"),
         "seeds": sorted({row.seed for row in tables.candidates}),
         "weights": _merge_weights(found),
         "versions": _merge_versions(found),
