@@ -7,7 +7,7 @@ import os
 from typing import TypeAlias
 
 from xtalfill import __version__
-from xtalfill.cli import compare, doctor, restore, scan, train, view
+from xtalfill.cli import compare, doctor, pattern, restore, scan, train, view
 from xtalfill.core.errors import run_command
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
@@ -22,7 +22,7 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"xtalfill {__version__}")
     commands = top.add_subparsers(dest="command", required=True)
-    for command in (restore, scan, view, doctor, compare):
+    for command in (restore, scan, view, pattern, doctor, compare):
         command.add_parser(commands)
     help_format = argparse.ArgumentDefaultsHelpFormatter
     train.add_arguments(
@@ -49,6 +49,7 @@ def _main(arguments: list[str] | None) -> None:
         "view": view.run,
         "doctor": doctor.run,
         "compare": compare.run,
+        "pattern": pattern.run,
         "train": train.run,
     }
     commands[args.command](args)
