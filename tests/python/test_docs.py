@@ -11,7 +11,7 @@ from tool_runs import REPOSITORY, tool, tool_module
 from xtalfill.core.errors import InputError
 from xtalfill.results.candidates import CandidateRow
 from xtalfill.results.columns import columns_of
-from xtalfill.results.report.citations import SECTIONS, citations
+from xtalfill.results.citations import SECTIONS, citations
 from xtalfill.results.structures import StructureRow
 from xtalfill.results.tables import FailureRow
 

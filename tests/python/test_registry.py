@@ -19,7 +19,7 @@ from xtalfill.registry.methods import METHODS
 from xtalfill.registry.potentials import POTENTIALS
 from xtalfill.relax.elements import known_elements
 from xtalfill.relax.potentials import _LOADERS
-from xtalfill.results.report.citations import citations
+from xtalfill.results.citations import citations
 
 
 @pytest.mark.parametrize("file", [methods.FILE, potentials.FILE])

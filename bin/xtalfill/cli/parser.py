@@ -7,7 +7,18 @@ import os
 from typing import TypeAlias
 
 from xtalfill import __version__
-from xtalfill.cli import compare, database, doctor, export, query, restore, scan, train, view
+from xtalfill.cli import (
+    compare,
+    database,
+    doctor,
+    export,
+    pattern,
+    query,
+    restore,
+    scan,
+    train,
+    view,
+)  # fmt: skip
 from xtalfill.core.errors import run_command
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
@@ -22,7 +33,7 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"xtalfill {__version__}")
     commands = top.add_subparsers(dest="command", required=True)
-    for command in (restore, scan, view, doctor, compare, database, query, export):
+    for command in (restore, scan, view, pattern, doctor, compare, database, query, export):
         command.add_parser(commands)
     help_format = argparse.ArgumentDefaultsHelpFormatter
     train.add_arguments(
@@ -52,6 +63,7 @@ def _main(arguments: list[str] | None) -> None:
         "database": database.run,
         "query": query.run,
         "export": export.run,
+        "pattern": pattern.run,
         "train": train.run,
     }
     commands[args.command](args)

@@ -12,7 +12,7 @@ from typing import Any
 from xtalfill.core.relaxations import POSITIONS, RANK, SITES
 from xtalfill.registry.documentation import METHOD_TEXTS, POTENTIAL_TEXTS
 from xtalfill.registry.methods import METHODS
-from xtalfill.results.report.citations import Citation, citations
+from xtalfill.results.citations import Citation, citations
 
 _SAMPLER_TEXT = (
     " ({steps} noise levels, {predictor} predictor{share}, "
