@@ -109,7 +109,8 @@ def count_all(tables: Tables) -> dict[str, int]:
     status = [row.status for row in tables.candidates]
     n_absent = status.count("absent")
     return {
-        "structures_in": len(tables.structures) + len(tables.refused),
+        "structures_in": len(tables.structures) + len(tables.refused) + len(tables.duplicates),
+        "structures_duplicate": len(tables.duplicates),
         "structures_refused": len(tables.refused),
         "structures_checked": len(tables.structures),
         "structures_lost": len(tables.lost),
