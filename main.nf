@@ -2,7 +2,8 @@
 /*
  * xtalfill fills the missing sites of crystal structures.
  *
- *   INPUT     reads the hosts, refuses what cannot be used and says why, writes batches (CHECK)
+ *   INPUT     reads the hosts (FETCH_INPUT: from a server), refuses what cannot be used and says why,
+ *             writes batches (CHECK)
  *   INPAINT   proposes candidates: places the missing sites in the exact host
  *   BASELINE  method potential: places them at maxima of the DFT electrostatic potential (pw.x, pp.x)
  *   RELAX     keeps the best proposals; relaxes the filled sites, then all positions, with a potential;
@@ -73,7 +74,7 @@ workflow {
         ch_evaluated = EVALUATE.out.batch.map { _meta, batch -> batch }
             .toSortedList { one, other -> one.name <=> other.name }
         ch_records = INPAINT.out.record
-            .mix(BASELINE.out.record, POTENTIALS.out.record, RELAX.out.record, SELECT.out.record)
+            .mix(INPUT.out.record, BASELINE.out.record, POTENTIALS.out.record, RELAX.out.record, SELECT.out.record)
             .mix(VALIDATE.out.record, EVALUATE.out.record)
             .toSortedList { one, other -> one.name <=> other.name }
 
@@ -86,7 +87,7 @@ workflow {
         // Each result with its folder in --outdir.
         ch_last = REPORT.out.report
         ch_tables = COLLECT.out.tables.mix(COLLECT.out.frames, COLLECT.out.structures, COLLECT.out.evaluation)
-        ch_results = INPUT.out.check.map { file -> ['pipeline_info', file] }.mix(
+        ch_results = INPUT.out.check.mix(INPUT.out.fetched).map { file -> ['pipeline_info', file] }.mix(
             EVALUATE.out.batch.map { _meta, batch -> ['batches', batch] },
             BASELINE.out.files.map { file -> ['potential', file] },
             VALIDATE.out.files.map { file -> ['dft', file] },

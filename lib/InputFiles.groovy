@@ -1,5 +1,6 @@
 import java.nio.file.Files
 import java.nio.file.Path
+import java.security.MessageDigest
 
 /**
  * The structure files that an input names: those of a sheet's rows, those in a folder.
@@ -21,12 +22,37 @@ class InputFiles {
             .findAll { Path file -> Files.isRegularFile(file) }
     }
 
-    /** The files in the folders among the inputs. */
+    /**
+     * The files behind links in the folders among the inputs: a container needs them beside the folder itself. Links
+     * to folders are not followed.
+     */
     static List<Path> inFolders(List inputs) {
-        inputs.findAll { input -> input instanceof Path && Files.isDirectory(input) }.collectMany { Path folder ->
-            Files.list(folder).withCloseable { entries -> entries.toList() }
-                .findAll { Path file -> Files.isRegularFile(file) && !file.fileName.toString().startsWith('.') }
-        }
+        folders(inputs).collectMany { Path folder -> files(folder).findAll { Path file -> Files.isSymbolicLink(file) } }
+    }
+
+    /** A digest of names, sizes and times of the files in the folders among the inputs; empty without a folder. */
+    static String states(List inputs) {
+        folders(inputs).collect { Path folder ->
+            def sha = MessageDigest.getInstance('SHA-256')
+            files(folder).each { Path file ->
+                def state = "${folder.toRealPath().relativize(file)}\0${Files.size(file)}\0${Files.getLastModifiedTime(file).toMillis()}\0"
+                sha.update(state.toString().bytes)
+            }
+            sha.digest().encodeHex().toString().take(16)
+        }.join('')
+    }
+
+    private static List<Path> folders(List inputs) {
+        inputs.findAll { input -> input instanceof Path && Files.isDirectory(input) }
+    }
+
+    /** The files of a tree without hidden ones, sorted. */
+    private static List<Path> files(Path folder) {
+        def top = folder.toRealPath()
+        Files.walk(top).withCloseable { entries -> entries.toList() }
+            .findAll { Path file -> !top.relativize(file).any { Path part -> part.toString().startsWith('.') } }
+            .findAll { Path file -> Files.isRegularFile(file) }
+            .sort()
     }
 
     private static boolean isSheet(Path input) {

@@ -69,6 +69,12 @@ class Run {
         settings[name] ? Nextflow.file(settings[name], glob: false) : []
     }
 
+    /** The URL of the server that a parameter names; null where it names a file, a folder or nothing. */
+    String server(String name) {
+        def value = settings[name] as String
+        value ==~ /(?i)(https?|postgres(ql)?):\/\/.*/ ? value : null
+    }
+
     /** The files and folders that a parameter names, separated by commas. */
     List allGiven(String name) {
         ScoreModels.paths(settings[name]).collect { path -> Nextflow.file(path, glob: false) }

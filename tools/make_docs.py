@@ -23,8 +23,8 @@ from xtalfill.core.errors import InputError, run_command
 from xtalfill.core.io import atomic_writer, read_json
 from xtalfill.registry.documentation import METHOD_TEXTS, POTENTIAL_TEXTS
 from xtalfill.results.candidates import CandidateRow
-from xtalfill.results.columns import columns_of
 from xtalfill.results.citations import SECTIONS, Citation, citations
+from xtalfill.results.columns import columns_of
 from xtalfill.results.scan import ScanRow
 from xtalfill.results.structures import StructureRow
 from xtalfill.results.tables import FailureRow

@@ -10,8 +10,8 @@ import pytest
 from tool_runs import REPOSITORY, tool, tool_module
 from xtalfill.core.errors import InputError
 from xtalfill.results.candidates import CandidateRow
-from xtalfill.results.columns import columns_of
 from xtalfill.results.citations import SECTIONS, citations
+from xtalfill.results.columns import columns_of
 from xtalfill.results.structures import StructureRow
 from xtalfill.results.tables import FailureRow
 

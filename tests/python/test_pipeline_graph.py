@@ -27,6 +27,7 @@ from nextflow_project import (
 BIN = REPOSITORY / "bin"
 COMMANDS = {
     "SHEET_FILES": "sheet_files.py",
+    "FETCH_INPUT": "fetch_input.py",
     "CHECK": "check_structures.py",
     "INPAINT": "inpaint.py",
     "PLAN_POTENTIAL": "plan_potential.py",

@@ -23,10 +23,9 @@ from xtalfill.cli.parser import main
 from xtalfill.core.errors import InputError
 from xtalfill.inputs import scan_valence
 from xtalfill.inputs.hosts import check_structures
-from xtalfill.inputs.scan import Judgement, counted_protons, judge
-from xtalfill.inputs.scan_stream import stream_structures
-from xtalfill.inputs.scan_valence import charge_balance, site_valences
-from xtalfill.inputs.structures import Entry, read_structures
+from xtalfill.inputs.scan import Judgement, judge
+from xtalfill.inputs.scan_valence import charge_balance, counted_protons, site_valences
+from xtalfill.inputs.structures import Entry, read_structures, stream_structures
 from xtalfill.inputs.structures.evidence import Evidence, HydrogenCount
 from xtalfill.inputs.structures.formats import frame_entries
 from xtalfill.results.scan import scan
@@ -255,7 +254,7 @@ def test_a_count_needs_one_balance_that_the_valences_confirm(
     monkeypatch: pytest.MonkeyPatch, nearest: int, fewest: int, expected: int | None
 ) -> None:
     balance = scan_valence.ChargeBalance(nearest, fewest, most=nearest)
-    monkeypatch.setattr("xtalfill.inputs.scan.charge_balance", lambda *_: balance)
+    monkeypatch.setattr("xtalfill.inputs.scan_valence.charge_balance", lambda *_: balance)
     valences = site_valences(HOST)
     assert 1.4 < valences.lacking.sum() < 1.8
     assert counted_protons(HOST.numbers, valences) == expected

@@ -28,8 +28,8 @@ def add_parser(commands: Commands) -> None:
         help="restore structures here, without Nextflow",
         description="Restore structures in this process. The defaults are those of the pipeline.",
     )
-    restore.add_argument("input", type=Path, help="CIF, POSCAR or another input of the pipeline")
-    restore.add_argument("-n", "--n_missing", type=int, help="missing sites per cell")
+    restore.add_argument("input", help="CIF, POSCAR or another input of the pipeline")
+    restore.add_argument("-n", "--n_missing", help="missing sites per cell, or auto")
     restore.add_argument("--element", help="element to fill")
     restore.add_argument(
         "--remove_existing", action="store_true", default=None,

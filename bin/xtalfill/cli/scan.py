@@ -17,7 +17,7 @@ def add_parser(commands: Commands) -> None:
         help="list the structures of a database that lack hydrogen or another element",
         description="Judge every structure; write scan.csv, and hosts.csv as input of a fill.",
     )
-    scan.add_argument("input", type=Path, help="an input of the pipeline, or HDF5 of crystals")
+    scan.add_argument("input", help="an input of the pipeline: file, folder or URL")
     scan.add_argument("-o", "--outdir", type=Path, default=Path("scan"), help="folder to write")
 
 

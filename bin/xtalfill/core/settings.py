@@ -103,9 +103,10 @@ def _value(name: str, value: Any, kind: Any) -> Any:
         ConfigError: It has another type.
     """
     if get_origin(kind) in (Union, UnionType):
-        if value is None:
-            return None
-        (kind,) = (one for one in get_args(kind) if one is not NoneType)
+        kinds = [one for one in get_args(kind) if one is not NoneType]
+        if value is None or type(value) in kinds:
+            return value
+        kind = kinds[0]
     if get_origin(kind) is Literal:
         if value not in get_args(kind):
             raise ConfigError(f"{name} is {value!r}; choose from {', '.join(get_args(kind))}")

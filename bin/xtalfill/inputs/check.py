@@ -6,7 +6,7 @@ import sys
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from ase.data import chemical_symbols
@@ -16,10 +16,12 @@ from xtalfill.core.batch import REFERENCE, write_batch
 from xtalfill.core.errors import ConfigError, InputError
 from xtalfill.core.io import write_json
 from xtalfill.inputs.batching import build_batch, plan_batches
+from xtalfill.inputs.duplicates import find_duplicates
 from xtalfill.inputs.hosts import CheckedHost, Refusal, check_structures, parse_element
 from xtalfill.inputs.known import Divide, Known
+from xtalfill.inputs.missing import AUTO, is_auto, parse_count
 from xtalfill.inputs.references import Reference, match_references
-from xtalfill.inputs.structures import read_structures
+from xtalfill.inputs.structures import read_structures, stream_structures
 from xtalfill.relax.elements import known_elements
 
 # More notes than these would hide the failures in a log; check.json holds all.
@@ -32,25 +34,27 @@ class CheckSettings:
 
     Attributes:
         element: Element to fill where the input names none.
-        n_missing: Missing sites per cell where the input gives no number, or None.
+        n_missing: Missing sites per cell where the input gives no number, "auto" or None.
         remove_existing: Remove the sites of the element from the input first.
         method: Proposal methods, separated by commas.
         samples: Candidates for each structure and method.
         oversample: Proposals for each candidate.
         seed: The seed of the run.
         batch_size: Most structures in a batch.
+        duplicates: "keep" fills each structure, "fill_once" each crystal.
         mlip: First potential; a structure with an element that it does not know is refused.
         mlip_rank: Second potential, or None; the same.
     """
 
     element: str
-    n_missing: int | None
+    n_missing: str | int | None
     remove_existing: bool
     method: str
     samples: int
     oversample: int
     seed: int
     batch_size: int
+    duplicates: Literal["keep", "fill_once"]
     mlip: str
     mlip_rank: str | None
 
@@ -79,6 +83,7 @@ class CheckSettings:
             "samples": self.proposals,
             "seed": self.seed,
             "batch_size": self.batch_size,
+            "duplicates": self.duplicates,
             "potentials": list(self.potentials),
         }
 
@@ -95,13 +100,20 @@ class CheckSettings:
         for name in ("samples", "oversample", "batch_size"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"--{name} is {getattr(self, name)}; it is at least 1")
-        if self.n_missing is not None and self.n_missing < 1:
-            raise ConfigError(f"--n_missing is {self.n_missing}; it is at least 1")
+        if not _is_count(self.n_missing):
+            raise ConfigError(f"--n_missing is {self.n_missing}; give 1 or more, or {AUTO}")
         if not 0 <= self.seed < 2**63:
             raise ConfigError(f"--seed is {self.seed}; it is 0 or more, below 2^63")
         words = all(method.isidentifier() and method != REFERENCE for method in self.methods)
         if not words or len(set(self.methods)) < len(self.methods):
             raise ConfigError(f"--method is {self.method!r}; name each method once, as host,random")
+
+
+def _is_count(n_missing: str | int | None) -> bool:
+    try:
+        return n_missing is None or is_auto(n_missing) or parse_count(n_missing) >= 1
+    except InputError:
+        return False
 
 
 def run_check(
@@ -114,9 +126,10 @@ def run_check(
 ) -> dict[str, Any]:
     """Read, check and batch an input; write batches/*.h5 and check.json.
 
-    Every structure or reference that cannot be used gets one line on stderr. With a results
-    database, structures that it has are left out of the batches, and parts/*.json have the part of
-    check.json that belongs to a batch, or to the refused structures.
+    Every structure or reference that cannot be used gets one line on stderr. Of a duplicate, only
+    check.json tells: it is in no batch. With a results database, structures that it has are left
+    out of the batches, too, and parts/*.json have the part of check.json that belongs to a batch,
+    or to the refused structures.
 
     Args:
         source: The input: sheet, folder or file of structures.
@@ -132,7 +145,7 @@ def run_check(
         InputError: The input cannot be read as a whole, or no structure in it can be used.
     """
     checked, failures = check_structures(
-        read_structures(source),
+        (streamed.entry for streamed in stream_structures(source)),
         element=settings.element,
         n_missing=settings.n_missing,
         remove_existing=settings.remove_existing,
@@ -142,12 +155,15 @@ def run_check(
     unmatched: list[Refusal] = []
     if references is not None:
         found, unmatched = match_references(read_structures(references), checked)
-    known = Known() if divide is None else divide(checked)
-    hosts = [host for host in checked if host.id not in known.stored]
-    _log(hosts, failures, unmatched, known)
+    same = find_duplicates(checked) if settings.duplicates == "fill_once" else {}
+    first = [host for host in checked if host.id not in same]
+    known = Known() if divide is None else divide(first)
+    hosts = [host for host in first if host.id not in known.stored]
+    _log(hosts, failures, unmatched, known, len(same))
     sizes = {host.id: len(host.numbers) for host in hosts}
     plan = plan_batches(sizes, batch_size=settings.batch_size)
     report = _report(hosts, failures, found, unmatched, plan, settings, known)
+    report["duplicates"] = [_duplicate(host, same[host.id]) for host in checked if host.id in same]
     outdir = Path(outdir)
     outdir.mkdir(parents=True, exist_ok=True)
     write_json(outdir / "check.json", report, sort_keys=True)
@@ -170,6 +186,7 @@ def _write_parts(folder: Path, report: dict[str, Any]) -> None:
         "failures": [],
         "reference_failures": [],
         "stored": [],
+        "duplicates": [],
     }
     by_batch: dict[str, list[dict[str, Any]]] = {}
     for entry in report["structures"]:
@@ -209,7 +226,11 @@ def elements_by_potential(potentials: tuple[str, ...]) -> dict[str, frozenset[in
 
 
 def _log(
-    hosts: list[CheckedHost], failures: list[Refusal], unmatched: list[Refusal], known: Known
+    hosts: list[CheckedHost],
+    failures: list[Refusal],
+    unmatched: list[Refusal],
+    known: Known,
+    n_duplicates: int,
 ) -> None:
     for kind, items in (("SKIPPED", failures), ("REFERENCE", unmatched)):
         for item in items:
@@ -220,7 +241,8 @@ def _log(
     if len(notes) > MAX_NOTES:
         print(f"NOTE {len(notes) - MAX_NOTES} more notes are in check.json", file=sys.stderr)
     usable = len(hosts) + len(known.stored)
-    print(f"CHECK: {usable} usable, {len(failures)} skipped", file=sys.stderr)
+    same = f", {n_duplicates} duplicates" if n_duplicates else ""
+    print(f"CHECK: {usable} usable, {len(failures)} skipped{same}", file=sys.stderr)
     if known.database:
         counts = sorted(Counter(known.reasons.values()).items())
         todo = ", ".join(f"{number} {reason}" for reason, number in counts) or "none"
@@ -243,18 +265,9 @@ def _report(
     batch_of = {name: f"{batch}.h5" for batch, names in plan.items() for name in names}
     structures = [
         {
-            "id": host.id,
-            "formula": _formula(host.numbers),
-            "n_atoms": len(host.numbers),
-            "host_formula": _formula(host.atoms.numbers),
-            "n_host": len(host.atoms),
-            "element": chemical_symbols[host.element],
-            "n_missing": host.n_missing,
-            "volume": round(abs(float(host.atoms.cell.volume)), 3),  # Angstrom^3
-            "source": host.source,
+            **_described(host),
             "reference": found[host.id].source if host.id in found else None,
             "batch": batch_of[host.id],
-            "notes": list(host.notes),
         }
         for host in hosts
     ]
@@ -271,6 +284,27 @@ def _report(
         "n_batches": len(plan),
         **(database if known.database else {}),
     }
+
+
+def _described(host: CheckedHost) -> dict[str, Any]:
+    """Return what check.json says about a host."""
+    return {
+        "id": host.id,
+        "formula": _formula(host.numbers),
+        "n_atoms": len(host.numbers),
+        "host_formula": _formula(host.atoms.numbers),
+        "n_host": len(host.atoms),
+        "element": chemical_symbols[host.element],
+        "n_missing": host.n_missing,
+        "volume": round(abs(float(host.atoms.cell.volume)), 3),  # Angstrom^3
+        "source": host.source,
+        "notes": list(host.notes),
+    }
+
+
+def _duplicate(host: CheckedHost, first: str) -> dict[str, Any]:
+    """Return what check.json says about a host that is not filled because another one is."""
+    return {**_described(host), "duplicate_of": first}
 
 
 def _formula(numbers: np.ndarray) -> str:

@@ -10,7 +10,7 @@ import math
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from ase import Atoms
@@ -22,7 +22,13 @@ from xtalfill.core.errors import InputError
 from xtalfill.core.text import one_line, shortened
 from xtalfill.inputs.missing import IncompleteStructure, count_missing
 from xtalfill.inputs.structures import Entry
-from xtalfill.inputs.structures.entry import ISOTOPES, MAX_SECONDS, time_limit
+from xtalfill.inputs.structures.entry import (
+    ISOTOPES,
+    MAX_SECONDS,
+    drop_shared_names,
+    time_limit,
+)
+from xtalfill.inputs.structures.evidence import Evidence
 from xtalfill.inputs.structures.expand import MAX_ATOMS
 
 # No solid has less than about 2 Å³ per atom (metal superhydrides at megabars), and a single atom in
@@ -76,42 +82,62 @@ def check_structures(
     entries: Iterable[Entry],
     *,
     element: str,
-    n_missing: int | None,
+    n_missing: int | str | None,
     remove_existing: bool,
     known: Mapping[str, frozenset[int]] | None = None,
 ) -> tuple[list[CheckedHost], list[Refusal]]:
     """Check every structure. Each entry becomes a host or a failure.
 
+    Entries are taken one by one; only hosts and messages stay in memory.
+
     Args:
         entries: The structures as read.
         element: The element to fill if the input of the structure names none.
-        n_missing: The number of missing sites if the input of the structure gives none.
+        n_missing: The number of missing sites if the input of the structure gives none; `AUTO` of
+            `inputs.missing` leaves it to the evidence.
         remove_existing: Whether to remove the sites of the element first.
         known: Potential -> atomic numbers that it supports; structures with others are refused.
 
     Returns:
         Hosts and failures, both sorted by id.
     """
+    checked = [
+        _try_entry(entry, element, n_missing, remove_existing, known or {}) for entry in entries
+    ]
+    drop_shared_names([entry for entry, _ in checked])
     hosts, failures = [], []
-    for name, entry, problem in assign_ids(entries):
-        try:
-            if problem is not None:
-                raise InputError(problem)
-            with time_limit(MAX_SECONDS):
-                host = _check_entry(
-                    name,
-                    entry,
-                    element=element,
-                    n_missing=n_missing,
-                    remove_existing=remove_existing,
-                )
-            _check_known(host, known or {})
-            hosts.append(host)
-        except InputError as error:
-            failures.append(Refusal(name, entry.source, one_line(error, limit=400)))
+    assigned = assign_ids(entry for entry, _ in checked)
+    for (name, entry, problem), (_, host) in zip(assigned, checked, strict=True):
+        if problem is not None or host is None:
+            failures.append(Refusal(name, entry.source, one_line(problem, limit=400)))
+        else:
+            hosts.append(replace(host, id=name, notes=(*entry.notes, *host.notes)))
     hosts.sort(key=lambda host: host.id)
     failures.sort(key=lambda failure: (failure.id, failure.source))
     return hosts, failures
+
+
+def _try_entry(
+    entry: Entry,
+    element: str,
+    n_missing: int | str | None,
+    remove_existing: bool,
+    known: Mapping[str, frozenset[int]],
+) -> tuple[Entry, CheckedHost | None]:
+    """Return an entry without its atoms, with its problem, and the host if there is none."""
+    rest = replace(entry, atoms=None, evidence=Evidence(), notes=list(entry.notes))
+    if entry.error is not None:
+        return rest, None
+    try:
+        with time_limit(MAX_SECONDS):
+            host = _check_entry(
+                entry, element=element, n_missing=n_missing, remove_existing=remove_existing
+            )
+        _check_known(host, known)
+    except InputError as error:
+        rest.error = str(error)
+        return rest, None
+    return rest, host
 
 
 def safe_id(name: str) -> str:
@@ -177,8 +203,9 @@ def parse_element(symbol: str) -> int:
 
 
 def _check_entry(
-    name: str, entry: Entry, *, element: str, n_missing: int | None, remove_existing: bool
+    entry: Entry, *, element: str, n_missing: int | str | None, remove_existing: bool
 ) -> CheckedHost:
+    """Return the host of an entry, without its id and the notes of the entry."""
     target = parse_element(entry.element or element)
     atoms = entry.atoms
     if atoms is None or len(atoms) == 0:
@@ -197,7 +224,7 @@ def _check_entry(
             f"no host is left without its {chemical_symbols[target]}; omit --remove_existing"
         )
     check_geometry(host)
-    notes = list(entry.notes)
+    notes: list[str] = []
     if removed.any():
         notes.append(f"{removed.sum()} {chemical_symbols[target]} removed")
     own = entry.n_missing
@@ -208,7 +235,7 @@ def _check_entry(
     count = count_missing(given, structure=incomplete, notes=notes)
     _check_count(host, count)
     bare = Atoms(host.numbers, host.positions, cell=host.cell, pbc=True)
-    return CheckedHost(name, entry.source, bare, target, count, tuple(notes))
+    return CheckedHost("", entry.source, bare, target, count, tuple(notes))
 
 
 def _check_known(host: CheckedHost, known: Mapping[str, frozenset[int]]) -> None:

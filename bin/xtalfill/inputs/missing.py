@@ -1,8 +1,9 @@
 """Determine the number of missing sites of a structure from its input.
 
 The order of the sources: a given number, the formula, attached hydrogens, group names in labels,
-sites listed without coordinates, removed sites. If sources contradict each other, a given number
-wins and a note is written; without a given number the structure is refused.
+sites listed without coordinates, removed sites, and with `AUTO` charge balance and bond valences.
+If sources contradict each other, a given number wins and a note is written; without a given number
+the structure is refused.
 """
 
 from __future__ import annotations
@@ -20,10 +21,18 @@ from ase.neighborlist import neighbor_list
 
 from xtalfill.core.errors import InputError
 from xtalfill.core.text import one_line, shortened
+from xtalfill.inputs.scan_valence import (
+    HYDROGEN,
+    charge_balance,
+    counted_protons,
+    site_valences,
+)
 from xtalfill.inputs.structures.evidence import Evidence, HydrogenCount
 from xtalfill.inputs.structures.formula import formula_units, in_ratio
 from xtalfill.inputs.structures.pairs import connected_groups
 
+# Given in place of a number: the evidence decides.
+AUTO = "auto"
 # Tolerances within which a count from a formula and a sum of occupancies are whole numbers.
 _WHOLE_FORMULA = 0.05
 _WHOLE_OCCUPANCY = 0.02
@@ -77,18 +86,23 @@ class CountSource:
         return f"{self.description}: {count}"
 
 
+def is_auto(given: Any) -> bool:
+    """Return whether a given number is `AUTO`."""
+    return isinstance(given, str) and given.strip().lower() == AUTO
+
+
 def count_missing(given: Any, *, structure: IncompleteStructure, notes: list[str]) -> int:
     """Return the number of missing sites.
 
     Args:
-        given: The number given for this structure or for all, or None.
+        given: The number given for this structure or for all, `AUTO`, or None.
         structure: The structure.
         notes: Gets the decision, and what contradicts it.
 
     Raises:
         InputError: No source gives a number, or sources contradict each other and none is given.
     """
-    if given is not None:
+    if given is not None and not is_auto(given):
         count = parse_count(given)
         notes.extend(
             f"n_missing {count} was given; {one}" for one in _contradictions(count, structure)
@@ -98,6 +112,8 @@ def count_missing(given: Any, *, structure: IncompleteStructure, notes: list[str
         raise InputError(problem)
     sources = count_sources(structure)
     split = _simultaneous_sites(structure)
+    if not sources and is_auto(given) and not len(structure.removed):
+        return _balanced_count(structure, notes)
     if not sources:
         return _removed_count(structure, split, notes)
     first = sources[0]
@@ -191,6 +207,29 @@ def _checked_count(
         for other in _unlocated(structure)
         if other.fewest != count
     )
+    return count
+
+
+def _balanced_count(structure: IncompleteStructure, notes: list[str]) -> int:
+    """Return the number of protons that charge balance and bond valences agree on.
+
+    Raises:
+        InputError: They do not decide, or the element is not hydrogen.
+    """
+    if structure.target != HYDROGEN:
+        symbol = chemical_symbols[structure.target]
+        raise InputError(f"n_missing auto: nothing states the number of {symbol}; give n_missing")
+    valences = site_valences(structure.host)
+    count = counted_protons(structure.host.numbers, valences)
+    if count is None:
+        balance = charge_balance(structure.host.numbers, valences)
+        lacking = float(valences.lacking.sum())
+        charges = "undefined" if balance is None else f"{balance.fewest} to {balance.nearest}"
+        raise InputError(
+            "n_missing auto: nothing states the number, and the evidence does not decide it "
+            f"(missing charges {charges}, missing valences {lacking:.1f}); give n_missing"
+        )
+    notes.append(f"n_missing {count} taken from charge balance and bond valences")
     return count
 
 

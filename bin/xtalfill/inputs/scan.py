@@ -24,6 +24,7 @@ from xtalfill.inputs.scan_valence import (
     HYDROGEN,
     SiteValences,
     charge_balance,
+    counted_protons,
     exceeds_ozonide,
     site_valences,
 )
@@ -38,9 +39,6 @@ SUSPECT_SCORE, MISSING_SCORE = 0.5, 0.8
 LACKS = 0.35
 # A sum of bond valences below this is that of an atom without a neighbour.
 _ALONE = 0.25
-# The share of the missing charge that the atoms lack, if a count is to be decided from it: the
-# lengths of the bonds to a missing proton's acceptor spread the rest over the other atoms.
-_AGREEING = (0.3, 1.05)
 _SHORTEST_BOND = 0.65  # Å; X-ray refinements reach 0.7
 _LONGEST_SHARE = 1.4  # of the sum of the covalent radii; 1.25 in the saline hydrides
 
@@ -164,16 +162,6 @@ def valence_score(numbers: np.ndarray, valences: SiteValences) -> float:
         valences: Of the same sites.
     """
     return 1.0 / (1.0 + math.exp(-float(np.dot(WEIGHTS, valence_features(numbers, valences)))))
-
-
-def counted_protons(numbers: np.ndarray, valences: SiteValences) -> int | None:
-    """Return the number of protons if charge balance and bond valences decide it, else None."""
-    balance = charge_balance(numbers, valences)
-    if balance is None or balance.nearest < 1 or balance.nearest != balance.fewest:
-        return None
-    low, high = _AGREEING
-    share = float(valences.lacking.sum()) / balance.nearest
-    return balance.nearest if low <= share <= high else None
 
 
 def _shown(atoms: Atoms, valences: SiteValences, sites: tuple[int, ...]) -> list[str]:

@@ -43,6 +43,9 @@ _MOST_OF_HYDROGEN = 1.0
 _CATION = 0.3
 # Nearest neighbours; an element without parameters within this distance hides a site's valence, Å.
 _NEAR = 3.2
+# The share of the missing charge that the atoms lack, if a count is to be decided from it: the
+# lengths of the bonds to a missing proton's acceptor spread the rest over the other atoms.
+_AGREEING = (0.3, 1.05)
 _ELEMENTS = len(chemical_symbols)
 
 
@@ -141,6 +144,16 @@ def charge_balance(numbers: np.ndarray, valences: SiteValences) -> ChargeBalance
         fewest -= max(common or known)
         most -= min(known)
     return ChargeBalance(nearest, fewest, most)
+
+
+def counted_protons(numbers: np.ndarray, valences: SiteValences) -> int | None:
+    """Return the number of protons if charge balance and bond valences decide it, else None."""
+    balance = charge_balance(numbers, valences)
+    if balance is None or balance.nearest < 1 or balance.nearest != balance.fewest:
+        return None
+    low, high = _AGREEING
+    share = float(valences.lacking.sum()) / balance.nearest
+    return balance.nearest if low <= share <= high else None
 
 
 def exceeds_ozonide(numbers: np.ndarray) -> bool:

@@ -19,7 +19,7 @@ def restore(
     structures: Given | Sequence[Given],
     *,
     element: str | None = None,
-    n_missing: int | None = None,
+    n_missing: int | str | None = None,
     remove_existing: bool | None = None,
     samples: int | str | None = None,
     seed: int | None = None,
@@ -40,7 +40,8 @@ def restore(
             them. The id is that in `info` (ASE) or `properties` (pymatgen), else it follows from
             the content.
         element: Element to fill, where the structure names none.
-        n_missing: Missing sites per cell, where the structure gives no number.
+        n_missing: Missing sites per cell, where the structure gives no number; "auto" takes it
+            from charge balance and bond valences where they decide.
         remove_existing: Remove the sites of the element first.
         samples: Candidates for each structure and method; "auto" for as many as needed.
         seed: Seed of the candidates.

@@ -20,8 +20,8 @@ from xtalfill.core.io import atomic_writer, replacing, write_csv
 from xtalfill.core.text import one_line
 from xtalfill.inputs.hosts import safe_id
 from xtalfill.inputs.scan import COMPLETE, MISSING, Judgement, formula_of, judge
-from xtalfill.inputs.scan_stream import Streamed, stream_structures
 from xtalfill.inputs.sheet import COLUMNS
+from xtalfill.inputs.structures import Streamed, stream_structures
 from xtalfill.inputs.structures.entry import MAX_SECONDS, time_limit
 from xtalfill.results.columns import column, make_row
 
@@ -94,7 +94,7 @@ def scan(source: str | Path, outdir: str | Path) -> Counter[str]:
     memory.
 
     Args:
-        source: The input, as in `scan_stream.stream_structures`.
+        source: The input, as in `stream_structures`.
         outdir: Where the results go; files of an earlier scan are replaced.
 
     Returns:
@@ -135,6 +135,8 @@ def scan(source: str | Path, outdir: str | Path) -> Counter[str]:
 def _scan_one(streamed: Streamed) -> Scanned:
     """Judge one structure; what cannot be judged has its reason."""
     entry = streamed.entry
+    if entry.id_is_name:  # another structure may share it
+        entry.id, entry.id_is_name = None, False
     name = safe_id(entry.id or "") or safe_id(entry.fallback_id) or "structure"
     try:
         with time_limit(MAX_SECONDS):

@@ -20,7 +20,7 @@ class StructureSource:
 
     Attributes:
         id: Name of the structure.
-        method: Proposal method; empty where CHECK refused the structure.
+        method: Proposal method; empty where CHECK refused the structure, or found a duplicate.
         entry: Entry of the structure in check.json.
         candidates: Its candidates without the absent ones; none if it was refused or lost.
         failure: Why there are no candidates.
@@ -31,6 +31,18 @@ class StructureSource:
     entry: dict[str, Any]
     candidates: list[CandidateRow] = field(default_factory=list)
     failure: str = ""
+
+    @property
+    def duplicate_of(self) -> str:
+        """The structure that was filled in its place; empty if there is none."""
+        return str(self.entry.get("duplicate_of", ""))
+
+    @property
+    def status(self) -> str:
+        """What became of the structure."""
+        if self.selected:
+            return self.selected.status
+        return "duplicate" if self.duplicate_of else "failed"
 
     @cached_property
     def selected(self) -> CandidateRow | None:
@@ -131,12 +143,13 @@ class StructureRow:
     n_missing: int | None = _common("n_missing")
     method: str = column(
         value=lambda source: source.method,
-        meaning="proposal method; empty where the structure was refused",
+        meaning="proposal method; empty where the structure was refused or is a duplicate",
     )
     status: str = column(
-        value=lambda source: source.selected.status if source.selected else "failed",
+        value=lambda source: source.status,
         meaning="`ok`: the selected candidate converged; `unconverged`: it did not; "
-        "`failed`: no candidate could be selected",
+        "`failed`: no candidate could be selected; `duplicate`: another structure was filled in "
+        "its place",
     )
     energy: float = _of_selected("energy")
     energy_gap: float = _of_selected("energy_gap")
@@ -184,6 +197,11 @@ class StructureRow:
     energy_above_reference: float = _of_selected("energy_above_reference")
     site_class: str = _common("site_class", unknown="")
     message: str = _as_candidate("message", lambda source: source.message)
+    duplicate_of: str = column(
+        value=lambda source: source.duplicate_of,
+        meaning="id of the structure that was filled in place of this one "
+        "(`--duplicates fill_once`)",
+    )
     dft_status: str = _as_candidate("dft_status", lambda source: source.dft_status)
     dft_sample: int | None = column(
         value=lambda source: source.ranked_by_dft[0].sample if source.ranked_by_dft else None,

@@ -109,8 +109,11 @@ def count_all(tables: Tables) -> dict[str, int]:
     status = [row.status for row in tables.candidates]
     n_absent = status.count("absent")
     return {
-        "structures_in": len(tables.structures) + len(tables.refused) + len(tables.stored),
+        "structures_in": sum(
+            map(len, (tables.structures, tables.refused, tables.stored, tables.duplicates))
+        ),
         "structures_stored": len(tables.stored),
+        "structures_duplicate": len(tables.duplicates),
         "structures_refused": len(tables.refused),
         "structures_checked": len(tables.structures),
         "structures_lost": len(tables.lost),

@@ -66,6 +66,7 @@ class Tables:
         methods: Names of the requested methods, in alphabetical order.
         refused: Entries of check.json for the refused structures.
         stored: Id -> entry of check.json, for the structures that a results database has.
+        duplicates: Entries of check.json for the structures in whose place another one was filled.
         batch_of: Id -> batch file with the structure.
     """
 
@@ -75,6 +76,7 @@ class Tables:
     methods: list[str] = field(default_factory=list)
     refused: list[dict[str, Any]] = field(default_factory=list)
     stored: dict[str, dict[str, Any]] = field(default_factory=dict)
+    duplicates: list[dict[str, Any]] = field(default_factory=list)
     batch_of: dict[str, Path] = field(default_factory=dict)
 
     @property
@@ -117,6 +119,7 @@ def tables_of(content: dict[str, Any], batches: Iterable[str | Path]) -> Tables:
     tables.structures = {entry["id"]: entry for entry in content["structures"]}
     tables.stored = {entry["id"]: entry for entry in content.get("stored", [])}
     tables.refused = list(content["failures"])
+    tables.duplicates = list(content.get("duplicates", []))
     tables.failures += [_refusal(entry, "") for entry in tables.refused]
     tables.failures += [_refusal(entry, REFERENCE) for entry in content["reference_failures"]]
     for path in sorted(Path(name) for name in batches):
@@ -204,6 +207,12 @@ def structure_rows(tables: Tables) -> list[StructureRow]:
         StructureSource(name, method, tables.structures[name], failure=_LOST)
         for name in tables.lost
         for method in tables.methods
+    ]
+    sources += [
+        StructureSource(
+            str(entry["id"]), "", entry, failure=f"the same crystal as {entry['duplicate_of']}"
+        )
+        for entry in tables.duplicates
     ]
     rows = [make_row(StructureRow, source) for source in sources]
     return sorted(rows, key=lambda row: (row.id, row.method))

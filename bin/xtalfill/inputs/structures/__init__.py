@@ -1,6 +1,6 @@
 """Read crystal structures from every supported input into one form, the `Entry`."""
 
 from xtalfill.inputs.structures.entry import Entry
-from xtalfill.inputs.structures.sources import read_structures
+from xtalfill.inputs.structures.sources import Streamed, read_structures, stream_structures
 
-__all__ = ["Entry", "read_structures"]
+__all__ = ["Entry", "Streamed", "read_structures", "stream_structures"]

@@ -12,7 +12,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO, cast
 
 import numpy as np
 from ase import Atoms
@@ -126,21 +126,33 @@ def time_limit(seconds: float) -> Iterator[None]:
         signal.signal(signal.SIGALRM, previous)
 
 
+@contextlib.contextmanager
+def open_text(path: Path) -> Iterator[TextIO]:
+    """Open a text file, decompressed if its name ends in .gz.
+
+    Raises:
+        InputError: The text is not UTF-8.
+    """
+    opener = gzip.open if path.suffix.lower() == ".gz" else open
+    with opener(path, "rb") as file:
+        mark = file.read(2)
+    if mark in _MARKS:
+        raise InputError(f"encoded in {_MARKS[mark]}; save it as UTF-8")
+    with opener(path, "rt", encoding="utf-8-sig", errors="replace") as text:
+        yield cast(TextIO, text)
+
+
 def read_text(path: Path) -> str:
     """Return the text of a file, decompressed if its name ends in .gz.
 
     Raises:
-        InputError: The text is larger than `MAX_TEXT_BYTES`.
+        InputError: The text is larger than `MAX_TEXT_BYTES`, or not UTF-8.
     """
-    opener = gzip.open if path.suffix.lower() == ".gz" else open
-    with opener(path, "rb") as file:
-        data = file.read(MAX_TEXT_BYTES + 1)
-    if len(data) > MAX_TEXT_BYTES:
+    with open_text(path) as file:
+        text = file.read(MAX_TEXT_BYTES + 1)
+    if len(text) > MAX_TEXT_BYTES:
         raise InputError(f"larger than {MAX_TEXT_BYTES >> 20} MiB unpacked; split the file")
-    for mark, encoding in _MARKS.items():
-        if data.startswith(mark):
-            raise InputError(f"encoded in {encoding}; save it as UTF-8")
-    return data.decode("utf-8-sig", errors="replace")
+    return text
 
 
 def fill_from_pymatgen(entry: Entry, structure: Structure) -> None:

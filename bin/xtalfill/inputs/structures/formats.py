@@ -1,6 +1,7 @@
 """Read one file of structures: POSCAR, extended XYZ, ASE database (cif.py, jsonrecords.py).
 
-No reader evaluates or unpickles data.
+Extended XYZ, ASE databases (SQLite), JSON lines, lists in JSON, and HDF5 are read structure by
+structure; other files are read whole. No reader evaluates or unpickles data.
 """
 
 from __future__ import annotations
@@ -29,23 +30,35 @@ from xtalfill.inputs.structures.cif import read_cif
 from xtalfill.inputs.structures.entry import (
     ID_KEYS,
     Entry,
-    drop_shared_names,
     explain,
     fill_entry,
     fill_from_pymatgen,
     fill_keys,
     note_isotopes,
+    open_text,
     read_text,
 )
-from xtalfill.inputs.structures.jsonrecords import is_ase_database, parse_json, read_json
+from xtalfill.inputs.structures.hdf5 import read_crystals
+from xtalfill.inputs.structures.jsonrecords import (
+    is_ase_database,
+    parse_json,
+    read_json,
+    read_json_lines,
+    read_json_list,
+)
 
 # Most atoms of a frame of extended XYZ; a larger number is no number of atoms of a crystal.
 MAX_FRAME = 1_000_000
-_KINDS = {"cif": "CIF", "poscar": "POSCAR", "extxyz": "extended XYZ", "ase": "ASE database"}
+# A longer line is no line of extended XYZ.
+_MAX_LINE = 1 << 20
+_KINDS = {
+    "cif": "CIF", "poscar": "POSCAR", "extxyz": "extended XYZ", "ase": "ASE database",
+    "jsonlines": "JSON lines", "hdf5": "HDF5",
+}  # fmt: skip
 
 
 def file_format(path: Path) -> str | None:
-    """Return "cif", "poscar", "extxyz", "ase" or "json" from the name of a file, or None."""
+    """Return a key of `_READERS` from the name of a file, or None."""
     name = path.name.lower().removesuffix(".gz")
     if name.endswith((".cif", ".mcif")):
         return "cif"
@@ -53,7 +66,10 @@ def file_format(path: Path) -> str | None:
         return "poscar"
     if name.endswith((".xyz", ".extxyz")):
         return "extxyz"
-    kinds = {".db": "ase", ".json": "json", ".jsonl": "json", ".ndjson": "json"}
+    kinds = {
+        ".db": "ase", ".json": "json", ".jsonl": "jsonlines", ".ndjson": "jsonlines",
+        ".h5": "hdf5",
+    }  # fmt: skip
     return kinds.get(Path(name).suffix)
 
 
@@ -61,7 +77,7 @@ def file_stem(path: Path) -> str:
     """Return the id suggested by a file name: Mg.cif.gz, POSCAR_Mg, Mg.vasp -> Mg."""
     name = re.sub(r"\.gz$", "", path.name, flags=re.IGNORECASE)
     bare = re.sub(
-        r"\.(m?cif|vasp|poscar|xyz|extxyz|db|json|jsonl|ndjson)$", "", name, flags=re.IGNORECASE
+        r"\.(m?cif|vasp|poscar|xyz|extxyz|db|json|jsonl|ndjson|h5)$", "", name, flags=re.IGNORECASE
     )
     return re.sub(r"^(POSCAR|CONTCAR)[._-]+(?=.)", "", bare, flags=re.IGNORECASE)
 
@@ -80,34 +96,37 @@ def check_is_file(path: Path) -> None:
         raise InputError("is a pipe or a device; write it to a file first")
 
 
-def read_file(path: Path) -> list[Entry]:
-    """Read all structures of one file; a failure becomes an entry with its error.
+def read_file(path: Path, *, source: str | None = None, stem: str | None = None) -> Iterator[Entry]:
+    """Yield the structures of one file; what cannot be read is an entry with its error.
 
     Args:
         path: The file; its name determines the format.
+        source: Its name in messages; by default the name of the file.
+        stem: Start of the ids of its structures; by default from the name of the file.
 
-    Returns:
-        At least one entry.
+    Yields:
+        At least one entry. The structures before a damaged part of a file are kept.
     """
-    source, stem = path.name, file_stem(path)
+    source = path.name if source is None else source
+    stem = file_stem(path) if stem is None else stem
     kind = file_format(path)
-    failed = Entry(source=source, fallback_id=stem)
-    if kind is None:
-        failed.error = (
-            "the file name does not show the format; "
-            "use .cif, .vasp, POSCAR*, .extxyz, .db or .json"
-        )
-        return [failed]
+    found = False
     try:
+        if kind is None:
+            raise InputError(
+                "the file name does not show the format; "
+                "use .cif, .vasp, POSCAR*, .extxyz, .db or .json"
+            )
         check_is_file(path)
-        entries = _READERS[kind](path, source, stem)
-        if not entries:
+        for entry in _READERS[kind](path, source, stem):
+            found = True
+            yield entry
+        if not found:
             raise InputError("holds no structure")
-        drop_shared_names(entries)
     except Exception as error:  # noqa: BLE001 - one malformed file must not affect the others
-        failed.error = explain(error, kind=_KINDS.get(kind, kind))
-        return [failed]
-    return entries
+        failed = Entry(source=source, fallback_id=f"{stem}_rest" if found else stem)
+        failed.error = explain(error, kind=_KINDS.get(kind or "", kind or ""))
+        yield failed
 
 
 def _read_cif(path: Path, source: str, stem: str) -> list[Entry]:
@@ -158,8 +177,10 @@ def _frames(lines: Iterable[str]) -> Iterator[tuple[str, str | None]]:
         yield "\n".join([line, *rest]) + "\n", None
 
 
-def _read_extxyz(path: Path, source: str, stem: str) -> list[Entry]:
-    return list(frame_entries(read_text(path).splitlines(), source, stem))
+def _read_extxyz(path: Path, source: str, stem: str) -> Iterator[Entry]:
+    with open_text(path) as file:
+        lines = iter(lambda: file.readline(_MAX_LINE), "")
+        yield from frame_entries((line.rstrip("\r\n") for line in lines), source, stem)
 
 
 def frame_entries(lines: Iterable[str], source: str, stem: str) -> Iterator[Entry]:
@@ -212,12 +233,7 @@ class _ReadOnlyDatabase(SQLite3Database):
         return sqlite3.connect(uri, uri=True, timeout=20)
 
 
-def _read_ase(path: Path, source: str, stem: str) -> list[Entry]:
-    return list(row_entries(path, source, stem))
-
-
-def row_entries(path: Path, source: str, stem: str) -> Iterator[Entry]:
-    """Yield an entry for each row of an ASE database (SQLite); arguments as `frame_entries`."""
+def _read_ase(path: Path, source: str, stem: str) -> Iterator[Entry]:
     database = _ReadOnlyDatabase(str(path.resolve()), create_indices=False, use_lock_file=False)
     with database as connected:
         rows = connected.connection.execute("SELECT id FROM systems ORDER BY id").fetchall()
@@ -237,32 +253,42 @@ def _fill_from_row(entry: Entry, row: AtomsRow) -> None:
     entry.atoms = Atoms(row.numbers, row.positions, cell=row.cell, pbc=row.pbc)
 
 
-def _read_json(path: Path, source: str, stem: str) -> list[Entry]:
+def _read_json(path: Path, source: str, stem: str) -> Iterator[Entry]:
+    with open_text(path) as file:
+        if (listed := read_json_list(file, source, stem)) is not None:
+            yield from listed
+            return
     text = read_text(path)
     data = parse_json(text)
     if is_ase_database(data):
-        return _read_ase_json(text, source, stem)
-    return read_json(data, source, stem)
+        yield from _read_ase_json(text, source, stem)
+    else:
+        yield from read_json(data, source, stem)
 
 
-def _read_ase_json(text: str, source: str, stem: str) -> list[Entry]:
+def _read_json_lines(path: Path, source: str, stem: str) -> Iterator[Entry]:
+    with open_text(path) as file:
+        yield from read_json_lines(file, source, stem)
+
+
+def _read_ase_json(text: str, source: str, stem: str) -> Iterator[Entry]:
     data = decode(text)
-    entries = []
     for row_id in [int(number) for number in data["ids"]]:
         entry = Entry(source=f"{source} row {row_id}", fallback_id=f"{stem}_{row_id}")
         fill_entry(entry, _fill_from_ase_json, data.get(row_id), kind="ASE database row")
-        entries.append(entry)
-    return entries
+        yield entry
 
 
 def _fill_from_ase_json(entry: Entry, row: dict[str, Any]) -> None:
     _fill_from_row(entry, AtomsRow(row))
 
 
-_READERS: dict[str, Callable[[Path, str, str], list[Entry]]] = {
+_READERS: dict[str, Callable[[Path, str, str], Iterable[Entry]]] = {
     "cif": _read_cif,
     "poscar": _read_poscar,
     "extxyz": _read_extxyz,
     "ase": _read_ase,
     "json": _read_json,
+    "jsonlines": _read_json_lines,
+    "hdf5": read_crystals,
 }

@@ -1,45 +1,130 @@
-"""Input sources: a CSV sample sheet, a folder, or a single file."""
+"""Input sources: a server, a CSV sample sheet, a folder, or a single file.
+
+`stream_structures` is the one way to read an input: structure by structure, so that memory does
+not grow with a database.
+"""
 
 from __future__ import annotations
 
+import itertools
+import os
+from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from xtalfill.core.errors import InputError
 from xtalfill.core.text import one_line
 from xtalfill.inputs.sheet import Sheet, is_sheet, parse_sheet
-from xtalfill.inputs.structures.entry import Entry
+from xtalfill.inputs.structures.entry import Entry, drop_shared_names
 from xtalfill.inputs.structures.formats import check_is_file, file_format, file_stem, read_file
+from xtalfill.inputs.structures.jsonrecords import read_records
+from xtalfill.inputs.structures.servers import is_server, server_name, server_records
+
+# So many structures of a file are read to say that a row needs a file with one.
+_MOST_IN_ROW = 100
 
 
-def read_structures(path: str | Path) -> list[Entry]:
-    """Read all structures of an input.
+@dataclass(frozen=True)
+class Streamed:
+    """A structure as read, and its file if that holds no other structure."""
 
-    Args:
-        path: A CSV sample sheet, a folder of CIF and POSCAR files, or one file: CIF, POSCAR,
-            extended XYZ, ASE database (SQLite or JSON), JSON or JSON lines of pymatgen, OPTIMADE,
-            the Materials Project or JARVIS.
+    entry: Entry
+    file: Path | None = None
+
+
+def read_structures(source: str | Path) -> list[Entry]:
+    """Read all structures of an input; arguments and errors as `stream_structures`.
 
     Returns:
-        One entry per structure, in the order of the input. A structure that cannot be read has an
-        entry with its error.
+        One entry per structure, in the order of the input. A name that several structures share
+        is not used as an id.
+    """
+    entries = [streamed.entry for streamed in stream_structures(source)]
+    drop_shared_names(entries)
+    return entries
+
+
+def stream_structures(source: str | Path) -> Iterator[Streamed]:
+    """Yield the structures of an input one by one.
+
+    Args:
+        source: The URL of a server (`servers.server_records`), a CSV sample sheet, a tree of CIF
+            and POSCAR files, or one file: CIF, POSCAR, extended XYZ, ASE database (SQLite or
+            JSON), JSON or JSON lines of pymatgen, OPTIMADE, the Materials Project or JARVIS, or
+            HDF5 in the layout of the training files.
+
+    Yields:
+        The structures in the order of the input. One that cannot be read has an entry with its
+        error.
 
     Raises:
         InputError: The input as a whole cannot be read.
     """
-    path = Path(path)
+    if is_server(source):
+        name = server_name(str(source))
+        for entry in read_records(server_records(str(source)), name, name):
+            yield Streamed(entry)
+        return
+    path = Path(source)
     if path.is_dir():
-        return [entry for file in structure_files(path) for entry in read_file(file)]
+        yield from _stream_tree(path)
+        return
     check_supported(path)
-    return read_sheet(path) if is_sheet(path) else read_file(path)
+    if is_sheet(path):
+        for entry, file in sheet_entries(path):
+            yield Streamed(entry, file if entry.error is None else None)
+    else:
+        yield from _stream_file(path, source=path.name, stem=file_stem(path))
 
 
-def check_supported(path: Path, *, more: tuple[str, ...] = ()) -> None:
+def _stream_file(path: Path, *, source: str, stem: str) -> Iterator[Streamed]:
+    """Yield the structures of a file, with the file if it holds one."""
+    entries = read_file(path, source=source, stem=stem)
+    first, second = next(entries), next(entries, None)
+    yield Streamed(first, path if second is None and first.error is None else None)
+    if second is not None:
+        yield Streamed(second)
+        yield from (Streamed(entry) for entry in entries)
+
+
+def _stream_tree(path: Path) -> Iterator[Streamed]:
+    """Yield the structures of the CIF and POSCAR files of a tree.
+
+    The order: the files of a folder by name, then its subfolders by name. An id is the path below
+    `path`; the checksum that `hosts.safe_id` adds to one with a slash keeps it distinct.
+
+    Raises:
+        InputError: There is no such file.
+    """
+    found, closed = False, list[OSError]()
+    for parent, folders, names in os.walk(path, onerror=closed.append):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        files = [
+            Path(parent, name)
+            for name in sorted(names)
+            if not name.startswith(".") and file_format(Path(name)) in ("cif", "poscar")
+        ]
+        stems = Counter(file_stem(file) for file in files)
+        for file in files:
+            found = True
+            below = file.relative_to(path)
+            stem = file_stem(file) if stems[file_stem(file)] == 1 else file.name
+            source = str(below)
+            yield from _stream_file(file, source=source, stem=str(below.with_name(stem)))
+    for error in closed:
+        name = str(Path(error.filename).relative_to(path))
+        problem = f"the folder cannot be read ({error.strerror}); change its permissions"
+        yield Streamed(Entry(source=name, fallback_id=name, error=problem))
+    if not found:
+        raise InputError(
+            f"{path}: no CIF or POSCAR file in this folder or below; "
+            "expected *.cif, *.vasp, *.poscar, POSCAR*, CONTCAR*, each also with .gz"
+        )
+
+
+def check_supported(path: Path) -> None:
     """Check that a path is a file whose name shows a supported format.
-
-    Args:
-        path: The file.
-        more: Further suffixes that the caller reads itself.
 
     Raises:
         InputError: It is not.
@@ -48,53 +133,26 @@ def check_supported(path: Path, *, more: tuple[str, ...] = ()) -> None:
         check_is_file(path)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
-    if not is_sheet(path) and file_format(path) is None and path.suffix.lower() not in more:
-        suffixes = ", ".join([".cif", ".vasp", "POSCAR*", ".extxyz", ".db", ".json", *more])
+    if not is_sheet(path) and file_format(path) is None:
         raise InputError(
             f"{path}: unsupported input; give a .csv sheet, a folder of CIF or POSCAR "
-            f"files, or a {suffixes} or .jsonl file"
+            "files, the URL of a server, or a .cif, .vasp, POSCAR*, .extxyz, .db, .json, .jsonl or "
+            ".h5 file"
         )
-
-
-def structure_files(path: Path) -> list[Path]:
-    """Return the CIF and POSCAR files of a folder, sorted.
-
-    Raises:
-        InputError: There is none.
-    """
-    files = [
-        item
-        for item in sorted(path.iterdir())
-        if not item.name.startswith(".") and file_format(item) in ("cif", "poscar")
-    ]
-    if not files:
-        raise InputError(
-            f"{path}: no CIF or POSCAR file in this folder (its subfolders are not searched); "
-            "expected *.cif, *.vasp, *.poscar, POSCAR*, CONTCAR*, each also with .gz"
-        )
-    return files
-
-
-def read_sheet(path: Path) -> list[Entry]:
-    """Read a sample sheet: one row per structure, paths relative to the sheet.
-
-    Args:
-        path: The sheet. A symbolic link (as made by Nextflow) is resolved, so that relative paths
-            stay valid.
-
-    Returns:
-        One entry for every row that is not blank.
-
-    Raises:
-        InputError: The file is not text, has no column `structure`, or has no row.
-    """
-    return [entry for entry, _ in sheet_entries(path)]
 
 
 def sheet_entries(path: Path) -> Iterator[tuple[Entry, Path]]:
     """Yield the rows of a sample sheet one by one, each with the file that it names.
 
-    Arguments and errors as `read_sheet`.
+    Args:
+        path: The sheet: one row per structure, paths relative to the sheet. A symbolic link (as
+            made by Nextflow) is resolved, so that relative paths stay valid.
+
+    Yields:
+        An entry for every row that is not blank.
+
+    Raises:
+        InputError: The file is not text, has no column `structure`, or has no row.
     """
     sheet = parse_sheet(path)
     folder = path.resolve().parent
@@ -127,7 +185,8 @@ def _read_row(
     else:
         entry = _read_cell(folder, cells["structure"])
         entry.source = f"{where} ({one_line(cells['structure'], limit=120)})"
-    entry.id = cells["id"] or entry.id
+    if cells["id"]:
+        entry.id, entry.id_is_name = cells["id"], False
     entry.element = cells["element"] or entry.element
     entry.n_missing = cells["n_missing"] or entry.n_missing
     return entry
@@ -136,12 +195,13 @@ def _read_row(
 def _read_cell(folder: Path, cell: str) -> Entry:
     """Read the single structure that a cell of the sheet names."""
     target = folder / cell
-    entries = read_file(target)
+    entries = list(itertools.islice(read_file(target), _MOST_IN_ROW))
     if len(entries) == 1:
         return entries[0]
+    several = str(len(entries)) if len(entries) < _MOST_IN_ROW else f"{_MOST_IN_ROW} or more"
     return Entry(
         source=target.name,
         fallback_id=file_stem(target),
-        error=f"the file holds {len(entries)} structures; name a file with one "
+        error=f"the file holds {several} structures; name a file with one "
         "structure, or pass the file itself as --input",
     )
