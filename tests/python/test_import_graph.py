@@ -22,12 +22,13 @@ LAYERS = (
     {"inputs", "proposals", "evaluate"},
     {"training", "checks"},
     {"results"},
+    {"database"},
     {"interactive"},
     {"cli"},
 )
 LAYER = {name: number for number, names in enumerate(LAYERS) for name in names}
 STAGES = set().union(*LAYERS[1:4])
-TABLES = {"collect.py", "report.py"}  # the commands that may depend on results/
+TABLES = {"collect.py", "report.py", "store.py"}  # the commands that may depend on results/
 
 Arrows = dict[tuple[str, str], list[str]]
 

@@ -41,6 +41,7 @@ COMMANDS = {
     "PW_RELAX": "pw_relax.py",
     "GATHER_DFT": "gather_dft.py",
     "EVALUATE": "evaluate.py",
+    "STORE": "store.py",
     "COLLECT": "collect.py",
     "REPORT": "report.py",
     "TRAIN": "train.py",

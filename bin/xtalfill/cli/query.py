@@ -82,7 +82,7 @@ def run(args: argparse.Namespace) -> None:
             writer = csv.writer(sys.stdout, lineterminator="\n")
             writer.writerows(_lines(found))
         else:
-            _print_table(_lines(found))
+            _print_table(found)
 
 
 def _lines(rows: Iterable[dict[str, Any]]) -> Iterable[Sequence[str]]:
@@ -91,13 +91,16 @@ def _lines(rows: Iterable[dict[str, Any]]) -> Iterable[Sequence[str]]:
         yield ["" if row[name] is None else str(row[name]) for name in COLUMNS]
 
 
-def _print_table(lines: Iterable[Sequence[str]]) -> None:
+def _print_table(rows: Iterable[dict[str, Any]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    heads, *rows = lines
-    table = Table(*heads)
+    shown = [name for name in COLUMNS if name != "stored"]
+    table = Table(*(name.replace("_", " ") for name in shown))
     for row in rows:
-        table.add_row(*row)
+        cells = (row[name] for name in shown)
+        table.add_row(
+            *(f"{cell:.3f}" if isinstance(cell, float) else str(cell or "") for cell in cells)
+        )
     Console().print(table)
-    print(f"{len(rows)} structures")
+    print(f"{table.row_count} structures")

@@ -83,6 +83,12 @@ def parse_url(text: str) -> URL:
     return url.set(drivername="postgresql+psycopg") if kind == "postgresql" else url
 
 
+def shown(text: str) -> str:
+    """Return how messages call a database: its file, or its URL without a password."""
+    url = parse_url(text)
+    return str(url.database) if url.get_backend_name() == "sqlite" else url.render_as_string()
+
+
 @contextmanager
 def open_database(text: str, *, create: bool = False) -> Iterator[Database]:
     """Open a database and check its version.
@@ -95,12 +101,9 @@ def open_database(text: str, *, create: bool = False) -> Iterator[Database]:
         ConfigError: There is no such database, it is of another version, or not one of xtalfill.
         TryAgainError: It did not answer in time.
     """
-    url = parse_url(text)
-    name = url.render_as_string()
+    url, name = parse_url(text), shown(text)
     if url.get_backend_name() == "sqlite":
-        name = str(url.database)
         _check_file(Path(name), create=create)
-    # A database that makes the tables also writes; SQLite shares one file lock for all.
     engine = sa.create_engine(url, connect_args=_arguments(url), poolclass=sa.NullPool)
     if engine.dialect.name == "sqlite":
         _prepare_sqlite(engine)

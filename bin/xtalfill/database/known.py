@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from xtalfill.core.errors import ConfigError
 from xtalfill.core.text import listed
-from xtalfill.database.connect import exists, open_database, parse_url
+from xtalfill.database.connect import exists, open_database, shown
 from xtalfill.database.recipe import Recipe, host_key, read_recipe
 from xtalfill.database.schema import recipe as recipes
 from xtalfill.database.schema import run, structure
@@ -87,7 +87,7 @@ def divide(hosts: Sequence[CheckedHost], request: Request) -> Known:
             reasons[name] = reason
         else:
             stored[name] = _described(equal[0])
-    return Known(parse_url(request.url).render_as_string(), stored, reasons)
+    return Known(shown(request.url), stored, reasons)
 
 
 def _key(host: CheckedHost) -> str:

@@ -47,7 +47,14 @@ def methods_paragraph(provenance: dict[str, Any], evaluation: dict[str, Any]) ->
             ("ditommaso2017", *_engine_keys(provenance), "larsen2017", "wojdyr2022"),
         )
     ]
-    stages = provenance["batches"][0]["stages"] if provenance["batches"] else {}
+    if counts.get("structures_stored"):
+        number = counts["structures_stored"]
+        sentences.append(
+            Sentence(f"{number} of them had been restored before with equal settings and weights")
+        )
+    if not provenance["batches"]:
+        return sentences
+    stages = provenance["batches"][0]["stages"]
     # A batch has no entry of method potential if all its hosts were refused.
     inpaint = [batch["stages"].get("inpaint", {}) for batch in provenance["batches"]]
     sentences += [
