@@ -200,8 +200,8 @@ def test_the_page_of_a_crystal_holds_its_minima_and_values(crystals: dict[str, A
     assert sum("data-picture" in attrs for _, attrs in found.elements) == 3
     assert "1 of 3 converged candidates ended in this minimum." in found.text
     assert "3 of 3 minima were found only once, so there may be others." in found.text
-    assert "H3" in found.text  # and its nearest atom, O1 at 0.919 Angstrom
-    assert "O1 0.919" in found.text
+    assert "H4" in found.text  # and its nearest atom, O2 at 0.919 Angstrom
+    assert "O2 0.919" in found.text
     for name in ("energy_gap, eV/cell", "host_matched", "rmsd_per_site, Å"):
         assert name in found.text
     assert "data_mg" in crystal["cifs"][0]
@@ -325,7 +325,7 @@ def test_drawing_of_brucite_holds_cell_bonds_and_sites() -> None:
     assert edges[:3, 1] == pytest.approx(atoms.cell.array)
     assert len(edges) == 12
     payload = json.loads(json.dumps(drawing.payload(), allow_nan=False))
-    assert payload["labels"] == ["Mg0", "O1", "O2", "H3", "H4"]
+    assert payload["labels"] == ["Mg1", "O2", "O3", "H4", "H5"]
     assert payload["restored"] == [3, 4]
     positions = np.array(payload["positions"]).reshape(-1, 3) / 1000
     assert positions == pytest.approx(drawing.positions, abs=5.1e-4)

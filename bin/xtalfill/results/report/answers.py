@@ -182,7 +182,7 @@ def overall_support(answers: Sequence[Answer]) -> dict[str, Any]:
     Returns:
         "share": median share; "gap": median gap in eV/atom of those with a second minimum;
         "n_close": answers with another minimum closer than `CLOSE`; "n_lone": answers without
-        another minimum; "n": answers.
+        another minimum; "n_doubted": answers with a warning of the checks; "n": answers.
     """
     gaps = [answer.gap for answer in answers if answer.gap is not None]
     return {
@@ -191,5 +191,6 @@ def overall_support(answers: Sequence[Answer]) -> dict[str, Any]:
         "gap": statistics.median(gaps) if gaps else None,
         "n_close": sum(math.fabs(gap) < CLOSE for gap in gaps),
         "n_lone": len(answers) - len(gaps),
+        "n_doubted": sum(bool(answer.row.warnings) for answer in answers),
         "close": CLOSE,
     }

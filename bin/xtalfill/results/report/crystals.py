@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from itertools import product
 from typing import Any
 
@@ -18,6 +18,7 @@ from ase.geometry import cell_to_cellpar
 from jinja2 import Environment
 from scipy.spatial import cKDTree
 
+from xtalfill.checks.answer import Checks
 from xtalfill.core.batch import Batch, read_batch
 from xtalfill.core.relaxations import final_stage
 from xtalfill.results.candidates import CandidateRow
@@ -35,6 +36,7 @@ _MAX_SITES = 24
 _NEIGHBOURS = 3
 _CIF_DIGITS = 6  # 1e-5 Angstrom; the files in structures/ have all digits
 _SAME_CELL = 0.02  # Angstrom and degrees; CIF files round both
+_CHECKS = frozenset(item.name for item in fields(Checks))
 _IMAGES = np.array(list(product((-1, 0, 1), repeat=3)))
 
 
@@ -93,7 +95,8 @@ class CrystalPages:
             "minima": minima,
             "support": support_sentences(answer),
             "neighbours": nearest_neighbours(crystals[0], drawings[0].is_host, _MAX_SITES),
-            "values": _values(answer),
+            "checks": list(_checks(minima)),
+            "values": list(_values(answer)),
             "elements": element_names(drawings[0]),
             "with_reference_sites": len(drawings[0].reference) > 0,
             "figure_label": figure["label"] if figure else "",
@@ -130,11 +133,20 @@ def element_names(drawing: Drawing) -> list[str]:
 
 
 def _values(answer: Answer) -> Iterator[dict[str, Any]]:
-    """Yield every known column of results.csv with the value for each method."""
+    """Yield the other known columns of results.csv with the value for each method."""
     rows = [asdict(row) for row in answer.rows]
     for item in columns_of(StructureRow):
         values = [row[item.name] for row in rows]
-        if any(map(is_known, values)):
+        if item.name not in _CHECKS and any(map(is_known, values)):
+            yield {"name": item.name, "unit": item.unit, "meaning": item.meaning, "values": values}
+
+
+def _checks(minima: Sequence[Minimum]) -> Iterator[dict[str, Any]]:
+    """Yield every check that applies, with the value of each minimum."""
+    rows = [asdict(minimum.lowest) for minimum in minima]
+    for item in columns_of(CandidateRow):
+        values = [row[item.name] for row in rows]
+        if item.name in _CHECKS and any(map(is_known, values)):
             yield {"name": item.name, "unit": item.unit, "meaning": item.meaning, "values": values}
 
 
@@ -156,7 +168,7 @@ def nearest_neighbours(
     Returns:
         Label of the site, and labels and distances in Angstrom of its nearest atoms.
     """
-    labels = [f"{symbol}{index}" for index, symbol in enumerate(atoms.symbols)]
+    labels = [f"{symbol}{number}" for number, symbol in enumerate(atoms.symbols, start=1)]
     images = (atoms.positions[None] + (_IMAGES @ atoms.cell.array)[:, None]).reshape(-1, 3)
     sites = np.flatnonzero(~is_host)[:at_most]
     away, which = cKDTree(images).query(atoms.positions[sites], k=_NEIGHBOURS + 1)

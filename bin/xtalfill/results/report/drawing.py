@@ -52,8 +52,8 @@ class Drawing:
     reference: np.ndarray
 
     def labels(self) -> list[str]:
-        """Return the name of each of the n atoms, as in the CIF files."""
-        return [f"{chemical_symbols[z]}{i}" for i, z in enumerate(self.numbers)]
+        """Return the name of each of the n atoms: its symbol and its number in the cell, from 1."""
+        return [f"{chemical_symbols[z]}{i}" for i, z in enumerate(self.numbers, start=1)]
 
     def payload(self) -> dict[str, Any]:
         """Return the drawing as plain JSON; lengths in 0.001 Angstrom."""

@@ -45,7 +45,6 @@ const figures = (() => {
     if (next === "system") delete document.documentElement.dataset.theme;
     else document.documentElement.dataset.theme = next;
     button.textContent = `Colours: ${next}`;
-    button.setAttribute("aria-label", `Colours: ${next}`);
     recolour();
   });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", recolour);

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,7 @@ def make_environment() -> Environment:
         "percent": _percent,
         "interval": _interval,
         "cell": _cell,
+        "plain": _plain,
     }
     return environment
 
@@ -172,3 +174,8 @@ def _cell(value: Any) -> str:
     if isinstance(value, float):
         return "–" if math.isnan(value) else f"{value:.6g}".replace("-", "−")
     return "–" if value is None or value == "" else str(value)
+
+
+def _plain(text: str) -> str:
+    """Return Markdown of one line without its marks."""
+    return re.sub(r"\s*\(\[[^]]*\]\([^)]*\)\)", "", text).replace("`", "")

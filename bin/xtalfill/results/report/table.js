@@ -39,7 +39,7 @@ const table = (() => {
     const least = (name, scale) => asked[name] === "" || (row.dataset[name] !== ""
       && Number(row.dataset[name]) >= Number(asked[name]) / scale);
     return words.every((word) => text.includes(word))
-      && ["status", "verdict", "method"].every((name) => !asked[name] || row.dataset[name] === asked[name])
+      && ["status", "verdict", "method", "doubts"].every((name) => !asked[name] || row.dataset[name] === asked[name])
       && least("share", 100) && least("gap", 1);
   };
   const matching = () => {
