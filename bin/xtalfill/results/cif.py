@@ -165,7 +165,8 @@ def _value(value: Any) -> str:
         return repr(float(value))
     if isinstance(value, int | np.integer):
         return str(value)
-    return str(gemmi.cif.quote(one_line(value, limit=1000)))
+    text = str(gemmi.cif.quote(one_line(value, limit=1000)))
+    return f"\n{text}" if text.startswith(";") else text  # a text field begins its own line
 
 
 def _all_sites(atoms: Atoms, is_host: np.ndarray) -> _Sites:
