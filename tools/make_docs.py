@@ -3,7 +3,7 @@
 
 Each file is changed between two lines, `<!-- NAME -->` and `<!-- end -->`, only.
 
-    docs/output.md   columns: results.csv, candidates.csv, failures.csv
+    docs/output.md   columns: results.csv, candidates.csv, failures.csv, stored.csv
     docs/scan.md     columns: scan.csv
     docs/usage.md    parameters, from nextflow_schema.json
     CITATIONS.md     citations, from citations.bib
@@ -27,7 +27,7 @@ from xtalfill.results.citations import SECTIONS, Citation, citations
 from xtalfill.results.columns import columns_of
 from xtalfill.results.scan import ScanRow
 from xtalfill.results.structures import StructureRow
-from xtalfill.results.tables import FailureRow
+from xtalfill.results.tables import FailureRow, StoredRow
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 NAMES = {"methods": METHOD_TEXTS, "potentials": POTENTIAL_TEXTS}  # of the registry
@@ -148,6 +148,7 @@ PARTS: dict[str, dict[str, Callable[[], str]]] = {
         "columns: results.csv": lambda: columns(StructureRow),
         "columns: candidates.csv": lambda: columns(CandidateRow),
         "columns: failures.csv": lambda: columns(FailureRow),
+        "columns: stored.csv": lambda: columns(StoredRow),
     },
     "docs/scan.md": {"columns: scan.csv": lambda: columns(ScanRow)},
     "docs/usage.md": {"parameters": parameters},

@@ -13,9 +13,9 @@ from xtalfill.results.candidates import CandidateRow
 from xtalfill.results.citations import SECTIONS, citations
 from xtalfill.results.columns import columns_of
 from xtalfill.results.structures import StructureRow
-from xtalfill.results.tables import FailureRow
+from xtalfill.results.tables import FailureRow, StoredRow
 
-TABLES = (StructureRow, CandidateRow, FailureRow)
+TABLES = (StructureRow, CandidateRow, FailureRow, StoredRow)
 LATEX = re.compile(r"[\\{}]|--")
 KEY = re.compile(r"\b[a-z]+(?:19|20)\d\d\b")
 

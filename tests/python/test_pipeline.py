@@ -17,12 +17,15 @@ from nextflow_project import (
     REPOSITORY,
     Project,
     lines_with,
+    not_cached,
     read_csv,
     read_trace,
     said,
 )
 from xtalfill.core.batch import STATUSES, read_batch
 from xtalfill.core.record import file_sha256
+from xtalfill.database.connect import open_database
+from xtalfill.database.query import Filter, read
 from xtalfill.models.hostnet import HostNet, HostNetConfig
 from xtalfill.models.weights import save_weights
 
@@ -80,7 +83,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     network = HostNet(HostNetConfig(width=8, host_layers=1, site_layers=1, n_radial=4))
     save_weights(network, weights, training={})
     command: list[str | Path] = ["-profile", "test", "--input", sheet, "--model", weights]
-    command += ["--outdir", "results"]
+    command += ["--outdir", "results", "--database", "results.db"]
     result = project.run(*command)
     assert result.returncode == 0, said(result)
     return Run(project, sheet, command, said(result))
@@ -185,14 +188,28 @@ def test_report_needs_no_network(run: Run) -> None:
         assert name in html
 
 
+def test_every_structure_is_in_the_results_database(run: Run) -> None:
+    with open_database(str(run.project.launch / "results.db")) as database:
+        stored = {row["name"]: row for row in read(database, Filter())}
+    assert set(stored) == {*GOOD, "cut"}
+    assert stored["cut"]["status"] == "refused"
+    recipe = json.loads((run.outdir / "provenance.json").read_text(encoding="utf-8"))["recipe"]
+    for name in GOOD:
+        assert stored[name]["recipe"] == {part: recipe[part] for part in ("settings", "weights")}
+        assert recipe["settings"]["samples"] == SAMPLES
+        assert recipe["weights"]["model"] == [file_sha256(run.project.launch / "tiny.pt")]
+
+
 def test_resume_runs_nothing_again(run: Run) -> None:
     before = read_trace(run.outdir)
-    assert len(before) == 12
+    assert len(before) == 15
     assert set(before.values()) == {"COMPLETED"}
     tables = {name: (run.outdir / name).read_bytes() for name in ("results.csv", "report.html")}
     result = run.project.run(*run.command, "-resume")
     assert result.returncode == 0, said(result)
-    assert read_trace(run.outdir) == dict.fromkeys(before, "CACHED")
+    after = read_trace(run.outdir)
+    assert set(after) == set(before)
+    assert not_cached(after) == {"STORE"}  # a lost database gets everything again
     assert tables == {name: (run.outdir / name).read_bytes() for name in tables}
 
 
