@@ -12,7 +12,7 @@ import java.security.MessageDigest
  * that an edit of the report does not redo the relaxations.
  *
  * Data count as code: a file `x.json` with the module `x.py` beside it, any other with the package. Of the registry a
- * command sees `documentation` only if it imports the module of that name: REPORT alone does.
+ * command sees `documentation` only if it imports the module of that name: COLLECT and REPORT do.
  */
 class StageCode {
 

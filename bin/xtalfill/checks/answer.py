@@ -84,8 +84,9 @@ def check_answer(atoms: Atoms, is_host: np.ndarray, *, given: np.ndarray) -> Che
 
 
 def name_of(atoms: Atoms, index: int) -> str:
-    """Return the name of an atom: its symbol and its number in the cell, from 1."""
-    return f"{atoms.symbols[index]}{index + 1}"
+    """Return the name of an atom in the CIF file: its symbol and its number among them, from 1."""
+    number = int((atoms.numbers[: index + 1] == atoms.numbers[index]).sum())
+    return f"{atoms.symbols[index]}{number}"
 
 
 def _listed(items: Sequence[str], separator: str = ", ") -> str:

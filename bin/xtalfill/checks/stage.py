@@ -43,7 +43,7 @@ def check_batch(batch: Batch) -> Stage:
         for item in fields(Checks)
     }
     for index in _lowest(batch):
-        for name, value in _checked(batch, index, relaxed).items():
+        for name, value in checks_of(batch, index, relaxed).items():
             arrays[name][index] = np.nan if value is None else value
     attrs = {
         "relaxed": relaxed,
@@ -68,7 +68,8 @@ def _lowest(batch: Batch) -> list[int]:
     return found
 
 
-def _checked(batch: Batch, index: int, relaxed: str) -> dict[str, Any]:
+def checks_of(batch: Batch, index: int, relaxed: str) -> dict[str, Any]:
+    """Return the checks of a candidate after a relaxation; only a warning if a library fails."""
     here = batch.atoms_slice(index)
     is_host = batch.is_host[here]
     try:

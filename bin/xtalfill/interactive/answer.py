@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,9 @@ from ase import Atoms
 from ase.data import chemical_symbols
 from ase.geometry import get_distances
 
+from xtalfill.checks.answer import Checks
+from xtalfill.checks.stage import checks_of
+from xtalfill.checks.symmetry import SYMMETRY_TOLERANCE
 from xtalfill.core.batch import Batch
 from xtalfill.core.errors import InputError
 from xtalfill.core.io import atomic_writer
@@ -21,9 +24,8 @@ from xtalfill.core.relaxations import final_stage
 from xtalfill.interactive.given import Crystal
 from xtalfill.results.cif import format_cif
 
-# Å. A crystal relaxed to 0.05 eV/Å is off its symmetric positions by some hundredths.
-SYMMETRY_TOLERANCE = 0.1
 CANDIDATE_COLUMNS = ("method", "sample", "status", "message", "energy", "rank", "minimum")
+CHECK_COLUMNS = tuple(item.name for item in fields(Checks))
 MINIMUM_COLUMNS = (
     "method",
     "minimum",
@@ -50,6 +52,8 @@ class Answer:
             per atom, `shortest_bond` the shortest distance from a restored site to an atom of the
             host in Å, `bond` the two elements, `sample` the lowest candidate of the minimum.
         candidates: One row for each candidate; `energy` in eV per cell.
+        checks: One row for each minimum, with the columns of results.csv from `warnings` to
+            `n_special`.
         crystals: The crystals of `minima`, in the type that was given; ASE Atoms for a path.
     """
 
@@ -61,6 +65,7 @@ class Answer:
     candidates: pd.DataFrame = field(
         default_factory=lambda: pd.DataFrame(columns=CANDIDATE_COLUMNS)
     )
+    checks: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=CHECK_COLUMNS))
     crystals: tuple[Crystal, ...] = ()
     _atoms: tuple[Atoms, ...] = ()
     _is_host: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=bool))
@@ -134,6 +139,9 @@ def make_answer(
         notes=notes,
         minima=_minima(candidates, ranked, atoms, is_host),
         candidates=candidates,
+        checks=pd.DataFrame(
+            [checks_of(batch, members[row], stage) for row in ranked], columns=list(CHECK_COLUMNS)
+        ),
         crystals=tuple(form(crystal.copy()) for crystal in atoms),
         _atoms=atoms,
         _is_host=is_host,

@@ -1,4 +1,7 @@
-"""What only people read of the methods and potentials. No stage but REPORT imports this module."""
+"""What only people read of the methods and potentials.
+
+Of the stages only COLLECT and REPORT import this module.
+"""
 
 from __future__ import annotations
 

@@ -315,8 +315,8 @@ class CandidateRow:
     )
     host_moved: str = column(
         value=_check("host_moved", str),
-        meaning="host atoms that moved by more than 0.1 Å, the farthest first; the numbers count "
-        "the atoms of the CIF file from 1",
+        meaning="host atoms that moved by more than 0.1 Å, the farthest first, "
+        "named as in the CIF file",
     )
     host_rms: float = column(
         value=_check("host_rms", float),

@@ -6,6 +6,7 @@
     selected.extxyz    the selected candidate of each structure and method, relaxed
     candidates.extxyz  every candidate after its last completed stage
     structures/        <id>.cif: relaxed; host_fixed/<id>.cif: with the host of the input;
+                       symmetrised/<id>.cif: with all atoms at symmetric positions;
                        dft/<id>.cif (--validate): lowest DFT energy after pw.x
     stored.csv         with --database: what it has already, so that it was not filled
     evaluation.json    success rates (docs/evaluation.md)
@@ -25,6 +26,7 @@ from typing import Any
 import numpy as np
 from ase.io.extxyz import key_val_str_to_dict
 
+from xtalfill.checks.symmetry import find_symmetry
 from xtalfill.core.batch import Batch, read_batch
 from xtalfill.core.io import atomic_writer, write_csv, write_json
 from xtalfill.core.relaxations import RELAXATIONS, SITES, final_stage
@@ -109,6 +111,8 @@ def _write_structures(tables: Tables, outdir: Path) -> None:
                     if best.get(row.id) is row:
                         _write_cif(batch, row, index, final_stage(batch), file)
                         _write_cif(batch, row, index, SITES, file.parent / "host_fixed" / file.name)
+                        if row.space_group not in ("", "P1"):
+                            _write_symmetrised(batch, row, index, file)
                     if lowest.get(row.id) is row:
                         _write_cif(batch, row, index, DFT, file.parent / DFT / file.name)
 
@@ -203,6 +207,22 @@ def file_stems(ids: Iterable[str]) -> dict[str, str]:
         else name
         for name in ids
     }
+
+
+def _write_symmetrised(batch: Batch, row: CandidateRow, index: int, beside: Path) -> None:
+    """Write the crystal with its atoms at symmetric positions, as its asymmetric unit."""
+    stage, is_host = final_stage(batch), batch.is_host[batch.atoms_slice(index)]
+    atoms = batch.to_ase(index, stage=stage)
+    found = find_symmetry(atoms, is_host, host=batch.to_ase(index, host_only=True))
+    history = {name: part.attrs for name, part in batch.stages.items()}
+    tags = cif_tags(history, stage=stage, method=row.method, sample=row.sample, seed=row.seed)
+    text = format_cif(
+        found.symmetrised, name=batch.id[index], is_host=is_host, tags=tags, symmetry=True
+    )
+    path = beside.parent / "symmetrised" / beside.name
+    path.parent.mkdir(exist_ok=True)
+    with atomic_writer(path) as file:
+        file.write(text)
 
 
 def _write_cif(batch: Batch, row: CandidateRow, index: int, stage: str, path: Path) -> None:

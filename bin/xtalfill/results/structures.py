@@ -10,6 +10,7 @@ from typing import Any
 
 from xtalfill.results.candidates import CandidateRow
 from xtalfill.results.columns import column, columns_of
+from xtalfill.results.sentence import sentence
 
 _OF_CANDIDATE = {item.name: item for item in columns_of(CandidateRow)}
 
@@ -24,6 +25,7 @@ class StructureSource:
         entry: Entry of the structure in check.json.
         candidates: Its candidates without the absent ones; none if it was refused or lost.
         failure: Why there are no candidates.
+        stages: Name of a stage -> its parameters.
     """
 
     id: str
@@ -31,6 +33,7 @@ class StructureSource:
     entry: dict[str, Any]
     candidates: list[CandidateRow] = field(default_factory=list)
     failure: str = ""
+    stages: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @property
     def duplicate_of(self) -> str:
@@ -82,6 +85,13 @@ class StructureSource:
         sent = [row for row in self.candidates if row.dft_status]
         first = next(iter([*self.ranked_by_dft, *sent]), None)
         return first.dft_status if first else ""
+
+    @property
+    def sentence(self) -> str:
+        """How the selected crystal was found; empty without one."""
+        if self.selected is None:
+            return ""
+        return sentence(self.selected, self.candidates, self.stages, dft_agrees=self.dft_agrees)
 
     @property
     def dft_agrees(self) -> bool | None:
@@ -188,6 +198,10 @@ class StructureRow:
     symmetry_shift: float = _of_selected("symmetry_shift")
     wyckoff: str = _of_selected("wyckoff", unknown="")
     n_special: int | None = _of_selected("n_special", unknown=None)
+    sentence: str = column(
+        value=lambda source: source.sentence,
+        meaning="how the selected candidate was found, as a sentence for a paper, with citations",
+    )
     has_reference: bool = _as_candidate("has_reference", lambda source: source.has_reference)
     matched: bool | None = _verdict("matched")
     les: bool | None = _verdict("les")

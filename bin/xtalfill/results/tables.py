@@ -68,6 +68,7 @@ class Tables:
         stored: Id -> entry of check.json, for the structures that a results database has.
         duplicates: Entries of check.json for the structures in whose place another one was filled.
         batch_of: Id -> batch file with the structure.
+        stages_of: Id -> name of a stage -> its parameters.
     """
 
     candidates: list[CandidateRow] = field(default_factory=list)
@@ -78,6 +79,7 @@ class Tables:
     stored: dict[str, dict[str, Any]] = field(default_factory=dict)
     duplicates: list[dict[str, Any]] = field(default_factory=list)
     batch_of: dict[str, Path] = field(default_factory=dict)
+    stages_of: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
 
     @property
     def lost(self) -> list[str]:
@@ -144,6 +146,7 @@ def _add_batch(tables: Tables, batch: Batch, path: Path) -> None:
         raise InputError(
             f"{path}: the batch has no {missing[0]} stage; run that stage before collect.py"
         )
+    stages = {name: stage.attrs for name, stage in batch.stages.items()}
     for structure_id, members in batch.groups().items():
         if not _SAFE_ID.fullmatch(structure_id):
             raise InputError(
@@ -155,6 +158,7 @@ def _add_batch(tables: Tables, batch: Batch, path: Path) -> None:
                 "give each batch once"
             )
         tables.batch_of[structure_id] = path
+        tables.stages_of[structure_id] = stages
         formula = str(tables.structures.get(structure_id, {}).get("formula", ""))
         tables.candidates += [
             make_row(CandidateRow, CandidateSource(batch, index, formula)) for index in members
@@ -196,7 +200,13 @@ def _dft_failure(batch: Batch, index: int) -> tuple[str, str] | None:
 def structure_rows(tables: Tables) -> list[StructureRow]:
     """Return the rows of results.csv, for every structure of the input."""
     sources = [
-        StructureSource(name, method, tables.structures.get(name, {}), present(members))
+        StructureSource(
+            name,
+            method,
+            tables.structures.get(name, {}),
+            present(members),
+            stages=tables.stages_of.get(name, {}),
+        )
         for (name, method), members in tables.grouped().items()
     ]
     sources += [

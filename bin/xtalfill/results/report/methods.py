@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from xtalfill.core.relaxations import POSITIONS, RANK, SITES
-from xtalfill.registry.documentation import METHOD_TEXTS, POTENTIAL_TEXTS
+from xtalfill.registry.documentation import METHOD_TEXTS
 from xtalfill.registry.methods import METHODS
 from xtalfill.results.citations import Citation, citations
+from xtalfill.results.sentence import potential_keys
 
 _SAMPLER_TEXT = (
     " ({steps} noise levels, {predictor} predictor{share}, "
@@ -129,7 +130,7 @@ def _relaxation(sites: dict[str, Any], positions: dict[str, Any]) -> Sentence:
         f"(FIRE, largest force below {sites['fmax']} eV/Å within {sites['max_steps']} steps), then "
         f"all atoms (below {positions['fmax']} eV/Å within {positions['max_steps']} steps); "
         "the references were relaxed in the same way",
-        (*_potential_keys(mlip), "batzner2022", "cohen2025", "bitzek2006"),
+        (*potential_keys(mlip), "batzner2022", "cohen2025", "bitzek2006"),
     )
 
 
@@ -177,7 +178,7 @@ def _ranking(rank: dict[str, Any]) -> Sentence:
         f"All atoms of candidates and references{one} were then relaxed with the potential "
         f"{rank['mlip']} (below {rank['fmax']} eV/Å within {rank['max_steps']} steps), whose "
         "energies were used",
-        _potential_keys(str(rank["mlip"])),
+        potential_keys(str(rank["mlip"])),
     )
 
 
@@ -215,13 +216,6 @@ def _pseudopotentials(attrs: dict[str, Any]) -> tuple[str, tuple[str, ...]]:
     text = f"of {library or 'the table ' + attrs['table']}"
     text += f" (functional {functional})" if functional else " (functional unknown)"
     return text, (*_LIBRARY_CITATIONS.get(library, ()), *_FUNCTIONAL_CITATIONS.get(functional, ()))
-
-
-def _potential_keys(mlip: str) -> tuple[str, ...]:
-    """Return what to cite for a potential: by its name, or as a model of its package."""
-    nequix = mlip.endswith(".nqx")
-    found = POTENTIAL_TEXTS.get(mlip.removesuffix(".nqx").split(".nequip.", maxsplit=1)[0])
-    return found.citations if found else ("koker2025",) if nequix else ("tan2026",)
 
 
 def _judgement(attrs: dict[str, Any], evaluation: dict[str, Any]) -> list[Sentence]:

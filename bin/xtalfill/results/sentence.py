@@ -1,0 +1,83 @@
+"""One sentence about a selected crystal, for the paper that uses it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from xtalfill import __version__
+from xtalfill.core.relaxations import POSITIONS, RANK
+from xtalfill.registry.documentation import POTENTIAL_TEXTS
+from xtalfill.results.candidates import CandidateRow
+from xtalfill.results.citations import citations
+
+_METHOD_KEY = "reents2026"
+
+
+def sentence(
+    selected: CandidateRow,
+    candidates: Sequence[CandidateRow],
+    stages: dict[str, dict[str, Any]],
+    *,
+    dft_agrees: bool | None = None,
+) -> str:
+    """Return how a crystal was found, with method, potential, settings and citations.
+
+    Args:
+        selected: The selected candidate.
+        candidates: All of its structure and method.
+        stages: Name of a stage -> its parameters, as in the batch.
+        dft_agrees: Whether it is also the lowest by DFT; None without such a comparison.
+
+    Returns:
+        Empty if the batch does not tell the potential.
+    """
+    relaxed = stages.get(RANK) or stages.get(POSITIONS) or {}
+    if "mlip" not in relaxed:
+        return ""
+    sites = "site" if selected.n_missing == 1 else "sites"
+    text = (
+        f"The {selected.n_missing} {selected.element} {sites} per cell of {selected.formula} "
+        f"were determined with xtalfill {__version__} (method {selected.method}, "
+        f"{len(candidates)} candidates, seed {selected.seed}; {_cited([_METHOD_KEY])}) by "
+        f"relaxation of all positions in the fixed cell with the {_potentials(stages)} to forces "
+        f"below {relaxed['fmax']:g} eV/Å; the crystal of lowest energy{_group(selected)} "
+        f"{_found(selected, candidates)}"
+    )
+    if dft_agrees is not None:
+        text += f" and is {'also' if dft_agrees else 'not'} the lowest by DFT"
+    return f"{text}."
+
+
+def potential_keys(mlip: str) -> tuple[str, ...]:
+    """Return what to cite for a potential: by its name, or as a model of its package."""
+    nequix = mlip.endswith(".nqx")
+    found = POTENTIAL_TEXTS.get(mlip.removesuffix(".nqx").split(".nequip.", maxsplit=1)[0])
+    return found.citations if found else ("koker2025",) if nequix else ("tan2026",)
+
+
+def _potentials(stages: dict[str, dict[str, Any]]) -> str:
+    names = [str(stages[name]["mlip"]) for name in (POSITIONS, RANK) if name in stages]
+    texts = [f"{name} ({_cited(potential_keys(name))})" for name in dict.fromkeys(names)]
+    return f"potential{'s' if len(texts) > 1 else ''} {' and then '.join(texts)}"
+
+
+def _cited(keys: Sequence[str]) -> str:
+    works = citations()
+    return "; ".join(f"{works[key].label}, {works[key].url}" for key in keys)
+
+
+def _group(selected: CandidateRow) -> str:
+    return f", space group {selected.space_group}," if selected.space_group else ""
+
+
+def _found(selected: CandidateRow, candidates: Sequence[CandidateRow]) -> str:
+    """Return how often the crystal was found, and how far it is below the next."""
+    times = sum(row.minimum == selected.minimum for row in candidates)
+    text = f"was reached by {times} of {len(candidates)} candidates"
+    minima = len({row.minimum for row in candidates if row.minimum >= 0})
+    if math.isnan(selected.energy_gap):
+        return f"{text}, as the only minimum" if minima == 1 else text
+    gap = 1000 * selected.energy_gap / selected.n_atoms
+    return f"{text} and lies {gap:.1f} meV/atom below the next of {minima} distinct minima"
