@@ -34,8 +34,9 @@ class InputFiles {
     static String states(List inputs) {
         folders(inputs).collect { Path folder ->
             def sha = MessageDigest.getInstance('SHA-256')
+            def top = folder.toRealPath()
             files(folder).each { Path file ->
-                def state = "${folder.toRealPath().relativize(file)}\0${Files.size(file)}\0${Files.getLastModifiedTime(file).toMillis()}\0"
+                def state = "${top.relativize(file)}\0${Files.size(file)}\0${Files.getLastModifiedTime(file).toMillis()}\0"
                 sha.update(state.toString().bytes)
             }
             sha.digest().encodeHex().toString().take(16)

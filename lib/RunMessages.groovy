@@ -42,9 +42,13 @@ class RunMessages {
         def refused = found.failures ?: []
         def stored = found.stored ?: []
         def methods = settings.method.tokenize(',').size()
-        def lines = ["${usable} of ${usable + refused.size() + stored.size()} structures ${stored ? 'are to fill' : 'can be used'}: " +
+        def all = usable + refused.size() + stored.size() + (found.duplicates ?: []).size()
+        def lines = ["${usable} of ${all} structures ${stored ? 'are to fill' : 'can be used'}: " +
             "${usable * methods * settings.samples} candidates (${methods} method(s) x ${settings.samples} samples" +
             "${settings.oversample > 1 ? ", each the best of ${settings.oversample} proposals" : ''})"]
+        if (found.duplicates) {
+            lines << "${found.duplicates.size()} more are duplicates of these and are not filled (--duplicates keep: they are)"
+        }
         if (settings.mlip_rank) {
             lines << "relaxed by ${settings.mlip}, ranked by ${settings.mlip_rank} (--mlip_rank none: by ${settings.mlip})"
         }

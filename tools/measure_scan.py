@@ -3,7 +3,8 @@
 
 `fit` uses held-out crystals of the training files only: those with hydrogen, which is removed, and
 those that have none. `measure` uses minerals, and crystals of the training file without hydrogen
-that `fit` did not use. `census` scans crystals without hydrogen in random order.
+that `fit` did not use. `counts` removes the hydrogen of crystals and counts it by the evidence.
+`census` scans crystals without hydrogen in random order.
 """
 
 import argparse
@@ -37,7 +38,12 @@ from xtalfill.inputs.scan import (
     judge,
     valence_features,
 )
-from xtalfill.inputs.scan_valence import HYDROGEN, site_valences
+from xtalfill.inputs.scan_valence import (
+    HYDROGEN,
+    charge_balance,
+    counted_protons,
+    site_valences,
+)
 from xtalfill.inputs.structures import Entry
 from xtalfill.inputs.structures.evidence import Evidence
 from xtalfill.inputs.structures.labels import read_label
@@ -61,12 +67,19 @@ def main() -> None:
     one.add_argument("--located", type=Path, required=True, help="minerals with hydrogen")
     one.add_argument("--labels", type=Path, help="SQLite file of the larixite wheel")
     one.set_defaults(run=measure)
+    one = commands.add_parser("counts")
+    one.add_argument("--hydrogen", type=Path, action="append", required=True, help="extxyz")
+    one.add_argument("--label", action="append", required=True, help="of each file")
+    one.set_defaults(run=counts)
     one = commands.add_parser("census")
     one.add_argument("--minutes", type=float, default=20.0, help="time limit")
     one.set_defaults(run=census)
     for name, command in commands.choices.items():
-        command.add_argument("--data", type=Path, required=True, help="training file")
-        if name != "fit":
+        if name != "counts":
+            command.add_argument("--data", type=Path, required=True, help="training file")
+        if name == "counts":
+            command.add_argument("--output", type=Path, required=True)
+        elif name != "fit":
             command.add_argument("--seed", type=int, default=1)
             command.add_argument("--output", type=Path, required=True)
     args = parser.parse_args()
@@ -135,6 +148,58 @@ def measure(args: argparse.Namespace) -> None:
         rows.append(_oxygen_row("oxygen_labels", f"O with labels of H, {len(pairs)} hosts", pairs))
     write_json(args.output, _table(rows, args, len(hosts)))
     print(json.dumps(rows, indent=1))
+
+
+def counts(args: argparse.Namespace) -> None:
+    """Write how often --n_missing auto gives a number, and the right one; hydrogen is removed."""
+    rows = []
+    for path, label in _pairs(args):
+        full = [atoms for atoms in ase.io.read(path, ":") if (atoms.numbers != HYDROGEN).any()]
+        found = [_guesses(atoms) for atoms in full]
+        decided = [count == true for count, _, true in found if count is not None]
+        cells = {
+            "crystals": len(full),
+            "decided": _share(len(decided), len(full)),
+            "right": _share(sum(decided), len(decided)),
+            "right_of_all": _share(sum(decided), len(full)),
+            "nearest": _share(sum(nearest == true for _, nearest, true in found), len(full)),
+        }
+        rows.append({"key": path.stem, "label": label, "cells": cells})
+    named = [f"--hydrogen {path.name} --label '{label}'" for path, label in _pairs(args)]
+    columns = [
+        {"key": "crystals", "title": "crystals"},
+        {"key": "decided", "title": "with a number", "unit": "%", "digits": 1},
+        {"key": "right", "title": "of these right", "unit": "%", "digits": 1},
+        {"key": "right_of_all", "title": "of all right", "unit": "%", "digits": 1},
+        {"key": "nearest", "title": "charge balance alone right", "unit": "%", "digits": 1},
+    ]
+    content = {
+        "title": "Number of hydrogens by `--n_missing auto`",
+        "crystals": sum(row["cells"]["crystals"] for row in rows),
+        "commands": [
+            f"python tools/measure_scan.py counts {' '.join(named)} --output docs/benchmarks/data/"
+            f"{args.output.name}"
+        ],
+        "transcribed": False,
+        "label": "crystals whose hydrogen was removed",
+        "columns": columns,
+        "rows": rows,
+    }
+    write_json(args.output, content)
+
+
+def _pairs(args: argparse.Namespace) -> list[tuple[Path, str]]:
+    return list(zip(args.hydrogen, args.label, strict=True))
+
+
+def _guesses(full: Atoms) -> tuple[int | None, int | None, int]:
+    """Return the number of --n_missing auto, that of the charge balance alone, and the true one."""
+    atoms = full[full.numbers != HYDROGEN]
+    valences = site_valences(atoms)
+    balance = charge_balance(atoms.numbers, valences)
+    nearest = None if balance is None else balance.nearest
+    true = int((full.numbers == HYDROGEN).sum())
+    return counted_protons(atoms.numbers, valences), nearest, true
 
 
 def _crystal(crystals: CrystalSet, index: int) -> Atoms:

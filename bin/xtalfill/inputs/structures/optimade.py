@@ -188,7 +188,10 @@ def _get(url: str, limits: Limits, sleep: Callable[[float], None]) -> bytes:
         try:
             with urllib.request.urlopen(request, timeout=limits.timeout) as answer:  # noqa: S310
                 content: bytes = answer.read(limits.page_bytes + 1)
-                break
+                # read(n) returns a body that breaks off as if it were whole
+                if len(content) > limits.page_bytes or not answer.length:
+                    break
+                reason = f"{answer.length} bytes are missing"
         except urllib.error.HTTPError as error:
             reason = f"HTTP {error.code}{_said(error)}"
             if error.code not in _TEMPORARY:
