@@ -23,14 +23,26 @@ suite() {
     fi
 }
 
-# nf-test calls an empty run a success.
+# Starts the nf-test suites beside pytest: nf-test runs one test at a time, which leaves a core idle.
+# Two of it at once in a folder remove each other's files.
+start_nf_tests() {
+    nf_log=$(mktemp)
+    set -m # its own process group, which ends with this script
+    nf-test test --ci "$@" > "$nf_log" 2>&1 < /dev/null &
+    set +m
+    nf_running=$!
+    trap 'kill -- "-$nf_running" 2> /dev/null || true' EXIT
+}
+
+# Waits for the suites started last. nf-test calls an empty run a success.
 # shellcheck disable=SC2317  # called through suite
 nf_tests() {
-    local log
-    log=$(mktemp)
-    nf-test test --ci "$@" 2>&1 | tee "$log" && ! grep -q "No tests to execute" "$log"
-    local code=$?
-    rm -f "$log"
+    local code=0
+    wait "$nf_running" || code=$?
+    trap - EXIT
+    cat "$nf_log"
+    ! grep -q "No tests to execute" "$nf_log" || code=1
+    rm -f "$nf_log"
     return "$code"
 }
 
@@ -40,23 +52,26 @@ suite "formatting" ruff format --check .
 suite "lint" ruff check .
 suite "types" mypy
 if [[ ${1:-} != lint ]]; then
+    command -v nf-test > /dev/null && nf_test=1 || nf_test=0
+    # nf-test runs a tag, but not all but a tag
+    ((!nf_test)) || start_nf_tests modules tests/default.nf.test
     suite "pytest" pytest -rs --durations 20 --numprocesses logical --maxprocesses 4 \
         --dist loadscope --no-loadscope-reorder
+    if ((nf_test)); then
+        suite "nf-test suites" nf_tests
+        if nvidia-smi -L > /dev/null 2>&1; then
+            start_nf_tests --tag gpu
+            suite "nf-test suites on a GPU" nf_tests
+        else
+            skip "nf-test suites on a GPU" "nvidia-smi finds none"
+        fi
+    else
+        skip "nf-test suites" "nf-test is not on PATH"
+    fi
     if [[ ${1:-} == full ]]; then
         suite "slow pytest suites" pytest -rs -m slow
     else
         skip "slow pytest suites" "minutes to hours each; run them with: make test-full"
-    fi
-    if ! command -v nf-test > /dev/null; then
-        skip "nf-test suites" "nf-test is not on PATH"
-    else
-        # nf-test runs a tag, but not all but a tag
-        suite "nf-test suites" nf_tests modules tests/default.nf.test
-        if nvidia-smi -L > /dev/null 2>&1; then
-            suite "nf-test suites on a GPU" nf_tests --tag gpu
-        else
-            skip "nf-test suites on a GPU" "nvidia-smi finds none"
-        fi
     fi
 fi
 

@@ -19,6 +19,8 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parents[2]
 _FILES = ("main.nf", "nextflow.config", "nextflow_schema.json")
 _FOLDERS = ("assets", "bin", "conf", "lib", "modules", "subworkflows")
+# Pages of Nextflow that one module of tests reads; each run would render them for a second.
+_NO_PAGES = "".join(f"{page}.enabled = false\n" for page in ("report", "timeline", "dag"))
 # Longer than any run here takes on two busy cores.
 TIMEOUT = 900
 
@@ -52,13 +54,16 @@ class Project:
     variables: dict[str, str] = field(default_factory=dict)
 
     @classmethod
-    def make(cls, folder: Path) -> Project:
-        """Copy the project into a new folder."""
+    def make(cls, folder: Path, *, pages: bool = False) -> Project:
+        """Copy the project into a new folder; without Nextflow's own pages unless asked for."""
         root, launch = folder / "project", folder / "launch"
         root.mkdir(parents=True)
         launch.mkdir()
         for name in _FILES:
             shutil.copy2(REPOSITORY / name, root / name)
+        if not pages:
+            with (root / "nextflow.config").open("a", encoding="utf-8") as config:
+                config.write(_NO_PAGES)
         for name in _FOLDERS:
             # The kernels that numba compiled are copied: each copy would compile them again.
             ignore = shutil.ignore_patterns("*.pyc*", "*.tmp.*", "tests", "*.egg-info")

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
+import subprocess
+import sys
 from collections import defaultdict
 from collections.abc import Iterable
 from graphlib import CycleError, TopologicalSorter
@@ -134,3 +137,9 @@ def test_modules_are_imported_by_their_full_names() -> None:
     for path in PACKAGE.rglob("*.py"):
         relative = re.search(r"^\s*from\s+\.", path.read_text(encoding="utf-8"), re.M)
         assert relative is None, path.relative_to(REPOSITORY)
+
+
+def test_check_starts_without_what_only_poscar_needs() -> None:
+    code = "import sys, xtalfill.inputs.check; sys.exit('pymatgen.io.vasp' in sys.modules)"
+    environment = os.environ | {"PYTHONPATH": str(BIN)}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True, timeout=300)

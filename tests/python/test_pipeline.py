@@ -68,7 +68,7 @@ class Run:
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """Run the pipeline once: two good crystals and a truncated CIF, untrained weights."""
-    project = Project.make(tmp_path_factory.mktemp("pipeline"))
+    project = Project.make(tmp_path_factory.mktemp("pipeline"), pages=True)
     demo = project.root / "assets" / "demo" / "hosts"
     hosts = project.launch / "my hosts"
     shutil.copytree(demo, hosts)
@@ -262,21 +262,14 @@ def test_bad_parameters_are_told_together_before_any_task(run: Run) -> None:
     assert not list(work.glob("*/*"))
 
 
-def test_a_damaged_bundled_potential_is_one_line_before_any_task(run: Run) -> None:
+def test_missing_and_damaged_files_are_a_line_each_before_any_task(run: Run) -> None:
     work = run.project.launch / "never"
     with (run.project.root / "assets/potential/nequip-small.nequip.zip").open("ab") as file:
         file.write(b"x")
-    result = run.project.run("--input", run.project.root, "--mlip_rank", "nequip-small", "-w", work)
+    (run.project.root / "assets" / "weights" / "host.pt").unlink(missing_ok=True)
+    result = run.project.run("--input", run.sheet, "--mlip_rank", "nequip-small", "-w", work)
     assert result.returncode != 0
     assert len(lines_with(said(result), ["--mlip_rank nequip-small: ", "SHA256SUMS"])) == 1
-    assert not list(work.glob("*/*"))
-
-
-def test_removed_weights_are_one_line_before_any_task(run: Run) -> None:
-    work = run.project.launch / "never"
-    (run.project.root / "assets" / "weights" / "host.pt").unlink(missing_ok=True)
-    result = run.project.run("--input", run.sheet, "-w", work)
-    assert result.returncode != 0
     words = ["--method host: no weights of kind host in assets/weights; name some with --model"]
     assert len(lines_with(said(result), words)) == 1, said(result)
     assert not list(work.glob("*/*"))

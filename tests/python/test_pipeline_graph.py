@@ -82,16 +82,12 @@ while [[ $1 != *.sif ]]; do shift; done
 exec "${@:2}"
 """
 STAND_INS = {"sbatch": SBATCH, "squeue": NOTHING, "module": NOTHING, "apptainer": APPTAINER}
-# A site's own settings, read last; without the pauses that are kind to a real scheduler, and
-# without pages that nobody reads.
+# A site's own settings, read last; without the pauses that are kind to a real scheduler.
 SITE = """
 params.slurm_account = 'physics'
 params.slurm_gpu_queue = 'gpus'
 process.resourceLimits = [time: '6.h']
 executor { pollInterval = '200 ms'; submitRateLimit = '100/1sec' }
-report.enabled = false
-timeline.enabled = false
-dag.enabled = false
 """
 
 

@@ -11,8 +11,6 @@ from stub_commands import install_stubs, write_hosts
 
 NAMES = [f"host_{number}" for number in range(20)]
 OF_A_BATCH = ("INPAINT", "RELAX", "SELECT", "EVALUATE")
-# Without pages that nobody reads.
-SITE = "report.enabled = false\ntimeline.enabled = false\ndag.enabled = false\n"
 
 
 @pytest.fixture(scope="module")
@@ -20,14 +18,13 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """Return a copy of the project with stand-ins."""
     project = Project.make(tmp_path_factory.mktemp("incremental"))
     install_stubs(project)
-    (project.launch / "site.config").write_text(SITE, encoding="utf-8")
     return project
 
 
 def trace_of(project: Project, names: list[str], batch_size: int) -> dict[str, str]:
     """Run the pipeline with -resume and return the status of each task on a batch."""
     sheet = write_hosts(project.launch / "hosts.csv", names)
-    command: list[str | Path] = ["--input", sheet, "--method", "random", "-c", "site.config"]
+    command: list[str | Path] = ["--input", sheet, "--method", "random"]
     result = project.run(*command, "--batch_size", str(batch_size), "-resume")
     assert result.returncode == 0, said(result)
     trace = read_trace(project.launch / "results")
@@ -55,7 +52,7 @@ def test_most_larger_batches_stay(project: Project) -> None:
     host = project.launch / "host_3.vasp"
     host.write_text(host.read_text(encoding="utf-8").replace("4.2", "4.3"), encoding="utf-8")
     sheet = project.launch / "hosts.csv"
-    command = ["--input", sheet, "--method", "random", "-c", "site.config", "--batch_size", "5"]
+    command = ["--input", sheet, "--method", "random", "--batch_size", "5"]
     assert project.run(*command, "-resume").returncode == 0
     trace = read_trace(project.launch / "results")
     done = [name for name in trace if name in after and trace[name] != "CACHED"]

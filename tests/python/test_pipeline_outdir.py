@@ -7,6 +7,7 @@ import os
 import shutil
 import socket
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,8 @@ TOP = {
     "evaluation.json", "report.html", "provenance.json", "ro-crate-metadata.json",
     "pipeline_info/main.nf",
 }  # fmt: skip
-PUBLISH = """
+# Two sets of files after each other in each mode; sets of several kinds of runs; locks.
+SCRIPT = """
 workflow {
     params.modes.tokenize(',').each { mode ->
         def outdir = new Outdir("by/$mode", file('unused'))
@@ -32,9 +34,18 @@ workflow {
             )
         }
     }
+    def kinds = new Outdir('by/kinds', file('unused'))
+    ['fill.first', 'host.first', 'td.first', 'fill.second'].each { name ->
+        def mode = name.startsWith('fill') ? 'fill' : 'train'
+        def kind = [mode: mode, train_method: name.tokenize('.')[0], publish_dir_mode: 'copy']
+        kinds.publish([['', file("made/kinds/$name")]], kind)
+    }
+    params.locks.tokenize(',').each { name ->
+        println("$name ${new RunLock(file("$name/.xtalfill/lock")).acquire()}")
+    }
 }
 """
-RECORDS = {f"pipeline_info/{name}" for name in ("trace.txt", "check.json", "timeline.html")}
+RECORDS = {f"pipeline_info/{name}" for name in ("trace.txt", "check.json")}
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +60,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 def run(project: Project, sheet: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
     """Run the pipeline on a sheet; tasks that an earlier test ran are not run again."""
-    given = ["--input", f"{sheet}.csv", "--method", "random", "-resume"]
+    given = ["--input", f"{sheet}.csv", "--method", "random", "--batch_size", "1", "-resume"]
     return project.run(*given, *arguments)
 
 
@@ -63,7 +74,6 @@ def is_of(outdir: Path, names: set[str], *, others: set[str] = frozenset()) -> b
     """Return whether a folder contains exactly the results of a run on these structures."""
     batches = {name for name in files_in(outdir) if name.startswith("batches/")}
     known = TOP | RECORDS | batches | others | {f"structures/{name}.cif" for name in names}
-    known |= {"pipeline_info/report.html", "pipeline_info/dag.html"}
     table = (outdir / "results.csv").read_text(encoding="utf-8").split()
     check = json.loads((outdir / "pipeline_info" / "check.json").read_text(encoding="utf-8"))
     return (
@@ -75,7 +85,7 @@ def is_of(outdir: Path, names: set[str], *, others: set[str] = frozenset()) -> b
 
 def test_results_are_those_of_the_last_run(project: Project) -> None:
     outdir = project.launch / "results"
-    assert run(project, "a", "--batch_size", "1").returncode == 0
+    assert run(project, "a").returncode == 0
     assert is_of(outdir, {"a1", "a2"})
     (outdir / "structures" / "mine.cif").write_text("of the user", encoding="utf-8")
     (outdir / "notes").mkdir()
@@ -83,90 +93,21 @@ def test_results_are_those_of_the_last_run(project: Project) -> None:
     assert result.returncode == 0, said(result)
     assert is_of(outdir, {"b1"}, others={"structures/mine.cif"})
     assert (outdir / "notes").is_dir()
-    result = run(project, "a", "--batch_size", "1")
-    assert result.returncode == 0, said(result)
-    assert is_of(outdir, {"a1", "a2"}, others={"structures/mine.cif"})
-    assert set(read_trace(outdir).values()) == {"CACHED"}
-    assert "2 structures in -> 2 valid" in said(result)
     shutil.rmtree(outdir)
-    result = run(project, "a", "--batch_size", "1")
+    result = run(project, "a")
     assert result.returncode == 0, said(result)
     assert is_of(outdir, {"a1", "a2"})
     assert set(read_trace(outdir).values()) == {"CACHED"}
-
-
-def test_failed_run_keeps_old_results(project: Project) -> None:
-    outdir = project.launch / "kept"
-    assert run(project, "a", "--outdir", "kept").returncode == 0
-    before = {name: (outdir / name).read_bytes() for name in files_in(outdir) - RECORDS}
-    collect = project.root / "bin" / "collect.py"
-    text = collect.read_text(encoding="utf-8")
-    collect.write_text("#!/usr/bin/env bash\nexit 65\n", encoding="utf-8")
-    assert run(project, "b", "--outdir", "kept").returncode == 1
-    collect.write_text(text, encoding="utf-8")
-    assert all((outdir / name).read_bytes() == content for name, content in before.items()
-               if not name.startswith("pipeline_info/"))  # fmt: skip
-    assert not (outdir / ".xtalfill" / "lock").exists()
+    assert "2 structures in -> 2 valid" in said(result)
 
 
 def test_results_that_are_moved(project: Project) -> None:
     """The last message is read from files before they are moved."""
-    arguments = ["--outdir", "moved", "--publish_dir_mode", "move"]
-    for sheet, names in (("a", {"a1", "a2"}), ("b", {"b1"})):
-        result = run(project, sheet, *arguments, "-w", "work_move")
-        assert result.returncode == 0, said(result)
-        assert f"-> {len(names)} valid" in said(result)
-        assert is_of(project.launch / "moved", names)
-
-
-def test_every_publish_mode(project: Project) -> None:
-    """One run without tasks publishes two sets of files after each other in each mode."""
-    modes = ("copy", "link", "symlink", "rellink", "move")
-    made = project.launch / "made"
-    for mode in modes:
-        for name in ("a", "b"):
-            folder = made / mode / name / "structures"
-            folder.mkdir(parents=True)
-            (folder / f"{name}.cif").write_text(name, encoding="utf-8")
-            (folder.parent / "results.csv").write_text(name, encoding="utf-8")
-    script = project.root / "publish.nf"
-    script.write_text(PUBLISH, encoding="utf-8")
-    result = project.nextflow("run", script, "--modes", ",".join(modes), "-resume")
+    arguments = ["--outdir", "moved", "--publish_dir_mode", "move", "-w", "work_move"]
+    result = run(project, "a", *arguments)
     assert result.returncode == 0, said(result)
-    for mode in modes:
-        outdir = project.launch / "by" / mode
-        assert files_in(outdir) == {"results.csv", "structures/b.cif"}
-        table = outdir / "results.csv"
-        assert table.read_text(encoding="utf-8") == "b"
-        source = made / mode / "b" / "results.csv"
-        assert source.exists() == (mode != "move")
-        assert (mode == "link") == (source.exists() and not table.is_symlink()
-                                    and table.samefile(source))  # fmt: skip
-        assert table.is_symlink() == (mode in ("symlink", "rellink"))
-        if table.is_symlink():
-            assert table.readlink().is_absolute() == (mode == "symlink")
-
-
-def test_training_and_stub_run_keep_the_results(project: Project) -> None:
-    outdir = project.launch / "shared"
-    assert run(project, "a", "--outdir", "shared").returncode == 0
-    (project.root / "bin" / "train.py").write_text(
-        "#!/usr/bin/env bash\ncd folder 2> /dev/null || cd host || cd td\n"
-        "touch best.pt log.csv loss.png\n",
-        encoding="utf-8",
-    )
-    for method in ("host", "td"):
-        result = project.run("--mode", "train", "--train_data", "a.csv", "--train_steps", "1",
-                             "--train_method", method, "--outdir", "shared", "-resume")  # fmt: skip
-        assert result.returncode == 0, said(result)
-    trained = {f"weights/{method}.{end}" for method in ("host", "td")
-               for end in ("pt", "log.csv", "png")}  # fmt: skip
-    state = {name for name in files_in(outdir) if name.startswith("training/")}
-    assert is_of(outdir, {"a1", "a2"}, others=trained | state)
-    assert run(project, "b", "--outdir", "shared", "-stub").returncode == 0
-    assert is_of(outdir, {"a1", "a2"}, others=trained | state)
-    assert run(project, "b", "--outdir", "shared").returncode == 0
-    assert is_of(outdir, {"b1"}, others=trained | state)
+    assert "-> 2 valid" in said(result)
+    assert is_of(project.launch / "moved", {"a1", "a2"})
 
 
 def hold(outdir: Path, *, pid: int, host: str | None = None, start: int = 0) -> Path:
@@ -180,71 +121,160 @@ def hold(outdir: Path, *, pid: int, host: str | None = None, start: int = 0) -> 
     return lock
 
 
-def test_lock_of_another_host_is_reported_and_kept(project: Project) -> None:
-    lock = hold(project.launch / "held", pid=77, host="elsewhere")
-    result = run(project, "a", "--outdir", "held", "-w", "never")
-    assert result.returncode != 0
-    words = ["--outdir: ", "/held is in use", "process 77 on elsewhere, since 2026-01-02T03:04:05Z"]
-    assert len(lines_with(said(result), [*words, f"rm '{lock}'"])) == 1, said(result)
-    assert not list((project.launch / "never").glob("*/*"))
-    assert files_in(project.launch / "held") == set()
-    assert lock.is_file()
-    assert not list((project.launch / ".nextflow" / "pipeline_info").glob("*"))
+MODES = ("copy", "link", "symlink", "rellink", "move")
+LOCKS = ("elsewhere", "dead", "reused", "owned")
 
 
-@pytest.mark.parametrize("reused", [False, True])
-def test_lock_of_a_dead_process_is_replaced(project: Project, reused: bool) -> None:
+@pytest.fixture(scope="module")
+def without_tasks(project: Project) -> dict[str, str]:
+    """Run the script once; return what it says of each lock."""
+    made = project.launch / "made"
+    for mode in MODES:
+        for name in ("a", "b"):
+            folder = made / mode / name / "structures"
+            folder.mkdir(parents=True)
+            (folder / f"{name}.cif").write_text(name, encoding="utf-8")
+            (folder.parent / "results.csv").write_text(name, encoding="utf-8")
+    (made / "kinds").mkdir()
+    for name in ("fill.first", "host.first", "td.first", "fill.second"):
+        (made / "kinds" / name).touch()
     ended = subprocess.Popen(["true"])
     ended.wait()
-    name = f"stale_{reused}"
+    hold(project.launch / "elsewhere", pid=77, host="elsewhere")
+    hold(project.launch / "dead", pid=ended.pid, start=5)
     # same process id but another start time: not the owner
-    lock = hold(project.launch / name, pid=os.getpid() if reused else ended.pid, start=5)
-    result = run(project, "a", "--outdir", name)
+    hold(project.launch / "reused", pid=os.getpid(), start=5)
+    seconds = os.sysconf("SC_CLK_TCK")
+    since_boot = int(Path("/proc/self/stat").read_text().rsplit(")", 1)[1].split()[19]) / seconds
+    booted = next(line for line in Path("/proc/stat").read_text().splitlines() if "btime" in line)
+    hold(project.launch / "owned", pid=os.getpid(), start=int(booted.split()[1]) + int(since_boot))
+    script = project.root / "without_tasks.nf"
+    script.write_text(SCRIPT, encoding="utf-8")
+    given = ["--modes", ",".join(MODES), "--locks", ",".join(LOCKS)]
+    result = project.nextflow("-q", "run", script, *given)
     assert result.returncode == 0, said(result)
-    assert is_of(project.launch / name, {"a1", "a2"})
+    lines = (line.split(" ", 1) for line in result.stdout.splitlines())
+    return {line[0]: line[1] for line in lines if line[0] in LOCKS}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_every_publish_mode(project: Project, without_tasks: dict[str, str], mode: str) -> None:
+    outdir = project.launch / "by" / mode
+    assert files_in(outdir) == {"results.csv", "structures/b.cif"}
+    table = outdir / "results.csv"
+    assert table.read_text(encoding="utf-8") == "b"
+    source = project.launch / "made" / mode / "b" / "results.csv"
+    assert source.exists() == (mode != "move")
+    linked = source.exists() and not table.is_symlink() and table.samefile(source)
+    assert linked == (mode == "link")
+    assert table.is_symlink() == (mode in ("symlink", "rellink"))
+    if table.is_symlink():
+        assert table.readlink().is_absolute() == (mode == "symlink")
+
+
+def test_kinds_of_runs_share_a_folder(project: Project, without_tasks: dict[str, str]) -> None:
+    names = files_in(project.launch / "by" / "kinds")
+    assert names == {"fill.second", "host.first", "td.first"}
+
+
+def test_lock_of_another_host_is_reported_and_kept(
+    project: Project, without_tasks: dict[str, str]
+) -> None:
+    lock = project.launch / "elsewhere" / ".xtalfill" / "lock"
+    words = [
+        "--outdir: ",
+        "/elsewhere is in use",
+        "process 77 on elsewhere, since 2026-01-02T03:04",
+    ]
+    assert all(word in without_tasks["elsewhere"] for word in [*words, f"rm '{lock}'"])
+    assert json.loads(lock.read_text(encoding="utf-8"))["host"] == "elsewhere"
+
+
+def test_lock_of_a_living_process_is_kept(project: Project, without_tasks: dict[str, str]) -> None:
+    assert f"process {os.getpid()} on " in without_tasks["owned"]
+
+
+@pytest.mark.parametrize("name", ["dead", "reused"])
+def test_lock_of_a_dead_process_is_replaced(
+    project: Project, without_tasks: dict[str, str], name: str
+) -> None:
+    assert without_tasks[name] == "null"
+    lock = project.launch / name / ".xtalfill" / "lock"
+    assert json.loads(lock.read_text(encoding="utf-8"))["start"] > 5
+    assert [path.name for path in lock.parent.iterdir()] == ["lock"]
+
+
+def test_only_a_finished_run_replaces_the_results(project: Project) -> None:
+    """Runs that are killed or fail, a training and a stub run keep them."""
+    outdir = project.launch / "kept"
+    arguments = ["run", project.root / "main.nf", "--outdir", "kept", "--method", "random"]
+    with project.started(*arguments, "--input", "b.csv") as first:
+        lock = outdir / ".xtalfill" / "lock"
+        while not lock.is_file():
+            assert first.poll() is None
+            time.sleep(0.1)
+        first.kill()
+        first.communicate(timeout=60)
+    assert lock.is_file()
+    result = run(project, "a", "--outdir", "kept")
+    assert result.returncode == 0, said(result)
+    assert is_of(outdir, {"a1", "a2"})
     assert not lock.exists()
+    before = {name: (outdir / name).read_bytes() for name in files_in(outdir) - RECORDS}
+    collect = project.root / "bin" / "collect.py"
+    text = collect.read_text(encoding="utf-8")
+    collect.write_text("#!/usr/bin/env bash\nexit 65\n", encoding="utf-8")
+    assert run(project, "b", "--outdir", "kept").returncode == 1
+    collect.write_text(text, encoding="utf-8")
+    assert all((outdir / name).read_bytes() == content for name, content in before.items()
+               if not name.startswith("pipeline_info/"))  # fmt: skip
+    assert not lock.exists()
+    (project.root / "bin" / "train.py").write_text(
+        "#!/usr/bin/env bash\ncd td\ntouch best.pt log.csv loss.png\n", encoding="utf-8"
+    )
+    result = project.run("--mode", "train", "--train_data", "a.csv", "--train_steps", "1",
+                         "--train_method", "td", "--outdir", "kept", "-resume")  # fmt: skip
+    assert result.returncode == 0, said(result)
+    trained = {f"weights/td.{end}" for end in ("pt", "log.csv", "png")}
+    others = trained | {name for name in files_in(outdir) if name.startswith("training/")}
+    assert is_of(outdir, {"a1", "a2"}, others=others)
+    assert run(project, "b", "--outdir", "kept", "-stub").returncode == 0
+    assert is_of(outdir, {"a1", "a2"}, others=others)
+    assert run(project, "b", "--outdir", "kept").returncode == 0
+    assert is_of(outdir, {"b1"}, others=others)
 
 
 def test_second_simultaneous_run_is_refused(project: Project) -> None:
     arguments = ["run", project.root / "main.nf", "--outdir", "both", "--method", "random"]
-    (project.launch / "slow").mkdir()
     slow = project.root / "bin" / "inpaint.py"
     text = slow.read_text(encoding="utf-8")
     waiting = f"until [ -e {project.launch}/go ]; do sleep 0.2; done\n"
     slow.write_text(text.replace("set -eu\n", "set -eu\n" + waiting), encoding="utf-8")
+    records = project.launch / ".nextflow" / "pipeline_info"
+    earlier = set(records.glob("*"))
     with project.started(*arguments, "--input", "a.csv") as first:
         lock = project.launch / "both" / ".xtalfill" / "lock"
         while not lock.is_file():
             assert first.poll() is None
+            time.sleep(0.1)
         # not -resume: Nextflow itself would refuse two runs of one session
-        second = project.run("--input", "b.csv", "--method", "random", "--outdir", "both")
+        other = ["--method", "random", "--outdir", "both", "-w", "never"]
+        second = project.run("--input", "b.csv", *other)
         (project.launch / "go").touch()
         output, _ = first.communicate(timeout=300)
     slow.write_text(text, encoding="utf-8")
     assert first.returncode == 0, output
     assert second.returncode != 0
     assert len(lines_with(said(second), ["/both is in use", f"process {first.pid} on "])) == 1
+    assert not list((project.launch / "never").glob("*/*"))
+    assert set(records.glob("*")) == earlier
     assert is_of(project.launch / "both", {"a1", "a2"})
     assert any(name.startswith("INPAINT") for name in read_trace(project.launch / "both"))
 
 
-def test_lock_of_a_killed_run_is_replaced(project: Project) -> None:
-    arguments = ["run", project.root / "main.nf", "--outdir", "killed", "--method", "random"]
-    with project.started(*arguments, "--input", "a.csv") as first:
-        lock = project.launch / "killed" / ".xtalfill" / "lock"
-        while not lock.is_file():
-            assert first.poll() is None
-        first.kill()
-        first.communicate(timeout=60)
-    assert lock.is_file()
-    result = run(project, "b", "--outdir", "killed")
-    assert result.returncode == 0, said(result)
-    assert is_of(project.launch / "killed", {"b1"})
-
-
 def test_full_disk_gives_one_line_and_keeps_results(project: Project, small_disk: Path) -> None:
     (small_disk / "mine").write_text("of the user", encoding="utf-8")
-    result = run(project, "a", "--batch_size", "1", "--outdir", small_disk, "-w", "work_full")
+    result = run(project, "a", "--outdir", small_disk)
     assert result.returncode != 0
     words = [f"--outdir: cannot write to {small_disk}", "No space left on device", "-resume"]
     assert len(lines_with(said(result), words)) == 1, said(result)

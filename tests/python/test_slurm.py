@@ -31,9 +31,6 @@ executor {
     exitReadTimeout = '5 sec'
 }
 process.'withName:PW_RELAX'.memory = { 500.MB * task.attempt }
-report.enabled = false
-timeline.enabled = false
-dag.enabled = false
 """
 # Mock pw.x: exceeds the memory of its task the first time.
 PW = """#!/usr/bin/env bash

@@ -76,10 +76,11 @@ def test_second_derivatives_of_the_kernels() -> None:
         return torch.randn(shape, dtype=torch.float64, generator=generator, requires_grad=True)
 
     inputs = (
-        draw(3, product.irreps_in1.dim), draw(5, product.irreps_in2.dim),
-        draw(5, product.weight_numel),
+        draw(2, product.irreps_in1.dim), draw(3, product.irreps_in2.dim),
+        draw(3, product.weight_numel),
     )  # fmt: skip
-    edges = (torch.tensor([0, 1, 2, 0, 1]), torch.tensor([1, 1, 0, 2, 0]))
+    # two edges from one site, two to one site
+    edges = (torch.tensor([0, 1, 0]), torch.tensor([1, 1, 0]))
     assert torch.autograd.gradcheck(lambda *a: convolution(*a, *edges), inputs)
     assert torch.autograd.gradgradcheck(lambda *a: convolution(*a, *edges), inputs)
 

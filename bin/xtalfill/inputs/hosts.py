@@ -16,7 +16,6 @@ import numpy as np
 from ase import Atoms
 from ase.data import atomic_numbers, chemical_symbols
 from ase.geometry import minkowski_reduce
-from ase.neighborlist import neighbor_list
 
 from xtalfill.core.errors import InputError
 from xtalfill.core.text import one_line, shortened
@@ -30,6 +29,7 @@ from xtalfill.inputs.structures.entry import (
 )
 from xtalfill.inputs.structures.evidence import Evidence
 from xtalfill.inputs.structures.expand import MAX_ATOMS
+from xtalfill.inputs.structures.pairs import closest_pair
 
 # No solid has less than about 2 Å³ per atom (metal superhydrides at megabars), and a single atom in
 # a 20 Å box has 8000 Å³. Outside these limits the unit or the count is wrong.
@@ -309,15 +309,12 @@ def _check_distances(atoms: Atoms) -> None:
             f"a lattice vector of {shortest:.3g} Å makes an atom overlap its own image; "
             "check the cell's unit (Å)"
         )
-    reduced = Atoms(atoms.numbers, atoms.positions, cell=cell, pbc=True)
-    reduced.wrap()
-    first, second, distance = neighbor_list("ijd", reduced, MIN_DISTANCE)
-    if len(distance):
-        worst = int(np.argmin(distance))
-        i, j = sorted((int(first[worst]), int(second[worst])))
+    pair = closest_pair(atoms.positions @ np.linalg.inv(cell), cell, MIN_DISTANCE)
+    if pair is not None:
+        i, j, distance = pair
         raise InputError(
             f"overlapping sites: {atoms.symbols[i]} (site {i + 1}) and {atoms.symbols[j]} "
-            f"(site {j + 1}) are {distance[worst]:.3f} Å apart; remove one"
+            f"(site {j + 1}) are {distance:.3f} Å apart; remove one"
         )
 
 

@@ -22,7 +22,6 @@ from ase.db.row import AtomsRow
 from ase.db.sqlite import SQLite3Database
 from ase.io.jsonio import decode
 from ase.io.vasp import read_vasp
-from pymatgen.io.vasp import Poscar
 
 from xtalfill.core.errors import InputError
 from xtalfill.core.text import one_line
@@ -141,6 +140,8 @@ def _read_poscar(path: Path, source: str, stem: str) -> list[Entry]:
         # pymatgen supports only one scale factor; phonopy writes three.
         entry.atoms = read_vasp(io.StringIO(text))
         return [entry]
+    from pymatgen.io.vasp import Poscar  # half of the imports of CHECK
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         # Without symbols pymatgen would assign the elements H, He, Li, ...
