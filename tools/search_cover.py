@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from xtalfill.core.errors import run_command
-from xtalfill.core.io import write_json
+from xtalfill.core.io import read_json, write_json
 from xtalfill.evaluate.metrics import bootstrap_interval, mcnemar
 from xtalfill.proposals.diffusion.sample_batches import CHUNK
 from xtalfill.proposals.mix import CLASSES, read_mix, schedule
@@ -310,6 +310,39 @@ def report(
     return rows
 
 
+def write_table(path: Path, table: dict[str, Any]) -> None:
+    """Write a table; title and commands of the one that is there are kept."""
+    old = read_json(path) if path.exists() else {}
+    kept = {key: old[key] for key in ("title", "commands") if key in old}
+    write_json(path, {**table, **kept})
+
+
+def as_table(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return the rows of all crystals as a table of docs/benchmarks, without its commands."""
+    some = [row for row in rows if row["class"] == "all"]
+    titles = {"les": "LES", "matched": "match", "matched_gain": "change of match"}
+    columns: list[dict[str, Any]] = [
+        {"key": key, "title": title, "unit": "points" if "gain" in key else "%", "digits": 1}
+        for key, title in titles.items()
+    ]
+    columns.append({"key": "matched_test", "title": "matches won : lost"})
+    columns.append({"key": "seconds", "title": "core-seconds", "digits": 1})
+    return {
+        "title": "Lowest of a mix of sources",
+        "crystals": some[0]["crystals"],
+        "label": "candidates",
+        "columns": columns,
+        "rows": [
+            {
+                "key": row["mix"].replace(" ", "_"),
+                "label": row["mix"].partition(", k = ")[0],
+                "cells": {column["key"]: row[column["key"]] for column in columns},
+            }
+            for row in some
+        ],
+    }
+
+
 def main() -> None:
     """Print and write the comparison and the search."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -322,6 +355,7 @@ def main() -> None:
     parser.add_argument("--sites", type=int, nargs="*", default=[], help="limits between groups")
     parser.add_argument("--folds", type=int, default=10)
     parser.add_argument("--output", type=Path, help="JSON to write")
+    parser.add_argument("--table", type=Path, help="JSON of a table of docs/benchmarks to write")
     args = parser.parse_args()
     records = [json.loads(line) for path in args.measured for line in path.read_text().splitlines()]
     crystals = [Measured(record) for record in records if record["usable"]]
@@ -333,6 +367,8 @@ def main() -> None:
     print(json.dumps(result, indent=1, ensure_ascii=False))
     if args.output:
         write_json(args.output, result)
+    if args.table:
+        write_table(args.table, as_table(result["mixes"]))
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from search_cover import OUTCOMES, SEED, SOURCES, Measured, Mixture
+from search_cover import OUTCOMES, SEED, SOURCES, Measured, Mixture, write_table
 
 from xtalfill.core.errors import run_command
 from xtalfill.core.io import write_json
@@ -87,6 +87,31 @@ def row(
     return cells
 
 
+def as_table(rows: Sequence[dict[str, Any]], n_crystals: int) -> dict[str, Any]:
+    """Return the rows as a table of docs/benchmarks, without its commands."""
+    columns: list[dict[str, Any]] = [
+        {"key": "les", "title": "LES", "unit": "%", "digits": 1},
+        {"key": "matched", "title": "match", "unit": "%", "digits": 1},
+        {"key": "candidates", "title": "relaxed candidates", "digits": 1},
+        {"key": "seconds", "title": "core-seconds", "digits": 1},
+    ]
+    return {
+        "title": "As many candidates as needed",
+        "crystals": n_crystals,
+        "label": "candidates",
+        "columns": columns,
+        "rows": [
+            {
+                "key": f"{row['mix']}_{row['below']}".replace(" ", "_"),
+                "label": row["mix"].partition(", k = ")[0]
+                + (f", `--stop_below {row['below']}`" if row["below"] is not None else ""),
+                "cells": {column["key"]: row[column["key"]] for column in columns},
+            }
+            for row in rows
+        ],
+    }
+
+
 def main() -> None:
     """Print and write a table."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -95,6 +120,7 @@ def main() -> None:
     parser.add_argument("--below", type=float, nargs="+", default=[0.2, 0.1, 0.05])
     parser.add_argument("--orders", type=int, default=100, help="random orders of a crystal")
     parser.add_argument("--output", type=Path, help="JSON to write")
+    parser.add_argument("--table", type=Path, help="JSON of a table of docs/benchmarks to write")
     args = parser.parse_args()
     records = [json.loads(line) for path in args.measured for line in path.read_text().splitlines()]
     crystals = [Measured(record) for record in records if record["usable"]]
@@ -108,6 +134,8 @@ def main() -> None:
     print(json.dumps(result, indent=1, ensure_ascii=False))
     if args.output:
         write_json(args.output, result)
+    if args.table:
+        write_table(args.table, as_table(rows, len(crystals)))
 
 
 if __name__ == "__main__":
