@@ -22,7 +22,7 @@ from postgres_server import postgres_server
 from xtalfill.cli.parser import main
 from xtalfill.core.batch import write_batch
 from xtalfill.core.errors import ConfigError, InputError, TryAgainError
-from xtalfill.database import connect, schema
+from xtalfill.database import connect, query, schema
 from xtalfill.database import store as store_module
 from xtalfill.database.connect import open_database, parse_url
 from xtalfill.database.finished import import_run
@@ -170,6 +170,25 @@ def test_what_is_stored_is_not_filled_again(url: str, records: list[Record]) -> 
     assert known.stored["copy"]["name"] == "mg"
     assert known.stored["mg"]["run"] == "run-1"
     assert known.reasons == {"bad": "failed before"}
+
+
+def test_a_database_that_cannot_be_made_stops_check(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="there is no folder"):
+        divide([], request(str(tmp_path / "none" / "results.db")))
+
+
+def test_a_long_export_does_not_lock_out_a_run(
+    tmp_path: Path, records: list[Record], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = str(tmp_path / "results.db")
+    store(url, records)
+    monkeypatch.setattr(connect, "WAIT", 0.1)
+    monkeypatch.setattr(query, "_AT_ONCE", 2)
+    with open_database(url) as database:
+        found = read(database, Filter())
+        first = next(found)
+        store(url, records)  # while the export goes on
+        assert [row["name"] for row in (first, *found)] == ["bad", "lih", "mg", "torn"]
 
 
 def test_what_changed_is_filled_again_with_the_reason(url: str, records: list[Record]) -> None:

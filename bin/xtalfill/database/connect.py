@@ -115,19 +115,6 @@ def open_database(text: str, *, create: bool = False) -> Iterator[Database]:
         database.close()
 
 
-def exists(text: str) -> bool:
-    """Return whether there is a database: a file of SQLite, or tables at a server."""
-    url = parse_url(text)
-    if url.get_backend_name() == "sqlite":
-        return Path(str(url.database)).is_file()
-    engine = sa.create_engine(url, connect_args=_arguments(url), poolclass=sa.NullPool)
-    try:
-        with _explained(url.render_as_string()), engine.connect() as connection:
-            return sa.inspect(connection).has_table(schema_version.name)
-    finally:
-        engine.dispose()
-
-
 def _arguments(url: URL) -> dict[str, object]:
     if url.get_backend_name() == "sqlite":
         return {"timeout": WAIT}

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from xtalfill.core.errors import ConfigError
 from xtalfill.core.text import listed
-from xtalfill.database.connect import exists, open_database, shown
+from xtalfill.database.connect import open_database, shown
 from xtalfill.database.recipe import Recipe, host_key, read_recipe
 from xtalfill.database.schema import recipe as recipes
 from xtalfill.database.schema import run, structure
@@ -57,10 +57,11 @@ def divide(hosts: Sequence[CheckedHost], request: Request) -> Known:
     """Divide the structures of a run into those that are stored and those to fill.
 
     A structure is left out if its host is stored with the same recipe and a result: any status but
-    `failed`. The name may differ. A database that does not exist yet has nothing.
+    `failed`. The name may differ. A database that does not exist yet is made.
 
     Raises:
-        ConfigError: --redo names a structure that the input does not have.
+        ConfigError: --redo names a structure that the input does not have, or the database cannot
+            be used.
         TryAgainError: The database did not answer.
     """
     ids = {host.id for host in hosts}
@@ -105,13 +106,15 @@ def _read(
     keys: dict[str, str], request: Request
 ) -> tuple[list[sa.RowMapping], dict[int, list[str]]]:
     """Return the stored rows of these hosts or names, and how each recipe differs."""
-    if not exists(request.url):
-        return [], {}
     wanted = [structure.c[name] for name in ("name", "host_key", "recipe_id", "status", "stored")]
     wanted += [structure.c[name] for name in ("energy", "dft_status")]
     statement = sa.select(*wanted, run.c.uid.label("run")).select_from(structure.join(run))
     rows: dict[tuple[str, str, int], sa.RowMapping] = {}
-    with open_database(request.url) as database, database.transaction() as connection:
+    # Made here if it is new: a database that cannot be used stops the run before it computes.
+    with (
+        open_database(request.url, create=True) as database,
+        database.transaction() as connection,
+    ):
         different = {
             row.id: request.recipe.differences(row.content)
             for row in connection.execute(sa.select(recipes.c.id, recipes.c.content))

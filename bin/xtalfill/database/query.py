@@ -82,24 +82,16 @@ def _reduced(formula: str) -> str:
         raise ConfigError(f"{one_line(formula, limit=40)}: not a formula, as MgO2H2") from error
 
 
-def select(wanted: Filter) -> sa.Select:
-    """Return the statement of a query, in the order of names and times."""
-    latest = (
-        sa.func.row_number()
-        .over(
-            partition_by=structure.c.name,
-            order_by=(structure.c.stored.desc(), structure.c.id.desc()),
-        )
-        .label("age")
-    )
-    ranked = sa.select(structure.c.id, latest).subquery()
-    columns: list[Any] = [structure, run.c.uid.label("run"), recipe.c.content.label("recipe")]
+def select_ids(wanted: Filter) -> sa.Select:
+    """Return the statement for the ids of a query, in the order of names and times."""
+    newest = (structure.c.stored.desc(), structure.c.id.desc())
+    age = sa.func.row_number().over(partition_by=structure.c.name, order_by=newest)
+    ranked = sa.select(structure.c.id, age.label("age")).subquery()
     statement = (
-        sa.select(*columns, history.c.content.label("history"))
-        .select_from(structure.join(run).join(recipe).outerjoin(history))
+        sa.select(structure.c.id)
         .join(ranked, ranked.c.id == structure.c.id)
         .where(*wanted.conditions())
-        .order_by(structure.c.name, structure.c.stored)
+        .order_by(structure.c.name, structure.c.stored, structure.c.id)
     )
     if not wanted.all_versions:
         statement = statement.where(ranked.c.age == 1)
@@ -109,12 +101,21 @@ def select(wanted: Filter) -> sa.Select:
 def read(database: Database, wanted: Filter) -> Iterator[dict[str, Any]]:
     """Yield the columns of each structure, and its `run`, `recipe` and `history`.
 
-    Memory does not grow with the number of structures.
+    Only ids are held in memory. Each part of the rows is a transaction of its own, so that a long
+    export does not lock out a run that stores results.
     """
-    statement = select(wanted).execution_options(yield_per=_AT_ONCE)
     with database.transaction() as connection:
-        for row in connection.execute(statement).mappings():
-            yield dict(row)
+        ids = list(connection.execute(select_ids(wanted)).scalars())
+    columns: list[Any] = [structure, run.c.uid.label("run"), recipe.c.content.label("recipe")]
+    statement = sa.select(*columns, history.c.content.label("history")).select_from(
+        structure.join(run).join(recipe).outerjoin(history)
+    )
+    for start in range(0, len(ids), _AT_ONCE):
+        part = ids[start : start + _AT_ONCE]
+        with database.transaction() as connection:
+            found = connection.execute(statement.where(structure.c.id.in_(part))).mappings()
+            rows = {row["id"]: dict(row) for row in found}
+        yield from (rows[one] for one in part if one in rows)
 
 
 def read_candidates(database: Database, structure_id: int) -> list[dict[str, Any]]:
@@ -134,10 +135,12 @@ def count(database: Database) -> dict[str, Any]:
                 connection.execute(sa.select(sa.func.count()).select_from(table)).scalar_one()
             )
 
-        latest = select(Filter()).subquery()
+        latest = structure.c.id.in_(select_ids(Filter()))
         by_status = {
             name: connection.execute(
-                sa.select(latest.c[name], sa.func.count()).group_by(latest.c[name])
+                sa.select(structure.c[name], sa.func.count())
+                .where(latest)
+                .group_by(structure.c[name])
             ).all()
             for name in ("status", "dft_status")
         }
