@@ -69,6 +69,8 @@ def test_the_minima_of_several_methods_are_in_one_order() -> None:
     assert answer.minima["method"].tolist()[:2] == ["random", "random"]
     assert answer.minima["energy_above_best"].is_monotonic_increasing
     assert "method" in [str(column.header) for column in table_of(answer).columns]
+    assert len(answer.checks) == len(answer.minima)
+    assert answer.checks["bonds"].str.contains("-H").all()
 
 
 def test_a_structure_without_a_usable_candidate_has_status_and_message() -> None:
@@ -114,6 +116,7 @@ def test_the_table_and_the_files(
     said = capsys.readouterr().out
     assert "P-3m1" in said
     assert "2 of 5" in said
+    assert "Checks of the first: unusual O-H length: 2 of 0.919 Å" in said
     assert "dead: failed: no usable candidate of 2" in said
     assert said.index("mg_1.cif") < said.index("mg_2.cif")
     names = sorted(path.name for path in (tmp_path / "out").iterdir())
