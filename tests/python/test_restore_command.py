@@ -123,7 +123,7 @@ def test_the_table_and_the_files(
     assert names == ["mg_1.cif", "mg_2.cif", "mg_3.cif"]
     assert len(ase.io.read(tmp_path / "out" / "mg_1.cif")) == 5
     (settings,) = calls
-    assert (settings.check.n_missing, settings.check.samples) == (2, 5)
+    assert (settings.check.n_missing, settings.check.samples) == ("2", 5)
     assert settings.check.seed == make_all_settings({}).check.seed
 
 
@@ -164,7 +164,7 @@ def test_an_output_that_is_a_file_is_one_line(
 
 def test_the_options_are_those_of_the_pipeline() -> None:
     args = parser().parse_args(["restore", "x.cif", "-n", "2", "--element", "Li"])
-    assert (args.n_missing, args.element, args.samples) == (2, "Li", None)
+    assert (args.n_missing, args.element, args.samples) == ("2", "Li", None)
 
 
 @pytest.mark.parametrize(
