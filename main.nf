@@ -10,7 +10,7 @@
  *             continues with a second potential if one is given (POTENTIALS prepares their files)
  *   SELECT    ranks the candidates of each structure by energy, numbers the distinct minima
  *   VALIDATE  with --validate: relaxes the best candidates and the true structures with pw.x
- *   EVALUATE  compares with the true structures, if they are given
+ *   EVALUATE  checks the minima; compares with the true structures, if they are given
  *   STORE     with --database: writes each batch into the results database
  *   COLLECT   writes tables and structure files
  *   REPORT    writes report.html and provenance.json

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk
 from ase.spacegroup import crystal
+from pymatgen.core import Structure
 
-from hand_made_batches import Case, Made, build, lithium_hydride
+from hand_made_batches import Case, Made, build, lithium_hydride, write_check
 from hand_made_batches import brucite as short_brucite
 from xtalfill.checks.answer import Checks, check_answer
 from xtalfill.checks.bonds import Surroundings
@@ -16,8 +19,10 @@ from xtalfill.checks.lengths import NEUTRON_MEAN, usual_lengths
 from xtalfill.checks.stage import check_batch
 from xtalfill.checks.symmetry import find_symmetry
 from xtalfill.checks.valence import check_valences
+from xtalfill.core.batch import write_batch
 from xtalfill.evaluate.match import evaluate_batch
 from xtalfill.results.candidates import CandidateRow, CandidateSource
+from xtalfill.results.collect import collect
 from xtalfill.results.columns import make_row
 
 
@@ -179,6 +184,19 @@ def test_every_minimum_of_a_batch_has_its_checks() -> None:
     del batch.stages["checks"]  # a batch of an earlier release
     old = make_row(CandidateRow, CandidateSource(batch, 0, ""))
     assert (old.warnings, old.n_clashes) == ("", None)
+
+
+def test_the_symmetrised_crystal_is_written(tmp_path: Path) -> None:
+    cases = [Case("mg", brucite(), 2, [Made(relaxed=(0.01, 0.0, 0.0))])]
+    batch = build(cases)
+    batch.stages["checks"] = check_batch(batch)
+    batch.stages["evaluate"] = evaluate_batch(batch)
+    write_batch(batch, tmp_path / "a.h5")
+    collect(write_check(tmp_path / "check.json", cases), [tmp_path / "a.h5"], tmp_path)
+    found = Structure.from_file(tmp_path / "structures" / "symmetrised" / "mg.cif")
+    assert found.get_space_group_info(0.001) == ("P-3m1", 164)
+    as_relaxed = Structure.from_file(tmp_path / "structures" / "mg.cif")
+    assert as_relaxed.get_space_group_info(0.001)[0] != "P-3m1"
 
 
 def _failed() -> Made:

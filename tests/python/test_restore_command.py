@@ -69,6 +69,8 @@ def test_the_minima_of_several_methods_are_in_one_order() -> None:
     assert answer.minima["method"].tolist()[:2] == ["random", "random"]
     assert answer.minima["energy_above_best"].is_monotonic_increasing
     assert "method" in [str(column.header) for column in table_of(answer).columns]
+    assert len(answer.checks) == len(answer.minima)
+    assert answer.checks["bonds"].str.contains("-H").all()
 
 
 def test_a_structure_without_a_usable_candidate_has_status_and_message() -> None:
@@ -114,13 +116,14 @@ def test_the_table_and_the_files(
     said = capsys.readouterr().out
     assert "P-3m1" in said
     assert "2 of 5" in said
+    assert "Checks of the first: unusual O-H length: 2 of 0.919 Å" in said
     assert "dead: failed: no usable candidate of 2" in said
     assert said.index("mg_1.cif") < said.index("mg_2.cif")
     names = sorted(path.name for path in (tmp_path / "out").iterdir())
     assert names == ["mg_1.cif", "mg_2.cif", "mg_3.cif"]
     assert len(ase.io.read(tmp_path / "out" / "mg_1.cif")) == 5
     (settings,) = calls
-    assert (settings.check.n_missing, settings.check.samples) == (2, 5)
+    assert (settings.check.n_missing, settings.check.samples) == ("2", 5)
     assert settings.check.seed == make_all_settings({}).check.seed
 
 
@@ -161,7 +164,7 @@ def test_an_output_that_is_a_file_is_one_line(
 
 def test_the_options_are_those_of_the_pipeline() -> None:
     args = parser().parse_args(["restore", "x.cif", "-n", "2", "--element", "Li"])
-    assert (args.n_missing, args.element, args.samples) == (2, "Li", None)
+    assert (args.n_missing, args.element, args.samples) == ("2", "Li", None)
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,9 @@ from xtalfill.inputs.scan_valence import (
 
 # Hydrogen with more negative than positive bond valence is a hydride.
 _HYDRIDE = 0.0
+# B, C, N: the charges of their groups (boranes, organic molecules, azides) do not follow from the
+# single atoms.
+_COVALENT = (5, 6, 7)
 # Deviations that 2 to 7 % of 400 held-out crystals have, and no neutron structure: too little, too
 # much.
 _LEAST = {8: 0.65, 9: 0.6, 17: 0.8, 35: 0.8} | dict.fromkeys((6, 7, 16, 34, 52, 53), 1.2)
@@ -32,7 +35,8 @@ class ValenceCheck:
             N, O, S, Se, Te and the halogens; NaN for the others, and where parameters are missing.
         missing_charge: Positive charges that the crystal lacks even with its cations in their
             highest common oxidation states; negative: that it has too many even with the lowest
-            ones; 0: balanced. None if the oxidation states are not known.
+            ones; 0: balanced. None if the oxidation states are not known,
+            or with B, C or N.
     """
 
     deviation: np.ndarray
@@ -64,7 +68,7 @@ def check_valences(atoms: Atoms) -> ValenceCheck:
 def _missing_charge(numbers: np.ndarray, valences: SiteValences) -> int | None:
     """Return the positive charges that a crystal lacks, with hydrides as anions."""
     balance = charge_balance(numbers, valences)
-    if balance is None:
+    if balance is None or np.isin(numbers, _COVALENT).any():
         return None
     # `charge_balance` counts every hydrogen as a proton.
     hydrides = 2 * int(((numbers == HYDROGEN) & (valences.charge < _HYDRIDE)).sum())

@@ -74,6 +74,8 @@ def run(args: argparse.Namespace) -> None:
             print(f"{answer.id}: {answer.status}: {answer.message}")
         else:
             console.print(table_of(answer))
+            if warnings := answer.checks["warnings"].iloc[0]:
+                print(f"Checks of the first: {warnings}")
         for file in files:
             print(file)
     if all(answer.best is None for answer in answers):
