@@ -11,6 +11,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import gemmi
 import numpy as np
 import pytest
 from ase.data.colors import jmol_colors
@@ -205,7 +206,9 @@ def test_the_page_of_a_crystal_holds_its_minima_and_values(crystals: dict[str, A
     assert "O2 0.919" in found.text
     for name in ("energy_gap, eV/cell", "host_matched", "rmsd_per_site, Å"):
         assert name in found.text
-    assert "data_mg" in crystal["cifs"][0]
+    block = gemmi.cif.read_string(crystal["cifs"][0]).sole_block()
+    assert list(block.find_values("_atom_site_label")) == crystal["views"][0]["labels"]
+    assert list(block.find_values("_atom_site_calc_flag")) == ["d"] * 3 + ["calc"] * 2
     assert Page(crystal["card"]).text.count("mg") == 1
 
 

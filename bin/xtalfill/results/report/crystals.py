@@ -109,7 +109,10 @@ class CrystalPages:
                 for number, drawing in enumerate(drawings)
             ],
             "views": [drawing.payload() for drawing in drawings],
-            "cifs": [format_cif(atoms, name=answer.id, digits=_CIF_DIGITS) for atoms in crystals],
+            "cifs": [
+                format_cif(atoms, name=answer.id, is_host=drawing.is_host, digits=_CIF_DIGITS)
+                for atoms, drawing in zip(crystals, drawings, strict=True)
+            ],
             "figure": figure,
         }
 
