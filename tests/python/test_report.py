@@ -202,8 +202,8 @@ def test_the_page_of_a_crystal_holds_its_minima_and_values(crystals: dict[str, A
     assert sum("data-picture" in attrs for _, attrs in found.elements) == 3
     assert "1 of 3 converged candidates ended in this minimum." in found.text
     assert "3 of 3 minima were found only once, so there may be others." in found.text
-    assert "H4" in found.text  # and its nearest atom, O2 at 0.919 Angstrom
-    assert "O2 0.919" in found.text
+    assert "O1 0.919" in found.text  # the nearest atom of H1
+    assert "The 2 H sites per cell of H2MgO2 were determined with xtalfill" in found.text
     for name in ("energy_gap, eV/cell", "host_matched", "rmsd_per_site, Å"):
         assert name in found.text
     block = gemmi.cif.read_string(crystal["cifs"][0]).sole_block()
@@ -329,7 +329,7 @@ def test_drawing_of_brucite_holds_cell_bonds_and_sites() -> None:
     assert edges[:3, 1] == pytest.approx(atoms.cell.array)
     assert len(edges) == 12
     payload = json.loads(json.dumps(drawing.payload(), allow_nan=False))
-    assert payload["labels"] == ["Mg1", "O2", "O3", "H4", "H5"]
+    assert payload["labels"] == ["Mg1", "O1", "O2", "H1", "H2"]
     assert payload["restored"] == [3, 4]
     positions = np.array(payload["positions"]).reshape(-1, 3) / 1000
     assert positions == pytest.approx(drawing.positions, abs=5.1e-4)
@@ -379,7 +379,7 @@ def test_a_frame_for_a_notebook_holds_picture_and_view() -> None:
     frame = crystal_frame(brucite(), np.array([True] * 3 + [False] * 2))
     inside = Page(str(Page(frame).elements[0][1]["srcdoc"]))
     assert sum(tag == "circle" for tag, _ in inside.elements) > 10
-    assert '"labels": ["Mg1", "O2", "O3", "H4", "H5"]' in inside.text
+    assert '"labels": ["Mg1", "O1", "O2", "H1", "H2"]' in inside.text
     assert "viewer.frame(document, {" in inside.text
 
 

@@ -136,8 +136,11 @@ def cif_tags(
 def _site_lines(sites: _Sites, *, flagged: bool, digits: int) -> list[str]:
     keys = ["label", "type_symbol", "symmetry_multiplicity", "fract_x", "fract_y", "fract_z"]
     keys += ["occupancy", *(["calc_flag", "calc_attached_atom"] if flagged else [])]
-    # Counted over all elements, as in the checks and the report.
-    labels = [f"{symbol}{number}" for number, symbol in enumerate(sites.symbols, start=1)]
+    numbers: dict[str, int] = {}
+    labels = []
+    for symbol in sites.symbols:
+        numbers[symbol] = numbers.get(symbol, 0) + 1
+        labels.append(f"{symbol}{numbers[symbol]}")
     lines = ["loop_", *(f"_atom_site_{key}" for key in keys)]
     for row, label in enumerate(labels):
         cells = [label, sites.symbols[row], str(sites.multiplicity[row])]
