@@ -11,6 +11,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import gemmi
 import numpy as np
 import pytest
 from ase.data.colors import jmol_colors
@@ -32,6 +33,7 @@ from xtalfill.core.errors import InputError
 from xtalfill.core.record import write_record
 from xtalfill.evaluate.dft import evaluate_dft
 from xtalfill.evaluate.match import evaluate_batch
+from xtalfill.interactive.view import crystal_frame
 from xtalfill.results.collect import collect
 from xtalfill.results.report import html as page_module
 from xtalfill.results.report.drawing import RESTORED_COLOUR, cell_edges, draw_crystal, drawn_atoms
@@ -200,11 +202,13 @@ def test_the_page_of_a_crystal_holds_its_minima_and_values(crystals: dict[str, A
     assert sum("data-picture" in attrs for _, attrs in found.elements) == 3
     assert "1 of 3 converged candidates ended in this minimum." in found.text
     assert "3 of 3 minima were found only once, so there may be others." in found.text
-    assert "H4" in found.text  # and its nearest atom, O2 at 0.919 Angstrom
-    assert "O2 0.919" in found.text
+    assert "O1 0.919" in found.text  # the nearest atom of H1
+    assert "The 2 H sites per cell of H2MgO2 were determined with xtalfill" in found.text
     for name in ("energy_gap, eV/cell", "host_matched", "rmsd_per_site, Å"):
         assert name in found.text
-    assert "data_mg" in crystal["cifs"][0]
+    block = gemmi.cif.read_string(crystal["cifs"][0]).sole_block()
+    assert list(block.find_values("_atom_site_label")) == crystal["views"][0]["labels"]
+    assert list(block.find_values("_atom_site_calc_flag")) == ["d"] * 3 + ["calc"] * 2
     assert Page(crystal["card"]).text.count("mg") == 1
 
 
@@ -325,7 +329,7 @@ def test_drawing_of_brucite_holds_cell_bonds_and_sites() -> None:
     assert edges[:3, 1] == pytest.approx(atoms.cell.array)
     assert len(edges) == 12
     payload = json.loads(json.dumps(drawing.payload(), allow_nan=False))
-    assert payload["labels"] == ["Mg1", "O2", "O3", "H4", "H5"]
+    assert payload["labels"] == ["Mg1", "O1", "O2", "H1", "H2"]
     assert payload["restored"] == [3, 4]
     positions = np.array(payload["positions"]).reshape(-1, 3) / 1000
     assert positions == pytest.approx(drawing.positions, abs=5.1e-4)
@@ -349,6 +353,34 @@ def test_the_colour_of_restored_sites_is_that_of_no_element() -> None:
     rgb = [int(RESTORED_COLOUR[i : i + 2], 16) / 255 for i in (1, 3, 5)]
     ours, elements = rgb2lab([[rgb]])[0], rgb2lab(jmol_colors[None, 1:95])[0]
     assert deltaE_ciede2000(ours, elements).min() > 20  # 4 for the orange of earlier reports
+
+
+def luminance(colour: str) -> float:
+    """Return the relative luminance of WCAG 2."""
+    rgb = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in rgb]
+    return float(np.dot([0.2126, 0.7152, 0.0722], linear))
+
+
+@pytest.mark.parametrize("theme", [0, 1])
+def test_texts_stand_out_from_their_ground_in_light_and_dark(theme: int) -> None:
+    style = page_module.own_file("style.css")
+    pairs = re.findall(r"--([\w-]+): light-dark\((#\w{6}), (#\w{6})\)", style)
+    colour = {name: values[theme] for name, *values in pairs}
+    texts = [(name, ground) for name in ("ink", "soft", "link") for ground in ("paper", "wash")]
+    texts += [(name, f"{name}-wash") for name in ("good", "fair", "bad", "warn")]
+    texts += [("key", "paper"), ("ink", "head"), ("soft", "head"), ("ink", "warn-wash")]
+    for text, ground in texts:
+        low, high = sorted(luminance(colour[name]) for name in (text, ground))
+        assert (high + 0.05) / (low + 0.05) >= 4.5, (text, ground)
+
+
+def test_a_frame_for_a_notebook_holds_picture_and_view() -> None:
+    frame = crystal_frame(brucite(), np.array([True] * 3 + [False] * 2))
+    inside = Page(str(Page(frame).elements[0][1]["srcdoc"]))
+    assert sum(tag == "circle" for tag, _ in inside.elements) > 10
+    assert '"labels": ["Mg1", "O1", "O2", "H1", "H2"]' in inside.text
+    assert "viewer.frame(document, {" in inside.text
 
 
 def test_true_sites_are_drawn_where_the_restored_ones_are() -> None:

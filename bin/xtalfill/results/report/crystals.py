@@ -25,7 +25,7 @@ from xtalfill.results.candidates import CandidateRow
 from xtalfill.results.cif import format_cif
 from xtalfill.results.columns import columns_of
 from xtalfill.results.report.answers import Answer, Minimum, support_sentences
-from xtalfill.results.report.drawing import Drawing, draw_crystal
+from xtalfill.results.report.drawing import Drawing, atom_labels, draw_crystal
 from xtalfill.results.report.figures import energy_strip
 from xtalfill.results.report.picture import draw_picture
 from xtalfill.results.structures import StructureRow
@@ -109,7 +109,10 @@ class CrystalPages:
                 for number, drawing in enumerate(drawings)
             ],
             "views": [drawing.payload() for drawing in drawings],
-            "cifs": [format_cif(atoms, name=answer.id, digits=_CIF_DIGITS) for atoms in crystals],
+            "cifs": [
+                format_cif(atoms, name=answer.id, is_host=drawing.is_host, digits=_CIF_DIGITS)
+                for atoms, drawing in zip(crystals, drawings, strict=True)
+            ],
             "figure": figure,
         }
 
@@ -168,7 +171,7 @@ def nearest_neighbours(
     Returns:
         Label of the site, and labels and distances in Angstrom of its nearest atoms.
     """
-    labels = [f"{symbol}{number}" for number, symbol in enumerate(atoms.symbols, start=1)]
+    labels = atom_labels(atoms.numbers)
     images = (atoms.positions[None] + (_IMAGES @ atoms.cell.array)[:, None]).reshape(-1, 3)
     sites = np.flatnonzero(~is_host)[:at_most]
     away, which = cKDTree(images).query(atoms.positions[sites], k=_NEIGHBOURS + 1)

@@ -7,6 +7,7 @@ corner that they lie on, and so are the atoms outside the cell that restored sit
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from functools import cache
 from itertools import product
@@ -52,8 +53,8 @@ class Drawing:
     reference: np.ndarray
 
     def labels(self) -> list[str]:
-        """Return the name of each of the n atoms: its symbol and its number in the cell, from 1."""
-        return [f"{chemical_symbols[z]}{i}" for i, z in enumerate(self.numbers, start=1)]
+        """Return the name of each of the n atoms, as in the CIF file and the checks."""
+        return atom_labels(self.numbers)
 
     def payload(self) -> dict[str, Any]:
         """Return the drawing as plain JSON; lengths in 0.001 Angstrom."""
@@ -144,6 +145,16 @@ def element_styles(numbers: set[int]) -> dict[str, dict[str, Any]]:
         chemical_symbols[z]: {"colour": _colour(z), "radius": sphere_radius(z)}
         for z in sorted(numbers)
     }
+
+
+def atom_labels(numbers: np.ndarray) -> list[str]:
+    """Return the names of atoms: symbol, and number among those of the element, from 1."""
+    seen: Counter[int] = Counter()
+    labels = []
+    for number in numbers.tolist():
+        seen[number] += 1
+        labels.append(f"{chemical_symbols[number]}{seen[number]}")
+    return labels
 
 
 def sphere_radius(number: int) -> float:

@@ -172,7 +172,7 @@ def _cell(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
-        return "–" if math.isnan(value) else f"{value:.6g}".replace("-", "−")
+        return "–" if math.isnan(value) else _number(value, 5).rstrip("0").rstrip(".")
     return "–" if value is None or value == "" else str(value)
 
 

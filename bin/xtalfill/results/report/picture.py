@@ -22,7 +22,7 @@ from xtalfill.results.report.drawing import (
 
 # From the middle of the crystal to the eye; viewer.js has the same.
 EYE = (0.55, -1.5, 0.45)
-_SCALE = 40  # units of the picture in an Angstrom
+_SCALE = 100  # units of the picture in an Angstrom
 _EDGE_PARTS = 3  # each drawn at its own depth
 _LABEL_AWAY = 0.45  # Angstrom from the corner
 _RESTORED_LARGER = 1.25

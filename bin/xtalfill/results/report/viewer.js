@@ -4,9 +4,10 @@ const viewer = (() => {
   const EYE = { x: 0.55, y: -1.5, z: 0.45 };
   const LARGER = 1.25;
   const STICK = 0.09; // Angstrom
-  const FILLED = 1.75; // of the diagonal of a crystal, in units of Plotly
-  const RING = 0.9; // Angstrom; the diameter of a site of the reference
-  const LIGHT = { ambient: 0.55, diffuse: 0.6, specular: 0.25, roughness: 0.5, fresnel: 0.1 };
+  const FILLED = 2.3; // the diagonal of a crystal, in units of Plotly
+  const RING = 0.48; // Angstrom; around a site of the reference
+  const STEADY = 4; // pixels; a mouse that moves farther turns the crystal
+  const LIGHT = { ambient: 0.7, diffuse: 0.5, specular: 0.25, roughness: 0.5, fresnel: 0.1 };
 
   // Icosahedron, each triangle divided twice in four: 162 corners.
   const sphere = (() => {
@@ -46,15 +47,18 @@ const viewer = (() => {
     i: faces.map((f) => f[0]), j: faces.map((f) => f[1]), k: faces.map((f) => f[2]), ...more,
   });
 
-  const spheres = (view, at, which, colour, radius) => {
-    const corners = [], faces = [], text = [];
+  const balloons = (at, which, colour, radius) => {
+    const corners = [], faces = [];
     for (const drawn of which) {
       const first = corners.length;
       for (const c of sphere.corners) corners.push(c.map((v, axis) => at[drawn][axis] + radius * v));
       for (const f of sphere.faces) faces.push(f.map((corner) => first + corner));
-      for (const _ of sphere.corners) text.push(view.labels[view.index[drawn]]);
     }
-    return mesh(corners, faces, colour, { text, hoverinfo: "text", meta: which });
+    return mesh(corners, faces, colour, {});
+  };
+  const spheres = (view, at, which, colour, radius) => {
+    const text = which.flatMap((drawn) => sphere.corners.map(() => view.labels[view.index[drawn]]));
+    return { ...balloons(at, which, colour, radius), text, hoverinfo: "text", meta: which };
   };
 
   const sticks = (view, at, colour) => {
@@ -107,10 +111,12 @@ const viewer = (() => {
         ? spheres(view, at, which, look.restored, LARGER * radius)
         : spheres(view, at, which, colour, radius);
     });
-    const reference = { type: "scatter3d", mode: "markers", hoverinfo: "skip", ...columns(points(view.reference)),
-      marker: { symbol: "circle-open", color: look.link, line: { width: 3 } } };
+    const sites = points(view.reference);
+    const halo = { opacity: 0.25, hoverinfo: "skip", meta: null };
+    const reference = sites.length
+      ? [{ ...balloons(sites, sites.map((_, n) => n), look.link, RING), ...halo }] : [];
     const picked = lines([], look.link, { line: { color: look.link, width: 6 } });
-    return [...balls, sticks(view, at, look.bond), ...cell(points(view.cell), look.edge), reference, picked];
+    return [...balls, sticks(view, at, look.bond), ...cell(points(view.cell), look.edge), ...reference, picked];
   };
 
   // Proportions of the crystal, and the same size on the screen for all crystals.
@@ -119,29 +125,34 @@ const viewer = (() => {
       const values = data.flatMap((trace) => trace[name]).filter((value) => value !== null);
       return Math.max(values.reduce((a, b) => Math.max(a, b)) - values.reduce((a, b) => Math.min(a, b)), 0.01);
     });
-    const size = Math.hypot(...extent);
-    const [x, y, z] = extent.map((value) => (FILLED * value) / size);
-    return { ratio: { x, y, z }, size };
+    const [x, y, z] = extent.map((value) => (FILLED * value) / Math.hypot(...extent));
+    return { x, y, z };
   };
 
   // Shows a view in a node; calls onPick with the number of the sphere that is clicked.
   const show = async (node, view, look, onPick) => {
     const data = traces(view, look);
-    const { ratio, size } = proportions(data);
-    const reference = data.find((trace) => trace.marker);
-    reference.marker.size = Math.max(8, (RING * node.clientHeight) / size);
     const axis = { visible: false, showspikes: false };
     const layout = {
       margin: { l: 0, r: 0, t: 0, b: 0 }, paper_bgcolor: "rgba(0,0,0,0)", showlegend: false,
       hoverlabel: { font: { size: 13 } },
-      scene: { aspectmode: "manual", aspectratio: ratio, xaxis: axis, yaxis: axis, zaxis: axis, dragmode: "orbit",
+      scene: { aspectmode: "manual", aspectratio: proportions(data), xaxis: axis, yaxis: axis, zaxis: axis, dragmode: "orbit",
         camera: { eye: { ...EYE }, projection: { type: "orthographic" } } },
     };
     await Plotly.newPlot(node, data, layout, { displaylogo: false, responsive: true, displayModeBar: false });
-    node.on("plotly_click", ({ points: [hit] }) => {
-      const which = data[hit.curveNumber].meta;
-      if (which) onPick(which[Math.floor(hit.pointNumber / sphere.corners.length)]);
-    });
+    let hovered = null;
+    let down = null;
+    const over = ({ points: [hit] }) => { hovered = data[hit.curveNumber].meta ? hit : null; };
+    node.on("plotly_hover", over);
+    node.on("plotly_click", over);
+    node.on("plotly_unhover", () => { hovered = null; });
+    node.addEventListener("pointerdown", (event) => { down = event; }, true);
+    node.addEventListener("pointerup", (event) => {
+      const moved = down ? Math.hypot(event.clientX - down.clientX, event.clientY - down.clientY) : Infinity;
+      if (!hovered || moved > STEADY) return;
+      const drawn = data[hovered.curveNumber].meta[Math.floor(hovered.pointNumber / sphere.corners.length)];
+      onPick(drawn);
+    }, true);
   };
   const mark = (node, view, drawn) => {
     const at = points(view.positions);
@@ -188,21 +199,26 @@ const viewer = (() => {
     });
     return state;
   };
+  let webgl = null;
+  const hasWebGL = () => {
+    webgl ??= Boolean(document.createElement("canvas").getContext("webgl"));
+    return webgl;
+  };
   // Puts the 3-D view over the picture of a panel; the picture stays without WebGL.
   const turnOn = async (panel, state, view, look) => {
+    if (!hasWebGL()) {
+      panel.querySelector("output").textContent = "This browser shows no WebGL; the picture stays.";
+      return;
+    }
     const live = document.createElement("div");
     live.className = "live";
     live.setAttribute("role", "img");
     live.setAttribute("aria-label", panel.querySelector("svg.crystal").getAttribute("aria-label"));
     panel.querySelector(".view").append(live);
-    try {
-      await show(live, view, look, state.pick);
-      state.live = live;
-      panel.querySelector(".picture").hidden = true;
-    } catch {
-      live.remove();
-      panel.querySelector("output").textContent = "This browser shows no WebGL; the picture stays.";
-    }
+    await show(live, view, look, state.pick);
+    if (!live.isConnected) return; // the page of the crystal was left meanwhile
+    state.live = live;
+    panel.querySelector(".picture").hidden = true;
   };
   const turnOff = (panel, state) => {
     state.stop?.();
