@@ -62,7 +62,7 @@ def main() -> None:
     args = parser.parse_args()
     stage(args.stage or REPOSITORY / "build" / "site" / "pages")
     if args.stage is None:
-        command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet"]
+        command = [sys.executable, "-m", "mkdocs", "build", "--strict"]
         sys.exit(subprocess.run(command, cwd=REPOSITORY, check=False).returncode)  # noqa: S603
 
 
