@@ -66,7 +66,7 @@ class RunMessages {
         def whole = plan.core_seconds.values().sum(0.0d) as double
         def dft = settings.validate ? ' and those of the DFT' : ''
         def about = settings.stop_below || settings.merge || settings.drop_above ? 'at most' : 'about'
-        def lines = ["plan: ${plan.batches.size()} batches, ${plan.tasks} tasks${dft}, ${about} ${hours(whole)} " +
+        def lines = ["plan: ${plan.batches.size()} batch(es), ${plan.tasks} tasks${dft}, ${about} ${hours(whole)} " +
             "(${parts(plan.core_seconds as Map)}; two of three within a factor of ${plan.spread}), ${readableBytes(plan.bytes as long)} in ${work}"]
         if (plan.missing) {
             lines << "  not in the estimate, because never measured: ${plan.missing.join(', ')}"
