@@ -3,7 +3,7 @@ SHELL := /bin/bash
 export PATH := $(CURDIR)/.venv/bin:$(CURDIR)/.tools/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo textbook test test-full lint docs bench images tables clean
+.PHONY: help setup demo textbook test test-full lint docs docs-site bench images tables clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1\t\2/p' Makefile | expand -t 14
@@ -31,6 +31,10 @@ lint: setup ## formatting, lint and types only
 
 docs: setup ## generate the tables of columns and parameters, and CITATIONS.md
 	PYTHONPATH=bin tools/make_docs.py
+
+docs-site: setup ## build the site of the documentation: build/site/html
+	.venv/bin/pip install -q -c requirements/constraints.txt -r requirements/docs.txt
+	tools/make_site.py
 
 bench: setup ## benchmark RELAX against a serial loop with ASE (half an hour on an idle machine)
 	tools/bench_relax.py --mlip 7net-0 --output results/bench_7net-0.json

@@ -95,7 +95,15 @@ workflow {
         )
 
         if (!workflow.stubRun) {
-            INPUT.out.check.subscribe { check -> log.info(RunMessages.plan(check, run.settings)) }
+            ch_plan = INPUT.out.check.map { check -> run.plan(check) }
+            ch_plan.subscribe { plan -> log.info(plan) }
+            INPAINT.out.batch.map { meta, batch -> ['INPAINT', meta, batch] }
+                .mix(RELAX.out.batch.map { meta, batch -> ['RELAX', meta, batch] })
+                .mix(EVALUATE.out.batch.map { meta, batch -> ['EVALUATE', meta, batch] })
+                .combine(ch_plan)
+                .map { stage, meta, batch, _plan -> run.advance(stage, meta, batch) }
+                .filter { line -> line }
+                .subscribe { line -> log.info(line) }
             BASELINE.out.plan.subscribe { plan -> log.info(RunMessages.baseline(plan)) }
             VALIDATE.out.plan.subscribe { plan -> log.info(RunMessages.validation(plan)) }
             POTENTIALS.out.compiled.subscribe { record -> log.info(RunMessages.compiled(record)) }
@@ -109,6 +117,7 @@ workflow {
         .subscribe { _last, results -> run.publish(results) }
 
     workflow.onComplete = {
+        run.end()
         if (workflow.success && !workflow.stubRun) {
             log.info(run.summary())
         }

@@ -19,7 +19,7 @@ import nextflow.Nextflow
  */
 class Outdir {
 
-    private final Path folder
+    final Path folder
     private final Path records
     private final RunLock lock
     private volatile boolean held
@@ -166,7 +166,7 @@ class Outdir {
     }
 
     /** Runs a closure that writes to the folder; an I/O error stops the run with one line. */
-    private Object attempt(Closure work) {
+    Object attempt(Closure work) {
         try {
             return work()
         }

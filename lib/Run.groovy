@@ -1,4 +1,6 @@
 import java.nio.file.Path
+import java.time.Instant
+import nextflow.Global
 import nextflow.Nextflow
 
 /** What main.nf needs beside the method: parameters, files of the project, messages, the folder of the results. */
@@ -15,6 +17,10 @@ class Run {
     private final Path launch
     private Outdir outdir
     private final Map outcome = [:]
+    private final Instant started = Instant.now()
+    /** null in a stub run, which does not change --outdir. */
+    private RunRecord record
+    private volatile RunProgress progress
 
     /**
      * @param project folder of the pipeline
@@ -47,6 +53,24 @@ class Run {
             Nextflow.error("${problems.size()} problem(s) with the parameters, nothing was run:\n  ${lines}")
         }
         outdir.take()
+        if (!workflow.stubRun) {
+            def trace = Global.session.config.navigate('trace.file') as String
+            record = new RunRecord(outdir.folder, Path.of(trace), launch, settings, workflow)
+            outdir.attempt { record.update() }
+        }
+    }
+
+    /** After CHECK: plans the run, notes the plan for `xtalfill status`; returns the message. */
+    String plan(Path check) {
+        def plan = new RunPlan(asset('run_cost.json'), settings, registry.methods(settings)).of(check)
+        progress = new RunProgress(plan, started)
+        outdir.attempt { record?.update(plan: plan) }
+        RunMessages.plan(check, plan, settings, workflow.workDir)
+    }
+
+    /** Counts a finished batch of a stage; returns the line for the terminal, or null where none is due. */
+    String advance(String stage, Map meta, Path batch) {
+        progress.advance(stage, meta.id as String, batch)
     }
 
     /** The parameters that a stage reads. */
@@ -128,6 +152,11 @@ class Run {
     void publish(List<List> results) {
         outcome.putAll(RunMessages.outcome(results))
         outdir.publish(results, settings)
+    }
+
+    /** Notes how the run ended. */
+    void end() {
+        record?.end(workflow.success, workflow.success ? null : RunMessages.reason(workflow.errorReport, workflow.errorMessage))
     }
 
     /** The last message of a run. */

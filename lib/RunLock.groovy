@@ -133,7 +133,7 @@ class RunLock {
         }
     }
 
-    private static String host() {
+    static String host() {
         Files.isReadable(HOSTNAME) ? Files.readString(HOSTNAME).trim() : InetAddress.localHost.hostName
     }
 

@@ -35,16 +35,15 @@ class RunMessages {
         140: 'lower --batch_size or give the step more time (conf/sites/template.config); then -resume',
     ]
 
-    /** After CHECK: numbers of usable structures and candidates, refused structures with reasons. */
-    static String plan(Path check, Map settings) {
+    /** After CHECK: numbers of usable structures and candidates, estimated cost, refused structures with reasons. */
+    static String plan(Path check, Map plan, Map settings, Object work) {
         def found = new JsonSlurper().parse(check) as Map
-        def usable = found.structures?.size() ?: 0
         def refused = found.failures ?: []
         def stored = found.stored ?: []
         def methods = settings.method.tokenize(',').size()
-        def all = usable + refused.size() + stored.size() + (found.duplicates ?: []).size()
-        def lines = ["${usable} of ${all} structures ${stored ? 'are to fill' : 'can be used'}: " +
-            "${usable * methods * settings.samples} candidates (${methods} method(s) x ${settings.samples} samples" +
+        def all = plan.structures + refused.size() + stored.size() + (found.duplicates ?: []).size()
+        def lines = ["${plan.structures} of ${all} structures ${stored ? 'are to fill' : 'can be used'}: " +
+            "${plan.candidates} candidates (${methods} method(s) x ${settings.samples} samples" +
             "${settings.oversample > 1 ? ", each the best of ${settings.oversample} proposals" : ''})"]
         if (found.duplicates) {
             lines << "${found.duplicates.size()} more are duplicates of these and are not filled (--duplicates keep: they are)"
@@ -58,7 +57,39 @@ class RunMessages {
                 (why ? "; to fill: ${why.join(', ')}" : '')
         }
         lines += shortened(refused.collect { Map entry -> "  skipped: ${entry.id} (${entry.source}): ${entry.message}" })
+        lines += plan.batches ? estimate(plan, settings, work) : []
         lines.join('\n')
+    }
+
+    /** The cost of a run, and how to follow it. */
+    private static List<String> estimate(Map plan, Map settings, Object work) {
+        def whole = plan.core_seconds.values().sum(0.0d) as double
+        def dft = settings.validate ? ' and those of the DFT' : ''
+        def about = settings.stop_below || settings.merge || settings.drop_above ? 'at most' : 'about'
+        def lines = ["plan: ${plan.batches.size()} batch(es), ${plan.tasks} tasks${dft}, ${about} ${hours(whole)} " +
+            "(${parts(plan.core_seconds as Map)}; two of three within a factor of ${plan.spread}), ${readableBytes(plan.bytes as long)} in ${work}"]
+        if (plan.missing) {
+            lines << "  not in the estimate, because never measured: ${plan.missing.join(', ')}"
+        }
+        if (settings.device == 'cuda') {
+            lines << '  the estimate is that of a CPU; no GPU was measured'
+        }
+        lines + ["follow the run: xtalfill status ${settings.outdir} --watch".toString()]
+    }
+
+    private static String hours(double seconds) {
+        seconds < 3600 ? "${Math.max(1L, Math.round(seconds / 60))} core-minutes" : "${Math.round(seconds / 360) / 10.0d} core-hours"
+    }
+
+    /** The share of each stage that takes more than a twentieth. */
+    private static String parts(Map seconds) {
+        def whole = seconds.values().sum(0.0d) as double
+        seconds.findAll { _stage, part -> part > whole / 20 }
+            .collect { stage, part -> "${stage} ${Math.round(100 * part / whole)} %" }.join(', ')
+    }
+
+    private static String readableBytes(long bytes) {
+        bytes < 1_000_000_000L ? "${Math.max(1L, Math.round(bytes / 1e6))} MB" : "${Math.round(bytes / 1e8) / 10.0d} GB"
     }
 
     /** After PLAN_DFT: number of DFT jobs, estimated cost, and refused structures with reasons. */
@@ -147,6 +178,15 @@ class RunMessages {
 
     private static List<String> folders(String errorReport) {
         ((errorReport ?: '') =~ /Work dir:\s+(\S.*)/).collect { match -> match[1].trim() }
+    }
+
+    /** Why a run failed, in one line: step and message; what Nextflow says where no step failed. */
+    static String reason(String errorReport, String errorMessage) {
+        def report = errorReport ?: ''
+        def said = (report =~ /(?m)^\s*ERROR: (.+)$/).collect { match -> match[1] }
+        def step = steps(report)
+        def what = said ? said.last() : (errorMessage ?: 'ended before its last step').readLines().first().trim()
+        step ? "${step.first()}: ${what}" : what ==~ /SIG[A-Z]+/ ? "ended by ${what}" : what
     }
 
     /** After a failed step: step, exit code, message, log, and what to do next. */

@@ -24,7 +24,7 @@ LAYERS = (
     {"models", "dft", "relax"},
     {"inputs", "proposals", "evaluate"},
     {"training", "checks"},
-    {"results"},
+    {"results", "monitor"},
     {"database"},
     {"interactive"},
     {"cli"},

@@ -16,6 +16,7 @@ from xtalfill.cli import (
     query,
     restore,
     scan,
+    status,
     train,
     view,
 )  # fmt: skip
@@ -33,7 +34,7 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"xtalfill {__version__}")
     commands = top.add_subparsers(dest="command", required=True)
-    for command in (restore, scan, view, pattern, doctor, compare, database, query, export):
+    for command in (restore, scan, status, view, pattern, doctor, compare, database, query, export):
         command.add_parser(commands)
     help_format = argparse.ArgumentDefaultsHelpFormatter
     train.add_arguments(
@@ -57,6 +58,7 @@ def _main(arguments: list[str] | None) -> None:
     commands = {
         "restore": restore.run,
         "scan": scan.run,
+        "status": status.run,
         "view": view.run,
         "doctor": doctor.run,
         "compare": compare.run,
