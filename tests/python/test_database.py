@@ -34,6 +34,9 @@ from xtalfill.database.store import RunRecord, add
 from xtalfill.evaluate.dft import evaluate_dft
 from xtalfill.evaluate.match import evaluate_batch
 from xtalfill.inputs.hosts import CheckedHost
+from xtalfill.results.collect import collect
+from xtalfill.results.report.write import write_report
+from xtalfill.results.summary import count_all
 
 FORK = multiprocessing.get_context("fork")
 RUN = RunRecord("run-1", {"samples": 2}, {"version": "0.1.0"})
@@ -288,6 +291,32 @@ def test_a_killed_writer_leaves_all_or_nothing(url: str, outdir: Path) -> None:
     assert import_run(outdir, url) == 4
     with open_database(url) as database:
         assert count(database)["results"] == 4
+
+
+def test_a_run_of_which_all_is_stored_says_so(tmp_path: Path) -> None:
+    check = write_check(tmp_path / "check.json", [])
+    stored = {"name": "mg", "status": "ok", "energy": -10.0, "dft_status": "", "run": "run-1"}
+    content = json.loads(check.read_text())
+    content["parameters"]["methods"] = ["host"]
+    content["stored"] = [{"id": "mg", "stored": "2026-11-28T12:00:00+00:00", **stored}]
+    check.write_text(json.dumps(content))
+    tables = collect(check, [], tmp_path)
+    assert count_all(tables)["structures_stored"] == count_all(tables)["structures_in"] == 1
+    assert (tmp_path / "stored.csv").read_text().splitlines()[1].startswith("mg,mg,ok,-10.0,")
+    workflow = {"name": "xtalfill", "version": "0.1.0", "license": "MIT", "contributors": ["x"]}
+    workflow |= dict.fromkeys(("revision", "nextflow", "profile", "container"))
+    (tmp_path / "run.json").write_text(json.dumps({"params": {}, "workflow": workflow}))
+    (tmp_path / "main.nf").touch()
+    write_report(
+        check=check,
+        batches=[],
+        evaluation=tmp_path / "evaluation.json",
+        records=[],
+        params=tmp_path / "run.json",
+        workflow=tmp_path / "main.nf",
+        outdir=tmp_path,
+    )
+    assert "1 of them had been restored before" in (tmp_path / "report.html").read_text()
 
 
 def test_a_run_of_an_older_release_is_not_imported(outdir: Path, tmp_path: Path) -> None:
