@@ -98,7 +98,8 @@ class Answer:
         head = f"Answer({self.id!r}, {self.status}"
         if self.message:
             return f"{head}: {self.message})"
-        return f"{head}, {len(self.minima)} minima of {len(self.candidates)} candidates)"
+        minima = "minimum" if len(self.minima) == 1 else "minima"
+        return f"{head}, {len(self.minima)} {minima} of {len(self.candidates)} candidates)"
 
     def _repr_html_(self) -> str:
         """Return the table of minima and the best crystal in 3-D, for a notebook."""
