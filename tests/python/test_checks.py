@@ -21,7 +21,8 @@ from xtalfill.checks.symmetry import find_symmetry
 from xtalfill.checks.valence import check_valences
 from xtalfill.core.batch import write_batch
 from xtalfill.evaluate.match import evaluate_batch
-from xtalfill.results.candidates import CandidateRow, CandidateSource
+from xtalfill.results.candidate_source import CandidateSource
+from xtalfill.results.candidates import CandidateRow
 from xtalfill.results.collect import collect
 from xtalfill.results.columns import make_row
 

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 from hand_made_batches import Case, Made, brucite, build
 from xtalfill.evaluate.match import evaluate_batch
-from xtalfill.results.candidates import CandidateRow, CandidateSource
+from xtalfill.results.candidate_source import CandidateSource
+from xtalfill.results.candidates import CandidateRow
 from xtalfill.results.columns import make_row
 from xtalfill.results.sentence import potential_keys, sentence
 

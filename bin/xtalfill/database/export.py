@@ -22,7 +22,7 @@ from xtalfill.core.relaxations import POSITIONS, RANK
 from xtalfill.database.finished import read_finished
 from xtalfill.database.recipe import content_digest
 from xtalfill.database.records import Crystal, read_records
-from xtalfill.results.candidates import DFT
+from xtalfill.results.candidate_source import DFT
 from xtalfill.results.cif import cif_tags, format_cif
 from xtalfill.results.structures import StructureRow
 

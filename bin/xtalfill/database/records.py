@@ -16,7 +16,8 @@ from xtalfill.core.batch import Batch, read_batch
 from xtalfill.core.relaxations import final_stage
 from xtalfill.core.text import one_line
 from xtalfill.database.recipe import host_key
-from xtalfill.results.candidates import DFT, CandidateRow
+from xtalfill.results.candidate_source import DFT
+from xtalfill.results.candidates import CandidateRow
 from xtalfill.results.collect import lowest_by_dft
 from xtalfill.results.structures import StructureRow
 from xtalfill.results.tables import Tables, structure_rows, tables_of

@@ -151,10 +151,8 @@ def run_check(
         remove_existing=settings.remove_existing,
         known=elements_by_potential(settings.potentials),
     )
-    found: dict[str, Reference] = {}
-    unmatched: list[Refusal] = []
-    if references is not None:
-        found, unmatched = match_references(read_structures(references), checked)
+    given = [] if references is None else read_structures(references)
+    found, unmatched = match_references(given, checked)
     same = find_duplicates(checked) if settings.duplicates == "fill_once" else {}
     first = [host for host in checked if host.id not in same]
     known = Known() if divide is None else divide(first)
@@ -168,14 +166,19 @@ def run_check(
     outdir.mkdir(parents=True, exist_ok=True)
     write_json(outdir / "check.json", report, sort_keys=True)
     if not checked:
-        raise InputError(
-            f"{source}: none of the {len(failures)} structures can be used; "
-            f"the first, {failures[0].id}: {failures[0].message}"
-        )
+        raise InputError(_none_usable(source, failures))
     _write_batches(outdir / "batches", plan, hosts, found, settings)
     if divide is not None:
         _write_parts(outdir / "parts", report)
     return report
+
+
+def _none_usable(source: str | Path, failures: list[Refusal]) -> str:
+    first = failures[0]
+    return (
+        f"{source}: none of the {len(failures)} structures can be used; "
+        f"the first, {first.id}: {first.message}"
+    )
 
 
 def _write_parts(folder: Path, report: dict[str, Any]) -> None:

@@ -22,7 +22,7 @@ from ase.geometry import get_distances
 import xtalfill
 from xtalfill.core.relaxations import SITES
 from xtalfill.core.text import one_line
-from xtalfill.results.candidates import DFT
+from xtalfill.results.candidate_source import DFT
 
 # Å. A crystal relaxed to 0.05 eV/Å is off its symmetric positions by some hundredths.
 SYMMETRY_TOLERANCE = 0.05

@@ -30,7 +30,8 @@ from xtalfill.checks.symmetry import find_symmetry
 from xtalfill.core.batch import Batch, read_batch
 from xtalfill.core.io import atomic_writer, write_csv, write_json
 from xtalfill.core.relaxations import RELAXATIONS, SITES, final_stage
-from xtalfill.results.candidates import DFT, CandidateRow
+from xtalfill.results.candidate_source import DFT
+from xtalfill.results.candidates import CandidateRow
 from xtalfill.results.cif import cif_tags, format_cif
 from xtalfill.results.dft_summary import summarise_dft
 from xtalfill.results.structures import StructureRow

@@ -16,7 +16,8 @@ from xtalfill.core.batch import REFERENCE, Batch, read_batch
 from xtalfill.core.errors import InputError
 from xtalfill.core.io import read_json
 from xtalfill.core.relaxations import POSITIONS
-from xtalfill.results.candidates import DFT, CandidateRow, CandidateSource
+from xtalfill.results.candidate_source import DFT, CandidateSource
+from xtalfill.results.candidates import CandidateRow
 from xtalfill.results.columns import column, make_row
 from xtalfill.results.structures import StructureRow, StructureSource
 
