@@ -40,7 +40,7 @@ def sentence(
     text = (
         f"The {selected.n_missing} {selected.element} {sites} per cell of {selected.formula} "
         f"were determined with xtalfill {__version__} (method {selected.method}, "
-        f"{len(candidates)} candidates, seed {selected.seed}; {_cited([_METHOD_KEY])}) by "
+        f"{_number(candidates)}, seed {selected.seed}; {_cited([_METHOD_KEY])}) by "
         f"relaxation of all positions in the fixed cell with the {_potentials(stages)} to forces "
         f"below {relaxed['fmax']:g} eV/Å; the crystal of lowest energy{_group(selected)} "
         f"{_found(selected, candidates)}"
@@ -72,10 +72,14 @@ def _group(selected: CandidateRow) -> str:
     return f", space group {selected.space_group}," if selected.space_group else ""
 
 
+def _number(candidates: Sequence[CandidateRow]) -> str:
+    return "1 candidate" if len(candidates) == 1 else f"{len(candidates)} candidates"
+
+
 def _found(selected: CandidateRow, candidates: Sequence[CandidateRow]) -> str:
     """Return how often the crystal was found, and how far it is below the next."""
     times = sum(row.minimum == selected.minimum for row in candidates)
-    text = f"was reached by {times} of {len(candidates)} candidates"
+    text = f"was reached by {times} of {_number(candidates)}"
     minima = len({row.minimum for row in candidates if row.minimum >= 0})
     if math.isnan(selected.energy_gap):
         return f"{text}, as the only minimum" if minima == 1 else text
