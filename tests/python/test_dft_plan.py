@@ -319,7 +319,9 @@ def test_plan_contains_the_size_of_each_job(batch: Batch) -> None:
 def gathered(batch: Batch) -> Batch:
     """Return the batch after DFT, which lowers host 2 of brucite below host 0."""
     sent, jobs = plan_batch(batch, "batch_0000", set(batch.groups()), CHOICE, level())
-    plan = Plan(sent, jobs, {"window": 0.01}).content(read_cost_model(COST, "relaxation"))
+    parameters = {"window": 0.01, "protocol": {"name": "fast"}, "functional": "PBE"}
+    parameters |= {"library": "SSSP 1.3.0 PBE efficiency"}
+    plan = Plan(sent, jobs, parameters).content(read_cost_model(COST, "relaxation"))
     plan = json.loads(json.dumps(plan))
     for one in plan["systems"]:
         assert max(one["shift_host"], one["shift_filled"]) < 1e-9

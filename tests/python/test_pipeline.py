@@ -92,6 +92,29 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return Run(project, sheet, command, said(result))
 
 
+def test_the_plan_and_the_end_are_noted_for_status(run: Run) -> None:
+    found = read_run(run.outdir)
+    assert found.state == "finished"
+    plan = found.record["plan"]
+    assert (plan["structures"], plan["refused"], plan["candidates"]) == (2, 1, 8)
+    stages = {stage.name: stage for stage in stages_of(found)}
+    assert all(stages[name].done == stages[name].total for name in (*PLANNED, "REPORT"))
+    counted = sum(stage.done for stage in stages.values()) - stages["SHEET_FILES"].done
+    assert plan["tasks"] == counted
+    # lib/RunPlan.groovy evaluates what tools/fit_run_cost.py fits
+    model = json.loads((run.project.root / "assets" / "run_cost.json").read_text())
+    (select,) = [one for one in model["stages"] if one["stage"] == "SELECT"]
+    structures = json.loads((run.outdir / "pipeline_info" / "check.json").read_text())["structures"]
+    for name, batch in found.batches.items():
+        atoms = [one["n_atoms"] for one in structures if one["batch"] == f"{name}.h5"]
+        times = SAMPLES * len(METHODS)
+        point = {"atoms": atoms, "times": times, "core_seconds": None}
+        expected = tool_module("fit_run_cost").expected(select, point)
+        assert batch.core_seconds["SELECT"] == pytest.approx(expected)
+    assert len(lines_with(run.text, ["plan: ", "core-minutes", " MB in "])) == 1
+    assert len(lines_with(run.text, ["EVALUATE ", "2 of 2 structures, 8 of 8 candidates"])) == 1
+
+
 def test_every_promised_file_is_there(run: Run) -> None:
     missing = [name for name in OUTPUTS if not (run.outdir / name).stat().st_size]
     assert not missing
@@ -299,26 +322,3 @@ def test_help_tells_every_parameter(run: Run) -> None:
     for group in schema["$defs"].values():
         for name, spec in group["properties"].items():
             assert lines_with(result.stdout, [f"  --{name} ", spec["description"]])
-
-
-def test_the_plan_and_the_end_are_noted_for_status(run: Run) -> None:
-    found = read_run(run.outdir)
-    assert found.state == "finished"
-    plan = found.record["plan"]
-    assert (plan["structures"], plan["refused"], plan["candidates"]) == (2, 1, 8)
-    stages = {stage.name: stage for stage in stages_of(found)}
-    assert all(stages[name].done == stages[name].total for name in (*PLANNED, "REPORT"))
-    counted = sum(stage.done for stage in stages.values()) - stages["SHEET_FILES"].done
-    assert plan["tasks"] == counted
-    # lib/RunPlan.groovy evaluates what tools/fit_run_cost.py fits
-    model = json.loads((run.project.root / "assets" / "run_cost.json").read_text())
-    (select,) = [one for one in model["stages"] if one["stage"] == "SELECT"]
-    structures = json.loads((run.outdir / "pipeline_info" / "check.json").read_text())["structures"]
-    for name, batch in found.batches.items():
-        atoms = [one["n_atoms"] for one in structures if one["batch"] == f"{name}.h5"]
-        times = SAMPLES * len(METHODS)
-        point = {"atoms": atoms, "times": times, "core_seconds": None}
-        expected = tool_module("fit_run_cost").expected(select, point)
-        assert batch.core_seconds["SELECT"] == pytest.approx(expected)
-    assert len(lines_with(run.text, ["plan: ", "core-minutes", " MB in "])) == 1
-    assert len(lines_with(run.text, ["EVALUATE ", "2 of 2 structures, 8 of 8 candidates"])) == 1

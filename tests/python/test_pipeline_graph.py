@@ -289,7 +289,7 @@ def test_an_edit_of_texts_makes_only_tables_and_report_run_again(stub: Stub) -> 
     registry = stub.project.root / "bin" / "xtalfill" / "registry" / "methods.json"
     text = registry.read_text(encoding="utf-8")
     registry.write_text(text.replace("placed at random", "drawn at random"), encoding="utf-8")
-    template = stub.project.root / "bin" / "xtalfill" / "results" / "report" / "template.html"
+    template = stub.project.root / "bin" / "xtalfill" / "results" / "report" / "report.html"
     template.write_text(template.read_text(encoding="utf-8") + "\n", encoding="utf-8")
     assert not_cached(stub.resume()) == {"COLLECT", "REPORT"}
 
@@ -351,7 +351,7 @@ def test_code_digest_covers_what_a_command_imports(project: Project) -> None:
     for command in COMMANDS.values():
         python = {name for name in listed[command] if name.endswith(".py")}
         assert python == closure(command, project.root / "bin")
-    assert "xtalfill/results/report/template.html" in listed["report.py"]
+    assert "xtalfill/results/report/report.html" in listed["report.py"]
     assert not any("report/" in name for name in listed["relax.py"])
     registry = {
         command: {Path(name).stem for name in names if "registry/" in name and "json" in name}
