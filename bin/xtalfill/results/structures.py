@@ -10,6 +10,7 @@ from typing import Any
 
 from xtalfill.results.candidates import CandidateRow
 from xtalfill.results.columns import column, columns_of
+from xtalfill.results.confidence import Confidence, confidence
 from xtalfill.results.sentence import sentence
 
 _OF_CANDIDATE = {item.name: item for item in columns_of(CandidateRow)}
@@ -93,6 +94,13 @@ class StructureSource:
             return ""
         return sentence(self.selected, self.candidates, self.stages, dft_agrees=self.dft_agrees)
 
+    @cached_property
+    def confidence(self) -> Confidence:
+        """The odds of the selected candidate."""
+        if self.selected is None:
+            return Confidence(math.nan, math.nan, "")
+        return confidence(self.selected, self.candidates, self.stages)
+
     @property
     def dft_agrees(self) -> bool | None:
         """Whether potential and DFT put the same candidate first; None for fewer than two."""
@@ -163,6 +171,21 @@ class StructureRow:
     )
     energy: float = _of_selected("energy")
     energy_gap: float = _of_selected("energy_gap")
+    confidence: float = column(
+        value=lambda source: source.confidence.les,
+        meaning="probability that the selected candidate is the true crystal or lower in energy; "
+        "now the same for all structures; empty where it is not calibrated "
+        "([confidence](benchmarks/confidence.md))",
+    )
+    confidence_match: float = column(
+        value=lambda source: source.confidence.matched,
+        meaning="probability that it is the true crystal; empty where it is not calibrated",
+    )
+    calibration: str = column(
+        value=lambda source: source.confidence.calibration,
+        meaning="`calibrated`, or `not calibrated` and how the run differs from the measurement; "
+        "empty without a selected candidate",
+    )
     ranking_agrees: bool | None = _of_selected("ranking_agrees", unknown=None)
     best_of_all: bool = _of_selected("best_of_all", unknown=False)
     minimum_of_all: int | None = _of_selected("minimum_of_all", unknown=None)

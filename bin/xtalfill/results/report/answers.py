@@ -1,7 +1,7 @@
-"""The answer for each crystal, and how sure it is: shares, gaps and agreement, counted only.
+"""The answer for each crystal, and how sure it is: shares, gaps and agreement, and the odds.
 
-Nothing here is a probability. A share of candidates in one minimum and a gap in energy say how
-often and how clearly the run found the answer.
+A share of candidates in one minimum and a gap in energy say how often and how clearly the run found
+the answer; neither is a probability. Only the odds of results.csv are.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 
 from xtalfill.results.candidates import CandidateRow
 from xtalfill.results.collect import best_over_methods
+from xtalfill.results.confidence import CALIBRATED, Confidence, odds_text
 from xtalfill.results.structures import StructureRow
 from xtalfill.results.tables import Tables, present
 
@@ -139,7 +140,12 @@ def _minimum(pick: CandidateRow, group: list[CandidateRow]) -> Minimum:
 def support_sentences(answer: Answer) -> list[str]:
     """Return in words what speaks for and against an answer."""
     kind = "converged" if answer.pick.status == "ok" else "unconverged"
-    found = [
+    row = answer.row
+    odds = odds_text(Confidence(row.confidence, row.confidence_match, row.calibration))
+    found = [f"{odds[0].upper()}{odds[1:]}."] if odds else []
+    if row.calibration not in ("", CALIBRATED):
+        found.append(f"Odds {row.calibration}.")
+    found += [
         f"{answer.minima[0].count} of {answer.n_compared} {kind} candidates ended in this minimum."
     ]
     if answer.gap is None:

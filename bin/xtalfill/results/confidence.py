@@ -1,0 +1,158 @@
+"""The odds of an answer, for the one combination of settings on which they were measured.
+
+confidence.json is a card: what was measured, on which crystals, how well the odds hold there, and
+the model of each outcome. ``tools/fit_confidence.py`` writes it. A run with other settings gets no
+odds but the reason. A model is a logistic function of features that need no reference:
+
+    P = 1 / (1 + exp(-(intercept + sum of weight x feature)))
+
+Without weights it is a constant, the rate of the measured crystals.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from xtalfill.core.io import read_json
+from xtalfill.core.relaxations import POSITIONS, RANK
+from xtalfill.relax.stopping import count_minima
+from xtalfill.results.candidates import CandidateRow
+
+CARD = Path(__file__).parent / "confidence.json"
+CALIBRATED = "calibrated"
+# eV/atom; a larger gap says no more, and a lone minimum counts as this.
+LARGEST_GAP = 0.05
+# Options that change which candidates are relaxed; a batch names them only where they are set.
+_SPARED = ("drop_above", "stop_below", "rounds", "merge")
+
+
+@dataclass(frozen=True)
+class Confidence:
+    """The odds of an answer.
+
+    Attributes:
+        les: Probability of the true crystal or a lower energy; NaN if not calibrated.
+        matched: Probability of the true crystal; NaN if not calibrated.
+        calibration: `CALIBRATED`, or "not calibrated" and why.
+    """
+
+    les: float
+    matched: float
+    calibration: str
+
+
+def features(energies: Sequence[float], n_sites: int) -> dict[str, float]:
+    """Return what the candidates of one structure and method say about the lowest.
+
+    Args:
+        energies: eV per atom, of the converged candidates; at least one.
+        n_sites: Number of missing sites in the cell.
+
+    Returns:
+        "share": of the candidates in the lowest minimum; "gap": eV per atom to the next minimum,
+        as a share of `LARGEST_GAP` and at most 1; "seen": share of the candidates whose minimum
+        was found more than once (Good, Biometrika 40, 237 (1953)); "sites": log of `n_sites`.
+    """
+    ordered, counts = sorted(energies), count_minima(energies)
+    gap = ordered[counts[0]] - ordered[0] if len(counts) > 1 else LARGEST_GAP
+    return {
+        "share": counts[0] / len(ordered),
+        "gap": min(gap / LARGEST_GAP, 1.0),
+        "seen": 1.0 - sum(count == 1 for count in counts) / len(ordered),
+        "sites": math.log(n_sites),
+    }
+
+
+def probability(model: Mapping[str, Any], found: Mapping[str, float]) -> float:
+    """Return the probability that a model of the card gives.
+
+    Args:
+        model: "intercept", and "weights": feature -> weight.
+        found: Features of a structure.
+    """
+    score = model["intercept"] + sum(w * found[name] for name, w in model["weights"].items())
+    return 1.0 / (1.0 + math.exp(-score))
+
+
+def confidence(
+    selected: CandidateRow,
+    candidates: Sequence[CandidateRow],
+    stages: Mapping[str, Mapping[str, Any]],
+    *,
+    card: Mapping[str, Any] | None = None,
+) -> Confidence:
+    """Return the odds of a selected candidate.
+
+    Args:
+        selected: The selected candidate.
+        candidates: All of its structure and method that are not absent.
+        stages: Name of a stage -> its parameters, as in the batch.
+        card: Content of confidence.json; the bundled one if left out.
+    """
+    card = bundled_card() if card is None else card
+    reason = _difference(selected, candidates, stages, card)
+    if reason:
+        return Confidence(math.nan, math.nan, f"not calibrated: {reason}")
+    converged = [row.energy / row.n_atoms for row in candidates if row.status == "ok"]
+    found, models = features(converged, selected.n_missing), card["models"]
+    return Confidence(
+        probability(models["les"], found), probability(models["matched"], found), CALIBRATED
+    )
+
+
+def odds_text(found: Confidence) -> str:
+    """Return the odds in words; empty if they are not calibrated."""
+    if found.calibration != CALIBRATED:
+        return ""
+    return (
+        f"of like answers in tests, {100 * found.les:.0f} % were the true crystal or lower in "
+        f"energy, {100 * found.matched:.0f} % the true crystal"
+    )
+
+
+@cache
+def bundled_card() -> dict[str, Any]:
+    """Return the content of confidence.json."""
+    return dict(read_json(CARD))
+
+
+def _difference(
+    selected: CandidateRow,
+    candidates: Sequence[CandidateRow],
+    stages: Mapping[str, Mapping[str, Any]],
+    card: Mapping[str, Any],
+) -> str:
+    """Return how a structure differs from what was measured; empty if it does not."""
+    relaxed, proposed = stages.get(POSITIONS, {}), stages.get("inpaint", {})
+    known = {
+        "method": selected.method,
+        "element": selected.element,
+        "candidates": len(candidates),
+        "potential": relaxed.get("mlip"),
+        "ranking potential": stages.get(RANK, {}).get("mlip"),
+        "fmax": relaxed.get("fmax"),
+        "steps": proposed.get("steps"),
+        "predictor": proposed.get("predictor"),
+        "renoise": proposed.get("renoise"),
+    }
+    for name, measured in card["settings"].items():
+        if known[name] != measured:
+            return f"{name} {_text(known[name])}, measured with {_text(measured)}"
+    spared = [name for name in _SPARED if relaxed.get(name)]
+    if spared:
+        return f"--{spared[0]}, measured without"
+    weights = set(dict(proposed.get("weights", {})).values())
+    if not weights or not weights <= set(card["weights"].values()):
+        return "other weights of the method"
+    if selected.n_atoms > card["largest"]:
+        return f"{selected.n_atoms} atoms, measured up to {card['largest']}"
+    return "" if selected.status == "ok" else f"the selected candidate is {selected.status}"
+
+
+def _text(value: Any) -> str:
+    return "none" if value is None else str(value)
