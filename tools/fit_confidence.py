@@ -252,7 +252,6 @@ def _cell(value: Sequence[float], scale: float = 1.0) -> dict[str, float]:
 def make_card(args: argparse.Namespace, kept: dict[str, Any], measured: Measured) -> dict[str, Any]:
     """Return the content of confidence.json."""
     inpaint, relax = (make_all_settings({}).inpaint.sampler, make_all_settings({}).relax)
-    files = [args.weights, *args.trust]
     return {
         "data": args.measured.name,
         "crystals": len(measured.found),
@@ -263,7 +262,7 @@ def make_card(args: argparse.Namespace, kept: dict[str, Any], measured: Measured
             "potential": args.mlip, "ranking potential": None, "fmax": relax.relaxation.fmax,
             "steps": inpaint.steps, "predictor": inpaint.predictor, "renoise": inpaint.renoise,
         },
-        "weights": {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files},
+        "weights": {args.weights.name: hashlib.sha256(args.weights.read_bytes()).hexdigest()},
         "measured_with": args.weights.name,
         "models": {
             name: fit(measured.found, measured.outcomes[name], one["features"])
@@ -283,13 +282,6 @@ def main() -> None:
     parser.add_argument("--mlip", required=True, help="potential of the measurement")
     parser.add_argument("--largest", type=int, required=True, help="atoms of the largest crystal")
     parser.add_argument("--weights", type=Path, required=True, help="weights of the measurement")
-    parser.add_argument(
-        "--trust",
-        type=Path,
-        nargs="*",
-        default=[],
-        help="weights for which the odds shall count, too",
-    )
     parser.add_argument("--output", type=Path, default=CARD)
     parser.add_argument("--tables", type=Path, help="folder for the tables of docs/benchmarks")
     args = parser.parse_args()

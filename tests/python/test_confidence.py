@@ -41,7 +41,7 @@ def selected() -> CandidateRow:
 
 def stages(**changed: Any) -> dict[str, dict[str, Any]]:
     settings = CARD["settings"]
-    weights = {"host.pt": CARD["weights"]["host.pt"]}
+    weights = CARD["weights"]
     inpaint = {name: settings[name] for name in ("steps", "predictor", "renoise")}
     return {
         "inpaint": inpaint | {"weights": weights},
