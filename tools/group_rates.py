@@ -18,7 +18,7 @@ import pandas as pd
 
 from xtalfill.core.errors import InputError, run_command
 from xtalfill.core.io import write_json
-from xtalfill.evaluate.metrics import best_of_k, bootstrap_interval, wilson_interval
+from xtalfill.evaluate.metrics import best_of_k, rate_interval
 from xtalfill.interactive.finished import read_results
 
 SEED = 20250101
@@ -32,18 +32,16 @@ class Judged:
 
     Attributes:
         group: Its value of the key.
-        n_atoms: Number of atoms.
         k: Number of draws -> measure -> probability of success of the lowest candidate of k.
         lowest: Measure -> whether the lowest of all candidates is a success.
     """
 
     group: str
-    n_atoms: int
     k: dict[int, dict[str, float]]
     lowest: dict[str, bool]
 
 
-def judge(candidates: pd.DataFrame, group: str, n_atoms: int) -> Judged:
+def judge(candidates: pd.DataFrame, group: str) -> Judged:
     """Return the rates of a crystal from its rows of candidates.csv."""
     usable = (candidates["status"] == "ok").to_numpy()
     energy = np.where(usable, candidates["energy"].to_numpy(), np.nan)
@@ -55,15 +53,12 @@ def judge(candidates: pd.DataFrame, group: str, n_atoms: int) -> Judged:
     first = int(np.nanargmin(energy)) if usable.any() else None
     return Judged(
         group,
-        n_atoms,
         {k: {name: float(rates[name][i]) for name in rates} for i, k in enumerate(KS)},
         {name: first is not None and bool(some[first]) for name, some in outcome.items()},
     )
 
 
-def judge_runs(
-    outdirs: Iterable[Path], group_of: Callable[[str], tuple[str, int]]
-) -> tuple[list[Judged], int]:
+def judge_runs(outdirs: Iterable[Path], group_of: Callable[[str], str]) -> tuple[list[Judged], int]:
     """Return the crystals of some runs with a usable reference, and the number of the others.
 
     Raises:
@@ -82,18 +77,15 @@ def judge_runs(
             if name not in rows or not bool(row["has_reference"].fillna(False).any()):
                 others += 1
                 continue
-            judged.append(judge(rows[name], *group_of(str(name))))
+            judged.append(judge(rows[name], group_of(str(name))))
     return judged, others
 
 
 def percent(values: np.ndarray) -> dict[str, float]:
-    """Return a mean and its interval; Wilson's where each value is a success or not."""
-    if np.isin(values, (0.0, 1.0)).all():
-        low, high = wilson_interval(int(values.sum()), len(values))
-    else:
-        low, high = map(float, bootstrap_interval(values, generator=np.random.default_rng(SEED)))
-    named = {"value": float(values.mean()), "low": low, "high": high}
-    return {key: round(100.0 * one, 1) for key, one in named.items()}
+    """Return a mean and its interval."""
+    low, high = rate_interval(values, generator=np.random.default_rng(SEED))
+    named = {"value": values.mean(), "low": low, "high": high}
+    return {key: round(100.0 * float(one), 1) for key, one in named.items()}
 
 
 def row(key: str, label: str, some: list[Judged]) -> dict[str, Any]:
@@ -141,10 +133,7 @@ def main() -> None:
     parser.add_argument("--title", required=True)
     parser.add_argument("--output", type=Path, required=True, help="JSON to write")
     args = parser.parse_args()
-    known = {
-        str(one.info["id"]): (str(one.info[args.by]), len(one))
-        for one in ase.io.read(args.bench, ":")
-    }
+    known = {str(one.info["id"]): str(one.info[args.by]) for one in ase.io.read(args.bench, ":")}
     judged, others = judge_runs(args.outdirs, known.__getitem__)
     found = table(judged, others, args.title)
     write_json(args.output, found)

@@ -25,7 +25,7 @@ def rows(energy: list[float], les: list[bool | None], status: str = "ok") -> pd.
 
 
 def test_a_crystal_is_judged_by_its_lowest_candidate() -> None:
-    one = rates.judge(rows([2.0, 1.0, 3.0, 4.0], [False, True, False, False]), "new", 9)
+    one = rates.judge(rows([2.0, 1.0, 3.0, 4.0], [False, True, False, False]), "new")
     assert one.lowest == {"match": False, "les": True}
     assert one.k[1]["les"] == pytest.approx(0.25)
     # the lowest of two draws with replacement is the lowest of all unless both miss it
@@ -34,14 +34,14 @@ def test_a_crystal_is_judged_by_its_lowest_candidate() -> None:
 
 @pytest.mark.parametrize("status", ["failed", "unconverged"])
 def test_candidates_without_a_result_are_failures(status: str) -> None:
-    one = rates.judge(rows([np.nan, -9.0], [None, True], status), "new", 9)
+    one = rates.judge(rows([np.nan, -9.0], [None, True], status), "new")
     assert one.lowest == {"match": False, "les": False}
     assert one.k[10]["les"] == 0.0
 
 
 def test_table_has_all_crystals_and_each_group() -> None:
     good, bad = rows([1.0], [True]), rows([1.0], [False])
-    judged = [rates.judge(good, "new", 5) for _ in range(6)] + [rates.judge(bad, "match", 5)]
+    judged = [rates.judge(good, "new") for _ in range(6)] + [rates.judge(bad, "match")]
     found = rates.table(judged, 2, "Some")
     assert [one["label"] for one in found["rows"]] == ["all", "match", "new"]
     assert [one["cells"]["crystals"] for one in found["rows"]] == [7, 1, 6]

@@ -13,6 +13,7 @@ from xtalfill.checks.bonds import HYDROGEN, Bond, HydrogenBond, Surroundings
 from xtalfill.checks.lengths import COVALENT, usual_lengths
 from xtalfill.checks.symmetry import find_symmetry
 from xtalfill.checks.valence import ValenceCheck, check_valences, unusual_valences
+from xtalfill.core.text import listed
 from xtalfill.relax.plausibility import host_shifts
 
 # Å. A host atom that moved farther makes the host another one. Restored crystals of the training
@@ -89,11 +90,8 @@ def name_of(atoms: Atoms, index: int) -> str:
     return f"{atoms.symbols[index]}{number}"
 
 
-def _listed(items: Sequence[str], separator: str = ", ") -> str:
-    """Join items; of many, name the first and count the rest."""
-    more = len(items) - _MOST_NAMED
-    named = separator.join(items[:_MOST_NAMED])
-    return f"{named} and {more} more" if more > 0 else named
+def _named(items: Sequence[str]) -> str:
+    return listed(items, most=_MOST_NAMED)
 
 
 def _range(values: Sequence[float], digits: int = 3) -> str:
@@ -136,7 +134,7 @@ def _bond_warnings(around: Surroundings) -> list[str]:
             else name_of(atoms, one.site)
             for one in alone
         ]
-        found.append(f"not bonded to any atom: {_listed(text)}")
+        found.append(f"not bonded to any atom: {_named(text)}")
     molecules = [one for one in around.bonds if one.bonded and _is_molecule(atoms, one)]
     if molecules:
         pairs = {tuple(sorted((one.site, one.partner))): one for one in molecules}
@@ -144,7 +142,7 @@ def _bond_warnings(around: Surroundings) -> list[str]:
             f"{name_of(atoms, a)}-{name_of(atoms, b)} {one.length:.2f} Å"
             for (a, b), one in pairs.items()
         ]
-        found.append(f"hydrogen molecules: {_listed(text)}")
+        found.append(f"hydrogen molecules: {_named(text)}")
     odd = [one for one in around.bonds if abs(one.misfit) > 0 and one not in molecules]
     for number in sorted({int(atoms.numbers[one.partner]) for one in odd}):
         usual, symbol = usual_lengths()[number], chemical_symbols[number]
@@ -168,7 +166,7 @@ def _split_hydrides(around: Surroundings) -> list[str]:
     if not metal or not any(numbers[one.partner] in COVALENT for one in on):
         return []
     text = [f"{name_of(around.atoms, b.site)} on {name_of(around.atoms, b.partner)}" for b in metal]
-    return [f"hydrogen on a metal beside hydrogen on nonmetals: {_listed(text)}"]
+    return [f"hydrogen on a metal beside hydrogen on nonmetals: {_named(text)}"]
 
 
 def _clash_warnings(around: Surroundings) -> list[str]:
@@ -179,7 +177,7 @@ def _clash_warnings(around: Surroundings) -> list[str]:
         f"{one.length:.2f} Å (at least {one.limit:.2f})"
         for one in sorted(around.clashes, key=lambda one: one.length - one.limit)
     ]
-    return [f"too near: {_listed(text)}"]
+    return [f"too near: {_named(text)}"]
 
 
 def _valence_warnings(atoms: Atoms, check: ValenceCheck) -> list[str]:
@@ -192,7 +190,7 @@ def _valence_warnings(atoms: Atoms, check: ValenceCheck) -> list[str]:
             if np.sign(check.deviation[index]) == sign
         ]
         if named:
-            found.append(f"{text}: {_listed(named)}")
+            found.append(f"{text}: {_named(named)}")
     if charge := check.missing_charge:
         verb = "lack" if charge > 0 else "exceed"
         found.append(f"charges do not balance: the cations {verb} {abs(charge)} per cell")
@@ -211,4 +209,4 @@ def _moved(
     """Return the host atoms that moved farthest: "O5 0.42 Å, O6 0.40 Å"."""
     host = np.flatnonzero(is_host)
     order = [k for k in np.argsort(-shifts, kind="stable") if shifts[k] > least]
-    return _listed([f"{name_of(atoms, int(host[k]))} {shifts[k]:.2f} Å" for k in order])
+    return _named([f"{name_of(atoms, int(host[k]))} {shifts[k]:.2f} Å" for k in order])
