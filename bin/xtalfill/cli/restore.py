@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xtalfill.core.errors import InputError
+from xtalfill.core.io import make_folder
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -92,10 +93,7 @@ def write_minima(answer: Answer, folder: Path) -> list[Path]:
     Raises:
         InputError: The folder cannot be made.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be made ({error.strerror}); name a folder") from error
+    make_folder(folder)
     files = [folder / f"{answer.id}_{number + 1}.cif" for number in range(len(answer.minima))]
     for number, file in enumerate(files):
         answer.to_cif(file, number=number)

@@ -36,6 +36,18 @@ def atomic_writer(path: Path) -> Iterator[TextIO]:
         yield file
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder that a user named, with those above it.
+
+    Raises:
+        InputError: It cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be made ({error.strerror}); name a folder") from error
+
+
 def read_json(path: str | Path) -> Any:
     """Read a JSON file.
 

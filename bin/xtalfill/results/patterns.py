@@ -15,7 +15,7 @@ from xtalfill.checks.diffraction import Radiation, simulate
 from xtalfill.checks.profile import Fit, Measured, Shape, difference, fit_profile, profile
 from xtalfill.core.batch import Batch, read_batch
 from xtalfill.core.errors import InputError
-from xtalfill.core.io import atomic_writer, replacing, write_csv
+from xtalfill.core.io import atomic_writer, make_folder, replacing, write_csv
 from xtalfill.core.relaxations import final_stage
 from xtalfill.results.columns import column
 
@@ -205,10 +205,7 @@ def write_patterns(patterns: Sequence[Pattern], folder: Path) -> list[Path]:
     Raises:
         InputError: The folder cannot be made.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be made ({error.strerror}); name a folder") from error
+    make_folder(folder)
     files = [folder / TABLE]
     write_csv(files[0], PatternRow, [row for one in patterns for row in one.rows])
     for one in patterns:

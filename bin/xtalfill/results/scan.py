@@ -16,7 +16,7 @@ from ase import Atoms
 from ase.data import chemical_symbols
 
 from xtalfill.core.errors import InputError
-from xtalfill.core.io import atomic_writer, replacing, write_csv
+from xtalfill.core.io import atomic_writer, make_folder, replacing, write_csv
 from xtalfill.core.text import one_line
 from xtalfill.inputs.hosts import safe_id
 from xtalfill.inputs.scan import COMPLETE, MISSING, Judgement, formula_of, judge
@@ -107,10 +107,7 @@ def scan(source: str | Path, outdir: str | Path) -> Counter[str]:
     first = next(structures)  # an input that cannot be read fails before anything is written
     outdir = Path(outdir)
     counts: Counter[str] = Counter()
-    try:
-        outdir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{outdir}: cannot be made ({error.strerror}); name a folder") from error
+    make_folder(outdir)
 
     def rows() -> Iterator[ScanRow]:
         with atomic_writer(outdir / SHEET) as file:
