@@ -418,9 +418,8 @@ def test_tables_contain_dft_results(gathered: Batch, tmp_path: Path) -> None:
     # host 2 against host 0 and the reference: both pairs are reversed by DFT
     assert (dft["pairs"], dft["pairs_in_order"]) == (2, 0)
     assert dft["mean_abs_error_of_difference"] == pytest.approx((0.008 + 0.02) / 4)
-    text = (tmp_path / "results.csv").read_text(encoding="utf-8")
-    header, *lines = text.splitlines()
-    rows = [dict(zip(header.split(","), line.split(","), strict=True)) for line in lines]
+    with (tmp_path / "results.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
     row = next(r for r in rows if (r["id"], r["method"]) == ("brucite", "host"))
     assert (row["sample"], row["dft_sample"], row["dft_agrees"]) == ("0", "2", "False")
     assert float(row["dft_energy"]) == -50.1
