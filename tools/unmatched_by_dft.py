@@ -1,0 +1,154 @@
+#!/usr/bin/env python3
+"""DFT of winners without a match: how many are lower than their reference?
+
+The paper asks this of the 13 % of its winners that do not match (arXiv:2601.01959, section IV.3).
+Reads the runs of a benchmark and runs with --validate of crystals among them. Writes two tables of
+docs/benchmarks: NAME.json has the crystals, NAME_rates.json two rates:
+
+* of the winners without a match that DFT judged, the share that is lower or matches after DFT;
+* LES by DFT of all crystals: matched winners count as they are, those without a match by DFT or,
+  where DFT did not judge them, by that share.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from xtalfill.core.errors import InputError, run_command
+from xtalfill.core.io import write_json
+from xtalfill.evaluate.metrics import wilson_interval
+from xtalfill.interactive.finished import read_results
+
+SEED = 20250101
+RESAMPLES = 10_000
+COLUMNS = (
+    {"key": "potential", "title": "E − E(ref) by the potential", "unit": "meV/atom", "digits": 1},
+    {"key": "dft", "title": "by DFT", "unit": "meV/atom", "digits": 1},
+    {"key": "verdict", "title": "DFT says"},
+)
+RATES = (
+    {"key": "unmatched", "title": "winners without a match"},
+    {"key": "judged", "title": "judged by DFT"},
+    {"key": "lower", "title": "of these lower or a match", "unit": "%", "digits": 1},
+    {"key": "les", "title": "LES by DFT", "unit": "%", "digits": 1},
+)
+
+
+def winners(outdirs: Sequence[Path]) -> pd.DataFrame:
+    """Return the row of each structure with a usable reference, indexed by id.
+
+    Raises:
+        InputError: A crystal is in two runs.
+    """
+    rows = pd.concat([read_results(outdir).results for outdir in outdirs])
+    rows = rows[rows["has_reference"].fillna(False)].set_index("id")
+    if not rows.index.is_unique:
+        twice = rows.index[rows.index.duplicated()][0]
+        raise InputError(f"{twice} is in two runs, or in one with two methods")
+    return rows
+
+
+def verdict(row: pd.Series) -> str:
+    """Return in a word how DFT places a winner against its reference."""
+    if row["dft_status"] != "ok" or pd.isna(row["dft_energy_above_reference"]):
+        return "not judged"
+    if bool(row["dft_matched"]):
+        return "match"
+    return "lower" if bool(row["dft_les"]) else "higher"
+
+
+def les_interval(matched: int, good: int, bad: int, unknown: int) -> tuple[float, float]:
+    """Return the interval of LES by DFT: bootstrap over crystals, unknown ones by the share."""
+    generator = np.random.default_rng(SEED)
+    n = matched + good + bad + unknown
+    drawn = generator.multinomial(n, np.array([matched, good, bad, unknown]) / n, size=RESAMPLES)
+    judged = drawn[:, 1] + drawn[:, 2]
+    share = np.where(judged > 0, drawn[:, 1] / np.maximum(judged, 1), good / max(good + bad, 1))
+    rates = (drawn[:, 0] + drawn[:, 1] + share * drawn[:, 3]) / n
+    low, high = np.quantile(rates, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def percent(value: float, interval: tuple[float, float]) -> dict[str, float]:
+    """Return a rate and its interval in percent."""
+    named = {"value": value, "low": interval[0], "high": interval[1]}
+    return {key: round(100.0 * one, 1) for key, one in named.items()}
+
+
+def tables(all_rows: pd.DataFrame, by_dft: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    """Return the tables by the end of their names: the crystals (""), and the rates.
+
+    Args:
+        all_rows: Winners of the benchmark, indexed by id.
+        by_dft: Rows of the runs with --validate, indexed by id; matched ones are left out.
+
+    Raises:
+        InputError: DFT judged no winner without a match.
+    """
+    matched = all_rows["matched"].fillna(False).astype(bool)
+    unmatched = all_rows.index[~matched]
+    judged = by_dft.loc[by_dft.index.intersection(unmatched)]
+    judged = judged.assign(verdict=[verdict(row) for _, row in judged.iterrows()])
+    n_judged = int((judged["verdict"] != "not judged").sum())
+    if not n_judged:
+        raise InputError("no winner without a match was judged by DFT; give --dft its --outdir")
+    good = int(judged["verdict"].isin(["lower", "match"]).sum())
+    unknown = len(unmatched) - n_judged
+    share = good / n_judged
+    les = (int(matched.sum()) + good + share * unknown) / len(all_rows)
+    interval = les_interval(int(matched.sum()), good, n_judged - good, unknown)
+    rates = {
+        "unmatched": len(unmatched),
+        "judged": n_judged,
+        "lower": percent(share, wilson_interval(good, n_judged)),
+        "les": percent(les, interval),
+    }
+    return {
+        "": {"label": "crystal", "columns": list(COLUMNS), "rows": crystal_rows(judged)},
+        "_rates": {
+            "label": "benchmark",
+            "columns": list(RATES),
+            "rows": [{"key": "all", "label": f"{len(all_rows)} crystals", "cells": rates}],
+        },
+    }
+
+
+def crystal_rows(judged: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the rows of the crystals, the lowest by the potential first."""
+    energies = {"potential": "energy_above_reference", "dft": "dft_energy_above_reference"}
+    return [
+        {
+            "key": str(name),
+            "label": row["formula"],
+            "cells": {
+                key: None if pd.isna(row[column]) else round(1e3 * float(row[column]), 2)
+                for key, column in energies.items()
+            }
+            | {"verdict": row["verdict"]},
+        }
+        for name, row in judged.sort_values("energy_above_reference").iterrows()
+    ]
+
+
+def main() -> None:
+    """Write the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("outdirs", type=Path, nargs="+", help="--outdir of the benchmark's runs")
+    parser.add_argument("--dft", type=Path, nargs="+", required=True, help="runs with --validate")
+    parser.add_argument("--title", required=True)
+    parser.add_argument("--output", type=Path, required=True, help="NAME.json to write")
+    args = parser.parse_args()
+    all_rows = winners(args.outdirs)
+    for end, found in tables(all_rows, winners(args.dft)).items():
+        about = {"title": args.title, "crystals": len(all_rows)}
+        write_json(args.output.with_name(f"{args.output.stem}{end}.json"), about | found)
+        for one in found["rows"]:
+            print(one["label"], one["cells"])
+
+
+if __name__ == "__main__":
+    run_command(main)
