@@ -4,7 +4,8 @@
 Hydrogen is removed from each crystal and proposed again, once for all chains. Each chain ("7net-0",
 or "nequip-small.nequip.zip+nequix-oam-1.nqx" for --mlip and --mlip_rank) relaxes the proposals and
 selects its lowest candidate. The judge then relaxes that candidate and the true crystal, and
-compares them. Seconds are those of one core. Results of finished crystals are kept.
+compares them. Seconds are those of one core. Finished results in the output are kept, so that a
+chain can be added later with the same proposals.
 """
 
 import argparse
@@ -29,7 +30,7 @@ from xtalfill.core.errors import run_command
 from xtalfill.core.io import atomic_writer, write_json
 from xtalfill.core.matching import matcher, to_pymatgen
 from xtalfill.core.relaxations import ENERGY_WINDOW, final_stage
-from xtalfill.evaluate.metrics import bootstrap_interval
+from xtalfill.evaluate.metrics import rate_interval
 from xtalfill.proposals.diffusion.settings import SamplerSettings
 from xtalfill.proposals.score_models import ScoreModels, load_models
 from xtalfill.proposals.stage import inpaint_batch
@@ -174,10 +175,8 @@ def _above(record: Record, chain: str) -> float:
 
 
 def _rate(success: np.ndarray) -> Record:
-    low, high = bootstrap_interval(
-        success[:, None].astype(float), generator=np.random.default_rng(0)
-    )
-    values = (success.mean(), float(low[0]), float(high[0]))
+    low, high = rate_interval(success.astype(float), generator=np.random.default_rng(0))
+    values = (success.mean(), low, high)
     return dict(
         zip(("value", "low", "high"), (round(100 * float(v), 1) for v in values), strict=True)
     )
@@ -203,37 +202,49 @@ def main() -> None:
     chains = {}
     for chain in args.chains:
         first, _, second = chain.partition("+")
-        chains[chain] = (potentials[first], potentials.get(second))
+        chains[without_folders(chain)] = (potentials[first], potentials.get(second))
     judge = Judge(potentials[args.judge])
-    records: list[Record] = []
-    if args.output.is_file():
-        records = [json.loads(line) for line in args.output.read_text().splitlines()]
-    done = {record["id"] for record in records}
+    records = read_records(args.output)
     for atoms in ase.io.read(args.crystals, ":"):
-        elements = set(atoms.numbers.tolist())
-        if atoms.info["id"] in done or not all(elements <= p.elements for p in potentials.values()):
+        name, elements = atoms.info["id"], set(atoms.numbers.tolist())
+        known_chains = records.get(name, {}).get("chains", {})
+        left = {key: value for key, value in chains.items() if key not in known_chains}
+        if not left or not all(elements <= p.elements for p in potentials.values()):
             continue
-        batch = proposals(atoms, methods, models, seed=args.seed)
-        records.append(measure(atoms, batch, chains, judge))
+        record = measure(atoms, proposals(atoms, methods, models, seed=args.seed), left, judge)
+        record["chains"] = known_chains | record["chains"]
+        records[name] = record
         with atomic_writer(args.output) as file:
-            file.writelines(json.dumps(record) + "\n" for record in records)
-        print(json.dumps(records[-1]), flush=True)
+            file.writelines(json.dumps(one) + "\n" for one in records.values())
+        print(json.dumps(record), flush=True)
+    complete = [one for one in records.values() if chains.keys() <= one["chains"].keys()]
     table = {
         "title": f"Potentials and chains, judged by {short_name(args.judge)}",
         "transcribed": False,
         "commands": _commands(args),
         "label": "relaxed by",
         "columns": COLUMNS,
-        **summary(records, args.chains),
+        **summary(complete, list(chains)),
     }
     print(json.dumps(table, indent=1, ensure_ascii=False))
     if args.table:
         write_json(args.table, table)
 
 
+def read_records(path: Path) -> dict[str, Record]:
+    """Return the finished records of an output by id, none if there is no file."""
+    lines = path.read_text().splitlines() if path.is_file() else []
+    return {record["id"]: record for record in map(json.loads, lines)}
+
+
+def without_folders(chain: str) -> str:
+    """Return the name of a chain: its potentials without the folders of their files."""
+    return "+".join(Path(part).name for part in chain.split("+"))
+
+
 def _commands(args: argparse.Namespace) -> list[str]:
     """Return the command of this run, without folders."""
-    chains = ["+".join(Path(part).name for part in chain.split("+")) for chain in args.chains]
+    chains = [without_folders(chain) for chain in args.chains]
     model = f"--model {' '.join(path.name for path in args.model)} " if args.model else ""
     return [
         f"python tools/bench_chains.py --crystals {args.crystals.name} {model}\\",

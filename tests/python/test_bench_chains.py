@@ -39,21 +39,21 @@ def test_rates_of_chains() -> None:
     assert a["seconds"] == 2.0
 
 
-def test_chains_of_a_crystal_and_a_stopped_run(tmp_path: Path) -> None:
+def test_a_chain_is_added_to_a_finished_run(tmp_path: Path) -> None:
     atoms = Atoms("LiH", [[0, 0, 0], [2.0, 2.0, 2.0]], cell=[[0, 2, 2], [2, 0, 2], [2, 2, 0]])
     atoms.pbc, atoms.info["id"] = True, "lih"
     ase.io.write(tmp_path / "one.extxyz", [atoms])
     arguments = (
-        "--crystals", tmp_path / "one.extxyz", "--methods", "voids:1", "random:1", "--chains",
-        "7net-0", "7net-0+7net-0", "--judge", "7net-0", "--output", tmp_path / "out.jsonl",
+        "--crystals", tmp_path / "one.extxyz", "--methods", "voids:1", "random:1",
+        "--judge", "7net-0", "--output", tmp_path / "out.jsonl",
         "--table", tmp_path / "table.json",
     )  # fmt: skip
-    tool("bench_chains.py", *arguments)
+    tool("bench_chains.py", *arguments, "--chains", "7net-0")
+    before = json.loads((tmp_path / "out.jsonl").read_text())
+    assert before["chains"]["7net-0"]["above"] == pytest.approx(0.0, abs=2e-3)
+    tool("bench_chains.py", *arguments, "--chains", "7net-0", "7net-0+7net-0")
+    after = json.loads((tmp_path / "out.jsonl").read_text())
+    assert after["chains"]["7net-0"] == before["chains"]["7net-0"]
     table = json.loads((tmp_path / "table.json").read_text())
     assert [row["cells"]["match"]["value"] for row in table["rows"]] == [100.0, 100.0]
     assert table["rows"][1]["label"] == "`7net-0`, then `7net-0`"
-    line = json.loads((tmp_path / "out.jsonl").read_text())
-    assert line["chains"]["7net-0"]["above"] == pytest.approx(0.0, abs=2e-3)
-    before = (tmp_path / "out.jsonl").read_text()
-    tool("bench_chains.py", *arguments)
-    assert (tmp_path / "out.jsonl").read_text() == before
