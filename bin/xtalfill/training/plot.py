@@ -33,7 +33,13 @@ def plot_log(log: Path, picture: Path) -> None:
     left.plot(step, [row["loss"] for row in rows], label="training")
     left.plot(step, [row["validation_loss"] for row in rows], label="held-out systems")
     left.set(xlabel="step", ylabel="loss (scaled mean square)", yscale="log")
+    # A batch that diverged must not hide the rest.
+    least = min(min(row["loss"], row["validation_loss"]) for row in rows)
+    most = max(row["validation_loss"] for row in rows)
+    left.set_ylim(least / 1.5, 3 * most)
     left.legend(frameon=False)
     right.plot(step, [100 * row["validation_match"] for row in rows], color="tab:green")
     right.set(xlabel="step", ylabel="single candidates that match / %")
+    for axes in (left, right):
+        axes.locator_params(axis="x", nbins=5)
     figure.savefig(picture, dpi=150)
