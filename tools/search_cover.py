@@ -350,6 +350,7 @@ def main() -> None:
     parser.add_argument("--baseline", default="host:10", help="mix whose cost counts")
     parser.add_argument("--mixes", nargs="*", default=[], metavar="NAME:N,...", help="to compare")
     parser.add_argument("--sources", nargs="*", default=list(SOURCES), help="to search")
+    parser.add_argument("--classes", nargs="+", choices=CLASSES, default=CLASSES, help="of hosts")
     parser.add_argument("--total", type=int, default=10, help="sum of the shares")
     parser.add_argument("--cost", type=float, default=1.2, help="largest, in that of the baseline")
     parser.add_argument("--sites", type=int, nargs="*", default=[], help="limits between groups")
@@ -358,7 +359,8 @@ def main() -> None:
     parser.add_argument("--table", type=Path, help="JSON of a table of docs/benchmarks to write")
     args = parser.parse_args()
     records = [json.loads(line) for path in args.measured for line in path.read_text().splitlines()]
-    crystals = [Measured(record) for record in records if record["usable"]]
+    usable = [record for record in records if record["usable"]]
+    crystals = [Measured(record) for record in usable if record["host_class"] in args.classes]
     baseline = Mixture.read(args.baseline)
     result: dict[str, Any] = {"baseline": str(baseline)}
     result["mixes"] = report(crystals, baseline, map(Mixture.read, [args.baseline, *args.mixes]))

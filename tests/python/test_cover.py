@@ -118,6 +118,9 @@ def test_the_search_finds_what_each_class_needs(
     assert all(entry["seconds"] <= 10 * (1 + 2) for entry in entries.values())
     assert found["search"]["cross_validated"]["les"]["value"] == 100.0
     assert found["search"]["cross_validated"]["les_test"].startswith("12 : 0")
+    run(monkeypatch, cover, file, "--classes", "salt", "--sources", "--table", tmp_path / "t.json")
+    table = json.loads((tmp_path / "t.json").read_text())
+    assert (table["crystals"], table["rows"][0]["cells"]["les"]["value"]) == (12, 100.0)
 
 
 def test_candidates_of_a_crystal_and_a_stopped_run(
