@@ -142,6 +142,16 @@ def test_unknown_method_and_no_steps_are_refused(
         inpaint(batch, model, steps=0)
 
 
+def test_no_fallback_to_the_cpu(
+    crystals: dict[str, Atoms], model: HostNet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    batch = make_batch(crystals, [("brucite", "host", 0)], 1)
+    with pytest.raises(ConfigError, match="torch sees no GPU"):
+        inpaint(batch, model, device="cuda")
+    assert STAGE not in batch.stages
+
+
 def test_element_beyond_the_model_and_failed_systems(model: HostNet, brucite: Atoms) -> None:
     heavy = brucite.copy()
     heavy.numbers[0] = 110

@@ -168,10 +168,9 @@ def test_ranking_by_the_file_that_is_there(project: Project) -> None:
     assert result.stdout.split() == expected
 
 
-@pytest.mark.parametrize("named", [("--mlip_rank", REGISTERED), ()], ids=["named", "default"])
-def test_another_file_ends_the_run_with_one_line(project: Project, named: tuple[str, ...]) -> None:
-    bad = folder(project, f"bad{len(named)}", registered=b"other weights")
-    command = ["-profile", "test", *named, "--potential_dir", bad]
+def test_another_file_ends_the_run_with_one_line(project: Project) -> None:
+    bad = folder(project, "bad", registered=b"other weights")
+    command = ["-profile", "test", "--potential_dir", bad]
     result = project.run(*command, "--outdir", "never", "-w", "nowhere")
     assert result.returncode != 0
     words = [f"--mlip_rank {REGISTERED}: ", "sha256 differs from the recorded one"]
