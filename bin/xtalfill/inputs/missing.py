@@ -250,7 +250,8 @@ def _removed_count(structure: IncompleteStructure, split: int, notes: list[str])
             )
         raise InputError(
             f"{NO_COUNT}: nothing tells how many {symbol} are missing; write the number into the "
-            "column n_missing of the sheet or the key n_missing of the frame, or give --n_missing"
+            "column n_missing of the sheet or the key n_missing of the frame or database row, or "
+            "give --n_missing"
         )
     if "occupancy" not in structure.removed.arrays:
         if split < len(structure.removed):
