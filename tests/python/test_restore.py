@@ -33,6 +33,7 @@ from xtalfill.interactive.potential_files import PotentialFiles
 from xtalfill.interactive.progress import _LINE, _Bars
 from xtalfill.interactive.settings import make_all_settings
 from xtalfill.interactive.stages import _changed, _score_models
+from xtalfill.models.weights import load_weights, save_weights
 from xtalfill.registry.potentials import POTENTIALS
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -181,7 +182,8 @@ def test_a_wrong_option_is_one_line(options: dict[str, Any], says: str) -> None:
 def test_own_weights_are_used_and_read_again_after_a_change(tmp_path: Path) -> None:
     own = tmp_path / "own.pt"
     bundled = REPOSITORY / "assets" / "weights" / "host.pt"
-    other = REPOSITORY / "assets" / "training" / "host_without_mc3d.pt"
+    other = tmp_path / "other.pt"
+    save_weights(load_weights(bundled), other, training={"seed": 1})
     for source in (bundled, other):
         shutil.copyfile(source, own)
         os.utime(own, ns=(0, len(source.name)))

@@ -241,8 +241,8 @@ def _log(
     if lacking := sum(item.message.startswith(NO_COUNT) for item in failures):
         print(
             f"HINT skipped for want of n_missing: {lacking}; write the numbers into the column "
-            "n_missing of the sheet, or the key of the frame or row (`xtalfill scan` leaves it empty where the evidence does not "
-            "decide it), or give --n_missing for all",
+            "n_missing of the sheet, or the key of the frame or row (`xtalfill scan` leaves it "
+            "empty where the evidence does not decide it), or give --n_missing for all",
             file=sys.stderr,
         )
     notes = [f"NOTE {host.id} ({host.source}): {note}" for host in hosts for note in host.notes]
