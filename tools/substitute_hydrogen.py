@@ -13,16 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import ase.io
-import h5py
 import numpy as np
 from ase.data import covalent_radii
 
-from xtalfill.core.crystal import FRACTION_UNIT, Crystal
+from xtalfill.core.crystal import Crystal
 from xtalfill.core.geometry import nearest_distance
-from xtalfill.core.io import replacing
 from xtalfill.relax.batched import BatchedRelaxer, Relaxation
 from xtalfill.relax.potentials import load_potential
 from xtalfill.training.data import HYDROGEN, CrystalSet
+from xtalfill.training.files import crystal_arrays, write_arrays
 from xtalfill.training.substitution import similar_elements
 
 PART = 100
@@ -92,17 +91,9 @@ def start(made: Substitution, crystals: CrystalSet, rng: np.random.Generator) ->
 
 def write_part(path: Path, found: list[tuple[Substitution, Crystal]]) -> None:
     """Write crystals as a training file, with the index of each parent crystal."""
-    n_atoms = np.array([len(crystal.numbers) for _, crystal in found], dtype=np.int64)
-    fractions = [crystal.positions @ np.linalg.inv(crystal.cell) for _, crystal in found]
-    fixed_point = np.round(np.concatenate([f % 1.0 for f in fractions]) * FRACTION_UNIT)
-    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
-        file["atomic_number"] = np.concatenate([crystal.numbers for _, crystal in found])
-        file["frac_coords"] = (fixed_point % FRACTION_UNIT).astype(np.uint16)
-        file["cell"] = np.stack([crystal.cell for _, crystal in found]).astype(np.float32)
-        file["offset"] = np.cumsum(n_atoms) - n_atoms
-        file["n_atoms"] = n_atoms
-        file["is_validation"] = np.zeros(len(found), dtype=bool)
-        file["parent"] = np.array([made.parent for made, _ in found])
+    arrays = crystal_arrays([crystal for _, crystal in found])
+    arrays["parent"] = np.array([made.parent for made, _ in found])
+    write_arrays(path, arrays)
 
 
 def relaxed(

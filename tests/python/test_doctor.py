@@ -51,7 +51,7 @@ def test_what_is_missing_says_who_needs_it_and_how_to_get_it(
 ) -> None:
     found = by_name(tmp_path)
     assert str(found["pw.x"]) == (
-        "missing  pw.x: needed by --validate; Debian: apt-get install quantum-espresso"
+        "missing  pw.x: needed by --validate; Debian: apt-get install quantum-espresso (48 MB)"
     )
     assert "103 of 103 files are missing" in str(found["SSSP 1.3.0 PBE efficiency"])
     assert str(found["GPU"]).startswith("missing  GPU: needed by --device cuda only; ")
@@ -59,6 +59,16 @@ def test_what_is_missing_says_who_needs_it_and_how_to_get_it(
         assert "\n" not in str(finding)
         assert finding.use
         assert finding.remedy
+
+
+def test_the_package_of_the_gemnet_methods(
+    programs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor, "_version", lambda _package: "")
+    assert str(by_name(tmp_path)["mattergen"]) == (
+        "missing  mattergen: needed by --method td, pos, repaint, mattergen; "
+        "pip install --no-deps mattergen==1.0.3 (0.3 MB)"
+    )
 
 
 def test_a_damaged_weights_file_is_missing_and_the_exit_code_says_so(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -24,11 +26,14 @@ from stage_settings import write_settings
 from xtalfill.core.batch import read_batch
 from xtalfill.core.errors import ConfigError, InputError
 from xtalfill.core.files import SCHEMA
+from xtalfill.core.record import file_sha256
 from xtalfill.interactive.answer import Answer
 from xtalfill.interactive.given import read_given
 from xtalfill.interactive.potential_files import PotentialFiles
 from xtalfill.interactive.progress import _LINE, _Bars
 from xtalfill.interactive.settings import make_all_settings
+from xtalfill.interactive.stages import _changed, _score_models
+from xtalfill.models.weights import load_weights, save_weights
 from xtalfill.registry.potentials import POTENTIALS
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -164,6 +169,7 @@ def test_the_only_structure_is_refused_in_one_line(brucite_host: Atoms, tmp_path
         ({"method": "none"}, "method none is unknown; choose from host"),
         ({"method": "potential"}, "method potential runs pw.x"),
         ({"mlip": "nequix-oam-1"}, "download it with bin/fetch_potential.py --name nequix-oam-1"),
+        ({"model": "no/such.pt"}, "model 'no/such.pt' does not exist; name a file or folder"),
         ({"device": "tpu"}, "device is 'tpu'; choose from cpu, cuda"),
     ],
 )
@@ -171,6 +177,19 @@ def test_a_wrong_option_is_one_line(options: dict[str, Any], says: str) -> None:
     with pytest.raises(ConfigError) as caught:
         make_all_settings(options)
     assert says in str(caught.value)
+
+
+def test_own_weights_are_used_and_read_again_after_a_change(tmp_path: Path) -> None:
+    own = tmp_path / "own.pt"
+    bundled = REPOSITORY / "assets" / "weights" / "host.pt"
+    other = tmp_path / "other.pt"
+    save_weights(load_weights(bundled), other, training={"seed": 1})
+    for source in (bundled, other):
+        shutil.copyfile(source, own)
+        os.utime(own, ns=(0, len(source.name)))
+        settings = make_all_settings({"model": own})
+        given = tuple((path, _changed(path)) for path in settings.models)
+        assert _score_models(("host",), given, "cpu").checksums == {"own.pt": file_sha256(source)}
 
 
 def test_the_defaults_are_those_of_the_pipeline() -> None:

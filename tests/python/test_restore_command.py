@@ -20,6 +20,7 @@ from xtalfill.interactive import restore
 from xtalfill.interactive.answer import Answer, make_answer, shortest_bond
 from xtalfill.interactive.settings import make_all_settings
 from xtalfill.relax.select import select_candidates
+from xtalfill.results.confidence import CALIBRATED, bundled_card
 
 STOPPED = "relax_positions: not converged"
 CASES = [
@@ -78,6 +79,22 @@ def test_a_structure_without_a_usable_candidate_has_status_and_message() -> None
     assert (answer.status, answer.best, len(answer.minima)) == ("failed", None, 0)
     assert answer.message == "no usable candidate of 2; the first: inpaint: no room"
     assert "inpaint: no room" in answer._repr_html_()
+
+
+def test_the_odds_are_those_of_the_table_of_a_run() -> None:
+    both = answers()
+    assert both["mg"].confidence.calibration == "not calibrated: candidates 5, measured with 10"
+    assert both["dead"].confidence.calibration == "not calibrated: no crystal"
+    card = bundled_card()
+    batch = build([Case("mg", brucite(), 2, [Made()] * 10)])
+    select_candidates(batch)
+    measured = {name: card["settings"][name] for name in ("steps", "predictor", "renoise")}
+    batch.stages["inpaint"].attrs |= measured | {"weights": card["weights"]}
+    batch.stages["relax_positions"].attrs |= {"mlip": "7net-0", "fmax": 0.05}
+    answer = make_answer(batch, batch.groups()["mg"], notes=(), form=Atoms.copy)
+    assert answer.confidence.calibration == CALIBRATED
+    assert 0.5 < answer.confidence.matched < answer.confidence.les < 1.0
+    assert "of like answers in tests" in answer._repr_html_()
 
 
 def test_the_shortest_bond_crosses_the_boundary() -> None:

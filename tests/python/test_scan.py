@@ -14,14 +14,18 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk, make_supercell
-from hypothesis import given, settings
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from pymatgen.analysis.bond_valence import calculate_bv_sum
 from pymatgen.io.ase import AseAtomsAdaptor
 
+from stage_settings import defaults
 from xtalfill.cli.parser import main
 from xtalfill.core.errors import InputError
+from xtalfill.core.settings import make_settings
 from xtalfill.inputs import scan_valence
+from xtalfill.inputs.check import CheckSettings, run_check
 from xtalfill.inputs.hosts import check_structures
 from xtalfill.inputs.scan import Judgement, judge
 from xtalfill.inputs.scan_valence import charge_balance, counted_protons, site_valences
@@ -218,7 +222,7 @@ def test_the_parameters_are_those_of_pymatgen(monkeypatch: pytest.MonkeyPatch) -
     assert (peroxide[atoms.numbers == 8] > 0).all()
 
 
-@settings(max_examples=15, deadline=None)
+@hypothesis_settings(max_examples=15, deadline=None)
 @given(
     shift=st.tuples(*[st.floats(-5, 5)] * 3),
     order=st.permutations(range(3)),
@@ -278,7 +282,7 @@ FRAMES = st.lists(
 )  # fmt: skip
 
 
-@settings(max_examples=25, deadline=None)
+@hypothesis_settings(max_examples=25, deadline=None)
 @given(frames=FRAMES, cut=st.integers(0, 3))
 def test_every_frame_is_an_entry(frames: list[tuple[int, int, str]], cut: int) -> None:
     lines = []
@@ -397,8 +401,9 @@ def test_the_sheet_is_an_input(tmp_path: Path) -> None:
     host = without_hydrogen(portlandite())
     host.info["id"] = "twice"
     ase.io.write(tmp_path / "x.extxyz", [host, bulk("MgO", "rocksalt", a=4.2), host])
-    counts = scan(tmp_path / "x.extxyz", tmp_path / "out")
-    assert counts == {"missing": 2, "complete": 1}
+    found = scan(tmp_path / "x.extxyz", tmp_path / "out")
+    assert found.counts == {"missing": 2, "complete": 1}
+    assert found.n_uncounted == 0
     hosts, failures = check_structures(
         read_structures(tmp_path / "out" / "hosts.csv"),
         element="H",
@@ -408,6 +413,26 @@ def test_the_sheet_is_an_input(tmp_path: Path) -> None:
     assert not failures
     assert [one.n_missing for one in hosts] == [2, 2]
     assert hosts[0].atoms.positions == pytest.approx(host.positions, abs=1e-7)
+
+
+def test_a_row_without_a_number_says_what_to_do(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    water = Atoms("CaO", [(0, 0, 0), (3, 3, 3)], cell=[6, 6, 6], pbc=True)
+    ase.io.write(tmp_path / "x.extxyz", [water, without_hydrogen(portlandite())])
+    out = tmp_path / "out"
+    main(["scan", str(tmp_path / "x.extxyz"), "-o", str(out)])
+    said = capsys.readouterr().out
+    assert "rows without n_missing: 1 of 2" in said
+    assert f"write the numbers into {out / 'hosts.csv'}" in said
+    settings = make_settings(defaults("check"), CheckSettings, source="test")
+    run_check(out / "hosts.csv", references=None, settings=settings, outdir=tmp_path / "c")
+    errors = capsys.readouterr().err
+    assert (
+        "SKIPPED x_0 (hosts.csv line 2 (hosts/x_0.extxyz)): no n_missing: nothing tells" in errors
+    )
+    assert "write the number into the column n_missing of the sheet" in errors
+    assert "HINT skipped for want of n_missing: 1;" in errors
 
 
 @pytest.mark.parametrize("text", ["x\n", "1\n\nO 0 0 0\n"], ids=["unreadable", "a molecule"])

@@ -12,20 +12,23 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from ase import Atoms
+from ase.build import bulk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
 from xtalfill.core.checkpoint import Checkpoint
-from xtalfill.core.errors import ConfigError, TryAgainError
+from xtalfill.core.errors import ConfigError, InputError, TryAgainError
 from xtalfill.models.hostnet import HostNetConfig
 from xtalfill.models.weights import ScoreNetwork, load_weights
 from xtalfill.training.data import CrystalSet, TaskSampler, remove_sublattice
+from xtalfill.training.files import write_training_file
 from xtalfill.training.host import HostObjective, HostTasks, draw_sigma
 from xtalfill.training.loop import Trainer, TrainingConfig, train
 from xtalfill.training.objective import MicroBatch, MicroBatchSize
 from xtalfill.training.plot import plot_log
-from xtalfill.training.split import read_split
+from xtalfill.training.split import Split, read_split
 from xtalfill.training.substitution import substitute_element
 from xtalfill.training.target import expected_displacement
 from xtalfill.training.validate import is_match, validate, validation_tasks
@@ -205,6 +208,43 @@ def test_bundled_lists_are_consistent(repository: Path) -> None:
     assert len(split.excluded) == 1657
     assert len(split.held_out) == 208
     assert all("H" in name.split("-") for name in split.held_out)
+
+
+def test_a_written_file_is_a_training_file(tmp_path: Path, brucite: Atoms) -> None:
+    brucite.info["id"] = "mine"
+    salt = bulk("NaCl", "rocksalt", a=5.64)
+    path = tmp_path / "own.h5"
+    write_training_file(path, [brucite, salt], held_out=["H-O-Mg"])
+    crystals = CrystalSet([path], split=Split(excluded=frozenset({"mine"})))
+    assert [crystals.chemical_system(k) for k in range(len(crystals))] == ["Cl-Na"]
+    crystals = CrystalSet([path])
+    assert crystals.is_validation.tolist() == [True, False]
+    numbers, positions, cell = crystals.crystal(0)
+    assert numbers.tolist() == brucite.numbers.tolist()
+    apart = (positions - brucite.positions) @ np.linalg.inv(cell)
+    np.testing.assert_allclose(apart, np.round(apart), atol=1e-5)
+    with pytest.raises(InputError, match="no crystal has the system Li-O"):
+        write_training_file(path, [salt], held_out=["O-Li"])
+    with pytest.raises(InputError, match="not periodic"):
+        write_training_file(path, [Atoms("H")])
+
+
+def test_crystals_of_one_kind_are_enough(tmp_path: Path, brucite: Atoms) -> None:
+    path = tmp_path / "own.h5"
+    for crystals, element in (([brucite] * 2, {1}), ([bulk("NaCl", "rocksalt", a=5.64)], {11, 17})):
+        write_training_file(path, crystals)
+        sampler = TaskSampler(
+            CrystalSet([path]), hydrogen_fraction=0.6, max_sites=4, substituted_fraction=0.0
+        )
+        rng = np.random.default_rng(0)
+        assert {sampler.draw(rng).host.element for _ in range(20)} == element
+    with pytest.raises(ConfigError, match="no crystal with hydrogen is held out"):
+        validation_tasks(CrystalSet([path]), count=2, seed=0)
+    write_training_file(path, [brucite], held_out=["H-Mg-O"])
+    with pytest.raises(ConfigError, match="all crystals of --data are held out"):
+        TaskSampler(
+            CrystalSet([path]), hydrogen_fraction=0.6, max_sites=4, substituted_fraction=0.0
+        )
 
 
 def test_held_out_systems_are_not_sampled(data: Path) -> None:

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 # Options that `xtalfill.restore` has, too; None takes the default of the pipeline.
 _OPTIONS = (
-    "element", "n_missing", "remove_existing", "samples", "seed", "method", "mlip", "mlip_rank",
-    "potential_dir", "device",
+    "element", "n_missing", "remove_existing", "samples", "seed", "method", "model", "mlip",
+    "mlip_rank", "potential_dir", "device",
 )  # fmt: skip
 
 
@@ -41,6 +41,7 @@ def add_parser(commands: Commands) -> None:
     )
     restore.add_argument("--seed", type=int, help="seed of the candidates")
     restore.add_argument("--method", help="proposal methods, separated by commas")
+    restore.add_argument("--model", help="weights to use instead of the bundled ones")
     restore.add_argument("--mlip", help="potential: a name, or the path of a model file")
     restore.add_argument("--mlip_rank", help="second potential, whose energies rank; or none")
     restore.add_argument("--potential_dir", type=Path, help="folder of published potentials")
@@ -65,6 +66,7 @@ def run(args: argparse.Namespace) -> None:
     from xtalfill.interactive.given import read_given
     from xtalfill.interactive.restore import restore_given
     from xtalfill.interactive.settings import make_all_settings
+    from xtalfill.results.confidence import odds_text
 
     settings = make_all_settings({name: getattr(args, name) for name in _OPTIONS})
     answers = restore_given(read_given(args.input), settings, progress=not args.quiet)
@@ -75,6 +77,8 @@ def run(args: argparse.Namespace) -> None:
             print(f"{answer.id}: {answer.status}: {answer.message}")
         else:
             console.print(table_of(answer))
+            if odds := odds_text(answer.confidence):
+                print(f"Odds: {odds}")
             if warnings := answer.checks["warnings"].iloc[0]:
                 print(f"Checks of the first: {warnings}")
         for file in files:

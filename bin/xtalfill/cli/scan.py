@@ -23,9 +23,16 @@ def add_parser(commands: Commands) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Scan the input and print the number of structures of each status."""
-    from xtalfill.results.scan import SHEET, TABLE, scan
+    from xtalfill.results.scan import MISSING, SHEET, TABLE, scan
 
-    counts = scan(args.input, args.outdir)
+    findings = scan(args.input, args.outdir)
+    counts = findings.counts
     found = ", ".join(f"{number} {status}" for status, number in sorted(counts.items()))
     print(f"{counts.total()} structures: {found}")
     print(f"{args.outdir / TABLE}: every structure; {args.outdir / SHEET}: those to fill")
+    if findings.n_uncounted:
+        print(
+            f"rows without n_missing: {findings.n_uncounted} of {counts[MISSING]}, where the "
+            f"evidence does not decide it; write the numbers into {args.outdir / SHEET} before "
+            "you fill it, else these rows are skipped"
+        )

@@ -44,7 +44,8 @@ class MemoryNeededError(XtalfillError):
 def run_command(main: Callable[[], None]) -> None:
     """Run a command; report an `XtalfillError` as one line on stderr and its exit code.
 
-    A full disk is also reported in one line, with exit code 74 (EX_IOERR).
+    A full disk is also reported in one line, with exit code 74 (EX_IOERR), and a Python package
+    that is not installed as a `ConfigError`.
 
     Args:
         main: The command; it parses ``sys.argv``.
@@ -54,6 +55,15 @@ def run_command(main: Callable[[], None]) -> None:
     except XtalfillError as error:
         print(f"ERROR: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.split(".")[0] == "xtalfill":
+            raise
+        print(
+            f"ERROR: {sys.executable} has no package {error.name}: run make setup in the checkout "
+            "of xtalfill, or use -profile apptainer",
+            file=sys.stderr,
+        )
+        sys.exit(ConfigError.exit_code)
     except Exception as error:
         if (reason := _disk_full_reason(error)) is None:
             raise

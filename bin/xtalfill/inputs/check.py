@@ -19,7 +19,7 @@ from xtalfill.inputs.batching import build_batch, plan_batches
 from xtalfill.inputs.duplicates import find_duplicates
 from xtalfill.inputs.hosts import CheckedHost, Refusal, check_structures, parse_element
 from xtalfill.inputs.known import Divide, Known
-from xtalfill.inputs.missing import AUTO, is_auto, parse_count
+from xtalfill.inputs.missing import AUTO, NO_COUNT, is_auto, parse_count
 from xtalfill.inputs.references import Reference, match_references
 from xtalfill.inputs.structures import read_structures, stream_structures
 from xtalfill.relax.elements import known_elements
@@ -238,6 +238,13 @@ def _log(
     for kind, items in (("SKIPPED", failures), ("REFERENCE", unmatched)):
         for item in items:
             print(f"{kind} {item.id} ({item.source}): {item.message}", file=sys.stderr)
+    if lacking := sum(item.message.startswith(NO_COUNT) for item in failures):
+        print(
+            f"HINT skipped for want of n_missing: {lacking}; write the numbers into the column "
+            "n_missing of the sheet, or the key of the frame or row (`xtalfill scan` leaves it "
+            "empty where the evidence does not decide it), or give --n_missing for all",
+            file=sys.stderr,
+        )
     notes = [f"NOTE {host.id} ({host.source}): {note}" for host in hosts for note in host.notes]
     for note in notes[:MAX_NOTES]:
         print(note, file=sys.stderr)

@@ -33,6 +33,8 @@ from xtalfill.inputs.structures.pairs import connected_groups
 
 # Given in place of a number: the evidence decides.
 AUTO = "auto"
+# Begins the message where nothing gives a number.
+NO_COUNT = "no n_missing"
 # Tolerances within which a count from a formula and a sum of occupancies are whole numbers.
 _WHOLE_FORMULA = 0.05
 _WHOLE_OCCUPANCY = 0.02
@@ -243,12 +245,13 @@ def _removed_count(structure: IncompleteStructure, split: int, notes: list[str])
     if not len(structure.removed):
         if structure.kept:
             raise InputError(
-                f"no n_missing: the file lists {structure.kept} {symbol} and no number of missing "
+                f"{NO_COUNT}: the file lists {structure.kept} {symbol} and no number of missing "
                 "ones; give n_missing, or use --remove_existing to replace the listed ones"
             )
         raise InputError(
-            f"no n_missing: give the number of missing {symbol} in the sheet's column, the "
-            "frame's key or --n_missing"
+            f"{NO_COUNT}: nothing tells how many {symbol} are missing; write the number into the "
+            "column n_missing of the sheet or the key n_missing of the frame or database row, or "
+            "give --n_missing"
         )
     if "occupancy" not in structure.removed.arrays:
         if split < len(structure.removed):

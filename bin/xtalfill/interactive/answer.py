@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -23,6 +24,7 @@ from xtalfill.core.io import atomic_writer
 from xtalfill.core.relaxations import final_stage
 from xtalfill.interactive.given import Crystal
 from xtalfill.results.cif import format_cif
+from xtalfill.results.confidence import Confidence, Relaxed, confidence, odds_text
 
 CANDIDATE_COLUMNS = ("method", "sample", "status", "message", "energy", "rank", "minimum")
 CHECK_COLUMNS = tuple(item.name for item in fields(Checks))
@@ -54,6 +56,8 @@ class Answer:
         candidates: One row for each candidate; `energy` in eV per cell.
         checks: One row for each minimum, with the columns of results.csv from `warnings` to
             `n_special`.
+        confidence: Odds of the best crystal, `les` and `matched`; NaN unless `calibration` is
+            "calibrated", which else says why not.
         crystals: The crystals of `minima`, in the type that was given; ASE Atoms for a path.
     """
 
@@ -66,6 +70,9 @@ class Answer:
         default_factory=lambda: pd.DataFrame(columns=CANDIDATE_COLUMNS)
     )
     checks: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=CHECK_COLUMNS))
+    confidence: Confidence = field(
+        default_factory=lambda: Confidence(math.nan, math.nan, "not calibrated: no crystal")
+    )
     crystals: tuple[Crystal, ...] = ()
     _atoms: tuple[Atoms, ...] = ()
     _is_host: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=bool))
@@ -103,7 +110,8 @@ class Answer:
 
     def _repr_html_(self) -> str:
         """Return the table of minima and the best crystal in 3-D, for a notebook."""
-        text = f"<p>{html.escape(repr(self))}</p>"
+        odds = odds_text(self.confidence)
+        text = "".join(f"<p>{html.escape(line)}</p>" for line in (repr(self), odds) if line)
         if not self._atoms:
             return text
         from xtalfill.interactive.view import crystal_frame
@@ -143,6 +151,7 @@ def make_answer(
         checks=pd.DataFrame(
             [checks_of(batch, members[row], stage) for row in ranked], columns=list(CHECK_COLUMNS)
         ),
+        confidence=_confidence(batch, members, ranked),
         crystals=tuple(form(crystal.copy()) for crystal in atoms),
         _atoms=atoms,
         _is_host=is_host,
@@ -179,6 +188,28 @@ def _outcome(candidates: pd.DataFrame, ranked: list[int]) -> tuple[str, str]:
     first = (candidates if failed.empty else failed).iloc[0]
     reason = f"no usable candidate of {len(candidates)}; the first: {first['message']}"
     return "failed", reason
+
+
+def _confidence(batch: Batch, members: list[int], ranked: list[int]) -> Confidence:
+    """Return the odds of the best candidate, as in results.csv."""
+    if not ranked:
+        return Confidence(math.nan, math.nan, "not calibrated: no crystal")
+    energy = batch.stages[final_stage(batch)].arrays["energy"]
+    best, rows = members[ranked[0]], {}
+    for index in members:
+        if batch.method[index] == batch.method[best] and batch.status[index] != "absent":
+            here = batch.atoms_slice(index)
+            filled = batch.atomic_numbers[here][~batch.is_host[here]]
+            rows[index] = Relaxed(
+                method=str(batch.method[index]),
+                element=" ".join(sorted({chemical_symbols[number] for number in filled})),
+                n_missing=len(filled),
+                n_atoms=here.stop - here.start,
+                status=str(batch.status[index]),
+                energy=float(energy[index]),
+            )
+    stages = {name: stage.attrs for name, stage in batch.stages.items()}
+    return confidence(rows[best], list(rows.values()), stages)
 
 
 def _minima(

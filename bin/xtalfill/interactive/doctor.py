@@ -18,11 +18,15 @@ from xtalfill.core.checksums import SUMS, check_file
 from xtalfill.core.errors import ConfigError
 from xtalfill.core.files import BUNDLED_POTENTIALS, PROJECT, SSSP, WEIGHTS
 from xtalfill.dft.pseudos import PseudoTable, check_files, read_table
+from xtalfill.registry.methods import METHODS
 
 PSEUDOS = Path("/usr/share/espresso/pseudo")  # of Debian's quantum-espresso-data-sssp
 MEMORY_GB, DISK_GB = 8, 10  # of the README
-_CHECKOUT = "restore the file with git checkout"
-_SETUP = "run make setup"
+_IN_CHECKOUT = (PROJECT / "Makefile").is_file()
+_RESTORE = "restore the file with git checkout" if _IN_CHECKOUT else "install xtalfill again"
+_PACKAGES = "run make setup" if _IN_CHECKOUT else "install xtalfill again (about 6 GB with torch)"
+_NEXTFLOW = "run make setup in a checkout of xtalfill (40 MB of Java libraries)"
+_GEMNET_KINDS = ("td", "pos", "mattergen")  # of weights
 _SHOWN = 8  # missing pseudopotentials by name
 
 
@@ -59,12 +63,15 @@ def examine(*, pseudo_dir: Path = PSEUDOS) -> Iterator[Finding]:
     python = platform.python_version() if sys.version_info >= (3, 11) else ""
     yield Finding("Python", python, "everything", "install Python 3.11 or newer", essential=True)
     for package, use in {"torch": "all models", "numba": "the kernels of the potentials"}.items():
-        yield Finding(package, _version(package), use, _SETUP, essential=True)
+        yield Finding(package, _version(package), use, _PACKAGES, essential=True)
     yield Finding(
         "GPU", _gpu(), "--device cuda only", "use the CPU, or a node with a GPU and its driver"
     )
     yield from _models()
-    yield Finding("pw.x", _pw_version(), "--validate", "Debian: apt-get install quantum-espresso")
+    yield _mattergen()
+    yield Finding(
+        "pw.x", _pw_version(), "--validate", "Debian: apt-get install quantum-espresso (48 MB)"
+    )
     yield _pseudopotentials(pseudo_dir)
     yield from _programs()
     yield from _room()
@@ -76,7 +83,7 @@ def _models() -> Iterator[Finding]:
         sums = folder / SUMS
         lines = sums.read_text(encoding="utf-8").splitlines() if sums.is_file() else []
         if not lines:
-            yield Finding(f"{folder.name}/{SUMS}", "", use, _CHECKOUT, essential=True)
+            yield Finding(f"{folder.name}/{SUMS}", "", use, _RESTORE, essential=True)
         for name in sorted(line.split("  ")[1] for line in lines):
             essential = name == "host.pt"
             short = name.split(".")[0]
@@ -85,7 +92,7 @@ def _models() -> Iterator[Finding]:
     folder = Path((sevenn.origin if sevenn else None) or "none").parent
     files = sorted(folder.glob("pretrained_potentials/SevenNet_0_*/*.pth"))
     found = f"{files[0].name} in sevenn {_version('sevenn')}" if files else ""
-    yield Finding("potential 7net-0", found, "--mlip 7net-0", _SETUP, essential=True)
+    yield Finding("potential 7net-0", found, "--mlip 7net-0", _PACKAGES, essential=True)
 
 
 def _model(path: Path, use: str, *, essential: bool) -> Finding:
@@ -93,8 +100,17 @@ def _model(path: Path, use: str, *, essential: bool) -> Finding:
     try:
         check_file(path)
     except ConfigError as error:
-        return Finding(name, "", use, f"{error}; {_CHECKOUT}", essential=essential)
-    return Finding(name, "sha256 agrees", use, _CHECKOUT, essential=essential)
+        return Finding(name, "", use, f"{error}; {_RESTORE}", essential=essential)
+    return Finding(name, "sha256 agrees", use, _RESTORE, essential=essential)
+
+
+def _mattergen() -> Finding:
+    """Return whether the package with the GemNet of four methods is here."""
+    from xtalfill.models.mattergen_compat import MATTERGEN_VERSION
+
+    names = [name for name, one in METHODS.items() if one.weights in _GEMNET_KINDS]
+    remedy = f"pip install --no-deps mattergen=={MATTERGEN_VERSION} (0.3 MB)"
+    return Finding("mattergen", _version("mattergen"), f"--method {', '.join(names)}", remedy)
 
 
 def _pseudopotentials(folder: Path) -> Finding:
@@ -102,7 +118,7 @@ def _pseudopotentials(folder: Path) -> Finding:
     table = read_table(SSSP)
     lost = [symbol for symbol in sorted(table) if not _is_sound(table, folder, symbol)]
     name, use = "SSSP 1.3.0 PBE efficiency", "--validate and --method potential"
-    remedy = "Debian 13: apt-get install quantum-espresso-data-sssp, or --pseudo_dir"
+    remedy = "Debian 13: apt-get install quantum-espresso-data-sssp (43 MB), or --pseudo_dir"
     if not lost:
         return Finding(name, f"{len(table)} files in {folder}, md5 agrees", use, remedy)
     some = ", ".join(lost[:_SHOWN]) + (", …" if len(lost) > _SHOWN else "")
@@ -122,9 +138,11 @@ def _programs() -> Iterator[Finding]:
     tools = str(PROJECT / ".tools" / "bin")
     nextflow = shutil.which("nextflow") or shutil.which("nextflow", path=tools)
     run = "the pipeline (not by xtalfill restore)"
-    yield Finding("Nextflow", nextflow or "", run, _SETUP)
+    yield Finding("Nextflow", nextflow or "", run, _NEXTFLOW)
     java = _first_line(["java", "-version"], r'version "([^"]+)"')
-    yield Finding("Java", java, "Nextflow", "Debian: apt-get install openjdk-17-jre-headless")
+    yield Finding(
+        "Java", java, "Nextflow", "Debian: apt-get install openjdk-17-jre-headless (44 MB)"
+    )
     apptainer = _first_line(["apptainer", "--version"], r"(\d[\w.-]*)")
     yield Finding("Apptainer", apptainer, "-profile apptainer", "ask the administrator of the site")
     slurm = _first_line(["sbatch", "--version"], r"(\d[\w.-]*)")

@@ -24,6 +24,7 @@ def restore(
     samples: int | str | None = None,
     seed: int | None = None,
     method: str | None = None,
+    model: str | Path | None = None,
     mlip: str | None = None,
     mlip_rank: str | None = None,
     potential_dir: str | Path | None = None,
@@ -46,6 +47,7 @@ def restore(
         samples: Candidates for each structure and method; "auto" for as many as needed.
         seed: Seed of the candidates.
         method: Proposal methods, separated by commas.
+        model: Weights to use instead of the bundled ones: files or folders, separated by commas.
         mlip: Potential: a name, or the path of a model file.
         mlip_rank: Second potential, whose energies rank; "none" for none.
         potential_dir: Folder with files of published potentials.
@@ -68,6 +70,7 @@ def restore(
             "samples": samples,
             "seed": seed,
             "method": method,
+            "model": model,
             "mlip": mlip,
             "mlip_rank": mlip_rank,
             "potential_dir": potential_dir,

@@ -31,11 +31,13 @@ class Settings:
         check: Of CHECK.
         inpaint: Of INPAINT.
         relax: Of RELAX, with the paths of model files.
+        models: Weights to use instead of the bundled ones.
     """
 
     check: CheckSettings
     inpaint: InpaintSettings
     relax: RelaxStageSettings
+    models: tuple[Path, ...] = ()
 
 
 def make_all_settings(changes: Mapping[str, Any]) -> Settings:
@@ -66,7 +68,17 @@ def make_all_settings(changes: Mapping[str, Any]) -> Settings:
             mlip_rank_file=None if relax.mlip_rank is None else files.of(relax.mlip_rank),
             threads=min(parameters["relax_cpus"]["default"], len(os.sched_getaffinity(0))),
         ),
+        models=_weights(given.get("model")),
     )
+
+
+def _weights(model: str | None) -> tuple[Path, ...]:
+    """Return the paths of weights, which commas separate."""
+    paths = tuple(Path(name.strip()) for name in (model or "").split(",") if name.strip())
+    for path in paths:
+        if not path.exists():
+            raise ConfigError(f"model '{path}' does not exist; name a file or folder of weights")
+    return paths
 
 
 def _in_full(parameters: Mapping[str, Mapping[str, Any]], given: dict[str, Any]) -> dict[str, Any]:

@@ -82,7 +82,11 @@ def _proposed(batch: Batch, settings: Settings, progress: TextIO) -> Batch:
     inpaint = settings.inpaint
     inpaint_batch(
         batch,
-        _score_models(tuple(known_methods(batch.method.tolist())), inpaint.device),
+        _score_models(
+            tuple(known_methods(batch.method.tolist())),
+            tuple((path, _changed(path)) for path in settings.models),
+            inpaint.device,
+        ),
         inpaint.sampler,
         device=inpaint.device,
         max_atoms=inpaint.max_atoms_per_batch,
@@ -129,19 +133,27 @@ def _as_in_a_task() -> Iterator[None]:
 
 
 @lru_cache(maxsize=4)
-def _score_models(methods: tuple[str, ...], _device: str) -> ScoreModels:
-    """Return the bundled weights; each device has its own copy."""
-    return load_models(methods, given=[], bundled=sorted(WEIGHTS.glob("*.pt")))
+def _score_models(
+    methods: tuple[str, ...], given: tuple[tuple[Path, int], ...], _device: str
+) -> ScoreModels:
+    """Return the given weights, else the bundled ones; each device has its own copy."""
+    paths = [path for path, _ in given]
+    return load_models(methods, given=paths, bundled=sorted(WEIGHTS.glob("*.pt")))
 
 
 def _potential(mlip: str, device: str) -> _Loaded:
     """Return a potential; a file that changed is loaded again."""
-    path = Path(mlip)
-    return _load(mlip, device, path.stat().st_mtime_ns if path.is_file() else 0)
+    return _load(mlip, device, _changed(Path(mlip)))
+
+
+def _changed(path: Path) -> int:
+    """Return when a file or a file of a folder changed last, ns; 0 for what is neither."""
+    files = [path] if path.is_file() else path.glob("*")
+    return max((file.stat().st_mtime_ns for file in files), default=0)
 
 
 @lru_cache(maxsize=4)
-def _load(mlip: str, device: str, _changed: int) -> _Loaded:
+def _load(mlip: str, device: str, _version: int) -> _Loaded:
     torch.set_default_dtype(_FRESH)
     potential = load_potential(mlip, device=device)
     return _Loaded(potential, torch.get_default_dtype())

@@ -16,12 +16,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from xtalfill.core.io import read_json
 from xtalfill.core.relaxations import POSITIONS, RANK
 from xtalfill.relax.stopping import count_minima
-from xtalfill.results.candidates import CandidateRow
 
 CARD = Path(__file__).parent / "confidence.json"
 CALIBRATED = "calibrated"
@@ -29,6 +28,46 @@ CALIBRATED = "calibrated"
 LARGEST_GAP = 0.05
 # Options that change which candidates are relaxed; a batch names them only where they are set.
 _SPARED = ("drop_above", "stop_below", "rounds", "merge")
+
+
+class Candidate(Protocol):
+    """What the odds depend on: a row of candidates.csv, or `Relaxed`."""
+
+    @property
+    def method(self) -> str:
+        """Proposal method."""
+
+    @property
+    def element(self) -> str:
+        """Symbol of the missing sites."""
+
+    @property
+    def n_missing(self) -> int:
+        """Number of missing sites in the cell."""
+
+    @property
+    def n_atoms(self) -> int:
+        """Number of atoms in the cell, missing sites included."""
+
+    @property
+    def status(self) -> str:
+        """`ok` if it converged."""
+
+    @property
+    def energy(self) -> float:
+        """Energy, eV per cell."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Relaxed:
+    """A `Candidate` that is no row of a table."""
+
+    method: str
+    element: str
+    n_missing: int
+    n_atoms: int
+    status: str
+    energy: float
 
 
 @dataclass(frozen=True)
@@ -80,8 +119,8 @@ def probability(model: Mapping[str, Any], found: Mapping[str, float]) -> float:
 
 
 def confidence(
-    selected: CandidateRow,
-    candidates: Sequence[CandidateRow],
+    selected: Candidate,
+    candidates: Sequence[Candidate],
     stages: Mapping[str, Mapping[str, Any]],
     *,
     card: Mapping[str, Any] | None = None,
@@ -122,8 +161,8 @@ def bundled_card() -> dict[str, Any]:
 
 
 def _difference(
-    selected: CandidateRow,
-    candidates: Sequence[CandidateRow],
+    selected: Candidate,
+    candidates: Sequence[Candidate],
     stages: Mapping[str, Mapping[str, Any]],
     card: Mapping[str, Any],
 ) -> str:

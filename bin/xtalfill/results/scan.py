@@ -87,7 +87,20 @@ class ScanRow:
     message: str = column(meaning="why it cannot be judged", value=lambda s: s.message)
 
 
-def scan(source: str | Path, outdir: str | Path) -> Counter[str]:
+@dataclass(frozen=True)
+class Findings:
+    """What a scan found.
+
+    Attributes:
+        counts: Status -> number of structures.
+        n_uncounted: Rows of hosts.csv without a number of missing sites.
+    """
+
+    counts: Counter[str]
+    n_uncounted: int
+
+
+def scan(source: str | Path, outdir: str | Path) -> Findings:
     """Judge every structure of an input; write scan.csv, hosts.csv and hosts/.
 
     Structures are read and written one by one. Of those before, only the ids in hosts.csv stay in
@@ -98,7 +111,7 @@ def scan(source: str | Path, outdir: str | Path) -> Counter[str]:
         outdir: Where the results go; files of an earlier scan are replaced.
 
     Returns:
-        Status -> number of structures.
+        The numbers of structures.
 
     Raises:
         InputError: The input cannot be read as a whole, or no structure can be judged.
@@ -107,9 +120,11 @@ def scan(source: str | Path, outdir: str | Path) -> Counter[str]:
     first = next(structures)  # an input that cannot be read fails before anything is written
     outdir = Path(outdir)
     counts: Counter[str] = Counter()
+    uncounted = 0
     make_folder(outdir)
 
     def rows() -> Iterator[ScanRow]:
+        nonlocal uncounted
         with atomic_writer(outdir / SHEET) as file:
             sheet = _HostSheet(csv.writer(file, lineterminator="\n"), outdir / HOSTS)
             for streamed in itertools.chain([first], structures):
@@ -118,6 +133,7 @@ def scan(source: str | Path, outdir: str | Path) -> Counter[str]:
                 counts[row.status] += 1
                 if row.status == MISSING:
                     sheet.add(scanned, streamed.file)
+                    uncounted += row.n_missing is None
                 yield row
 
     write_csv(outdir / TABLE, ScanRow, rows())
@@ -126,7 +142,7 @@ def scan(source: str | Path, outdir: str | Path) -> Counter[str]:
             f"{source}: none of the {counts.total()} structures can be judged; "
             f"{outdir / TABLE} has the reasons"
         )
-    return counts
+    return Findings(counts, uncounted)
 
 
 def _scan_one(streamed: Streamed) -> Scanned:

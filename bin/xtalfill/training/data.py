@@ -7,12 +7,12 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-from ase.data import chemical_symbols
 
 from xtalfill.core.crystal import FRACTION_UNIT
 from xtalfill.core.errors import ConfigError
 from xtalfill.models.edges import periodic_edges
 from xtalfill.models.graphs import Host
+from xtalfill.training.files import chemical_system
 from xtalfill.training.split import Split
 from xtalfill.training.substitution import substitute_element
 
@@ -96,8 +96,7 @@ class CrystalSet:
     def chemical_system(self, index: int) -> str:
         """Return the elements of a crystal, sorted by symbol and joined by "-"."""
         start = self._offset[index]
-        numbers = np.unique(self._numbers[start : start + self._n_atoms[index]])
-        return "-".join(sorted(chemical_symbols[number] for number in numbers))
+        return chemical_system(self._numbers[start : start + self._n_atoms[index]])
 
     def __len__(self) -> int:
         """Return the number of crystals."""
@@ -159,6 +158,9 @@ class TaskSampler:
             hydrogen_fraction: Fraction of tasks with hydrogen as the missing element.
             max_sites: Largest sublattice of another element.
             substituted_fraction: Fraction of tasks with one host element replaced.
+
+        Raises:
+            ConfigError: All crystals are held out.
         """
         self._crystals = crystals
         self._substituted_fraction = substituted_fraction
@@ -166,6 +168,10 @@ class TaskSampler:
         training = ~crystals.is_validation
         self._hydrogen = np.flatnonzero(training & crystals.has_hydrogen)
         self._other = np.flatnonzero(training & ~crystals.has_hydrogen)
+        if not training.any():
+            raise ConfigError("all crystals of --data are held out; give some to train on")
+        if not len(self._hydrogen) or not len(self._other):  # every task is of the other kind
+            self._hydrogen_fraction = float(len(self._hydrogen) > 0)
         weights = crystals.hydrogen_weights(self._hydrogen)
         self._weights = weights / weights.sum()
 

@@ -7,6 +7,7 @@ import torch
 from ase import Atoms
 from pymatgen.core import Structure
 
+from xtalfill.core.errors import ConfigError
 from xtalfill.core.matching import matcher, to_pymatgen
 from xtalfill.models.graphs import Draw, site_graph
 from xtalfill.models.hostnet import HostNet
@@ -24,8 +25,17 @@ LEVELS = (0.05, 0.15, 0.4, 0.8, 1.5, 3.0)
 
 
 def validation_tasks(crystals: CrystalSet, *, count: int, seed: int) -> list[Task]:
-    """Return up to `count` hydrogen tasks of held-out systems, chosen by `seed`."""
+    """Return up to `count` hydrogen tasks of held-out systems, chosen by `seed`.
+
+    Raises:
+        ConfigError: No crystal with hydrogen is held out.
+    """
     held_out = np.flatnonzero(crystals.is_validation & crystals.has_hydrogen)
+    if not len(held_out):
+        raise ConfigError(
+            "no crystal with hydrogen is held out, so nothing tells the best weights; mark some in "
+            "is_validation of the training files, or name chemical systems with --hold_out"
+        )
     rng = np.random.default_rng(seed)
     chosen = np.sort(rng.permutation(held_out)[:count])
     tasks = []
