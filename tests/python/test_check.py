@@ -259,7 +259,8 @@ def test_command_prints_one_line_per_bad_structure(mixed_sheet: Path, tmp_path: 
         "SKIPPED gone",
         "SKIPPED silent",
     ]
-    assert lines[3:] == ["CHECK: 2 usable, 3 skipped"]
+    assert lines[3].startswith("HINT skipped for want of n_missing: 1; write the numbers into")
+    assert lines[4:] == ["CHECK: 2 usable, 3 skipped"]
     assert list((tmp_path / "out" / "batches").glob("batch_*.h5"))
 
 
