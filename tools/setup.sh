@@ -98,7 +98,7 @@ resolve_nextflow() {
     archive_classes
 }
 
-# Lets Java load the classes of Nextflow from one file: saves about half a second of CPU at each start. Without it Nextflow works too.
+# Lets Java load the classes of Nextflow from one file: saves a second of each start. Without it Nextflow works too.
 archive_classes() {
     local folder=$PWD launch
     launch=$(mktemp -d)
