@@ -92,25 +92,9 @@ resolve_nextflow() {
     mvn -B -ntp -q -Dstyle.color=never -f tools/nextflow/pom.xml dependency:copy-dependencies \
         -DincludeScope=runtime -DoutputDirectory="$PWD/.tools/nextflow/lib.part" > .tools/nextflow/maven.log 2>&1 ||
         die "Maven could not install Nextflow; see .tools/nextflow/maven.log"
-    rm -rf .tools/nextflow/lib .tools/nextflow/classes.jsa
+    rm -rf .tools/nextflow/lib
     mv .tools/nextflow/lib.part .tools/nextflow/lib
     [[ -n $(nextflow_version "$OWN_NEXTFLOW") ]] || die "the installed Nextflow does not start; try $OWN_NEXTFLOW -version"
-    archive_classes
-}
-
-# Lets Java load the classes of Nextflow from one file: saves a second of each start. Without it Nextflow works too.
-archive_classes() {
-    local folder=$PWD launch
-    launch=$(mktemp -d)
-    if (cd "$launch" && NXF_ARCHIVE=$launch/classes.jsa timeout 300 \
-        "$folder/$OWN_NEXTFLOW" run "$folder/main.nf" --help < /dev/null > /dev/null 2>&1) &&
-        [[ -s $launch/classes.jsa ]]; then
-        cp "$launch/classes.jsa" .tools/nextflow/classes.part
-        mv -f .tools/nextflow/classes.part .tools/nextflow/classes.jsa
-    else
-        say "the archive of classes could not be written; Nextflow starts without it"
-    fi
-    rm -rf "$launch"
 }
 
 setup_nextflow() {
