@@ -30,7 +30,7 @@ from xtalfill.core.errors import run_command
 from xtalfill.core.io import atomic_writer, write_json
 from xtalfill.core.matching import matcher, to_pymatgen
 from xtalfill.core.relaxations import ENERGY_WINDOW, final_stage
-from xtalfill.evaluate.metrics import rate_interval
+from xtalfill.evaluate.metrics import rate_cell
 from xtalfill.proposals.diffusion.settings import SamplerSettings
 from xtalfill.proposals.score_models import ScoreModels, load_models
 from xtalfill.proposals.stage import inpaint_batch
@@ -51,6 +51,7 @@ COLUMNS = [
     {"key": "les", "title": "LES", "unit": "%", "digits": 0},
     {"key": "match", "title": "match", "unit": "%", "digits": 0},
     {"key": "lowest", "title": "lowest of all chains", "unit": "%", "digits": 0},
+    {"key": "same", "title": "as by the judge alone", "unit": "%", "digits": 0},
     {"key": "seconds", "title": "a crystal", "unit": "core-seconds", "digits": 1},
 ]
 
@@ -148,8 +149,15 @@ def measure(
     return record
 
 
-def summary(records: list[Record], chains: list[str]) -> Record:
-    """Return the crystals and rows of the table, in the format of docs/benchmarks/data."""
+def summary(records: list[Record], chains: list[str], judge: str = "") -> Record:
+    """Return the crystals and rows of the table, in the format of docs/benchmarks/data.
+
+    Args:
+        records: Finished crystals, with each of the chains.
+        chains: Names of the rows.
+        judge: The chain that has the judge alone, if there is one: rows tell how often their
+            winner has the energy of its winner.
+    """
     rows = []
     every = np.array([[_above(record, name) for name in chains] for record in records])
     lowest = every.min(axis=1)
@@ -163,6 +171,8 @@ def summary(records: list[Record], chains: list[str]) -> Record:
             "lowest": _rate(above <= lowest + ENERGY_WINDOW),
             "seconds": round(float(np.mean([row["seconds"] for row in found])), 1),
         }
+        if judge in chains:
+            cells["same"] = _rate(np.abs(above - every[:, chains.index(judge)]) <= ENERGY_WINDOW)
         label = ", then ".join(f"`{short_name(part)}`" for part in name.split("+"))
         rows.append({"key": label.replace("`", ""), "label": label, "cells": cells})
     return {"crystals": len(records), "rows": rows}
@@ -175,11 +185,7 @@ def _above(record: Record, chain: str) -> float:
 
 
 def _rate(success: np.ndarray) -> Record:
-    low, high = rate_interval(success.astype(float), generator=np.random.default_rng(0))
-    values = (success.mean(), low, high)
-    return dict(
-        zip(("value", "low", "high"), (round(100 * float(v), 1) for v in values), strict=True)
-    )
+    return rate_cell(success.astype(float), generator=np.random.default_rng(0))
 
 
 def main() -> None:
@@ -224,7 +230,7 @@ def main() -> None:
         "commands": _commands(args),
         "label": "relaxed by",
         "columns": COLUMNS,
-        **summary(complete, list(chains)),
+        **summary(complete, list(chains), without_folders(args.judge)),
     }
     print(json.dumps(table, indent=1, ensure_ascii=False))
     if args.table:

@@ -18,7 +18,7 @@ import pandas as pd
 
 from xtalfill.core.errors import InputError, run_command
 from xtalfill.core.io import write_json
-from xtalfill.evaluate.metrics import best_of_k, rate_interval
+from xtalfill.evaluate.metrics import best_of_k, rate_cell
 from xtalfill.interactive.finished import read_results
 
 SEED = 20250101
@@ -83,9 +83,7 @@ def judge_runs(outdirs: Iterable[Path], group_of: Callable[[str], str]) -> tuple
 
 def percent(values: np.ndarray) -> dict[str, float]:
     """Return a mean and its interval."""
-    low, high = rate_interval(values, generator=np.random.default_rng(SEED))
-    named = {"value": values.mean(), "low": low, "high": high}
-    return {key: round(100.0 * float(one), 1) for key, one in named.items()}
+    return rate_cell(values, generator=np.random.default_rng(SEED))
 
 
 def row(key: str, label: str, some: list[Judged]) -> dict[str, Any]:

@@ -23,7 +23,7 @@ import numpy as np
 
 from xtalfill.core.errors import run_command
 from xtalfill.core.io import read_json, write_json
-from xtalfill.evaluate.metrics import bootstrap_interval, mcnemar
+from xtalfill.evaluate.metrics import bootstrap_interval, mcnemar, percent_cell, rate_cell
 from xtalfill.proposals.diffusion.sample_batches import CHUNK
 from xtalfill.proposals.mix import CLASSES, read_mix, schedule
 from xtalfill.proposals.ways import ENUMERATED
@@ -242,8 +242,9 @@ def compare(
         "seconds": round(float(np.mean([one.seconds(mix) for one, mix, _ in pairs])), 2),
     }
     for number, outcome in enumerate(OUTCOMES):
-        cells[outcome] = _percent(ours[:, number])
-        cells[f"{outcome}_gain"] = _percent(ours[:, number] - theirs[:, number])
+        random = np.random.default_rng(SEED)
+        cells[outcome] = rate_cell(ours[:, number], generator=random)
+        cells[f"{outcome}_gain"] = _change(ours[:, number] - theirs[:, number])
         test = mcnemar(
             np.array([one.first(mix)[number] for one, mix, _ in pairs]),
             np.array([one.first(base)[number] for one, _, base in pairs]),
@@ -254,10 +255,9 @@ def compare(
     return cells
 
 
-def _percent(values: np.ndarray) -> dict[str, float]:
+def _change(values: np.ndarray) -> dict[str, float]:
     low, high = bootstrap_interval(values, generator=np.random.default_rng(SEED))
-    named = {"value": values.mean(), "low": low, "high": high}
-    return {name: round(100.0 * float(value), 1) for name, value in named.items()}
+    return percent_cell(float(values.mean()), float(low), float(high))
 
 
 def search(

@@ -19,7 +19,7 @@ from search_cover import OUTCOMES, SEED, SOURCES, Measured, Mixture, write_table
 
 from xtalfill.core.errors import run_command
 from xtalfill.core.io import write_json
-from xtalfill.evaluate.metrics import bootstrap_interval
+from xtalfill.evaluate.metrics import rate_cell
 from xtalfill.proposals.mix import schedule
 from xtalfill.proposals.ways import ENUMERATED
 from xtalfill.relax.stopping import WAVE, chance_of_lower, count_minima
@@ -79,9 +79,7 @@ def row(
     cells: dict[str, Any] = {"mix": str(mixture), "below": below}
     for column, name in enumerate(OUTCOMES):
         random = np.random.default_rng(SEED)
-        low, high = bootstrap_interval(values[:, column], generator=random)
-        named = {"value": values[:, column].mean(), "low": low, "high": high}
-        cells[name] = {key: round(100.0 * float(one), 1) for key, one in named.items()}
+        cells[name] = rate_cell(values[:, column], generator=random)
     cells["candidates"] = round(float(values[:, -2].mean()), 1)
     cells["seconds"] = round(float(values[:, -1].mean()), 1)
     return cells

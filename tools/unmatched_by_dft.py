@@ -20,7 +20,7 @@ import pandas as pd
 
 from xtalfill.core.errors import InputError, run_command
 from xtalfill.core.io import write_json
-from xtalfill.evaluate.metrics import wilson_interval
+from xtalfill.evaluate.metrics import percent_cell, wilson_interval
 from xtalfill.interactive.finished import read_results
 
 SEED = 20250101
@@ -73,12 +73,6 @@ def les_interval(matched: int, good: int, bad: int, unknown: int) -> tuple[float
     return float(low), float(high)
 
 
-def percent(value: float, interval: tuple[float, float]) -> dict[str, float]:
-    """Return a rate and its interval in percent."""
-    named = {"value": value, "low": interval[0], "high": interval[1]}
-    return {key: round(100.0 * one, 1) for key, one in named.items()}
-
-
 def tables(all_rows: pd.DataFrame, by_dft: pd.DataFrame) -> dict[str, dict[str, Any]]:
     """Return the tables by the end of their names: the crystals (""), and the rates.
 
@@ -104,8 +98,8 @@ def tables(all_rows: pd.DataFrame, by_dft: pd.DataFrame) -> dict[str, dict[str, 
     rates = {
         "unmatched": len(unmatched),
         "judged": n_judged,
-        "lower": percent(share, wilson_interval(good, n_judged)),
-        "les": percent(les, interval),
+        "lower": percent_cell(share, *wilson_interval(good, n_judged)),
+        "les": percent_cell(les, *interval),
     }
     return {
         "": {"label": "crystal", "columns": list(COLUMNS), "rows": crystal_rows(judged)},

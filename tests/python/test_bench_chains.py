@@ -37,6 +37,17 @@ def test_rates_of_chains() -> None:
     assert (a["lowest"]["value"], b["lowest"]["value"]) == (66.7, 66.7)
     assert a["les"]["low"] < 66.7 < a["les"]["high"]
     assert a["seconds"] == 2.0
+    assert "same" not in a
+
+
+def test_share_of_winners_that_are_those_of_the_judge() -> None:
+    records = [
+        record(a=(0.0, True), b=(0.0015, True)),  # within the window
+        record(a=(-0.010, False), b=(0.0, True)),  # the judge finds another, lower one
+        record(a=(0.0, True), b=(None, False)),
+    ]
+    table = tool_module("bench_chains").summary(records, ["a", "b"], "a")
+    assert [row["cells"]["same"]["value"] for row in table["rows"]] == [100.0, 33.3]
 
 
 def test_a_chain_is_added_to_a_finished_run(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from xtalfill.evaluate.metrics import (
     bin_label,
     bootstrap_interval,
     mcnemar,
+    rate_cell,
     rate_interval,
 )
 
@@ -134,6 +135,13 @@ def test_yes_and_no_have_wilson_intervals_and_shares_bootstrap_ones() -> None:
     assert (low[1], high[1]) == pytest.approx(tuple(map(float, alone)))
     one = rate_interval(np.ones(6), generator=np.random.default_rng(3))
     assert (float(one[0]), float(one[1])) == (low[0], high[0])
+
+
+def test_means_over_draws_that_are_all_yes_have_a_wilson_interval() -> None:
+    thirds = np.full(6, 1 / 3 + 1 / 3 + 1 / 3 - 2e-16)  # a mean over draws, with its rounding
+    assert rate_cell(thirds, generator=np.random.default_rng(3)) == {
+        "value": 100.0, "low": 61.0, "high": 100.0,
+    }  # fmt: skip
 
 
 def test_bootstrap_of_nothing_is_nan() -> None:

@@ -128,10 +128,11 @@ def rate_interval(
     """
     values = np.asarray(values, dtype=np.float64)
     columns = values.reshape(len(values), -1)
-    binary = ((columns == 0) | (columns == 1)).all(axis=0)
+    # Means over draws of a candidate are 0 or 1 up to rounding.
+    binary = (np.abs(columns - np.round(columns)) < 1e-9).all(axis=0)
     ends = np.empty((2, columns.shape[1]))
     for number in np.flatnonzero(binary):
-        total = int(columns[:, number].sum())
+        total = round(columns[:, number].sum())
         ends[:, number] = wilson_interval(total, len(columns), level=level)
     if not binary.all():
         ends[:, ~binary] = bootstrap_interval(
@@ -139,6 +140,23 @@ def rate_interval(
         )
     low, high = ends.reshape(2, *values.shape[1:])
     return low, high
+
+
+def rate_cell(values: np.ndarray, *, generator: np.random.Generator) -> dict[str, float]:
+    """Return a rate in percent with its interval, as a cell of a table of docs/benchmarks.
+
+    Args:
+        values: (n_structures,) from 0 to 1.
+        generator: Random generator of the resamples.
+    """
+    low, high = rate_interval(values, generator=generator)
+    return percent_cell(float(values.mean()), float(low), float(high))
+
+
+def percent_cell(value: float, low: float, high: float) -> dict[str, float]:
+    """Return a number and the ends of its interval in percent, as a cell of a table."""
+    named = {"value": value, "low": low, "high": high}
+    return {name: round(100.0 * one, 1) for name, one in named.items()}
 
 
 def wilson_interval(successes: int, n: int, *, level: float = 0.95) -> tuple[float, float]:
