@@ -3,7 +3,7 @@
 
 A crystal counts as found by k candidates if any of them matches (ideal ranking). Sampler options
 accept several values; all combinations are run with the same noise. Prints a table and writes
-JSON with bootstrap intervals over crystals, by size, number of sites and class.
+JSON with intervals over crystals, by size, number of sites and class.
 """
 
 import argparse
@@ -31,7 +31,7 @@ from xtalfill.evaluate.metrics import (
     SIZE_BINS,
     any_of_k,
     bin_label,
-    bootstrap_interval,
+    rate_interval,
 )
 from xtalfill.proposals.diffusion.settings import SamplerSettings
 from xtalfill.proposals.diffusion.site_sampler import candidate_generator
@@ -204,7 +204,7 @@ def groupings(frames: list[Atoms], element: str) -> list[list[str]]:
 
 def rates(chance: np.ndarray, ks: list[int]) -> dict[str, object]:
     """Return the mean success rates with 95 % intervals, given chances (n, len(ks))."""
-    low, high = bootstrap_interval(chance, generator=np.random.default_rng(0))
+    low, high = rate_interval(chance, generator=np.random.default_rng(0))
     return {
         "crystals": len(chance),
         "rate": {

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from xtalfill.core.batch import REFERENCE, Batch, read_batch
-from xtalfill.evaluate.metrics import bootstrap_interval, mcnemar
+from xtalfill.evaluate.metrics import mcnemar, rate_interval
 
 STAGES = ("relax_positions", "relax_rank")
 
@@ -64,8 +64,8 @@ def main() -> None:
     for measure in ("matched", "les"):
         rows = [np.array([getattr(c, measure) for c in found]) for found in by_stage]
         for stage, row in zip(STAGES, rows, strict=True):
-            low, high = bootstrap_interval(row[:, None], generator=np.random.default_rng(0))
-            interval = f"{100 * row.mean():.1f} % ({100 * low[0]:.1f}–{100 * high[0]:.1f})"
+            low, high = rate_interval(row.astype(float), generator=np.random.default_rng(0))
+            interval = f"{100 * row.mean():.1f} % ({100 * low:.1f}–{100 * high:.1f})"
             print(f"{measure}, lowest by {stage}: {interval} of {len(row)}")
         before, after = rows
         test = mcnemar(after, before)

@@ -17,7 +17,7 @@ import numpy as np
 from xtalfill.core.batch import read_batch
 from xtalfill.core.errors import InputError, run_command
 from xtalfill.core.io import read_json
-from xtalfill.evaluate.metrics import best_of_k, bootstrap_interval, mcnemar
+from xtalfill.evaluate.metrics import best_of_k, mcnemar, rate_interval
 from xtalfill.results.summary import BOOTSTRAP_SEED, Judged, judge
 from xtalfill.results.tables import read_tables
 
@@ -85,9 +85,9 @@ def read_run(label: str, outdir: Path) -> Run:
 
 
 def rate(values: list[float]) -> str:
-    """Return mean and bootstrap interval in percent."""
+    """Return mean and interval in percent."""
     numbers = np.array(values)
-    low, high = bootstrap_interval(numbers, generator=np.random.default_rng(BOOTSTRAP_SEED))
+    low, high = rate_interval(numbers, generator=np.random.default_rng(BOOTSTRAP_SEED))
     return f"{100 * numbers.mean():.0f} % ({100 * low:.0f}–{100 * high:.0f})"
 
 

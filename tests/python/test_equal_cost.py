@@ -49,7 +49,7 @@ def test_number_of_candidates_at_equal_cost(tool: ModuleType) -> None:
     )
     rows = tool.table([dear, cheap], ["a"]).splitlines()[2:]
     cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
-    assert cells[0][:4] == ["potential", "1.000", "1", "0 % (0–0)"]
+    assert cells[0][:4] == ["potential", "1.000", "1", "0 % (0–79)"]
     assert cells[1][:4] == ["host", "0.333", "3", "25 % (25–25)"]
     # the second of three candidates has the lowest finite energy
     assert cells[1][-1] == "1 : 0, p = 1"
