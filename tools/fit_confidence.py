@@ -27,6 +27,7 @@ from xtalfill.core.errors import run_command
 from xtalfill.core.io import write_json
 from xtalfill.interactive.settings import make_all_settings
 from xtalfill.results.confidence import CARD, features, probability
+from xtalfill.training.files import chemical_system
 
 OUTCOMES = {"matched": "match", "les": "match or lower"}
 # Few crystals: few parameters. The empty one is the base rate.
@@ -285,10 +286,8 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=CARD)
     parser.add_argument("--tables", type=Path, help="folder for the tables of docs/benchmarks")
     args = parser.parse_args()
-    systems = {
-        atoms.info["id"]: "-".join(sorted(set(atoms.get_chemical_symbols())))
-        for atoms in ase.io.read(args.crystals, ":")
-    }
+    crystals = ase.io.read(args.crystals, ":")
+    systems = {atoms.info["id"]: chemical_system(atoms.numbers) for atoms in crystals}
     records = [json.loads(line) for line in args.measured.read_text().splitlines()]
     measured = read_measured(records, systems, args.source)
     found = {

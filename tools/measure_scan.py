@@ -25,10 +25,10 @@ from ase import Atoms
 from ase.geometry import cellpar_to_cell, find_mic
 from ase.neighborlist import neighbor_list
 from scipy.optimize import minimize
-from scipy.stats import binomtest
 
 from xtalfill.core.errors import InputError, run_command
 from xtalfill.core.io import write_json
+from xtalfill.evaluate.metrics import percent_cell, wilson_interval
 from xtalfill.inputs.scan import (
     COMPLETE,
     LACKS,
@@ -269,9 +269,7 @@ def _share(part: int, whole: int) -> dict[str, float] | None:
     """Return a share in percent with its 95 % Wilson interval."""
     if not whole:
         return None
-    interval = binomtest(part, whole).proportion_ci(method="wilson")
-    value, low, high = (round(100 * x, 1) for x in (part / whole, interval.low, interval.high))
-    return {"value": value, "low": low, "high": high}
+    return percent_cell(part / whole, *wilson_interval(part, whole))
 
 
 def _protonated(atoms: Atoms) -> set[int]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -23,8 +22,15 @@ from xtalfill.core.errors import InputError
 from xtalfill.core.io import atomic_writer
 from xtalfill.core.relaxations import final_stage
 from xtalfill.interactive.given import Crystal
+from xtalfill.results.candidate_source import LAST_RELAXATION, CandidateSource
 from xtalfill.results.cif import format_cif
-from xtalfill.results.confidence import Confidence, Relaxed, confidence, odds_text
+from xtalfill.results.confidence import (
+    Confidence,
+    Relaxed,
+    confidence,
+    not_calibrated,
+    odds_text,
+)
 
 CANDIDATE_COLUMNS = ("method", "sample", "status", "message", "energy", "rank", "minimum")
 CHECK_COLUMNS = tuple(item.name for item in fields(Checks))
@@ -70,9 +76,7 @@ class Answer:
         default_factory=lambda: pd.DataFrame(columns=CANDIDATE_COLUMNS)
     )
     checks: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=CHECK_COLUMNS))
-    confidence: Confidence = field(
-        default_factory=lambda: Confidence(math.nan, math.nan, "not calibrated: no crystal")
-    )
+    confidence: Confidence = field(default_factory=lambda: not_calibrated("no crystal"))
     crystals: tuple[Crystal, ...] = ()
     _atoms: tuple[Atoms, ...] = ()
     _is_host: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=bool))
@@ -193,20 +197,18 @@ def _outcome(candidates: pd.DataFrame, ranked: list[int]) -> tuple[str, str]:
 def _confidence(batch: Batch, members: list[int], ranked: list[int]) -> Confidence:
     """Return the odds of the best candidate, as in results.csv."""
     if not ranked:
-        return Confidence(math.nan, math.nan, "not calibrated: no crystal")
-    energy = batch.stages[final_stage(batch)].arrays["energy"]
+        return not_calibrated("no crystal")
     best, rows = members[ranked[0]], {}
     for index in members:
         if batch.method[index] == batch.method[best] and batch.status[index] != "absent":
-            here = batch.atoms_slice(index)
-            filled = batch.atomic_numbers[here][~batch.is_host[here]]
+            source = CandidateSource(batch, index, input_formula="")
             rows[index] = Relaxed(
                 method=str(batch.method[index]),
-                element=" ".join(sorted({chemical_symbols[number] for number in filled})),
-                n_missing=len(filled),
-                n_atoms=here.stop - here.start,
+                element=source.element,
+                n_missing=len(source.filled),
+                n_atoms=len(source.atoms),
                 status=str(batch.status[index]),
-                energy=float(energy[index]),
+                energy=float(source.read(LAST_RELAXATION, "energy")),
             )
     stages = {name: stage.attrs for name, stage in batch.stages.items()}
     return confidence(rows[best], list(rows.values()), stages)

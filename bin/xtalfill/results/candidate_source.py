@@ -45,6 +45,11 @@ class CandidateSource:
         return [self.atoms.symbols[site] for site in np.flatnonzero(~is_host)]
 
     @property
+    def element(self) -> str:
+        """Symbols of the elements of the filled sites."""
+        return " ".join(sorted(set(self.filled)))
+
+    @property
     def formula(self) -> str:
         """Formula in check.json, or that of the atoms."""
         return self.input_formula or str(self.atoms.get_chemical_formula(mode="metal"))

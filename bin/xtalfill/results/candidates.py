@@ -37,7 +37,7 @@ class CandidateRow:
         meaning="number of atoms in the cell, missing sites included",
     )
     element: str = column(
-        value=lambda source: " ".join(sorted(set(source.filled))),
+        value=lambda source: source.element,
         meaning="element of the missing sites",
     )
     n_missing: int = column(

@@ -136,12 +136,17 @@ def confidence(
     card = bundled_card() if card is None else card
     reason = _difference(selected, candidates, stages, card)
     if reason:
-        return Confidence(math.nan, math.nan, f"not calibrated: {reason}")
+        return not_calibrated(reason)
     converged = [row.energy / row.n_atoms for row in candidates if row.status == "ok"]
     found, models = features(converged, selected.n_missing), card["models"]
     return Confidence(
         probability(models["les"], found), probability(models["matched"], found), CALIBRATED
     )
+
+
+def not_calibrated(reason: str) -> Confidence:
+    """Return that there are no odds, and why."""
+    return Confidence(math.nan, math.nan, f"not calibrated: {reason}")
 
 
 def odds_text(found: Confidence) -> str:

@@ -13,6 +13,7 @@ from ase.data import chemical_symbols
 from xtalfill.core.crystal import FRACTION_UNIT, Crystal
 from xtalfill.core.errors import InputError
 from xtalfill.core.io import replacing
+from xtalfill.training.split import sorted_system
 
 
 def write_training_file(
@@ -34,7 +35,7 @@ def write_training_file(
         if not (atoms.pbc.all() and atoms.cell.rank == 3):
             raise InputError(f"crystal {number} ({atoms.symbols}) is not periodic; give a cell")
     systems = [chemical_system(atoms.numbers) for atoms in crystals]
-    wanted = {"-".join(sorted(name.split("-"))) for name in held_out}
+    wanted = set(map(sorted_system, held_out))
     if absent := sorted(wanted - set(systems)):
         raise InputError(f"held_out: no crystal has the system {absent[0]}; name one of the data")
     arrays = crystal_arrays(

@@ -54,10 +54,13 @@ def read_split(*, exclude: Path | None, hold_out: Path | None) -> Split | None:
         return None
     return Split(
         excluded=_column(exclude, ("training_material_id", "material_id")),
-        held_out=frozenset(
-            "-".join(sorted(name.split("-"))) for name in _column(hold_out, ("chemical_system",))
-        ),
+        held_out=frozenset(map(sorted_system, _column(hold_out, ("chemical_system",)))),
     )
+
+
+def sorted_system(name: str) -> str:
+    """Return a chemical system ("Mg-H-O") with its elements sorted by symbol."""
+    return "-".join(sorted(name.split("-")))
 
 
 def _column(path: Path | None, names: tuple[str, ...]) -> frozenset[str]:
