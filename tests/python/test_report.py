@@ -627,7 +627,7 @@ TURN = 'document.querySelector("[data-turn]").click()'
 TURNED = """Boolean(document.querySelector(".view canvas")
     && document.querySelector('[data-turn][aria-pressed="true"]'))"""
 TOLD = 'document.querySelector("output").textContent'
-CLICK = """for (const n of [{0}, {1}]) document.querySelector(`[data-atom="${{n}}"]`)
+CLICK = """for (const n of [{0}, {1}]) document.querySelector(`.minimum [data-atom="${{n}}"]`)
     .dispatchEvent(new MouseEvent("click", {{ bubbles: true }}));"""
 
 
@@ -647,6 +647,8 @@ def test_a_browser_without_network_shows_all_of_it(
         assert tab.value(order) == ["free", "mg"]
         tab.value('document.querySelectorAll("#answers thead button")[0].click()')
         assert tab.value(order) == ["mg", "free"]
+        # Its pictures have atoms, too; a click must not find them.
+        assert tab.wait_for('document.querySelectorAll("#gallery [data-atom]").length > 0')
         tab.value(OPEN)
         assert tab.wait_for('document.querySelectorAll(".minimum svg.crystal").length === 3')
         assert tab.value("document.activeElement.tagName") == "H2"
