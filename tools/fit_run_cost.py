@@ -131,12 +131,23 @@ def disk_bytes(outdir: Path) -> tuple[list[float], float]:
     return [1.0, float(len(tasks)), float(atoms)], float(used)
 
 
+def with_new_stages(old: dict[str, Any], stages: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return an earlier result with the stages that it lacks."""
+    known = {(one["stage"], one["name"]) for one in old["stages"]}
+    new = [one for one in stages if (one["stage"], one["name"]) not in known]
+    both = sorted([*old["stages"], *new], key=lambda one: (one["stage"], one["name"]))
+    return {**old, "stages": both}
+
+
 def main() -> None:
     """Fit the models and write them with their data."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=Path, nargs="+", required=True, help="--outdir of the runs")
     parser.add_argument("--machine", required=True, help="description of the machine")
     parser.add_argument("--output", type=Path, required=True, help="JSON to write")
+    parser.add_argument(
+        "--add", action="store_true", help="only add to --output the models that it lacks"
+    )
     args = parser.parse_args()
     points: Points = defaultdict(list)
     for outdir in args.runs:
@@ -147,12 +158,15 @@ def main() -> None:
     models |= fit_all(ranked)
     if not models:
         raise ConfigError(f"no stage with {LEAST_TASKS} tasks; give more runs")
-    numbers, used = zip(*(disk_bytes(outdir) for outdir in args.runs), strict=True)
-    (report, task, atom), _ = nnls(np.array(numbers), np.array(used))
     stages = [
         {"stage": stage, "name": name, **models[stage, name], "tasks": points[stage, name]}
         for stage, name in sorted(models)
     ]
+    if args.add:
+        write_json(args.output, with_new_stages(read_json(args.output), stages))
+        return
+    numbers, used = zip(*(disk_bytes(outdir) for outdir in args.runs), strict=True)
+    (report, task, atom), _ = nnls(np.array(numbers), np.array(used))
     content = {
         "machine": args.machine,
         "spread": spread(models, points),

@@ -25,32 +25,34 @@ from xtalfill.core.errors import run_command
 from xtalfill.core.io import read_json, write_json
 from xtalfill.evaluate.metrics import bootstrap_interval, mcnemar, percent_cell, rate_cell
 from xtalfill.proposals.diffusion.sample_batches import CHUNK
-from xtalfill.proposals.mix import CLASSES, read_mix, schedule
+from xtalfill.proposals.mix import CLASSES, MIX, read_mix, schedule
 from xtalfill.proposals.ways import ENUMERATED
 
 OUTCOMES = ("les", "matched")
-SOURCES = read_mix().sources
+MIX_OF_CLASSES = read_mix()
+SOURCES = MIX_OF_CLASSES.sources
 SEED = 20250101
 Counts = tuple[tuple[str, int], ...]
 
 
 @dataclass(frozen=True)
 class Mixture:
-    """Shares of sources and a number of candidates."""
+    """Shares of sources and a number of candidates; without shares, those of method mix."""
 
     shares: tuple[tuple[str, float], ...]
     k: int
 
     @classmethod
     def read(cls, text: str) -> "Mixture":
-        """Read "host:6,voids:4": as many candidates as the shares add up to."""
+        """Read "host:6,voids:4": as many candidates as the shares add up to; or "mix:10"."""
         parts = [part.partition(":") for part in text.split(",")]
         shares = tuple((name, float(count)) for name, _, count in parts)
-        return cls(shares, int(sum(count for _, count in shares)))
+        k = int(sum(count for _, count in shares))
+        return cls((), k) if [name for name, _, _ in parts] == [MIX] else cls(shares, k)
 
     def __str__(self) -> str:
         parts = " + ".join(f"{name} {share:g}" for name, share in self.shares if share)
-        return f"{parts}, k = {self.k}"
+        return f"{parts or f'{MIX} {self.k}'}, k = {self.k}"
 
 
 class Measured:
@@ -82,7 +84,8 @@ class Measured:
 
     def counts(self, mixture: Mixture) -> Counts:
         """Return how many candidates of each source a mix has for this crystal."""
-        plan = schedule(dict(mixture.shares), mixture.k, capacity=self.capacity)
+        shares = dict(mixture.shares) or MIX_OF_CLASSES.shares(self.host_class, self.n_sites)
+        plan = schedule(shares, mixture.k, capacity=self.capacity)
         return tuple(sorted(Counter(name for name, _ in plan).items()))
 
     def rates(self, mixture: Mixture) -> tuple[float, ...]:
@@ -348,7 +351,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("measured", type=Path, nargs="+", help="JSON lines of measure_cover.py")
     parser.add_argument("--baseline", default="host:10", help="mix whose cost counts")
-    parser.add_argument("--mixes", nargs="*", default=[], metavar="NAME:N,...", help="to compare")
+    parser.add_argument(
+        "--mixes", nargs="*", default=[], metavar="NAME:N,...", help="or mix:N; to compare"
+    )
     parser.add_argument("--sources", nargs="*", default=list(SOURCES), help="to search")
     parser.add_argument("--classes", nargs="+", choices=CLASSES, default=CLASSES, help="of hosts")
     parser.add_argument("--total", type=int, default=10, help="sum of the shares")

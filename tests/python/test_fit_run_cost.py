@@ -42,8 +42,10 @@ def make_run(outdir: Path, *, rank: str | None = None) -> None:
     (outdir / "pipeline_info" / "trace.txt").write_text("\n".join(lines) + "\n")
 
 
-def run_tool(monkeypatch: pytest.MonkeyPatch, output: Path, *runs: Path) -> None:
-    words = ["--runs", *map(str, runs), "--machine", "a test", "--output", str(output)]
+def run_tool(
+    monkeypatch: pytest.MonkeyPatch, output: Path, *runs: Path, more: tuple[str, ...] = ()
+) -> None:
+    words = ["--runs", *map(str, runs), "--machine", "a test", "--output", str(output), *more]
     monkeypatch.setattr(sys, "argv", ["fit_run_cost.py", *words])
     tool_module("fit_run_cost").main()
 
@@ -63,6 +65,25 @@ def test_the_models_are_recovered(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert models["INPAINT", "host"]["atom"] == pytest.approx(0.03, rel=0.01)
     assert cost["spread"] == pytest.approx(1, abs=0.01)
     assert cost["machine"] == "a test"
+
+
+def test_new_models_are_added_to_those_of_other_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_run(tmp_path / "one")
+    output = tmp_path / "cost.json"
+    run_tool(monkeypatch, output, tmp_path / "one")
+    old = json.loads(output.read_text())
+    content = json.loads((tmp_path / "one" / "provenance.json").read_text())
+    content["parameters"] |= {"method": "mix", "mlip": "other"}
+    (tmp_path / "one" / "provenance.json").write_text(json.dumps(content))
+    run_tool(monkeypatch, output, tmp_path / "one", more=("--add",))
+    new = json.loads(output.read_text())
+    assert {key: new[key] for key in old if key != "stages"} | {"stages": old["stages"]} == old
+    names = [(one["stage"], one["name"]) for one in new["stages"]]
+    assert names == sorted([("INPAINT", "host"), ("INPAINT", "mix"), ("RELAX", "7net-0"),
+                            ("RELAX", "other")])  # fmt: skip
+    assert [one for one in new["stages"] if one["name"] in {"host", "7net-0"}] == old["stages"]
 
 
 def test_too_few_tasks_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,6 +37,7 @@ from xtalfill.proposals.stage import STAGE, inpaint_batch
 SETTINGS = SamplerSettings(steps=3, predictor="x0_renoise", renoise=0.7, corrector_steps=0)
 SHARES = {"host": 5, "host_warm": 2, "symmetric": 2, "voids": 1}
 FEW = {"voids": 2, "symmetric": 1, "random": 1}
+ALL_SOURCES = Mix(read_mix().sources, [Share(name, None, SHARES) for name in CLASSES])
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +94,7 @@ def test_the_number_of_sites_decides_within_a_class() -> None:
         *(Share(one, None, {"random": 1}) for one in CLASSES),
     ]
     mix = Mix(read_mix().sources, entries)
-    assert [dict(mix.shares([46], n)) for n in (4, 5)] == [{"voids": 1}, {"random": 1}]
+    assert [dict(mix.shares("metal", n)) for n in (4, 5)] == [{"voids": 1}, {"random": 1}]
 
 
 @pytest.mark.parametrize(
@@ -111,18 +112,32 @@ def test_shares_that_do_not_fit_are_refused(entries: list[Share]) -> None:
         Mix({"host": Source("host", "host")}, entries)
 
 
+def test_only_hosts_of_metals_have_several_sources_by_default(
+    brucite: Atoms, models: ScoreModels
+) -> None:
+    rows = [("brucite", method, k) for method in (MIX, "host") for k in range(3)]
+    batch = make_batch({"brucite": brucite}, rows, 42)
+    inpaint_batch(batch, models, SETTINGS)
+    assert set(sources(batch)) == {"host"}
+    for sample in range(3):
+        assert sites(batch, MIX, sample) == sites(batch, "host", sample)
+    metal = build_batch([checked("PdH")], {}, methods=(MIX,), samples=10, seed=42)
+    inpaint_batch(metal, models, SETTINGS)
+    assert Counter(sources(metal)) == {"host": 6, "symmetric": 2, "voids": 2}
+
+
 def test_candidates_are_those_of_the_source(brucite: Atoms, models: ScoreModels) -> None:
     rows = [("brucite", MIX, k) for k in range(10)]
     rows += [("brucite", name, k) for name in ("host", "symmetric", "voids") for k in range(3)]
     batch = make_batch({"brucite": brucite}, rows, 42)
-    inpaint_batch(batch, models, SETTINGS)
+    inpaint_batch(batch, models, SETTINGS, mix=ALL_SOURCES)
     assert sources(batch)[10:] == [row[1] for row in rows[10:]]
-    plan = schedule_within(read_mix().shares([12, 8, 8], 2), 10, lambda _, wanted: wanted)
+    plan = schedule_within(SHARES, 10, lambda _, wanted: wanted)
     assert sources(batch)[:10] == [name for name, _ in plan]
     shared = [(k, name, n) for k, (name, n) in enumerate(plan) if name != "host_warm" and n < 3]
+    assert {name for _, name, _ in shared} == {"host", "symmetric", "voids"}
     for sample, name, number in shared:
-        if name != "random":
-            assert sites(batch, MIX, sample) == sites(batch, name, number)
+        assert sites(batch, MIX, sample) == sites(batch, name, number)
     assert batch.stages[STAGE].attrs["mix"]["sources"]["host_warm"]["renoise"] == 1.0
 
 
@@ -130,7 +145,7 @@ def test_the_warm_source_has_other_noise(brucite: Atoms, models: ScoreModels) ->
     """Equal noise at another temperature would give much the same crystals."""
     batch = make_batch({"brucite": brucite}, [("brucite", MIX, k) for k in range(10)], 42)
     hot = make_batch({"brucite": brucite}, [("brucite", "host", 0)], 42)
-    inpaint_batch(batch, models, SETTINGS)
+    inpaint_batch(batch, models, SETTINGS, mix=ALL_SOURCES)
     inpaint_batch(hot, models, replace(SETTINGS, renoise=1.0))
     first = sources(batch).index("host_warm")
     assert sites(batch, MIX, first) != sites(hot, "host", 0)
@@ -142,10 +157,10 @@ def test_a_candidate_is_bit_identical_alone_and_in_any_batch(
     crystals = {"brucite": brucite, "rocksalt": rocksalt}
     rows = [("rocksalt", MIX, k) for k in range(4)] + [("brucite", MIX, k) for k in range(12)]
     batch = make_batch(crystals, rows, 42)
-    inpaint_batch(batch, models, SETTINGS)
+    inpaint_batch(batch, models, SETTINGS, mix=ALL_SOURCES)
     for sample in (0, 3, 7, 11):
         alone = make_batch(crystals, [("brucite", MIX, sample)], 42)
-        inpaint_batch(alone, models, SETTINGS)
+        inpaint_batch(alone, models, SETTINGS, mix=ALL_SOURCES)
         assert sources(alone)[0] == sources(batch)[4 + sample]
         assert sites(alone, MIX, sample) == sites(batch, MIX, sample)
     after = batch.stages[STAGE].arrays["positions"]
@@ -169,8 +184,19 @@ def test_elements_that_the_network_does_not_know_go_to_other_sources(models: Sco
     batch = build_batch([checked("PdH")], {}, methods=(MIX,), samples=5, seed=42)
     batch.atomic_numbers[batch.is_host] = 117
     inpaint_batch(batch, models, SETTINGS)
-    assert not {"host", "host_warm"} & set(sources(batch))
-    assert set(batch.status) == {"ok"}
+    assert Counter(sources(batch)) == {"voids": 2, "symmetric": 1, MIX: 2}
+    assert batch.status.tolist() == ["ok"] * 3 + ["absent"] * 2
+    assert "have 3 way(s)" in batch.message[-1]
+
+
+def test_a_host_that_no_source_can_fill_fails_with_the_sources(
+    brucite: Atoms, models: ScoreModels
+) -> None:
+    batch = make_batch({"brucite": brucite}, [("brucite", MIX, 0)], 42)
+    batch.atomic_numbers[np.flatnonzero(batch.atomic_numbers == 12)] = 117
+    inpaint_batch(batch, models, SETTINGS)
+    assert batch.status.tolist() == ["failed"]
+    assert "no source of the mix (host) knows all elements" in batch.message[0]
 
 
 def test_restore_takes_it_as_any_method() -> None:

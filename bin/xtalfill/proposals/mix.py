@@ -101,13 +101,13 @@ class Mix:
         if missing := [name for name in CLASSES if name not in whole]:
             raise ConfigError(f"mix: the class {missing[0]} has no shares for any number of sites")
 
-    def shares(self, numbers: Iterable[int], n_sites: int) -> Mapping[str, float]:
-        """Return the shares for the atomic numbers of a host and its number of missing sites."""
-        own = host_class(numbers)
+    def shares(self, own_class: str, n_sites: int) -> Mapping[str, float]:
+        """Return the shares for the class of a host and its number of missing sites."""
         return next(
             entry.shares
             for entry in self.entries
-            if entry.host_class == own and (entry.max_sites is None or n_sites <= entry.max_sites)
+            if entry.host_class == own_class
+            and (entry.max_sites is None or n_sites <= entry.max_sites)
         )
 
 

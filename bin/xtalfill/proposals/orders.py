@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from xtalfill.core.batch import Batch
 from xtalfill.proposals.diffusion.settings import SamplerSettings
 from xtalfill.proposals.methods import PROPOSERS, Method
-from xtalfill.proposals.mix import MIX, Mix, Source, schedule_within
+from xtalfill.proposals.mix import MIX, Mix, Source, host_class, schedule_within
 from xtalfill.proposals.score_models import ScoreModels
 from xtalfill.proposals.ways import ENUMERATED, Ways, host_of
 
@@ -65,12 +65,18 @@ def _mixed(
         return wanted if largest <= method.largest_element else 0
 
     count = 1 + int(batch.sample[members].max())
-    plan = schedule_within(mix.shares(host.numbers.tolist(), host.n_sites), count, available)
+    shares = mix.shares(host_class(host.numbers.tolist()), host.n_sites)
+    plan = schedule_within(shares, count, available)
     found: dict[int, Order] = {}
     for index in members:
         if batch.sample[index] < len(plan):
             name, number = plan[batch.sample[index]]
             found[index] = Order(mix.sources[name], number)
+        elif plan:
+            reason = f"the sources of the mix have {len(plan)} way(s) to fill the host"
+            batch.mark_absent(index, f"inpaint: {reason}")
         else:
-            batch.fail(index, "inpaint: no source of the mix can fill the host")
+            names = ", ".join(shares)
+            reason = f"no source of the mix ({names}) knows all elements and can fill the host"
+            batch.fail(index, f"inpaint: {reason}")
     return found
