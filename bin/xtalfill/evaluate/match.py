@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from ase import Atoms
-from ase.neighborlist import neighbor_list
+from matscipy.neighbours import neighbour_list
 from pymatgen.core import Structure
 
 from xtalfill.core.batch import Batch, Stage
@@ -101,7 +101,7 @@ def site_class(reference: Atoms, *, n_missing: int) -> str:
         The class, with the symbol of the missing element in place of H.
     """
     sites = np.arange(len(reference) - n_missing, len(reference))
-    first, second, distance = neighbor_list("ijd", reference, NEIGHBOUR_CUTOFF)
+    first, second, distance = neighbour_list("ijd", reference, NEIGHBOUR_CUTOFF)
     symbols = np.array(reference.get_chemical_symbols())
     kinds: Counter[str] = Counter()
     for site in sites:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 from ase.data import chemical_symbols, covalent_radii
-from ase.neighborlist import neighbor_list
+from matscipy.neighbours import neighbour_list
 
 from xtalfill.core.errors import InputError
 from xtalfill.core.text import one_line, shortened
@@ -290,11 +290,13 @@ def _simultaneous_sites(structure: IncompleteStructure) -> int:
         return len(atoms)
     reach = 2 * covalent_radii[structure.target] * _SPLIT_SHARE
     periodic = Atoms(atoms.numbers, atoms.positions, cell=structure.host.cell, pbc=True)
-    first, second, distance = neighbor_list("ijd", periodic, max(reach, _PROTON_PLACES))
+    first, second, distance = neighbour_list("ijd", periodic, max(reach, _PROTON_PLACES))
     near = distance < reach
     if hydrogen:
         bonded = _is_bonded(structure)
         near |= (distance < _PROTON_PLACES) & bonded[first] & bonded[second]
+    if not near.any():
+        return len(atoms)
     count, _ = connected_groups(np.column_stack([first[near], second[near]]), len(atoms))
     return count
 
@@ -308,7 +310,7 @@ def _is_bonded(structure: IncompleteStructure) -> np.ndarray:
         cell=structure.host.cell,
         pbc=True,
     )
-    first, second = neighbor_list("ij", both, _LONGEST_BOND)
+    first, second = neighbour_list("ij", both, _LONGEST_BOND)
     bonded = np.zeros(len(both), dtype=bool)
     bonded[first[second < n_host]] = True
     return bonded[n_host:]
