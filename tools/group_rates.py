@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """Success rates of finished runs by groups of crystals, as a table of docs/benchmarks.
 
-A group is a value of a key of the benchmark's crystals (such as `in_training` of MC3D). Rates are
-means over the crystals of all given runs with a usable reference; the others are counted. A
-crystal without a result counts as a failure.
+A group is a value of a key of the benchmark's crystals (such as `in_training` of MC3D), or the
+class of the host as method mix has it (`host_class`). Rates are means over the crystals of all
+given runs with a usable reference; the others are counted. A crystal without a result counts as a
+failure.
 """
 
 import argparse
@@ -15,14 +16,17 @@ from typing import Any
 import ase.io
 import numpy as np
 import pandas as pd
+from ase import Atoms
 
 from xtalfill.core.errors import InputError, run_command
 from xtalfill.core.io import write_json
 from xtalfill.evaluate.metrics import best_of_k, rate_cell
 from xtalfill.interactive.finished import read_results
+from xtalfill.proposals.mix import host_class
 
 SEED = 20250101
 KS = (1, 2, 3, 5, 10)
+HOST_CLASS = "host_class"
 OUTCOMES = {"match": "matched", "les": "les"}
 
 
@@ -58,27 +62,38 @@ def judge(candidates: pd.DataFrame, group: str) -> Judged:
     )
 
 
-def judge_runs(outdirs: Iterable[Path], group_of: Callable[[str], str]) -> tuple[list[Judged], int]:
+def judge_runs(
+    outdirs: Iterable[Path], group: Callable[[str], str], *, replaced_by: Iterable[Path] = ()
+) -> tuple[list[Judged], int]:
     """Return the crystals of some runs with a usable reference, and the number of the others.
 
+    Args:
+        outdirs: The runs.
+        group: Id -> group.
+        replaced_by: Runs whose crystals take the place of the same ones in `outdirs`.
+
     Raises:
-        InputError: A crystal is in two runs.
+        InputError: A crystal is in two of `outdirs`, or of `replaced_by`.
     """
-    seen: set[str] = set()
-    judged, others = [], 0
+    found = list((_by_id(outdirs, group) | _by_id(replaced_by, group)).values())
+    judged = [one for one in found if one is not None]
+    return judged, len(found) - len(judged)
+
+
+def _by_id(outdirs: Iterable[Path], group: Callable[[str], str]) -> dict[str, Judged | None]:
+    """Return the crystals of some runs by their ids; None without a usable reference."""
+    judged: dict[str, Judged | None] = {}
     for outdir in outdirs:
         found = read_results(outdir)
         candidates = found.candidates[found.candidates["status"] != "absent"]
         rows = dict(iter(candidates.groupby("id")))
-        for name, row in found.results.groupby("id"):
-            if name in seen:
+        for key, row in found.results.groupby("id"):
+            name = str(key)
+            if name in judged:
                 raise InputError(f"{outdir}: {name} is in another run, too")
-            seen.add(str(name))
-            if name not in rows or not bool(row["has_reference"].fillna(False).any()):
-                others += 1
-                continue
-            judged.append(judge(rows[name], group_of(str(name))))
-    return judged, others
+            usable = name in rows and bool(row["has_reference"].fillna(False).any())
+            judged[name] = judge(rows[name], group(name)) if usable else None
+    return judged
 
 
 def percent(values: np.ndarray) -> dict[str, float]:
@@ -122,17 +137,27 @@ def table(judged: list[Judged], others: int, title: str) -> dict[str, Any]:
     }
 
 
+def group_of(crystal: Atoms, key: str) -> str:
+    """Return the group of a crystal of the benchmark."""
+    if key == HOST_CLASS:
+        return host_class(crystal.numbers.tolist())
+    return str(crystal.info[key])
+
+
 def main() -> None:
     """Write the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("outdirs", type=Path, nargs="+", help="--outdir of finished runs")
     parser.add_argument("--bench", type=Path, required=True, help="extxyz with `id`")
-    parser.add_argument("--by", required=True, help="key of the crystals, such as in_training")
+    parser.add_argument(
+        "--replaced_by", type=Path, nargs="*", default=[], help="newer runs of some"
+    )
+    parser.add_argument("--by", required=True, help=f"key of the crystals, or {HOST_CLASS}")
     parser.add_argument("--title", required=True)
     parser.add_argument("--output", type=Path, required=True, help="JSON to write")
     args = parser.parse_args()
-    known = {str(one.info["id"]): str(one.info[args.by]) for one in ase.io.read(args.bench, ":")}
-    judged, others = judge_runs(args.outdirs, known.__getitem__)
+    known = {str(one.info["id"]): group_of(one, args.by) for one in ase.io.read(args.bench, ":")}
+    judged, others = judge_runs(args.outdirs, known.__getitem__, replaced_by=args.replaced_by)
     found = table(judged, others, args.title)
     write_json(args.output, found)
     for one in found["rows"]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
 from ase import Atoms
 
 from tool_runs import tool_module
+from xtalfill.core.errors import InputError
 from xtalfill.evaluate.metrics import wilson_interval
 
 rates = tool_module("group_rates")
@@ -37,6 +40,28 @@ def test_candidates_without_a_result_are_failures(status: str) -> None:
     one = rates.judge(rows([np.nan, -9.0], [None, True], status), "new")
     assert one.lowest == {"match": False, "les": False}
     assert one.k[10]["les"] == 0.0
+
+
+def test_newer_runs_take_the_place_of_older_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = {"host": {"a": [False], "b": [True]}, "mix": {"a": [True]}}
+
+    def read_results(outdir: str) -> SimpleNamespace:
+        parts = [rows([1.0], les).assign(id=name) for name, les in runs[outdir].items()]
+        known = pd.DataFrame({"id": list(runs[outdir]), "has_reference": True})
+        return SimpleNamespace(candidates=pd.concat(parts), results=known)
+
+    monkeypatch.setattr(rates, "read_results", read_results)
+    judged, others = rates.judge_runs(["host"], str, replaced_by=["mix"])
+    assert others == 0
+    assert {one.group: one.lowest["les"] for one in judged} == {"a": True, "b": True}
+    with pytest.raises(InputError, match="a is in another run"):
+        rates.judge_runs(["host", "mix"], str)
+
+
+def test_a_group_is_a_key_of_the_crystal_or_the_class_of_its_host() -> None:
+    crystal = Atoms("MgH2", info={"in_training": "new"})
+    assert rates.group_of(crystal, "in_training") == "new"
+    assert rates.group_of(crystal, "host_class") == "metal"
 
 
 def test_table_has_all_crystals_and_each_group() -> None:
