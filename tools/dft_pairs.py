@@ -34,6 +34,7 @@ from xtalfill.evaluate.pairs import (
     evaluate_pairs,
     force_cell,
     order_cell,
+    paired_text,
     read_pairs,
 )
 from xtalfill.registry.potentials import short_name
@@ -45,6 +46,7 @@ COLUMNS = [
     {"key": "pairs", "title": "pairs"},
     {"key": "order", "title": "right order", "unit": "%", "digits": 0},
     {"key": "clear", "title": "right order if > 5 meV/atom apart", "unit": "%", "digits": 0},
+    {"key": "paired", "title": "order won : lost against the first"},
     {"key": "difference", "title": "error of the difference", "unit": "meV/atom", "digits": 1},
     {"key": "force", "title": "error of forces", "unit": "eV/Å", "digits": 3},
 ]
@@ -126,21 +128,26 @@ def compute(args: argparse.Namespace) -> None:
             print(f"pair {pair.name} ({len(frames) // 2} complete)", flush=True)
 
 
-def rows_of(name: str, errors: PairErrors, groups: Sequence[str]) -> list[dict[str, Any]]:
+def rows_of(
+    name: str, errors: PairErrors, groups: Sequence[str], baseline: PairErrors | None
+) -> list[dict[str, Any]]:
     """Return the rows of a potential: all pairs, then each group.
 
     Args:
         name: Name of the potential.
         errors: Of all pairs.
         groups: Group of each pair.
+        baseline: Errors of the potential to compare with; None for itself.
     """
     rows = []
     for group in ("", *sorted(set(groups))):
-        some = errors.subset(np.array([group in ("", one) for one in groups]))
+        own = np.array([group in ("", one) for one in groups])
+        some = errors.subset(own)
         cells = {
             "pairs": len(some.dft),
             "order": order_cell(some),
             "clear": order_cell(some, above=CLEAR),
+            "paired": paired_text(some, baseline.subset(own)) if baseline else None,
             "difference": difference_cell(some),
             "force": force_cell(some),
         }
@@ -154,11 +161,14 @@ def compare(args: argparse.Namespace) -> None:
     pairs = read_pairs(args.table)
     whole: list[dict[str, Any]] = []
     parts: list[dict[str, Any]] = []
+    baseline: PairErrors | None = None
     for mlip in args.mlip:
         errors = evaluate_pairs(pairs, load_potential(mlip, device="cpu"))
         short = short_name(mlip)
-        first, *others = rows_of(short, errors, [pair.group for pair in pairs])
-        _, *by_origin = rows_of(short, errors, [f"minima of {p.relaxed_by}" for p in pairs])
+        origins = [f"minima of {pair.relaxed_by}" for pair in pairs]
+        first, *others = rows_of(short, errors, [pair.group for pair in pairs], baseline)
+        _, *by_origin = rows_of(short, errors, origins, baseline)
+        baseline = baseline or errors
         whole.append(first)
         parts += [*others, *by_origin]
         for row in (first, *others, *by_origin):

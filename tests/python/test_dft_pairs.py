@@ -24,6 +24,7 @@ from xtalfill.evaluate.pairs import (
     difference_cell,
     evaluate_pairs,
     order_cell,
+    paired_text,
     read_pairs,
 )
 
@@ -46,6 +47,14 @@ def test_order_and_ties() -> None:
     assert cell["value"] == 50.0
     assert (cell["low"], cell["high"]) == tuple(100 * x for x in wilson_interval(2, 4))
     assert order_cell(errors([0.0], [1.0])) is None
+
+
+def test_two_potentials_are_compared_on_the_pairs_that_have_an_order() -> None:
+    dft = [10.0] * 8 + [0.05]
+    better, worse = errors(dft, [1.0] * 7 + [-1.0, 1.0]), errors(dft, [-1.0] * 6 + [1.0] * 2 + [-1.0])
+    # six won, one lost; two-sided exact: 2 (1 + 7) / 2^7
+    assert paired_text(better, worse) == "6 : 1, p = 0.12"
+    assert paired_text(worse, better) == "1 : 6, p = 0.12"
 
 
 def test_the_order_does_not_depend_on_the_order_of_members() -> None:

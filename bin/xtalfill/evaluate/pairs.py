@@ -17,7 +17,7 @@ from ase import Atoms
 
 from xtalfill.core.crystal import Crystal
 from xtalfill.core.errors import InputError
-from xtalfill.evaluate.metrics import bootstrap_interval, wilson_interval
+from xtalfill.evaluate.metrics import bootstrap_interval, mcnemar, wilson_interval
 from xtalfill.relax.interface import Evaluation, Potential
 
 TIE = 1e-4  # eV per atom; DFT gives no order to a smaller difference
@@ -69,8 +69,12 @@ class PairErrors:
             above: Only pairs with a larger DFT difference count, eV per atom.
         """
         ordered = np.abs(self.dft) > above
-        right = ordered & (np.sign(self.dft) == np.sign(self.potential))
-        return int(right.sum()), int(ordered.sum())
+        return int((ordered & self.right).sum()), int(ordered.sum())
+
+    @property
+    def right(self) -> np.ndarray:
+        """(n_pairs,) whether the potential has the sign of the DFT difference."""
+        return np.sign(self.dft) == np.sign(self.potential)
 
 
 Cell = dict[str, float | int]
@@ -83,6 +87,21 @@ def order_cell(errors: PairErrors, *, above: float = TIE) -> Cell | None:
         return None
     low, high = wilson_interval(right, n)
     return {"value": 100 * right / n, "low": 100 * low, "high": 100 * high}
+
+
+def paired_text(errors: PairErrors, baseline: PairErrors) -> str:
+    """Return on how many pairs one potential alone has the right order, and the McNemar test.
+
+    Args:
+        errors: Of a potential.
+        baseline: Of another one on the same pairs.
+
+    Returns:
+        "won : lost, p = ..." of pairs that have an order.
+    """
+    ordered = np.abs(errors.dft) > TIE
+    test = mcnemar(errors.right[ordered], baseline.right[ordered])
+    return f"{test['only_first']} : {test['only_second']}, p = {test['p_value']:.2g}"
 
 
 def difference_cell(errors: PairErrors) -> Cell:
