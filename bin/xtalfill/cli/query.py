@@ -94,7 +94,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _shown(row: dict[str, Any]) -> dict[str, Any]:
-    best = next(iter(row["results"]), {})
+    best: dict[str, Any] = next(iter(row["results"]), {})
     return {name: row[name] for name in COLUMNS} | {name: best.get(name) for name in ODDS}
 
 

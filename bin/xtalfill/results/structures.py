@@ -227,6 +227,7 @@ class StructureRow:
     symmetry_shift: float = _of_selected("symmetry_shift")
     wyckoff: str = _of_selected("wyckoff", unknown="")
     n_special: int | None = _of_selected("n_special", unknown=None)
+    symmetrised_energy: float = _of_selected("symmetrised_energy")
     sentence: str = column(
         value=lambda source: source.sentence,
         meaning="how the selected candidate was found, as a sentence for a paper, with odds and "
