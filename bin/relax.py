@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """RELAX: keep the best proposals, relax their sites in the fixed host, then all positions.
 
-With the parameter mlip_rank a second potential continues the relaxation; its energies rank.
+With the parameter mlip_rank a second potential continues the relaxation; its energies rank. At the
+end the lowest candidate of each structure and method is symmetrised and relaxed again.
 """
 
 import argparse
@@ -38,6 +39,7 @@ def main() -> None:
 
     import torch
 
+    from xtalfill.checks.symmetrised import relax_symmetrised
     from xtalfill.core.batch import read_batch, write_batch
     from xtalfill.core.record import count_statuses, write_record
     from xtalfill.core.settings import read_settings
@@ -57,6 +59,7 @@ def main() -> None:
     batch = screen_batch(batch, potential, driver, keep=settings.samples)
     checkpoint = checkpoint_of(args, batch, begin)
     relax_batch(batch, potential, relaxation, ranking=ranking, device=device, checkpoint=checkpoint)
+    relax_symmetrised(batch, ranking or potential, relaxation)
     write_batch(batch, args.output)
     checkpoint.remove()
     write_record(

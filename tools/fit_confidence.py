@@ -1,5 +1,7 @@
 #!/usr/bin/env python3
-"""Fit the odds of an answer to what tools/measure_cover.py measured; write the card of the models.
+"""Fit the odds of an answer to measured candidates; write the card of the models.
+
+The candidates are those of tools/measure_cover.py or tools/cover_of_run.py.
 
 For each outcome (match; match or lower) the smallest models are compared out of fold: each chemical
 system is left out in turn. The best one is kept only if the 95 % bootstrap interval over systems of
@@ -12,6 +14,7 @@ import hashlib
 import json
 import shlex
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -26,6 +29,7 @@ from scipy.special import expit
 from xtalfill.core.errors import run_command
 from xtalfill.core.io import write_json
 from xtalfill.interactive.settings import make_all_settings
+from xtalfill.proposals.mix import MIX, read_mix, schedule
 from xtalfill.results.confidence import CARD, features, probability
 from xtalfill.training.files import chemical_system
 
@@ -58,24 +62,49 @@ class Measured:
 
 
 def read_measured(
-    records: Sequence[dict[str, Any]], systems: dict[str, str], source: str
+    records: Sequence[dict[str, Any]], systems: dict[str, str], method: str, count: int
 ) -> Measured:
-    """Return features and outcomes of the lowest candidate of a source.
+    """Return features and outcomes of the lowest candidate of a method.
 
     Args:
-        records: Lines of tools/measure_cover.py.
+        records: Of each crystal.
         systems: Id -> chemical system.
-        source: Of the candidates.
+        method: A source of the candidates, or method mix.
+        count: Number of candidates.
     """
     found, lowest, names = [], [], []
     for record in records:
-        rows = [c for c in record["candidates"] if c["source"] == source and c["status"] == "ok"]
+        rows = [row for row in candidates_of(record, method, count) if row["status"] == "ok"]
         if rows and record["usable"]:
             found.append(features([row["first"] for row in rows], record["n_sites"]))
             lowest.append(min(rows, key=lambda row: row["first"]))
             names.append(systems[record["id"]])
     outcomes = {name: np.array([float(row[name]) for row in lowest]) for name in OUTCOMES}
     return Measured(found, outcomes, np.array(names))
+
+
+def candidates_of(record: dict[str, Any], method: str, count: int) -> list[dict[str, Any]]:
+    """Return the candidates of a method; none if one of its sources was not measured."""
+    shares = {method: 1.0}
+    if method == MIX:
+        shares = dict(read_mix().shares(record["host_class"], record["n_sites"]))
+    of: dict[str, list[dict[str, Any]]] = {row["source"]: [] for row in record["candidates"]}
+    for row in record["candidates"]:
+        if row["status"] != "absent":
+            of[row["source"]].append(row)
+    if not shares.keys() <= of.keys():
+        return []
+    plan = schedule(shares, count, capacity={name: len(rows) for name, rows in of.items()})
+    return [row for name, taken in Counter(n for n, _ in plan).items() for row in of[name][:taken]]
+
+
+def joined(parts: Sequence[Measured]) -> Measured:
+    """Return the crystals of several files as one."""
+    return Measured(
+        [one for part in parts for one in part.found],
+        {name: np.concatenate([part.outcomes[name] for part in parts]) for name in OUTCOMES},
+        np.concatenate([part.systems for part in parts]),
+    )
 
 
 def fit(found: Sequence[dict[str, float]], right: Array, names: Sequence[str]) -> dict[str, Any]:
@@ -148,10 +177,37 @@ def risk(sureness: Array, right: Array, coverage: float) -> float:
 def scores(measured: Measured, right: Array, names: Sequence[str]) -> dict[str, Any]:
     """Return how well the odds of a model hold out of fold."""
     odds, base = (out_of_fold(measured, right, part) for part in (names, ()))
+    return judged(odds, base, measured, right, fit(measured.found, right, names), names)
+
+
+def transfer(known: Measured, new: Measured, outcome: str, names: Sequence[str]) -> dict[str, Any]:
+    """Return how well the odds of a model that was fitted to some crystals hold for new ones."""
+    models = [fit(known.found, known.outcomes[outcome], part) for part in (names, ())]
+    odds, base = (np.array([probability(one, f) for f in new.found]) for one in models)
+    return judged(odds, base, new, new.outcomes[outcome], models[0], names)
+
+
+def judged(
+    odds: Array,
+    base: Array,
+    measured: Measured,
+    right: Array,
+    model: dict[str, Any],
+    names: Sequence[str],
+) -> dict[str, Any]:
+    """Return how well some odds hold.
+
+    Args:
+        odds: Of each crystal.
+        base: Those of the base rate.
+        measured: The crystals.
+        right: 0 or 1 for each crystal.
+        model: Orders the crystals by sureness.
+        names: Features of the model.
+    """
     error, trivial = (odds - right) ** 2, (base - right) ** 2
     rng = np.random.default_rng(SEED)
     perfect = [calibration_error(odds, rng.random(len(odds)) < odds) for _ in range(DRAWS)]
-    model = fit(measured.found, right, names)
     sure = np.array([probability(model, one) for one in measured.found])
     systems = measured.systems
     return {
@@ -199,7 +255,7 @@ def choose(compared: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return best if best["brier_change"][2] < 0 else compared[0]
 
 
-def comparison_table(found: dict[str, Any], common: dict[str, Any]) -> dict[str, Any]:
+def comparison_table(found: dict[str, Any], title: str, common: dict[str, Any]) -> dict[str, Any]:
     """Return the table of docs/benchmarks that compares the models."""
     columns = [
         {"key": "brier", "title": "Brier score", "digits": 3},
@@ -224,7 +280,6 @@ def comparison_table(found: dict[str, Any], common: dict[str, Any]) -> dict[str,
             }
             label = f"{OUTCOMES[outcome]}: {names}"
             rows.append({"key": f"{outcome} {names}", "label": label, "cells": cells})
-    title = "Models of the odds of an answer, each chemical system left out in turn"
     return {"title": title, "label": "model", "columns": columns, "rows": rows} | common
 
 
@@ -250,16 +305,18 @@ def _cell(value: Sequence[float], scale: float = 1.0) -> dict[str, float]:
     return dict(zip(("value", "low", "high"), (round(scale * v, 4) for v in value), strict=True))
 
 
-def make_card(args: argparse.Namespace, kept: dict[str, Any], measured: Measured) -> dict[str, Any]:
+def make_card(
+    args: argparse.Namespace, kept: dict[str, Any], measured: Measured, transferred: dict[str, Any]
+) -> dict[str, Any]:
     """Return the content of confidence.json."""
     inpaint, relax = (make_all_settings({}).inpaint.sampler, make_all_settings({}).relax)
     return {
-        "data": args.measured.name,
+        "data": [path.name for path in args.measured],
         "crystals": len(measured.found),
         "systems": len(np.unique(measured.systems)),
         "largest": args.largest,
         "settings": {
-            "method": args.source, "element": "H", "candidates": args.candidates,
+            "method": args.method, "element": "H", "candidates": args.candidates,
             "potential": args.mlip, "ranking potential": None, "fmax": relax.relaxation.fmax,
             "steps": inpaint.steps, "predictor": inpaint.predictor, "renoise": inpaint.renoise,
         },
@@ -270,38 +327,62 @@ def make_card(args: argparse.Namespace, kept: dict[str, Any], measured: Measured
             for name, one in kept.items()
         },
         "scores": kept,
+        "new_crystals": transferred,
     }  # fmt: skip
 
 
 def main() -> None:
     """Fit, write the card, and the tables if asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("measured", type=Path, help="JSON lines of tools/measure_cover.py")
-    parser.add_argument("--crystals", type=Path, required=True, help="extxyz that was measured")
-    parser.add_argument("--source", default="host", help="source of the candidates")
-    parser.add_argument("--candidates", type=int, default=10, help="of the source, each crystal")
+    parser.add_argument(
+        "measured", type=Path, nargs="+", help="JSON lines; the others are new to the first"
+    )
+    parser.add_argument(
+        "--crystals", type=Path, nargs="+", required=True, help="extxyz that were measured"
+    )
+    parser.add_argument("--method", default=MIX, help="method, or source of the candidates")
+    parser.add_argument("--candidates", type=int, default=10, help="of each crystal")
     parser.add_argument("--mlip", required=True, help="potential of the measurement")
     parser.add_argument("--largest", type=int, required=True, help="atoms of the largest crystal")
     parser.add_argument("--weights", type=Path, required=True, help="weights of the measurement")
     parser.add_argument("--output", type=Path, default=CARD)
     parser.add_argument("--tables", type=Path, help="folder for the tables of docs/benchmarks")
     args = parser.parse_args()
-    crystals = ase.io.read(args.crystals, ":")
+    crystals = [atoms for path in args.crystals for atoms in ase.io.read(path, ":")]
     systems = {atoms.info["id"]: chemical_system(atoms.numbers) for atoms in crystals}
-    records = [json.loads(line) for line in args.measured.read_text().splitlines()]
-    measured = read_measured(records, systems, args.source)
+    parts = [
+        read_measured(
+            [json.loads(line) for line in path.read_text().splitlines()],
+            systems,
+            args.method,
+            args.candidates,
+        )
+        for path in args.measured
+    ]
+    measured = joined(parts)
     found = {
         name: [scores(measured, measured.outcomes[name], names) for names in MODELS]
         for name in OUTCOMES
     }
     kept = {name: choose(compared) for name, compared in found.items()}
-    write_json(args.output, make_card(args, kept, measured))
+    new = joined(parts[1:]) if len(parts) > 1 else None
+    shown = {name: list(dict.fromkeys([(), tuple(one["features"])])) for name, one in kept.items()}
+    transferred = {} if new is None else {
+        name: [transfer(parts[0], new, name, names) for names in models]
+        for name, models in shown.items()
+    }  # fmt: skip
+    write_json(args.output, make_card(args, kept, measured, transferred))
     if args.tables:
         words = shlex.join(["python", "tools/fit_confidence.py", *sys.argv[1:]])
         lines = words.replace(" --", " \\\n    --").split("\n")
         common = {"crystals": len(measured.found), "commands": lines}
-        write_json(args.tables / "confidence.json", comparison_table(found, common))
+        title = "Models of the odds of an answer, each chemical system left out in turn"
+        write_json(args.tables / "confidence.json", comparison_table(found, title, common))
         write_json(args.tables / "confidence_reliability.json", reliability_table(kept, common))
+        if new is not None:
+            title = "Models fitted to the first crystals alone, for the others"
+            table = comparison_table(transferred, title, common | {"crystals": len(new.found)})
+            write_json(args.tables / "confidence_new.json", table)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +18,14 @@ from xtalfill.checks.answer import Checks, check_answer
 from xtalfill.checks.bonds import Surroundings
 from xtalfill.checks.lengths import NEUTRON_MEAN, usual_lengths
 from xtalfill.checks.stage import check_batch
+from xtalfill.checks.symmetrised import relax_symmetrised
 from xtalfill.checks.symmetry import find_symmetry
 from xtalfill.checks.valence import check_valences
 from xtalfill.core.batch import write_batch
+from xtalfill.core.crystal import Crystal
 from xtalfill.evaluate.match import evaluate_batch
+from xtalfill.relax.interface import Evaluation
+from xtalfill.relax.settings import RelaxSettings
 from xtalfill.results.candidate_source import CandidateSource
 from xtalfill.results.candidates import CandidateRow
 from xtalfill.results.collect import collect
@@ -187,17 +192,43 @@ def test_every_minimum_of_a_batch_has_its_checks() -> None:
     assert (old.warnings, old.n_clashes) == ("", None)
 
 
-def test_the_symmetrised_crystal_is_written(tmp_path: Path) -> None:
-    cases = [Case("mg", brucite(), 2, [Made(relaxed=(0.01, 0.0, 0.0))])]
+class Flat:
+    """A potential without forces; its energy is that of the candidate and something more."""
+
+    name, elements, weights, packages, dtype = "flat", frozenset(range(1, 90)), {}, (), None
+
+    def __init__(self, energy: float) -> None:
+        self.energy = energy
+
+    def evaluate(self, crystals: Sequence[Crystal]) -> list[Evaluation]:
+        """Return the same energy for all."""
+        return [Evaluation(self.energy, np.zeros_like(one.positions)) for one in crystals]
+
+
+@pytest.mark.parametrize(("higher", "offered"), [(0.002, True), (-0.1, True), (0.003, False)])
+def test_the_symmetrised_crystal_is_offered_unless_it_is_higher(
+    tmp_path: Path, higher: float, offered: bool
+) -> None:
+    cases = [Case("mg", brucite(), 2, [Made(energy=0.5), Made(relaxed=(0.01, 0.0, 0.0))])]
     batch = build(cases)
+    energies = batch.stages["relax_positions"].arrays["energy"]
+    lowest = 1  # the second candidate
+    relax_symmetrised(batch, Flat(energies[lowest] + higher), RelaxSettings(0.05, 9, 0.05, 9, 400))
+    above = batch.stages["symmetrised"].arrays["energy_above"]
+    assert above[lowest] == pytest.approx(higher)
+    assert np.isnan(np.delete(above, lowest)).all()
     batch.stages["checks"] = check_batch(batch)
     batch.stages["evaluate"] = evaluate_batch(batch)
     write_batch(batch, tmp_path / "a.h5")
-    collect(write_check(tmp_path / "check.json", cases), [tmp_path / "a.h5"], tmp_path)
-    found = Structure.from_file(tmp_path / "structures" / "symmetrised" / "mg.cif")
-    assert found.get_space_group_info(0.001) == ("P-3m1", 164)
-    as_relaxed = Structure.from_file(tmp_path / "structures" / "mg.cif")
-    assert as_relaxed.get_space_group_info(0.001)[0] != "P-3m1"
+    tables = collect(write_check(tmp_path / "check.json", cases), [tmp_path / "a.h5"], tmp_path)
+    assert [row.symmetrised_energy for row in tables.candidates if row.selected] == [above[lowest]]
+    path = tmp_path / "structures" / "symmetrised" / "mg.cif"
+    assert path.is_file() == offered
+    if offered:
+        found = Structure.from_file(path)
+        assert found.get_space_group_info(0.001) == ("P-3m1", 164)
+        as_relaxed = Structure.from_file(tmp_path / "structures" / "mg.cif")
+        assert as_relaxed.get_space_group_info(0.001)[0] != "P-3m1"
 
 
 def _failed() -> Made:

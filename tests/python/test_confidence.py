@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +12,9 @@ import pytest
 
 from hand_made_batches import Case, Made, brucite, build
 from tool_runs import tool_module
+from xtalfill.core.batch import Stage
 from xtalfill.evaluate.match import evaluate_batch
+from xtalfill.interactive.settings import make_all_settings
 from xtalfill.results.candidate_source import CandidateSource
 from xtalfill.results.candidates import CandidateRow
 from xtalfill.results.columns import make_row
@@ -36,7 +39,8 @@ CARD = bundled_card() | {
 def selected() -> CandidateRow:
     batch = build([Case("mg", brucite(), 2, [Made()])])
     batch.stages["evaluate"] = evaluate_batch(batch)
-    return make_row(CandidateRow, CandidateSource(batch, 0, "Mg(OH)2"))
+    row = make_row(CandidateRow, CandidateSource(batch, 0, "Mg(OH)2"))
+    return replace(row, method=CARD["settings"]["method"])
 
 
 def stages(**changed: Any) -> dict[str, dict[str, Any]]:
@@ -74,7 +78,7 @@ def test_the_measured_combination_is_calibrated(selected: CandidateRow) -> None:
 @pytest.mark.parametrize(
     ("change", "stage", "says"),
     [
-        ({"method": "td"}, {}, "method td, measured with host"),
+        ({"method": "td"}, {}, "method td, measured with mix"),
         ({"element": "Li"}, {}, "element Li"),
         ({"n_atoms": 21}, {}, "21 atoms"),
         ({"status": "unconverged"}, {}, "unconverged"),
@@ -102,6 +106,69 @@ def test_samples_ranking_and_weights_count(selected: CandidateRow) -> None:
     own = stages()
     own["inpaint"]["weights"] = {"host.pt": "0"}
     assert "other weights" in confidence(selected, [selected] * 10, own).calibration
+
+
+def test_the_card_is_that_of_the_defaults() -> None:
+    settings = make_all_settings({})
+    measured = bundled_card()["settings"]
+    assert measured["method"] == ",".join(settings.check.methods)
+    assert measured["potential"] == settings.relax.mlip
+    assert measured["candidates"] == settings.relax.samples
+    assert measured["fmax"] == settings.relax.relaxation.fmax
+
+
+def test_the_candidates_of_the_mix_are_taken_in_its_order() -> None:
+    tool = tool_module("fit_confidence")
+    counts = {"host": 10, "voids": 4, "symmetric": 3}
+    rows = [
+        {"source": name, "status": "ok", "first": float(k)}
+        for name, count in counts.items()
+        for k in range(count)
+    ]
+    record = {"host_class": "metal", "n_sites": 2, "candidates": rows}
+    taken = Counter(row["source"] for row in tool.candidates_of(record, "mix", 10))
+    assert taken == {"host": 6, "symmetric": 2, "voids": 2}
+    rows[11]["status"] = "absent"  # three voids
+    rows[12]["status"] = rows[13]["status"] = "absent"  # one void
+    taken = Counter(row["source"] for row in tool.candidates_of(record, "mix", 10))
+    assert taken == {"host": 7, "symmetric": 2, "voids": 1}
+    salt = record | {"host_class": "salt"}
+    assert {row["source"] for row in tool.candidates_of(salt, "mix", 10)} == {"host"}
+    alone = record | {"candidates": rows[:10]}  # symmetric and voids were not measured
+    assert tool.candidates_of(alone, "mix", 10) == []
+
+
+def test_odds_for_new_crystals_come_from_the_others() -> None:
+    tool = tool_module("fit_confidence")
+    rng = np.random.default_rng(1)
+    parts = []
+    for _ in range(2):
+        share = rng.random(300)
+        right = (rng.random(300) < share).astype(float)
+        names = np.array([f"system {k}" for k in range(300)])
+        found = [{"share": one} for one in share]
+        parts.append(tool.Measured(found, {"matched": right, "les": right}, names))
+    shown = tool.transfer(parts[0], parts[1], "matched", ["share"])
+    assert shown["brier_change"][2] < 0
+    assert shown["wrong"]["0.6"][0] < shown["wrong"]["1"][0]
+    assert sum(group["of"] for group in shown["reliability"]) == 300
+
+
+def test_the_records_of_a_run_are_judged_by_its_first_potential() -> None:
+    tool = tool_module("cover_of_run")
+    batch = build([Case("mg", brucite(), 2, [Made(), Made(relaxed=(0, 0, 2.2), energy=0.5)])])
+    batch.stages["inpaint"].arrays["source"] = np.full(batch.n_systems, "host", dtype=object)
+    rank = batch.stages["relax_positions"].arrays
+    second = {name: array.copy() for name, array in rank.items()}
+    second["energy"][0] += 9.0
+    batch.stages["relax_rank"] = Stage(second, {})
+    batch.status[0] = "unconverged"  # of the second
+    (record,) = tool.records_of(tool.by_first_potential(batch))
+    first, other = record["candidates"]
+    assert (first["status"], first["matched"], first["les"]) == ("ok", True, True)
+    assert not other["matched"]
+    assert other["first"] - first["first"] == pytest.approx(0.1)
+    assert (record["host_class"], record["n_sites"], record["usable"]) == ("salt", 2, True)
 
 
 def test_fit_recovers_a_known_model() -> None:

@@ -242,10 +242,22 @@ def test_queries(url: str, records: list[Record]) -> None:
     assert len(rows(url, limit=2)) == 2
     with open_database(url) as database:
         assert len(list(read(database, Filter(all_versions=True)))) == 5
-        assert not list(read(database, Filter(confidence="high")))  # no such column yet
     for wrong in ({"formula": "no formula"}, {"elements": ("Xx",)}):
         with pytest.raises(ConfigError):
             rows(url, **wrong)
+
+
+def test_odds_are_compared_as_numbers(url: str, records: list[Record]) -> None:
+    odds = {"mg": 0.9, "lih": 0.10, "bad": None}  # None: not calibrated
+    given = []
+    for one in records:
+        first = [row | {"confidence_match": odds[row["id"]]} for row in one.columns["results"]]
+        given.append(Record(one.columns | {"results": first}, one.candidates, one.history))
+    store(url, given)
+    assert set(rows(url, min_match=0.5)) == {"mg"}
+    assert set(rows(url, max_match=0.5)) == {"lih"}
+    assert set(rows(url, min_match=0.1, max_match=0.9)) == {"mg", "lih"}
+    assert not rows(url, min_confidence=0.0)  # these crystals have none
 
 
 def _store_often(url: str, records: list[Record], number: int) -> None:

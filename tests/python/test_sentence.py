@@ -9,6 +9,7 @@ from xtalfill.evaluate.match import evaluate_batch
 from xtalfill.results.candidate_source import CandidateSource
 from xtalfill.results.candidates import CandidateRow
 from xtalfill.results.columns import make_row
+from xtalfill.results.confidence import CALIBRATED, Confidence, not_calibrated
 from xtalfill.results.sentence import potential_keys, sentence
 
 STAGES = {"relax_positions": {"mlip": "oam-small", "fmax": 0.05}}
@@ -41,6 +42,18 @@ def test_second_potential_and_dft_are_told() -> None:
     assert "and then 7net-0 (Park et al. 2024" in text
     assert "to forces below 0.02 eV/Å" in text
     assert text.endswith("and is not the lowest by DFT.")
+
+
+def test_odds_are_told_where_they_are_calibrated() -> None:
+    first, second = rows()
+    odds = Confidence(0.98, 0.85, CALIBRATED)
+    text = sentence(first, [first, second], STAGES, odds=odds)
+    assert text.endswith(
+        "2 distinct minima; of like answers in tests, 98 % were the true crystal or lower in "
+        "energy, 85 % the true crystal."
+    )
+    unknown = sentence(first, [first, second], STAGES, odds=not_calibrated("method td"))
+    assert unknown == sentence(first, [first, second], STAGES)
 
 
 def test_nothing_is_said_where_the_potential_is_unknown() -> None:

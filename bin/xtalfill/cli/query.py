@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 COLUMNS = (
     "name", "formula", "status", "energy", "energy_gap", "dft_status", "dft_energy", "stored",
 )  # fmt: skip
+ODDS = ("confidence", "confidence_match")  # of the best row of results.csv
 
 
 def add_parser(commands: Commands) -> None:
@@ -37,7 +38,11 @@ def add_filters(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--id", action="append", default=[], help="repeat for several")
     parser.add_argument("--status", choices=("ok", "unconverged", "failed", "refused"))
     parser.add_argument("--dft_status", choices=("ok", "unconverged", "failed", "refused"))
-    parser.add_argument("--confidence", help="value of the column `confidence` of results.csv")
+    for name, column in (("confidence", "confidence"), ("match", "confidence_match")):
+        for end, words in (("min", "at least"), ("max", "at most")):
+            parser.add_argument(
+                f"--{end}_{name}", type=float, help=f"`{column}` of results.csv, {words} (0 to 1)"
+            )
     parser.add_argument("--min_gap", type=float, help="eV per cell to the next minimum, at least")
     parser.add_argument("--max_gap", type=float, help="eV per cell to the next minimum, at most")
     parser.add_argument("--limit", type=int, help="the most structures")
@@ -59,7 +64,10 @@ def filter_of(args: argparse.Namespace) -> Filter:
         ids=tuple(args.id),
         status=args.status,
         dft_status=args.dft_status,
-        confidence=args.confidence,
+        min_confidence=args.min_confidence,
+        max_confidence=args.max_confidence,
+        min_match=args.min_match,
+        max_match=args.max_match,
         min_gap=args.min_gap,
         max_gap=args.max_gap,
         all_versions=getattr(args, "all", False),
@@ -74,7 +82,7 @@ def run(args: argparse.Namespace) -> None:
 
     wanted = filter_of(args)
     with open_database(args.database) as database:
-        found = ({name: row[name] for name in COLUMNS} for row in read(database, wanted))
+        found = (_shown(row) for row in read(database, wanted))
         if args.format == "json":
             for row in found:
                 print(json.dumps(row))
@@ -85,17 +93,23 @@ def run(args: argparse.Namespace) -> None:
             _print_table(found)
 
 
+def _shown(row: dict[str, Any]) -> dict[str, Any]:
+    best: dict[str, Any] = next(iter(row["results"]), {})
+    return {name: row[name] for name in COLUMNS} | {name: best.get(name) for name in ODDS}
+
+
 def _lines(rows: Iterable[dict[str, Any]]) -> Iterable[Sequence[str]]:
-    yield COLUMNS
+    names = (*COLUMNS, *ODDS)
+    yield names
     for row in rows:
-        yield ["" if row[name] is None else str(row[name]) for name in COLUMNS]
+        yield ["" if row[name] is None else str(row[name]) for name in names]
 
 
 def _print_table(rows: Iterable[dict[str, Any]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    shown = [name for name in COLUMNS if name != "stored"]
+    shown = [name for name in (*COLUMNS, *ODDS) if name != "stored"]
     table = Table(*(name.replace("_", " ") for name in shown))
     for row in rows:
         cells = (row[name] for name in shown)

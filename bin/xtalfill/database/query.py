@@ -28,7 +28,11 @@ class Filter:
         ids: Names of structures.
         status: One of ok, unconverged, failed, refused.
         dft_status: Status of the validation by DFT.
-        confidence: Value of the column `confidence` of results.csv, for results that have it.
+        min_confidence: Least value of the column `confidence` of results.csv; results without odds
+            do not pass.
+        max_confidence: Its largest value; likewise.
+        min_match: Least value of the column `confidence_match`; likewise.
+        max_match: Its largest value; likewise.
         min_gap: eV per cell, the least `energy_gap`.
         max_gap: eV per cell, the largest `energy_gap`.
         all_versions: Every stored result of a structure, not only the latest.
@@ -40,7 +44,10 @@ class Filter:
     ids: tuple[str, ...] = ()
     status: str | None = None
     dft_status: str | None = None
-    confidence: str | None = None
+    min_confidence: float | None = None
+    max_confidence: float | None = None
+    min_match: float | None = None
+    max_match: float | None = None
     min_gap: float | None = None
     max_gap: float | None = None
     all_versions: bool = False
@@ -65,14 +72,21 @@ class Filter:
             found.append(columns.status == self.status)
         if self.dft_status is not None:
             found.append(columns.dft_status == self.dft_status)
-        if self.confidence is not None:  # of the best row, which is the first
-            stored = columns.results[(0, "confidence")].as_string()
-            found.append(sa.cast(stored, sa.Text) == self.confidence)
-        if self.min_gap is not None:
-            found.append(columns.energy_gap >= self.min_gap)
-        if self.max_gap is not None:
-            found.append(columns.energy_gap <= self.max_gap)
+        found += self._ranges()
         return found
+
+    def _ranges(self) -> Iterator[sa.ColumnElement[bool]]:
+        """Yield the conditions on numbers; NULL passes none of them."""
+        best = structure.c.results  # the rows of results.csv, the best one first
+        for value, least, most in (
+            (structure.c.energy_gap, self.min_gap, self.max_gap),
+            (best[(0, "confidence")].as_float(), self.min_confidence, self.max_confidence),
+            (best[(0, "confidence_match")].as_float(), self.min_match, self.max_match),
+        ):
+            if least is not None:
+                yield value >= least
+            if most is not None:
+                yield value <= most
 
 
 def _reduced(formula: str) -> str:

@@ -11,6 +11,7 @@ from typing import TextIO
 
 import torch
 
+from xtalfill.checks.symmetrised import relax_symmetrised
 from xtalfill.core.batch import Batch
 from xtalfill.core.files import WEIGHTS
 from xtalfill.inputs.batching import build_batch, plan_batches
@@ -116,6 +117,7 @@ def _relaxed(batch: Batch, settings: Settings, progress: TextIO) -> Batch:
         progress=progress,
         progress_seconds=0.0,
     )
+    relax_symmetrised(batch, (ranking or first).potential, relax.relaxation)
     return batch
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from xtalfill.checks.symmetrised import STAGE as SYMMETRISED
 from xtalfill.core.relaxations import POSITIONS, RANK, SITES, ranking_agrees
 from xtalfill.results.candidate_source import (
     DFT,
@@ -224,6 +225,12 @@ class CandidateRow:
     n_special: int | None = column(
         value=check_value("n_special", int),
         meaning="number of filled sites on special positions",
+    )
+    symmetrised_energy: float = column(
+        value=optional_value(SYMMETRISED, "energy_above", float, unknown=math.nan),
+        unit="eV/cell",
+        meaning="energy of the symmetrised crystal, relaxed again, above that of the candidate; "
+        "only for the lowest candidate of a structure and method; empty for P1",
     )
     has_reference: bool = column(
         value=lambda source: source.has_reference,

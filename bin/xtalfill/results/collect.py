@@ -6,7 +6,7 @@
     selected.extxyz    the selected candidate of each structure and method, relaxed
     candidates.extxyz  every candidate after its last completed stage
     structures/        <id>.cif: relaxed; host_fixed/<id>.cif: with the host of the input;
-                       symmetrised/<id>.cif: with all atoms at symmetric positions;
+                       symmetrised/<id>.cif: at symmetric positions, relaxed again;
                        dft/<id>.cif (--validate): lowest DFT energy after pw.x
     stored.csv         with --database: what it has already, so that it was not filled
     evaluation.json    success rates (docs/evaluation.md)
@@ -26,6 +26,8 @@ from typing import Any
 import numpy as np
 from ase.io.extxyz import key_val_str_to_dict
 
+from xtalfill.checks.symmetrised import STAGE as SYMMETRISED
+from xtalfill.checks.symmetrised import is_offered
 from xtalfill.checks.symmetry import find_symmetry
 from xtalfill.core.batch import Batch, read_batch
 from xtalfill.core.io import atomic_writer, write_csv, write_json
@@ -112,7 +114,7 @@ def _write_structures(tables: Tables, outdir: Path) -> None:
                     if best.get(row.id) is row:
                         _write_cif(batch, row, index, final_stage(batch), file)
                         _write_cif(batch, row, index, SITES, file.parent / "host_fixed" / file.name)
-                        if row.space_group not in ("", "P1"):
+                        if is_offered(row.symmetrised_energy, row.n_atoms):
                             _write_symmetrised(batch, row, index, file)
                     if lowest.get(row.id) is row:
                         _write_cif(batch, row, index, DFT, file.parent / DFT / file.name)
@@ -211,12 +213,13 @@ def file_stems(ids: Iterable[str]) -> dict[str, str]:
 
 
 def _write_symmetrised(batch: Batch, row: CandidateRow, index: int, beside: Path) -> None:
-    """Write the crystal with its atoms at symmetric positions, as its asymmetric unit."""
+    """Write the symmetrised crystal after its relaxation, as its asymmetric unit."""
     stage, is_host = final_stage(batch), batch.is_host[batch.atoms_slice(index)]
-    atoms = batch.to_ase(index, stage=stage)
+    atoms = batch.to_ase(index, stage=SYMMETRISED)
     found = find_symmetry(atoms, is_host, host=batch.to_ase(index, host_only=True))
     history = {name: part.attrs for name, part in batch.stages.items()}
     tags = cif_tags(history, stage=stage, method=row.method, sample=row.sample, seed=row.seed)
+    tags["_tcod_total_energy"] = row.energy + row.symmetrised_energy
     text = format_cif(
         found.symmetrised, name=batch.id[index], is_host=is_host, tags=tags, symmetry=True
     )

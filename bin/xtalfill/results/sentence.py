@@ -11,6 +11,7 @@ from xtalfill.core.relaxations import POSITIONS, RANK
 from xtalfill.registry.documentation import POTENTIAL_TEXTS
 from xtalfill.results.candidates import CandidateRow
 from xtalfill.results.citations import citations
+from xtalfill.results.confidence import Confidence, odds_text
 
 _METHOD_KEY = "reents2026"
 
@@ -21,14 +22,16 @@ def sentence(
     stages: dict[str, dict[str, Any]],
     *,
     dft_agrees: bool | None = None,
+    odds: Confidence | None = None,
 ) -> str:
-    """Return how a crystal was found, with method, potential, settings and citations.
+    """Return how a crystal was found, with method, potential, settings, odds and citations.
 
     Args:
         selected: The selected candidate.
         candidates: All of its structure and method.
         stages: Name of a stage -> its parameters, as in the batch.
         dft_agrees: Whether it is also the lowest by DFT; None without such a comparison.
+        odds: Of the selected candidate; told where they are calibrated.
 
     Returns:
         Empty if the batch does not tell the potential.
@@ -47,7 +50,8 @@ def sentence(
     )
     if dft_agrees is not None:
         text += f" and is {'also' if dft_agrees else 'not'} the lowest by DFT"
-    return f"{text}."
+    told = "" if odds is None else odds_text(odds)
+    return f"{text}; {told}." if told else f"{text}."
 
 
 def potential_keys(mlip: str) -> tuple[str, ...]:

@@ -92,7 +92,13 @@ class StructureSource:
         """How the selected crystal was found; empty without one."""
         if self.selected is None:
             return ""
-        return sentence(self.selected, self.candidates, self.stages, dft_agrees=self.dft_agrees)
+        return sentence(
+            self.selected,
+            self.candidates,
+            self.stages,
+            dft_agrees=self.dft_agrees,
+            odds=self.confidence,
+        )
 
     @cached_property
     def confidence(self) -> Confidence:
@@ -221,9 +227,11 @@ class StructureRow:
     symmetry_shift: float = _of_selected("symmetry_shift")
     wyckoff: str = _of_selected("wyckoff", unknown="")
     n_special: int | None = _of_selected("n_special", unknown=None)
+    symmetrised_energy: float = _of_selected("symmetrised_energy")
     sentence: str = column(
         value=lambda source: source.sentence,
-        meaning="how the selected candidate was found, as a sentence for a paper, with citations",
+        meaning="how the selected candidate was found, as a sentence for a paper, with odds and "
+        "citations",
     )
     has_reference: bool = _as_candidate("has_reference", lambda source: source.has_reference)
     matched: bool | None = _verdict("matched")
