@@ -51,7 +51,8 @@ def test_order_and_ties() -> None:
 
 def test_two_potentials_are_compared_on_the_pairs_that_have_an_order() -> None:
     dft = [10.0] * 8 + [0.05]
-    better, worse = errors(dft, [1.0] * 7 + [-1.0, 1.0]), errors(dft, [-1.0] * 6 + [1.0] * 2 + [-1.0])
+    better = errors(dft, [1.0] * 7 + [-1.0, 1.0])
+    worse = errors(dft, [-1.0] * 6 + [1.0] * 2 + [-1.0])
     # six won, one lost; two-sided exact: 2 (1 + 7) / 2^7
     assert paired_text(better, worse) == "6 : 1, p = 0.12"
     assert paired_text(worse, better) == "1 : 6, p = 0.12"
