@@ -34,6 +34,13 @@ def test_it_names_method_potential_settings_and_works() -> None:
     )
 
 
+def test_a_mix_is_told_by_its_sources() -> None:
+    first, second = (replace(row, method="mix", source="host") for row in rows())
+    assert "(method host, 2 candidates" in sentence(first, [first, second], STAGES)
+    others = [replace(second, source=name) for name in ("voids", "symmetric")]
+    assert "(methods host, symmetric and voids, 3 cand" in sentence(first, [first, *others], STAGES)
+
+
 def test_second_potential_and_dft_are_told() -> None:
     first, _ = rows()
     stages = STAGES | {"relax_rank": {"mlip": "7net-0", "fmax": 0.02}}

@@ -42,7 +42,7 @@ def sentence(
     sites = "site" if selected.n_missing == 1 else "sites"
     text = (
         f"The {selected.n_missing} {selected.element} {sites} per cell of {selected.formula} "
-        f"were determined with xtalfill {__version__} (method {selected.method}, "
+        f"were determined with xtalfill {__version__} ({_methods(selected, candidates)}, "
         f"{_number(candidates)}, seed {selected.seed}; {_cited([_METHOD_KEY])}) by "
         f"relaxation of all positions in the fixed cell with the {_potentials(stages)} to forces "
         f"below {relaxed['fmax']:g} eV/Å; the crystal of lowest energy{_group(selected)} "
@@ -65,6 +65,12 @@ def _potentials(stages: dict[str, dict[str, Any]]) -> str:
     names = [str(stages[name]["mlip"]) for name in (POSITIONS, RANK) if name in stages]
     texts = [f"{name} ({_cited(potential_keys(name))})" for name in dict.fromkeys(names)]
     return f"potential{'s' if len(texts) > 1 else ''} {' and then '.join(texts)}"
+
+
+def _methods(selected: CandidateRow, candidates: Sequence[CandidateRow]) -> str:
+    """Return what proposed the candidates: a method, or the sources of a mix of methods."""
+    *others, last = sorted({row.source or selected.method for row in candidates})
+    return f"methods {', '.join(others)} and {last}" if others else f"method {last}"
 
 
 def _cited(keys: Sequence[str]) -> str:
