@@ -43,6 +43,7 @@ from xtalfill.dft.plan import (
     draw_structures,
     plan_batch,
     select_systems,
+    unsure_structures,
 )
 from xtalfill.dft.plan_run import Plan
 from xtalfill.dft.pseudos import read_table
@@ -50,6 +51,7 @@ from xtalfill.dft.result import Attempt, PwResult
 from xtalfill.dft.theory import LevelOfTheory
 from xtalfill.evaluate.dft import evaluate_dft
 from xtalfill.evaluate.match import evaluate_batch
+from xtalfill.relax.select import select_candidates
 from xtalfill.results.collect import collect
 from xtalfill.results.dft_summary import STATUSES, summarise_dft
 from xtalfill.results.tables import read_tables
@@ -221,6 +223,20 @@ def test_structures_on_which_potentials_differ_are_chosen_first() -> None:
     assert len(draw_structures(ids, ten) & chosen) >= 7
     assert draw_structures(ids, replace(CHOICE, max_structures=2), first=first) < first
     assert draw_structures(ids, ten, first=set(ids)) == draw_structures(ids, ten)
+
+
+def test_structures_are_unsure_with_half_of_the_candidates_in_the_lowest_minimum() -> None:
+    def made(*energies: float) -> list[Made]:
+        return [Made(energy=one, relaxed=FAR if one else (0.0, 0.0, 0.0)) for one in energies]
+
+    cases = [
+        Case("half", brucite(), 2, made(0.0, 0.5)),
+        Case("most", brucite(), 2, made(0.0, 0.0, 0.5)),
+        Case("one", brucite(), 2, made(0.0)),
+    ]
+    batch = build(cases)
+    select_candidates(batch)
+    assert unsure_structures(batch) == {"half"}
 
 
 def test_their_jobs_come_first(batch: Batch) -> None:

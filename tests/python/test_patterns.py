@@ -127,12 +127,47 @@ _pd_meas_counts_total
 """
 
 
+# Headers as instruments and programs write them.
+TOPAS = "/* d1b, 295 K */\n' 2Th  I  sigma\n"
+GSAS = (
+    "sample /nov12/11bmb\n# Start 2theta (deg) =    -16.0 \n# Calibrated wavelength = 0.413909\n"
+    "BANK  1       60      60 CONS    1000.00     10.00 0 0 FXYE\n"
+)
+FULLPROF = "   10.0000    0.1000   15.9000   sample, 2.45 A\n"
+PRF = "sample\n 1 60 1.5 1.5 0.0\n 2Theta\tYobs\tYcal\tYobs-Ycal\tBackg\n"
+LOOP = """data_overall
+loop_
+_diffrn_radiation_wavelength
+_diffrn_radiation_wavelength_wt
+1.494 1.0
+0.747 0.01
+data_pattern
+_diffrn_radiation_probe Neutron
+loop_
+_pd_meas_2theta_scan
+_pd_meas_intensity_total
+_pd_proc_ls_weight
+"""
+
+
+def counts_in_lines() -> str:
+    return "\n".join("".join(f"{y:8d}" for _, y, _ in POINTS[k : k + 10]) for k in range(0, 60, 10))
+
+
 @pytest.mark.parametrize(
     ("name", "text"),
     [
         ("a.xy", "# theta I\n" + "\n".join(f"{x:.2f} {y}" for x, y, _ in POINTS)),
         ("a.xye", "XYDATA\n" + "\n".join(f"{x:.2f} {y} {e}" for x, y, e in POINTS)),
         ("a.csv", "two_theta,counts\n" + "\n".join(f"{x:.2f},{y}" for x, y, _ in POINTS)),
+        ("b.xye", TOPAS + "\n".join(f" {x:.4f}  {y:.3f}  {e:.3f}" for x, y, e in POINTS)),
+        ("c.fxye", GSAS + "\n".join(f"{100 * x:15.4f}{y:15.3f}{e:12.2f}" for x, y, e in POINTS)),
+        ("d.xye", "\n".join(f"{x:.2f} 0.{y}D+03 5.0D+00" for x, y, _ in POINTS)),
+        ("b.txt", "\n".join(f"{x:.2f}\t{y},0".replace(".", ",") for x, y, _ in POINTS)),
+        ("b.csv", "\n".join(f"{x:.2f};{y}".replace(".", ",") for x, y, _ in POINTS)),
+        ("a.dat", FULLPROF + counts_in_lines()),
+        ("a.prf", PRF + "\n".join(f"{x:.2f}\t{y}\t99\t{y - 99}\t50" for x, y, _ in POINTS)),
+        ("c.cif", LOOP + "\n".join(f"{x:.2f} {y} 0.04" for x, y, _ in POINTS)),
         ("a.cif", CIF + "\n".join(str(y) for _, y, _ in POINTS)),
         ("b.cif", CIF + "\n".join(f"{y}(5)" for _, y, _ in POINTS)),
     ],
@@ -142,7 +177,7 @@ def test_patterns_are_read(tmp_path: Path, name: str, text: str) -> None:
     found = read_pattern(tmp_path / name)
     assert np.allclose(found.measured.two_theta, [x for x, _, _ in POINTS])
     assert np.allclose(found.measured.intensity, [y for _, y, _ in POINTS])
-    given = name in ("a.xye", "b.cif")
+    given = name.endswith("xye") or name in ("b.cif", "c.cif")
     assert np.allclose(found.measured.sigma, 5 if given else np.sqrt(found.measured.intensity))
     told = ("neutron", 1.494) if name.endswith("cif") else (None, None)
     assert (found.kind, found.wavelength) == told
@@ -152,6 +187,9 @@ def test_patterns_are_read(tmp_path: Path, name: str, text: str) -> None:
     ("text", "says"),
     [
         ("nothing here", "no powder pattern"),
+        (GSAS.replace("FXYE", "STD") + "10 100 10 101\n" * 60, "GSAS data as CONS STD"),
+        (GSAS.replace("CONS", "SLOG") + "10 100 10\n" * 60, "GSAS data as SLOG FXYE"),
+        ("10 11 12 13 14 15 16 17 18 19\n" * 60, "10 numbers in a line"),
         ("\n".join(f"{k} 5" for k in range(100, 200)), "give degrees between 0 and 180"),
     ],
 )

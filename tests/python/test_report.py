@@ -34,7 +34,9 @@ from xtalfill.core.record import write_record
 from xtalfill.evaluate.dft import evaluate_dft
 from xtalfill.evaluate.match import evaluate_batch
 from xtalfill.interactive.view import crystal_frame
+from xtalfill.results import structures
 from xtalfill.results.collect import collect
+from xtalfill.results.confidence import CALIBRATED, Confidence
 from xtalfill.results.report import html as page_module
 from xtalfill.results.report.drawing import RESTORED_COLOUR, cell_edges, draw_crystal, drawn_atoms
 from xtalfill.results.report.figures import energy_strip, split_bars, success_curves
@@ -260,6 +262,22 @@ def test_disagreement_of_two_potentials_is_shown(tmp_path: Path, source: str) ->
     assert flag in crystal["page"]
     assert "The two potentials have different lowest minima." in crystal["page"]
     assert "<b>1 <small>of 2</small></b><span>have another lowest minimum by each" in found
+
+
+def test_odds_are_a_column_where_they_are_calibrated(
+    source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "Odds, %" not in source
+    odds = Confidence(0.97, 0.62, CALIBRATED)
+    monkeypatch.setattr(structures, "confidence", lambda *_: odds)
+    write_report(**make_run(tmp_path, CASES, []))
+    source = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert '<button type="button">Odds, %</button>' in source
+    assert source.count('<td class="n" data-value="0.62">62</td>') == len(CASES)
+    assert source.count('data-odds="0.62"') == len(CASES)
+    assert '<input type="number" name="odds"' in source
+    tile = "<b>3 <small>of 3</small></b><span>have odds of the true crystal below 80\u202f%</span>"
+    assert tile in source.replace("\u00a0", "\u202f").replace("80 %", "80\u202f%")
 
 
 def test_without_references_nothing_is_said_of_success(tmp_path: Path) -> None:

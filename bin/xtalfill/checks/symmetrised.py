@@ -15,7 +15,6 @@ from xtalfill.core.crystal import Crystal
 from xtalfill.core.relaxations import final_stage
 from xtalfill.relax.batched import Relaxation, RelaxationResult
 from xtalfill.relax.interface import Potential
-from xtalfill.relax.select import Ranked, energy_order
 from xtalfill.relax.settings import RelaxSettings
 from xtalfill.relax.stage import make_driver
 
@@ -59,12 +58,8 @@ def _lowest(batch: Batch) -> list[int]:
     energies = batch.stages[final_stage(batch)].arrays["energy"]
     found = []
     for members in batch.groups_by_method():
-        ranked = [
-            Ranked(float(energies[i]), str(batch.status[i]), int(batch.sample[i]), n_atoms=1)
-            for i in members
-        ]
-        order = [members[k] for k in energy_order(ranked) if ranked[k].status == "ok"]
-        found += order[:1]
+        converged = [i for i in members if batch.status[i] == "ok" and np.isfinite(energies[i])]
+        found += sorted(converged, key=lambda i: (energies[i], batch.sample[i]))[:1]
     return found
 
 

@@ -4,8 +4,9 @@ For each structure and method the selected candidate is validated. The next dist
 added if they lie within `window` of it, up to `candidates` in all. The reference is added, too. If
 two methods found the same crystal, it is calculated once.
 
-Structures for which --mlip and --mlip_rank have different lowest minima come first: in the choice
-of `max_structures`, and in the order of the jobs. Of these the lowest minimum of --mlip is second,
+Doubtful structures come first: in the choice of `max_structures`, and in the order of the jobs.
+They are those for which --mlip and --mlip_rank have different lowest minima, and those with at most
+half of the candidates in the lowest minimum. Of the former the lowest minimum of --mlip is second,
 even above `window`, so that DFT decides.
 """
 
@@ -116,6 +117,21 @@ def disputed_structures(batch: Batch) -> set[str]:
     return {
         name for name, members in groups if any(ranking_agrees(batch, i) is False for i in members)
     }
+
+
+def unsure_structures(batch: Batch) -> set[str]:
+    """Return the ids of the structures whose lowest minimum few candidates share.
+
+    These are at most half of the converged candidates of the method that found it. Then the odds of
+    the true crystal are at most 70 % (docs/benchmarks/confidence.md).
+    """
+    select, found = batch.stages["select"].arrays, set()
+    for members in batch.groups_by_method():
+        converged = [i for i in members if batch.status[i] == "ok"]
+        lowest = sum(select["minimum"][i] == 0 for i in converged)
+        if select["best_of_all"][members].any() and 0 < 2 * lowest <= len(converged):
+            found.add(str(batch.id[members[0]]))
+    return found
 
 
 def elements_of(batch: Batch, systems: Sequence[int]) -> set[str]:

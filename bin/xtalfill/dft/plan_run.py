@@ -19,6 +19,7 @@ from xtalfill.dft.plan import (
     plan_batch,
     select_systems,
     systems_as_json,
+    unsure_structures,
 )
 from xtalfill.dft.protocols import Protocol
 from xtalfill.dft.pseudos import Pseudo, UpfHeader, check_files, functionals, library_of
@@ -46,23 +47,23 @@ class Plan:
         planned: The selected systems.
         jobs: Jobs of the systems that can run.
         parameters: Selection and level of theory, as plain JSON values.
-        disputed: Ids of the structures for which two potentials have different lowest minima.
+        doubtful: Ids of the structures that come first.
     """
 
     planned: list[PlannedSystem]
     jobs: list[PwJob]
     parameters: dict[str, Any]
-    disputed: frozenset[str] = frozenset()
+    doubtful: frozenset[str] = frozenset()
 
     def content(self, model: CostModel) -> dict[str, Any]:
         """Return the content of plan.json."""
         systems = [job.system for job in self.jobs]
-        disputed = {one.key for one in self.planned if one.id in self.disputed}
+        doubtful = {one.key for one in self.planned if one.id in self.doubtful}
         return {
             "parameters": self.parameters,
             "estimate": cost_summary(model, systems),
             "jobs": job_requirements(model, systems),
-            "first": [one.key for one in systems if one.key in disputed],
+            "first": [one.key for one in systems if one.key in doubtful],
             "systems": systems_as_json(self.planned, self.jobs),
         }
 
@@ -95,9 +96,13 @@ def plan_run(
         ConfigError: A pseudopotential is missing or differs from the table.
         InputError: A batch has not passed SELECT.
     """
-    disputed = frozenset(name for batch in batches.values() for name in disputed_structures(batch))
+    doubtful = frozenset(
+        name
+        for batch in batches.values()
+        for name in disputed_structures(batch) | unsure_structures(batch)
+    )
     structures = draw_structures(
-        [name for batch in batches.values() for name in batch.groups()], choice, first=disputed
+        [name for batch in batches.values() for name in batch.groups()], choice, first=doubtful
     )
     symbols = {
         symbol
@@ -120,7 +125,7 @@ def plan_run(
         chosen, runnable = plan_batch(batches[name], name, structures, choice, level)
         planned += chosen
         jobs += runnable
-    return Plan(planned, jobs, _parameters(level, headers, choice), disputed)
+    return Plan(planned, jobs, _parameters(level, headers, choice), doubtful)
 
 
 def _parameters(

@@ -20,6 +20,7 @@ from xtalfill.results.tables import Tables, present
 
 # eV/atom; the default of --validate_window, within which DFT may change the order.
 CLOSE = 0.01
+UNSURE = 0.8  # probability of the true crystal; half of the answers below it are wrong
 
 
 @dataclass(frozen=True)
@@ -188,8 +189,11 @@ def overall_support(answers: Sequence[Answer]) -> dict[str, Any]:
     Returns:
         "share": median share; "gap": median gap in eV/atom of those with a second minimum;
         "n_close": answers with another minimum closer than `CLOSE`; "n_lone": answers without
-        another minimum; "n_doubted": answers with a warning of the checks; "n": answers.
+        another minimum; "n_odds": answers with calibrated odds; "n_unsure": those whose odds of
+        the true crystal are below `UNSURE`; "n_doubted": answers with a warning of the checks;
+        "n": answers.
     """
+    odds = [one.row.confidence_match for one in answers if one.row.calibration == CALIBRATED]
     gaps = [answer.gap for answer in answers if answer.gap is not None]
     return {
         "n": len(answers),
@@ -197,6 +201,9 @@ def overall_support(answers: Sequence[Answer]) -> dict[str, Any]:
         "gap": statistics.median(gaps) if gaps else None,
         "n_close": sum(math.fabs(gap) < CLOSE for gap in gaps),
         "n_lone": len(answers) - len(gaps),
+        "n_odds": len(odds),
+        "n_unsure": sum(chance < UNSURE for chance in odds),
+        "unsure": UNSURE,
         "n_doubted": sum(bool(answer.row.warnings) for answer in answers),
         "close": CLOSE,
     }

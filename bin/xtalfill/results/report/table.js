@@ -36,11 +36,11 @@ const table = (() => {
   const passes = (row, asked) => {
     const words = asked.text.toLowerCase().split(/\s+/).filter(Boolean);
     const text = row.dataset.text.toLowerCase();
-    const least = (name, scale) => asked[name] === "" || (row.dataset[name] !== ""
+    const least = (name, scale) => !asked[name] || (row.dataset[name] !== ""
       && Number(row.dataset[name]) >= Number(asked[name]) / scale);
     return words.every((word) => text.includes(word))
       && ["status", "verdict", "method", "doubts"].every((name) => !asked[name] || row.dataset[name] === asked[name])
-      && least("share", 100) && least("gap", 1);
+      && least("odds", 100) && least("share", 100) && least("gap", 1);
   };
   const matching = () => {
     const asked = Object.fromEntries(new FormData(form));
