@@ -3,7 +3,7 @@
 
 Each file is changed between two lines, `<!-- NAME -->` and `<!-- end -->`, only.
 
-    docs/output.md   columns: results.csv, candidates.csv, failures.csv, stored.csv
+    docs/output.md   columns: results.csv, candidates.csv, failures.csv, counts.csv, stored.csv
     docs/scan.md     columns: scan.csv
     docs/usage.md    parameters, from nextflow_schema.json
     CITATIONS.md     citations, from citations.bib
@@ -25,6 +25,7 @@ from xtalfill.registry.documentation import METHOD_TEXTS, POTENTIAL_TEXTS
 from xtalfill.results.candidates import CandidateRow
 from xtalfill.results.citations import SECTIONS, Citation, citations
 from xtalfill.results.columns import columns_of
+from xtalfill.results.counts import CountRow
 from xtalfill.results.scan import ScanRow
 from xtalfill.results.structures import StructureRow
 from xtalfill.results.tables import FailureRow, StoredRow
@@ -148,6 +149,7 @@ PARTS: dict[str, dict[str, Callable[[], str]]] = {
         "columns: results.csv": lambda: columns(StructureRow),
         "columns: candidates.csv": lambda: columns(CandidateRow),
         "columns: failures.csv": lambda: columns(FailureRow),
+        "columns: counts.csv": lambda: columns(CountRow),
         "columns: stored.csv": lambda: columns(StoredRow),
     },
     "docs/scan.md": {"columns: scan.csv": lambda: columns(ScanRow)},

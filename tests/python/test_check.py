@@ -29,6 +29,7 @@ OPTIONS: dict[str, Any] = {
     "oversample": 1,
     "seed": 42,
     "batch_size": 2,
+    "n_tries": 0,
     "duplicates": "keep",
     "mlip": "7net-0",
     "mlip_rank": None,

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from ase import Atoms
+from ase.build import bulk
 from pymatgen.core import Structure
 from pymatgen.io.ase import AseAtomsAdaptor
 from rich.console import Console
@@ -127,6 +128,18 @@ def test_the_answer_in_a_notebook_needs_no_network(answer: Answer) -> None:
     assert "scatter3d" in page
     assert 'src="http' not in page
     assert "src=&quot;http" not in page
+
+
+def test_restore_gives_the_likeliest_number() -> None:
+    host = bulk("Mg", "hcp", a=3.2, c=5.2)  # nothing tells how much hydrogen a metal lacks
+    host.info["id"] = "mg"
+    found = xtalfill.restore(
+        host, n_missing="auto", n_tries=2, mu=-3.4, method="random", **FAST | {"samples": 1}
+    )
+    assert isinstance(found, Answer)
+    assert found.counts["probability"].sum() == pytest.approx(1)
+    likely = found.counts[found.counts["n_missing"] > 0].iloc[0]
+    assert (found.id, len(found.best)) == (likely["filled_as"], 2 + likely["n_missing"])
 
 
 def test_a_list_gives_the_answers_of_singles_and_keeps_what_fails(

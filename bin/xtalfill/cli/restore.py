@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 # Options that `xtalfill.restore` has, too; None takes the default of the pipeline.
 _OPTIONS = (
-    "element", "n_missing", "remove_existing", "samples", "seed", "method", "model", "mlip",
-    "mlip_rank", "potential_dir", "device",
+    "element", "n_missing", "remove_existing", "n_tries", "mu", "samples", "seed", "method",
+    "model", "mlip", "mlip_rank", "potential_dir", "device",
 )  # fmt: skip
 
 
@@ -36,6 +36,8 @@ def add_parser(commands: Commands) -> None:
         "--remove_existing", action="store_true", default=None,
         help="remove the sites of the element first",
     )  # fmt: skip
+    restore.add_argument("--n_tries", type=int, help="numbers that auto compares by energy")
+    restore.add_argument("--mu", type=float, help="chemical potential of H for that, eV per atom")
     restore.add_argument(
         "--samples", type=number_or_word, help="candidates for each structure and method, or auto"
     )
@@ -67,6 +69,7 @@ def run(args: argparse.Namespace) -> None:
     from xtalfill.interactive.restore import restore_given
     from xtalfill.interactive.settings import make_all_settings
     from xtalfill.results.confidence import odds_text
+    from xtalfill.results.counts import CountRow, count_text
 
     settings = make_all_settings({name: getattr(args, name) for name in _OPTIONS})
     answers = restore_given(read_given(args.input), settings, progress=not args.quiet)
@@ -77,6 +80,9 @@ def run(args: argparse.Namespace) -> None:
             print(f"{answer.id}: {answer.status}: {answer.message}")
         else:
             console.print(table_of(answer))
+            if not answer.counts.empty:
+                rows = [CountRow(**row) for row in answer.counts.to_dict("records")]
+                print(f"Missing: {count_text(rows)}")
             if odds := odds_text(answer.confidence):
                 print(f"Odds: {odds}")
             if warnings := answer.checks["warnings"].iloc[0]:

@@ -22,6 +22,7 @@ import numpy as np
 from ase import Atoms
 
 from xtalfill.core.batch import Batch
+from xtalfill.core.counts import less_likely
 from xtalfill.core.errors import ConfigError, InputError
 from xtalfill.core.matching import matcher, to_pymatgen
 from xtalfill.core.relaxations import ENERGY_WINDOW, POSITIONS, final_stage, ranking_agrees
@@ -217,6 +218,8 @@ def plan_batch(
 ) -> tuple[list[PlannedSystem], list[PwJob]]:
     """Plan the jobs of a batch.
 
+    Where numbers of missing sites are compared, only the likeliest is validated.
+
     Args:
         batch: A batch after SELECT.
         name: Name of the batch, e.g. "batch_0007".
@@ -228,8 +231,9 @@ def plan_batch(
         The selected systems, and the jobs of those that can run.
     """
     planned, jobs = [], []
+    wanted = structures - less_likely(batch)
     for structure_id in batch.groups():
-        if structure_id not in structures:
+        if structure_id not in wanted:
             continue
         reasons: dict[int, str] = {}
         for index, calculation in select_systems(batch, structure_id, choice):

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from xtalfill.core.batch import REFERENCE, Batch
+from xtalfill.core.batch import REFERENCE, Batch, Stage
+from xtalfill.core.counts import PRIOR, structure_of
 from xtalfill.inputs.hosts import CheckedHost
 from xtalfill.inputs.references import Reference
 
@@ -26,7 +27,8 @@ def plan_batches(sizes: Mapping[str, int], *, batch_size: int) -> dict[str, list
     on the set of structures, not on their order.
 
     A batch is full with `batch_size` structures of up to `USUAL_ATOMS` atoms. A larger structure
-    counts as several, which keeps the costs of the batches similar.
+    counts as several, which keeps the costs of the batches similar. The hosts of a structure whose
+    numbers of missing sites are compared stay together.
 
     Args:
         sizes: id -> number of atoms of the filled crystal.
@@ -36,10 +38,16 @@ def plan_batches(sizes: Mapping[str, int], *, batch_size: int) -> dict[str, list
         Name of each batch, from the lowest of its numbers, such as "batch_a41f09c2d7b3" -> its
         ids, sorted.
     """
-    digests = {name: hashlib.sha256(name.encode()).hexdigest() for name in sizes}
-    counts = {name: max(1.0, atoms / USUAL_ATOMS) for name, atoms in sizes.items()}
+    hosts: dict[str, list[str]] = {}
+    for name in sorted(sizes):
+        hosts.setdefault(structure_of(name), []).append(name)
+    digests = {name: hashlib.sha256(name.encode()).hexdigest() for name in hosts}
+    counts = {
+        name: sum(max(1.0, sizes[host] / USUAL_ATOMS) for host in members)
+        for name, members in hosts.items()
+    }
     found: dict[str, list[str]] = {}
-    pending = [(0, sorted(sizes))]
+    pending = [(0, sorted(hosts))]
     while pending:
         depth, names = pending.pop()
         if len(names) > 1 and sum(counts[name] for name in names) > batch_size:
@@ -48,7 +56,8 @@ def plan_batches(sizes: Mapping[str, int], *, batch_size: int) -> dict[str, list
                 halves[_bit(digests[name], depth)].append(name)
             pending += [(depth + 1, half) for half in halves]
         elif names:
-            found[f"batch_{min(digests[name] for name in names)[:NAME_DIGITS]}"] = names
+            first = min(digests[name] for name in names)
+            found[f"batch_{first[:NAME_DIGITS]}"] = [host for name in names for host in hosts[name]]
     return dict(sorted(found.items()))
 
 
@@ -93,6 +102,7 @@ def build_batch(
             is_host.append(np.arange(len(reference.atoms)) < reference.n_host)
             cells.append(np.asarray(reference.atoms.cell))
     n_atoms = [len(item) for item in numbers]
+    prior = {host.id: host.log_prior for host in hosts if host.log_prior is not None}
     ids, names, sample_numbers = zip(*systems, strict=True)
     return Batch(
         positions=np.concatenate(positions),
@@ -106,4 +116,11 @@ def build_batch(
         seed=np.full(len(systems), seed),
         status=np.array(["ok"] * len(systems), dtype=object),
         message=np.array([""] * len(systems), dtype=object),
+        stages=_prior_stage(prior, ids) if prior else {},
     )
+
+
+def _prior_stage(prior: Mapping[str, tuple[float, float]], ids: Sequence[str]) -> dict[str, Stage]:
+    """Return what SELECT needs to compare numbers of missing sites; NaN for the other systems."""
+    none, own = np.array([prior.get(name, (np.nan, np.nan)) for name in ids]).T
+    return {PRIOR: Stage({"log_prior": own, "log_prior_none": none})}

@@ -13,12 +13,13 @@ from ase.data import chemical_symbols
 from ase.formula import Formula
 
 from xtalfill.core.batch import REFERENCE, write_batch
+from xtalfill.core.counts import counted_groups, structure_of
 from xtalfill.core.errors import ConfigError, InputError
 from xtalfill.core.io import write_json
 from xtalfill.inputs.batching import build_batch, plan_batches
 from xtalfill.inputs.duplicates import find_duplicates
 from xtalfill.inputs.hosts import CheckedHost, Refusal, check_structures, parse_element
-from xtalfill.inputs.known import Divide, Known
+from xtalfill.inputs.known import Divide, Known, together
 from xtalfill.inputs.missing import AUTO, NO_COUNT, is_auto, parse_count
 from xtalfill.inputs.references import Reference, match_references
 from xtalfill.inputs.structures import read_structures, stream_structures
@@ -41,6 +42,7 @@ class CheckSettings:
         oversample: Proposals for each candidate.
         seed: The seed of the run.
         batch_size: Most structures in a batch.
+        n_tries: Numbers to compare where "auto" finds none; 0 refuses such a structure.
         duplicates: "keep" fills each structure, "fill_once" each crystal.
         mlip: First potential; a structure with an element that it does not know is refused.
         mlip_rank: Second potential, or None; the same.
@@ -54,6 +56,7 @@ class CheckSettings:
     oversample: int
     seed: int
     batch_size: int
+    n_tries: int
     duplicates: Literal["keep", "fill_once"]
     mlip: str
     mlip_rank: str | None
@@ -83,6 +86,7 @@ class CheckSettings:
             "samples": self.proposals,
             "seed": self.seed,
             "batch_size": self.batch_size,
+            "n_tries": self.n_tries,
             "duplicates": self.duplicates,
             "potentials": list(self.potentials),
         }
@@ -97,9 +101,9 @@ class CheckSettings:
             parse_element(self.element)
         except InputError as error:
             raise ConfigError(f"--element: {error}") from error
-        for name in ("samples", "oversample", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"--{name} is {getattr(self, name)}; it is at least 1")
+        for name, least in {"samples": 1, "oversample": 1, "batch_size": 1, "n_tries": 0}.items():
+            if getattr(self, name) < least:
+                raise ConfigError(f"--{name} is {getattr(self, name)}; it is at least {least}")
         if not _is_count(self.n_missing):
             raise ConfigError(f"--n_missing is {self.n_missing}; give 1 or more, or {AUTO}")
         if not 0 <= self.seed < 2**63:
@@ -149,13 +153,14 @@ def run_check(
         element=settings.element,
         n_missing=settings.n_missing,
         remove_existing=settings.remove_existing,
+        n_tries=settings.n_tries,
         known=elements_by_potential(settings.potentials),
     )
     given = [] if references is None else read_structures(references)
     found, unmatched = match_references(given, checked)
     same = find_duplicates(checked) if settings.duplicates == "fill_once" else {}
     first = [host for host in checked if host.id not in same]
-    known = Known() if divide is None else divide(first)
+    known = Known() if divide is None else together(divide(first))
     hosts = [host for host in first if host.id not in known.stored]
     _log(hosts, failures, unmatched, known, len(same))
     sizes = {host.id: len(host.numbers) for host in hosts}
@@ -245,13 +250,24 @@ def _log(
             "empty where the evidence does not decide it), or give --n_missing for all",
             file=sys.stderr,
         )
-    notes = [f"NOTE {host.id} ({host.source}): {note}" for host in hosts for note in host.notes]
+    notes = [
+        f"NOTE {structure_of(host.id)} ({host.source}): {note}"
+        for host in hosts
+        for note in host.notes
+    ]
+    notes = list(dict.fromkeys(notes))
     for note in notes[:MAX_NOTES]:
         print(note, file=sys.stderr)
     if len(notes) > MAX_NOTES:
         print(f"NOTE {len(notes) - MAX_NOTES} more notes are in check.json", file=sys.stderr)
     usable = len(hosts) + len(known.stored)
     same = f", {n_duplicates} duplicates" if n_duplicates else ""
+    if compared := counted_groups(host.id for host in hosts):
+        print(
+            f"COUNT {len(compared)} structures: the evidence does not decide the number of missing "
+            "sites; each number is filled, and the energy decides",
+            file=sys.stderr,
+        )
     print(f"CHECK: {usable} usable, {len(failures)} skipped{same}", file=sys.stderr)
     if known.database:
         counts = sorted(Counter(known.reasons.values()).items())

@@ -63,8 +63,9 @@ def find_duplicates(hosts: Sequence[CheckedHost]) -> dict[str, str]:
 
     Two hosts are the same if element and number of the missing sites and the content of the cell
     are equal, volume and reduced cell agree within `VOLUME` and `LENGTH`, and StructureMatcher maps
-    one on the other within `TOLERANCES`, without scaling and without a smaller cell. The first id
-    in alphabetical order is the one to fill, so that the order of the input does not matter. A
+    one on the other within `TOLERANCES`, without scaling and without a smaller cell. A host for one
+    of the numbers to compare is the same only as another such host. The first id in alphabetical
+    order is the one to fill, so that the order of the input does not matter. A
     crystal and its mirror image are the same.
 
     Args:
@@ -80,7 +81,8 @@ def find_duplicates(hosts: Sequence[CheckedHost]) -> dict[str, str]:
     found: dict[str, str] = {}
     for host in sorted(hosts, key=lambda one: one.id):
         content = np.bincount(host.atoms.numbers)
-        bucket = buckets[(host.element, host.n_missing, *content.tolist())]
+        compared = host.log_prior is not None
+        bucket = buckets[(compared, host.element, host.n_missing, *content.tolist())]
         volume = abs(float(host.atoms.cell.volume))
         candidate = _Candidate(host, _reduced_lengths(host.atoms), to_pymatgen(host.atoms))
         for other in bucket.near(volume):

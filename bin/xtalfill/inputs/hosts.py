@@ -17,9 +17,11 @@ from ase import Atoms
 from ase.data import atomic_numbers, chemical_symbols
 from ase.geometry import minkowski_reduce
 
+from xtalfill.core.counts import counted_id
 from xtalfill.core.errors import InputError
 from xtalfill.core.text import one_line, shortened
-from xtalfill.inputs.missing import IncompleteStructure, count_missing
+from xtalfill.inputs.counts import Tries, plan_tries
+from xtalfill.inputs.missing import IncompleteStructure, UndecidedError, count_missing
 from xtalfill.inputs.structures import Entry
 from xtalfill.inputs.structures.entry import (
     ISOTOPES,
@@ -48,12 +50,14 @@ class CheckedHost:
     """A structure that passed all checks.
 
     Attributes:
-        id: Unique, matches [A-Za-z0-9._-]{1,100}.
+        id: Unique, matches [A-Za-z0-9._-]{1,100}; with +2H at its end where 2 is one of the numbers
+            to compare.
         source: Where it was read.
         atoms: The host alone, Angstrom, in the order and cell of the input.
         element: Atomic number of the element to fill.
         n_missing: Number of missing sites.
         notes: Decisions, and values that were interpreted differently from the input.
+        log_prior: Where numbers are compared: of 0 and of `n_missing`, natural logarithm.
     """
 
     id: str
@@ -62,6 +66,7 @@ class CheckedHost:
     element: int
     n_missing: int
     notes: tuple[str, ...] = ()
+    log_prior: tuple[float, float] | None = None
 
     @property
     def numbers(self) -> np.ndarray:
@@ -84,9 +89,12 @@ def check_structures(
     element: str,
     n_missing: int | str | None,
     remove_existing: bool,
+    n_tries: int = 0,
     known: Mapping[str, frozenset[int]] | None = None,
 ) -> tuple[list[CheckedHost], list[Refusal]]:
     """Check every structure. Each entry becomes a host or a failure.
+
+    Where `AUTO` finds no number, an entry becomes a host for each number to compare.
 
     Entries are taken one by one; only hosts and messages stay in memory.
 
@@ -96,48 +104,72 @@ def check_structures(
         n_missing: The number of missing sites if the input of the structure gives none; `AUTO` of
             `inputs.missing` leaves it to the evidence.
         remove_existing: Whether to remove the sites of the element first.
+        n_tries: Numbers to compare where `AUTO` finds none; 0 refuses such a structure.
         known: Potential -> atomic numbers that it supports; structures with others are refused.
 
     Returns:
         Hosts and failures, both sorted by id.
     """
-    checked = [
-        _try_entry(entry, element, n_missing, remove_existing, known or {}) for entry in entries
-    ]
-    drop_shared_names([entry for entry, _ in checked])
+    given = _Given(element, n_missing, remove_existing, n_tries)
+    checked = [_try_entry(entry, given, known or {}) for entry in entries]
+    drop_shared_names([entry for entry, _, _ in checked])
     hosts, failures = [], []
-    assigned = assign_ids(entry for entry, _ in checked)
-    for (name, entry, problem), (_, host) in zip(assigned, checked, strict=True):
+    assigned = assign_ids(entry for entry, _, _ in checked)
+    for (name, entry, problem), (_, host, tries) in zip(assigned, checked, strict=True):
         if problem is not None or host is None:
             failures.append(Refusal(name, entry.source, one_line(problem, limit=400)))
         else:
-            hosts.append(replace(host, id=name, notes=(*entry.notes, *host.notes)))
+            named = replace(host, id=name, notes=(*entry.notes, *host.notes))
+            hosts += [named] if tries is None else _compared(named, tries)
     hosts.sort(key=lambda host: host.id)
     failures.sort(key=lambda failure: (failure.id, failure.source))
     return hosts, failures
 
 
+@dataclass(frozen=True)
+class _Given:
+    """What holds for all structures; see `check_structures`."""
+
+    element: str
+    n_missing: int | str | None
+    remove_existing: bool
+    n_tries: int
+
+
 def _try_entry(
-    entry: Entry,
-    element: str,
-    n_missing: int | str | None,
-    remove_existing: bool,
-    known: Mapping[str, frozenset[int]],
-) -> tuple[Entry, CheckedHost | None]:
-    """Return an entry without its atoms, with its problem, and the host if there is none."""
+    entry: Entry, given: _Given, known: Mapping[str, frozenset[int]]
+) -> tuple[Entry, CheckedHost | None, Tries | None]:
+    """Return an entry without its atoms, with its problem, and its host if there is none.
+
+    The host has no number of missing sites where numbers are to be compared.
+    """
     rest = replace(entry, atoms=None, evidence=Evidence(), notes=list(entry.notes))
     if entry.error is not None:
-        return rest, None
+        return rest, None, None
     try:
         with time_limit(MAX_SECONDS):
-            host = _check_entry(
-                entry, element=element, n_missing=n_missing, remove_existing=remove_existing
-            )
+            host, tries = _check_entry(entry, given)
         _check_known(host, known)
     except InputError as error:
         rest.error = str(error)
-        return rest, None
-    return rest, host
+        return rest, None, None
+    return rest, host, tries
+
+
+def _compared(host: CheckedHost, tries: Tries) -> list[CheckedHost]:
+    """Return a host for each number of missing sites to compare."""
+    numbers = ", ".join(map(str, (0, *tries.numbers)))
+    note = f"n_missing is not decided by the evidence; compared are {numbers}"
+    return [
+        replace(
+            host,
+            id=counted_id(host.id, number, chemical_symbols[host.element]),
+            n_missing=number,
+            notes=(*host.notes, note),
+            log_prior=(tries.log_prior[0], prior),
+        )
+        for number, prior in zip(tries.numbers, tries.log_prior[1:], strict=True)
+    ]
 
 
 def safe_id(name: str) -> str:
@@ -202,11 +234,9 @@ def parse_element(symbol: str) -> int:
     return int(number)
 
 
-def _check_entry(
-    entry: Entry, *, element: str, n_missing: int | str | None, remove_existing: bool
-) -> CheckedHost:
+def _check_entry(entry: Entry, all_given: _Given) -> tuple[CheckedHost, Tries | None]:
     """Return the host of an entry, without its id and the notes of the entry."""
-    target = parse_element(entry.element or element)
+    target = parse_element(entry.element or all_given.element)
     atoms = entry.atoms
     if atoms is None or len(atoms) == 0:
         raise InputError("holds no atoms; give the host's sites")
@@ -217,7 +247,7 @@ def _check_entry(
             f"a site of {', '.join(foreign)} has no coordinates; complete the structure "
             f"(only {chemical_symbols[target]} is filled)"
         )
-    removed = atoms.numbers == target if remove_existing else np.zeros(len(atoms), dtype=bool)
+    removed = (atoms.numbers == target) & all_given.remove_existing
     host = atoms[~removed]
     if len(host) == 0:
         raise InputError(
@@ -228,19 +258,26 @@ def _check_entry(
     if removed.any():
         notes.append(f"{removed.sum()} {chemical_symbols[target]} removed")
     own = entry.n_missing
-    given = own if own is not None and str(own).strip() else n_missing
+    given = own if own is not None and str(own).strip() else all_given.n_missing
     incomplete = IncompleteStructure(
         target=target, host=host, removed=atoms[removed], evidence=entry.evidence
     )
-    count = count_missing(given, structure=incomplete, notes=notes)
-    _check_count(host, count)
     bare = Atoms(host.numbers, host.positions, cell=host.cell, pbc=True)
-    return CheckedHost("", entry.source, bare, target, count, tuple(notes))
+    try:
+        count = count_missing(given, structure=incomplete, notes=notes)
+    except UndecidedError:
+        most = largest_count(host)
+        if all_given.n_tries == 0 or most < 1:
+            raise
+        tries = plan_tries(bare, n_tries=all_given.n_tries, most=most)
+        return CheckedHost("", entry.source, bare, target, 0, tuple(notes)), tries
+    _check_count(host, count)
+    return CheckedHost("", entry.source, bare, target, count, tuple(notes)), None
 
 
 def _check_known(host: CheckedHost, known: Mapping[str, frozenset[int]]) -> None:
     for potential, elements in known.items():
-        if foreign := sorted(set(host.numbers.tolist()) - elements):
+        if foreign := sorted({*host.numbers.tolist(), host.element} - elements):
             symbols = ", ".join(chemical_symbols[number] for number in foreign)
             raise InputError(
                 f"the potential {one_line(potential, limit=80)} does not support {symbols}; choose "
@@ -321,10 +358,15 @@ def _check_distances(atoms: Atoms) -> None:
 def _check_count(host: Atoms, count: int) -> None:
     if count < 1:
         raise InputError(f"n_missing is {count}; it must be at least 1")
-    room = abs(float(np.linalg.det(np.asarray(host.cell)))) / MIN_VOLUME_PER_ATOM - len(host)
-    limit = min(MAX_MISSING_PER_HOST_ATOM * len(host), math.floor(room))
+    limit = largest_count(host)
     if count > limit:
         raise InputError(
             f"n_missing is {count}, but a cell of {len(host)} host atoms takes at most {limit}; "
             "give the number per cell"
         )
+
+
+def largest_count(host: Atoms) -> int:
+    """Return how many sites at most a host takes."""
+    room = abs(float(np.linalg.det(np.asarray(host.cell)))) / MIN_VOLUME_PER_ATOM - len(host)
+    return min(MAX_MISSING_PER_HOST_ATOM * len(host), math.floor(room))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from xtalfill.core.counts import counted_of
 from xtalfill.inputs.hosts import CheckedHost
 
 
@@ -26,3 +27,16 @@ class Known:
 
 # Divides the structures of a run; None without a database.
 Divide = Callable[[Sequence[CheckedHost]], Known] | None
+
+
+def together(known: Known) -> Known:
+    """Return what a database has, with all numbers of a structure filled again if one is.
+
+    Numbers of missing sites are compared with each other. One that is stored under another name
+    was filled for itself.
+    """
+    apart = {name for name, entry in known.stored.items() if entry["name"] != name}
+    again = {counted_of(name) for name in (*known.reasons, *apart)} - {""}
+    stored = {name: one for name, one in known.stored.items() if counted_of(name) not in again}
+    reasons = {name: "compared" for name in known.stored if name not in stored}
+    return replace(known, stored=stored, reasons={**known.reasons, **reasons})

@@ -88,6 +88,10 @@ class CountSource:
         return f"{self.description}: {count}"
 
 
+class UndecidedError(InputError):
+    """`AUTO` was given, and the evidence decides no number."""
+
+
 def is_auto(given: Any) -> bool:
     """Return whether a given number is `AUTO`."""
     return isinstance(given, str) and given.strip().lower() == AUTO
@@ -216,7 +220,8 @@ def _balanced_count(structure: IncompleteStructure, notes: list[str]) -> int:
     """Return the number of protons that charge balance and bond valences agree on.
 
     Raises:
-        InputError: They do not decide, or the element is not hydrogen.
+        UndecidedError: They do not decide.
+        InputError: The element is not hydrogen.
     """
     if structure.target != HYDROGEN:
         symbol = chemical_symbols[structure.target]
@@ -227,7 +232,7 @@ def _balanced_count(structure: IncompleteStructure, notes: list[str]) -> int:
         balance = charge_balance(structure.host.numbers, valences)
         lacking = float(valences.lacking.sum())
         charges = "undefined" if balance is None else f"{balance.fewest} to {balance.nearest}"
-        raise InputError(
+        raise UndecidedError(
             "n_missing auto: nothing states the number, and the evidence does not decide it "
             f"(missing charges {charges}, missing valences {lacking:.1f}); give n_missing"
         )

@@ -12,6 +12,7 @@ from ase.data import chemical_symbols
 from ase.geometry import get_distances
 from scipy.optimize import linear_sum_assignment
 
+from xtalfill.core.counts import counted_of
 from xtalfill.core.errors import InputError
 from xtalfill.core.text import one_line
 from xtalfill.inputs.hosts import CheckedHost, Refusal, assign_ids, check_geometry
@@ -46,21 +47,33 @@ def match_references(
         hosts: The structures that passed CHECK.
 
     Returns:
-        Host id -> reference, and the unusable references, sorted by id.
+        Host id -> reference, and the unusable references, sorted by id. Of the hosts for the
+        numbers to compare, the one with the number of the reference gets it.
     """
-    host_of = {host.id: host for host in hosts}
+    host_of: dict[str, CheckedHost] = {}
+    compared: dict[str, list[CheckedHost]] = {}
+    for host in hosts:
+        host_of[host.id] = host
+        compared.setdefault(counted_of(host.id), []).append(host)
     references: dict[str, Reference] = {}
     failures = []
     for name, entry, problem in assign_ids(entries):
         try:
             if problem is not None:
                 raise InputError(problem)
-            if name not in host_of:
+            own = host_of.get(name) or _of_its_size(entry, compared.get(name, []))
+            if own is None:
                 raise InputError("no structure with this id is being filled; check both ids")
-            references[name] = _check_reference(entry, host_of[name])
+            references[own.id] = _check_reference(entry, own)
         except InputError as error:
             failures.append(Refusal(name, entry.source, one_line(error, limit=400)))
     return references, sorted(failures, key=lambda failure: (failure.id, failure.source))
+
+
+def _of_its_size(entry: Entry, hosts: list[CheckedHost]) -> CheckedHost | None:
+    """Return the host with as many atoms as a reference, or the first; None without hosts."""
+    n_atoms = 0 if entry.atoms is None else len(entry.atoms)
+    return next((host for host in hosts if len(host.numbers) == n_atoms), next(iter(hosts), None))
 
 
 def _check_reference(entry: Entry, host: CheckedHost) -> Reference:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ from xtalfill.checks.answer import Checks
 from xtalfill.checks.stage import checks_of
 from xtalfill.checks.symmetry import SYMMETRY_TOLERANCE
 from xtalfill.core.batch import Batch
+from xtalfill.core.counts import counted_of
 from xtalfill.core.errors import InputError
 from xtalfill.core.io import atomic_writer
 from xtalfill.core.relaxations import final_stage
@@ -31,9 +32,11 @@ from xtalfill.results.confidence import (
     not_calibrated,
     odds_text,
 )
+from xtalfill.results.counts import CountRow, count_rows
 
 CANDIDATE_COLUMNS = ("method", "sample", "status", "message", "energy", "rank", "minimum")
 CHECK_COLUMNS = tuple(item.name for item in fields(Checks))
+COUNT_COLUMNS = tuple(item.name for item in fields(CountRow))
 MINIMUM_COLUMNS = (
     "method",
     "minimum",
@@ -64,6 +67,8 @@ class Answer:
             `n_special`.
         confidence: Odds of the best crystal, `les` and `matched`; NaN unless `calibration` is
             "calibrated", which else says why not.
+        counts: Where `n_missing="auto"` compared numbers: the rows of counts.csv, the likeliest
+            first. The answer is that of the likeliest number above 0.
         crystals: The crystals of `minima`, in the type that was given; ASE Atoms for a path.
     """
 
@@ -77,6 +82,7 @@ class Answer:
     )
     checks: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=CHECK_COLUMNS))
     confidence: Confidence = field(default_factory=lambda: not_calibrated("no crystal"))
+    counts: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=COUNT_COLUMNS))
     crystals: tuple[Crystal, ...] = ()
     _atoms: tuple[Atoms, ...] = ()
     _is_host: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=bool))
@@ -156,10 +162,16 @@ def make_answer(
             [checks_of(batch, members[row], stage) for row in ranked], columns=list(CHECK_COLUMNS)
         ),
         confidence=_confidence(batch, members, ranked),
+        counts=_counts(batch, counted_of(str(batch.id[members[0]]))),
         crystals=tuple(form(crystal.copy()) for crystal in atoms),
         _atoms=atoms,
         _is_host=is_host,
     )
+
+
+def _counts(batch: Batch, name: str) -> pd.DataFrame:
+    rows = [row for row in count_rows(batch) if row.id == name]
+    return pd.DataFrame([asdict(row) for row in rows], columns=list(COUNT_COLUMNS))
 
 
 def _candidates(batch: Batch, members: list[int]) -> pd.DataFrame:

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from xtalfill.core.counts import less_likely, structure_of
 from xtalfill.core.errors import InputError
-from xtalfill.inputs.hosts import CheckedHost, Refusal, assign_ids
+from xtalfill.inputs.hosts import Refusal, assign_ids
 from xtalfill.interactive.answer import Answer, make_answer
 from xtalfill.interactive.given import Given, GivenStructure, read_given
 from xtalfill.interactive.progress import progress_stream
@@ -21,6 +22,8 @@ def restore(
     element: str | None = None,
     n_missing: int | str | None = None,
     remove_existing: bool | None = None,
+    n_tries: int | None = None,
+    mu: float | None = None,
     samples: int | str | None = None,
     seed: int | None = None,
     method: str | None = None,
@@ -42,7 +45,10 @@ def restore(
             the content.
         element: Element to fill, where the structure names none.
         n_missing: Missing sites per cell, where the structure gives no number; "auto" takes it
-            from charge balance and bond valences where they decide.
+            from charge balance and bond valences where they decide, and compares numbers by energy
+            where they do not.
+        n_tries: Numbers that "auto" compares; 0 refuses such a structure.
+        mu: Chemical potential of hydrogen for that, eV per atom.
         remove_existing: Remove the sites of the element first.
         samples: Candidates for each structure and method; "auto" for as many as needed.
         seed: Seed of the candidates.
@@ -67,6 +73,8 @@ def restore(
             "element": element,
             "n_missing": n_missing,
             "remove_existing": remove_existing,
+            "n_tries": n_tries,
+            "mu": mu,
             "samples": samples,
             "seed": seed,
             "method": method,
@@ -99,20 +107,19 @@ def restore_given(
     if len(given) == 1 and refusals:
         raise InputError(f"{refusals[0].id} ({refusals[0].source}): {refusals[0].message}")
     form_of = {name: one.form for name, one in zip(names, given, strict=True)}
+    notes = {host.id: host.notes for host in hosts}
     found: dict[str, Answer] = {}
     with progress_stream(shown=progress) as stream:
         for batch in restore_hosts(hosts, settings, progress=stream):
+            other_numbers = less_likely(batch)
             for name, members in batch.groups().items():
-                notes = _notes(hosts, name)
-                found[name] = make_answer(batch, members, notes=notes, form=form_of[name])
+                if name not in other_numbers:
+                    own = structure_of(name)
+                    found[own] = make_answer(batch, members, notes=notes[name], form=form_of[own])
     return [
         found[name] if name in found else _refused(name, one, refusals)
         for name, one in zip(names, given, strict=True)
     ]
-
-
-def _notes(hosts: Sequence[CheckedHost], name: str) -> tuple[str, ...]:
-    return next(host.notes for host in hosts if host.id == name)
 
 
 def _refused(name: str, one: GivenStructure, refusals: Sequence[Refusal]) -> Answer:

@@ -45,6 +45,7 @@ def check(entries: Sequence[Entry], settings: Settings) -> tuple[list[CheckedHos
         element=settings.check.element,
         n_missing=settings.check.n_missing,
         remove_existing=settings.check.remove_existing,
+        n_tries=settings.check.n_tries,
         known=elements_by_potential(settings.check.potentials),
     )
 

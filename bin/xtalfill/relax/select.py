@@ -22,6 +22,7 @@ import numpy as np
 from xtalfill.core.batch import Batch, Stage
 from xtalfill.core.matching import TOLERANCES, matcher, to_pymatgen
 from xtalfill.core.relaxations import ENERGY_WINDOW, POSITIONS, RANK, UNDECIDED, final_stage
+from xtalfill.relax.counting import compare_counts
 
 STAGE = "select"
 
@@ -124,7 +125,7 @@ def select_candidates(batch: Batch) -> None:
 
     Among the candidates of a structure and method: rank, minimum, selected, energy_gap,
     ranking_agrees. Among those of a structure and all methods: rank_of_all, minimum_of_all,
-    best_of_all.
+    best_of_all. Where numbers of missing sites are compared, what `compare_counts` returns, too.
 
     Raises:
         InputError: The batch has not been relaxed.
@@ -143,6 +144,7 @@ def select_candidates(batch: Batch) -> None:
         _select_one(batch, members, arrays, same, relaxed=relaxed)
     for members in batch.groups().values():
         _rank(_ranked(batch, members, relaxed), members, arrays, same, names=_ALL_METHODS)
+    arrays |= compare_counts(batch)
     attrs = {
         "relaxed": relaxed,
         "energy_window_per_atom": ENERGY_WINDOW,

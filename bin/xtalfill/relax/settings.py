@@ -28,6 +28,8 @@ class RelaxSettings:
         stop_below: Relax the candidates in waves, and no more of a structure when the probability
             of a lower minimum is below this. None relaxes all.
         rounds: Largest number of rounds that move the lowest minima.
+        mu: Chemical potential of the filled element where numbers of missing sites are compared,
+            eV per atom. None takes half an H2 molecule.
         threads: Number of groups evaluated in parallel.
     """
 
@@ -40,6 +42,7 @@ class RelaxSettings:
     drop_above: float | None = None
     stop_below: float | None = None
     rounds: int = 0
+    mu: float | None = None
     threads: int = field(default=1, metadata=parameter(None))
 
     def __post_init__(self) -> None:
@@ -51,6 +54,8 @@ class RelaxSettings:
         for name in ("sites_fmax", "fmax"):
             if not 0.0 < getattr(self, name) < np.inf:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be above 0 eV/Å")
+        if self.mu is not None and not np.isfinite(self.mu):
+            raise ConfigError(f"mu is {self.mu}; give a number, eV per atom")
         if self.drop_above is not None and not self.drop_above > 0.0:
             raise ConfigError(f"drop_above is {self.drop_above}; it must be above 0 eV/atom")
         if self.stop_below is not None and not 0.0 < self.stop_below < 1.0:

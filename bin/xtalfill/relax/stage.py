@@ -25,6 +25,7 @@ from xtalfill.core.errors import InputError
 from xtalfill.core.record import package_versions
 from xtalfill.core.relaxations import ENERGY_WINDOW, POSITIONS, RANK, SITES
 from xtalfill.relax.batched import BatchedRelaxer, Relaxation, RelaxationResult
+from xtalfill.relax.counting import add_count_energies
 from xtalfill.relax.deduplicate import (
     MERGE_DISTANCE,
     Duplicate,
@@ -109,6 +110,13 @@ def relax_batch(
     if ranking is not None:
         task.run(batch, steps[-1], RANK)
     _judge_convergence(batch, steps[-1])
+    add_count_energies(
+        batch,
+        steps[0].driver,
+        mu=settings.mu,
+        fmax=settings.fmax,
+        max_steps=settings.max_steps,
+    )
 
 
 @dataclass(frozen=True)

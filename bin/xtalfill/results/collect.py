@@ -8,6 +8,7 @@
     structures/        <id>.cif: relaxed; host_fixed/<id>.cif: with the host of the input;
                        symmetrised/<id>.cif: at symmetric positions, relaxed again;
                        dft/<id>.cif (--validate): lowest DFT energy after pw.x
+    counts.csv         with --n_missing auto: probabilities of the numbers that were compared
     stored.csv         with --database: what it has already, so that it was not filled
     evaluation.json    success rates (docs/evaluation.md)
 
@@ -35,6 +36,7 @@ from xtalfill.core.relaxations import RELAXATIONS, SITES, final_stage
 from xtalfill.results.candidate_source import DFT
 from xtalfill.results.candidates import CandidateRow
 from xtalfill.results.cif import cif_tags, format_cif
+from xtalfill.results.counts import CountRow
 from xtalfill.results.dft_summary import summarise_dft
 from xtalfill.results.structures import StructureRow
 from xtalfill.results.summary import summarise
@@ -69,6 +71,8 @@ def collect(check: Path, batches: list[Path], outdir: Path) -> Tables:
     write_csv(outdir / "results.csv", StructureRow, structure_rows(tables))
     write_csv(outdir / "candidates.csv", CandidateRow, tables.candidates)
     write_csv(outdir / "failures.csv", FailureRow, tables.failures)
+    if tables.counts:
+        write_csv(outdir / "counts.csv", CountRow, tables.counts)
     if tables.stored:
         rows = [StoredRow(**entry) for _, entry in sorted(tables.stored.items())]
         write_csv(outdir / "stored.csv", StoredRow, rows)

@@ -11,6 +11,7 @@ from typing import Any
 from xtalfill.results.candidates import CandidateRow
 from xtalfill.results.columns import column, columns_of
 from xtalfill.results.confidence import Confidence, confidence
+from xtalfill.results.counts import CountRow
 from xtalfill.results.sentence import sentence
 
 _OF_CANDIDATE = {item.name: item for item in columns_of(CandidateRow)}
@@ -27,6 +28,7 @@ class StructureSource:
         candidates: Its candidates without the absent ones; none if it was refused or lost.
         failure: Why there are no candidates.
         stages: Name of a stage -> its parameters.
+        count: Its number of missing sites, where numbers were compared.
     """
 
     id: str
@@ -35,6 +37,7 @@ class StructureSource:
     candidates: list[CandidateRow] = field(default_factory=list)
     failure: str = ""
     stages: dict[str, dict[str, Any]] = field(default_factory=dict)
+    count: CountRow | None = None
 
     @property
     def duplicate_of(self) -> str:
@@ -174,6 +177,24 @@ class StructureRow:
         meaning="`ok`: the selected candidate converged; `unconverged`: it did not; "
         "`failed`: no candidate could be selected; `duplicate`: another structure was filled in "
         "its place",
+    )
+    count_of: str = column(
+        value=lambda source: source.count.id if source.count else "",
+        meaning="where `--n_missing auto` compared numbers by energy: name of the structure in the "
+        "input ([how many are missing](counts.md)); empty for any other structure",
+    )
+    count_rank: int | None = column(
+        value=lambda source: source.count.rank if source.count else None,
+        meaning="rank of `n_missing` among these numbers by probability, from 0",
+    )
+    count_probability: float = column(
+        value=lambda source: source.count.probability if source.count else math.nan,
+        meaning="probability of `n_missing` among these numbers",
+    )
+    count_energy: float = column(
+        value=lambda source: source.count.energy_per_site if source.count else math.nan,
+        unit="eV/atom",
+        meaning="energy of each added atom against its chemical potential (`--mu`)",
     )
     energy: float = _of_selected("energy")
     energy_gap: float = _of_selected("energy_gap")

@@ -19,9 +19,10 @@ from xtalfill.core.relaxations import POSITIONS
 from xtalfill.results.candidate_source import DFT, CandidateSource
 from xtalfill.results.candidates import CandidateRow
 from xtalfill.results.columns import column, make_row
+from xtalfill.results.counts import CountRow, count_rows
 from xtalfill.results.structures import StructureRow, StructureSource
 
-_SAFE_ID = re.compile(r"[A-Za-z0-9._-]{1,100}")
+_SAFE_ID = re.compile(r"[A-Za-z0-9._-]{1,100}(\+[0-9]+[A-Z][a-z]?)?")
 _LOST = "its batch is missing because a task failed; see the log, fix the cause and -resume"
 
 
@@ -69,6 +70,7 @@ class Tables:
         stored: Id -> entry of check.json, for the structures that a results database has.
         duplicates: Entries of check.json for the structures in whose place another one was filled.
         batch_of: Id -> batch file with the structure.
+        counts: Numbers of missing sites that were compared, with their probabilities.
         stages_of: Id -> name of a stage -> its parameters.
     """
 
@@ -80,6 +82,7 @@ class Tables:
     stored: dict[str, dict[str, Any]] = field(default_factory=dict)
     duplicates: list[dict[str, Any]] = field(default_factory=list)
     batch_of: dict[str, Path] = field(default_factory=dict)
+    counts: list[CountRow] = field(default_factory=list)
     stages_of: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
 
     @property
@@ -132,6 +135,7 @@ def tables_of(content: dict[str, Any], batches: Iterable[str | Path]) -> Tables:
     for name in tables.lost:
         source = str(tables.structures[name]["source"])
         tables.failures.append(FailureRow(name, "", None, "failed", _LOST, source))
+    tables.counts.sort(key=lambda row: (row.id, row.rank))
     tables.candidates.sort(key=lambda row: (row.id, row.method, row.sample))
     return tables
 
@@ -148,6 +152,7 @@ def _add_batch(tables: Tables, batch: Batch, path: Path) -> None:
             f"{path}: the batch has no {missing[0]} stage; run that stage before collect.py"
         )
     stages = {name: stage.attrs for name, stage in batch.stages.items()}
+    tables.counts += count_rows(batch)
     for structure_id, members in batch.groups().items():
         if not _SAFE_ID.fullmatch(structure_id):
             raise InputError(
@@ -200,6 +205,7 @@ def _dft_failure(batch: Batch, index: int) -> tuple[str, str] | None:
 
 def structure_rows(tables: Tables) -> list[StructureRow]:
     """Return the rows of results.csv, for every structure of the input."""
+    counts = {row.filled_as: row for row in tables.counts}
     sources = [
         StructureSource(
             name,
@@ -207,6 +213,7 @@ def structure_rows(tables: Tables) -> list[StructureRow]:
             tables.structures.get(name, {}),
             present(members),
             stages=tables.stages_of.get(name, {}),
+            count=counts.get(name),
         )
         for (name, method), members in tables.grouped().items()
     ]

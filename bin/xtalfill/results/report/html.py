@@ -15,6 +15,7 @@ from plotly.offline import get_plotlyjs
 from xtalfill.core.io import csv_cells
 from xtalfill.results.columns import columns_of
 from xtalfill.results.report.answers import Answer, find_answers, overall_support
+from xtalfill.results.report.counted import MAX_SHOWN, compared_structures
 from xtalfill.results.report.crystals import CrystalPages
 from xtalfill.results.report.drawing import RESTORED_COLOUR, element_styles
 from xtalfill.results.report.figures import (
@@ -55,6 +56,7 @@ def render_report(tables: Tables, *, evaluation: dict[str, Any], provenance: dic
     rows = structure_rows(tables)
     answers = find_answers(tables, rows)
     shown = dict(list(answers.items())[:MAX_PAGES])
+    compared = compared_structures(tables.counts)
     figures = _overview_figures(evaluation, provenance, tables)
     sentences = methods_paragraph(provenance, evaluation)
     environment = make_environment()
@@ -74,6 +76,9 @@ def render_report(tables: Tables, *, evaluation: dict[str, Any], provenance: dic
         figures=figures,
         failures=tables.failures[:MAX_FAILURES],
         n_failures=len(tables.failures),
+        compared=compared[:MAX_SHOWN],
+        n_compared=len(compared),
+        colour=RESTORED_COLOUR,
         counts=evaluation["counts"],
         evaluation=evaluation,
         dft=evaluation.get("dft"),
