@@ -83,10 +83,10 @@ def test_a_structure_without_a_usable_candidate_has_status_and_message() -> None
 
 def test_the_odds_are_those_of_the_table_of_a_run() -> None:
     both = answers()
-    assert both["mg"].confidence.calibration == "not calibrated: candidates 5, measured with 10"
+    assert both["mg"].confidence.calibration == "not calibrated: method host, measured with mix"
     assert both["dead"].confidence.calibration == "not calibrated: no crystal"
     card = bundled_card()
-    batch = build([Case("mg", brucite(), 2, [Made()] * 10)])
+    batch = build([Case("mg", brucite(), 2, [Made(method="mix")] * 10)])
     select_candidates(batch)
     measured = {name: card["settings"][name] for name in ("steps", "predictor", "renoise")}
     batch.stages["inpaint"].attrs |= measured | {"weights": card["weights"]}
