@@ -13,6 +13,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,15 @@ class Tab:
                 return False
             time.sleep(_PAUSE)
         return False
+
+    def accessibility_violations(self) -> list[str]:
+        """Return what axe finds wrong on the page as shown: its rule and the first element."""
+        script = resources.files("axe_core_python").joinpath("axe.min.js")
+        self.value(f"{script.read_text(encoding='utf-8')};0")
+        self.value("window.axed = null; axe.run().then((found) => { window.axed = found; }); 0")
+        assert self.wait_for("window.axed !== null"), self.errors
+        told = "window.axed.violations.map((one) => `${one.id}: ${one.nodes[0].html}`)"
+        return list(self.value(told))
 
     def _call(self, method: str, **parameters: Any) -> dict[str, Any]:
         """Send a command and return its answer; keeps the errors that are told meanwhile."""

@@ -673,11 +673,23 @@ def test_a_browser_without_network_shows_all_of_it(
         tab.value(CLICK.format(*view["bonds"][:2]))
         first, second = (view["labels"][view["index"][n]] for n in view["bonds"][:2])
         assert str(tab.value(TOLD)).startswith(f"{first} – {second}: ")
+        assert tab.accessibility_violations() == []
         tab.value(TURN)
         assert tab.wait_for(TURNED), tab.value(TOLD)
         tab.value('location.hash = "#structures"')
         assert tab.wait_for("!document.getElementById('overview').hidden")
+        assert tab.accessibility_violations() == []
     assert tab.errors == []
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium here")
+def test_axe_sees_a_picture_without_a_name(tmp_path: Path) -> None:
+    page = '<html lang="en"><title>t</title><main><h1>t</h1><img src="data:,"></main></html>'
+    (tmp_path / "page.html").write_text(page, encoding="utf-8")
+    with browser(str(CHROMIUM), tmp_path, seconds=PATIENCE) as tab:
+        tab.open(f"file://{tmp_path / 'page.html'}", width=800, height=600)
+        assert tab.wait_for("document.images.length === 1")
+        assert [one.split(":")[0] for one in tab.accessibility_violations()] == ["image-alt"]
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium here")
