@@ -35,7 +35,9 @@ from xtalfill.monitor.stages import PLANNED, stages_of
 GOOD = ("mp-23684", "mp-23795")
 METHODS = ("host", "random")
 SAMPLES = 2
-STAGES = ("inpaint", "relax_sites", "relax_positions", "select", "checks", "evaluate")
+STAGES = (
+    "inpaint", "relax_sites", "relax_positions", "symmetrised", "select", "checks", "evaluate",
+)  # fmt: skip
 RESULT_COLUMNS = {
     "id", "formula", "n_atoms", "element", "n_missing", "status", "energy", "energy_gap",
     "n_minima", "matched", "message",
