@@ -298,7 +298,7 @@ def test_missing_and_damaged_files_are_a_line_each_before_any_task(run: Run) -> 
     result = run.project.run("--input", run.sheet, "--mlip_rank", "nequip-small", "-w", work)
     assert result.returncode != 0
     assert len(lines_with(said(result), ["--mlip_rank nequip-small: ", "SHA256SUMS"])) == 1
-    words = ["--method host: no weights of kind host in assets/weights; name some with --model"]
+    words = ["--method mix: no weights of kind host in assets/weights; name some with --model"]
     assert len(lines_with(said(result), words)) == 1, said(result)
     assert not list(work.glob("*/*"))
 
