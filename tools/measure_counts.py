@@ -170,8 +170,7 @@ def prior(args: argparse.Namespace) -> None:
         tries = plan_tries(host, n_tries=args.n_tries, most=largest_count(host))
         numbers = [0, *tries.numbers]
         if true in numbers:
-            features = np.array([prior_features(number, host) for number in numbers])
-            known.append((features, numbers.index(true)))
+            known.append((prior_features(numbers, host), numbers.index(true)))
 
     def loss(weights: np.ndarray) -> float:
         scores = [(features @ weights, right) for features, right in known]

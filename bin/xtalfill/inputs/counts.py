@@ -54,19 +54,21 @@ def plan_tries(host: Atoms, *, n_tries: int, most: int) -> Tries:
     first = 1 if balance is None else max(1, round(balance.nearest / repeats) - _BELOW)
     numbers = [repeats * (first + one) for one in range(n_tries)]
     numbers = [number for number in numbers if number <= most]
-    features = np.array([prior_features(number, host) for number in (0, *numbers)])
-    scores = features @ np.array((*_WEIGHTS, _WEIGHT_PER_ATOM))
+    scores = prior_features((0, *numbers), host) @ np.array((*_WEIGHTS, _WEIGHT_PER_ATOM))
     scores -= np.logaddexp.reduce(scores)
     return Tries(tuple(numbers), tuple(scores.tolist()), repeats)
 
 
-def prior_features(number: int, host: Atoms) -> Sequence[float]:
-    """Return (5,) what the prior of a number of hydrogens is made of."""
+def prior_features(numbers: Sequence[int], host: Atoms) -> np.ndarray:
+    """Return (n_numbers, 5) what the prior of numbers of hydrogens is made of."""
     repeats, valences = repeats_of(host.numbers), site_valences(host)
     balance = charge_balance(host.numbers, valences)
     if balance is None:
-        return 0.0, 0.0, 0.0, 0.0, number / len(host)
-    away = abs(number - balance.nearest) / repeats
-    lacking = abs(number - float(valences.lacking.sum())) / repeats
-    within = balance.fewest <= number <= balance.most
-    return float(away == 0), min(away, _FAR), float(within), min(lacking, _FAR), 0.0
+        return np.array([(0.0, 0.0, 0.0, 0.0, number / len(host)) for number in numbers])
+    free = float(valences.lacking.sum())
+    rows = []
+    for number in numbers:
+        away, lacking = abs(number - balance.nearest) / repeats, abs(number - free) / repeats
+        within = balance.fewest <= number <= balance.most
+        rows.append((float(away == 0), min(away, _FAR), float(within), min(lacking, _FAR), 0.0))
+    return np.array(rows)
