@@ -1,168 +1,160 @@
 #!/usr/bin/env python3
-"""Success rates of finished runs by groups of crystals, as a table of docs/benchmarks.
+"""Success rates by groups of crystals, as tables of docs/benchmarks.
 
-A group is a value of a key of the benchmark's crystals (such as `in_training` of MC3D), or the
-class of the host as method mix has it (`host_class`). Rates are means over the crystals of all
-given runs with a usable reference; the others are counted. A crystal without a result counts as a
-failure.
+Reads tables of tools/crystals_of_run.py. A group is a value of one of their columns, or a range of
+`n_atoms` or `n_missing`. Rates are means over the crystals with a usable reference; the others are
+counted. A crystal without a result counts as a failure. NAME.json has the groups, NAME_by_k.json
+the lowest of k candidates of all crystals.
 """
 
 import argparse
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import ase.io
 import numpy as np
 import pandas as pd
-from ase import Atoms
 
 from xtalfill.core.errors import InputError, run_command
 from xtalfill.core.io import write_json
-from xtalfill.evaluate.metrics import best_of_k, rate_cell
-from xtalfill.interactive.finished import read_results
-from xtalfill.proposals.mix import host_class
+from xtalfill.evaluate.metrics import bin_label, rate_cell
 
 SEED = 20250101
-KS = (1, 2, 3, 5, 10)
-HOST_CLASS = "host_class"
-OUTCOMES = {"match": "matched", "les": "les"}
+RATES = {
+    "match_single": ("match_1", "match, single"),
+    "match_lowest": ("matched", "match, lowest of all"),
+    "les_single": ("les_1", "LES, single"),
+    "les_lowest": ("les", "LES, lowest of all"),
+}
+FIRST = {key: (f"first_{column}", text) for key, (column, text) in RATES.items()}
+BINS: dict[str, Sequence[tuple[str, int, int | None]]] = {
+    "n_atoms": (
+        ("at most 8 atoms", 1, 8),
+        ("9 to 12", 9, 12),
+        ("13 to 16", 13, 16),
+        ("17 to 20", 17, 20),
+        ("21 to 28", 21, 28),
+        ("29 to 40", 29, 40),
+        ("more than 40", 41, None),
+    ),
+    "n_missing": (
+        ("1 site", 1, 1),
+        ("2 sites", 2, 2),
+        ("3 or 4", 3, 4),
+        ("5 to 8", 5, 8),
+        ("more than 8", 9, None),
+    ),
+}
 
 
-@dataclass(frozen=True)
-class Judged:
-    """The candidates of a crystal.
-
-    Attributes:
-        group: Its value of the key.
-        k: Number of draws -> measure -> probability of success of the lowest candidate of k.
-        lowest: Measure -> whether the lowest of all candidates is a success.
-    """
-
-    group: str
-    k: dict[int, dict[str, float]]
-    lowest: dict[str, bool]
-
-
-def judge(candidates: pd.DataFrame, group: str) -> Judged:
-    """Return the rates of a crystal from its rows of candidates.csv."""
-    usable = (candidates["status"] == "ok").to_numpy()
-    energy = np.where(usable, candidates["energy"].to_numpy(), np.nan)
-    outcome = {
-        name: candidates[column].fillna(False).to_numpy(dtype=bool) & usable
-        for name, column in OUTCOMES.items()
-    }
-    rates = {name: best_of_k(energy, success, KS) for name, success in outcome.items()}
-    first = int(np.nanargmin(energy)) if usable.any() else None
-    return Judged(
-        group,
-        {k: {name: float(rates[name][i]) for name in rates} for i, k in enumerate(KS)},
-        {name: first is not None and bool(some[first]) for name, some in outcome.items()},
-    )
-
-
-def judge_runs(
-    outdirs: Iterable[Path], group: Callable[[str], str], *, replaced_by: Iterable[Path] = ()
-) -> tuple[list[Judged], int]:
-    """Return the crystals of some runs with a usable reference, and the number of the others.
-
-    Args:
-        outdirs: The runs.
-        group: Id -> group.
-        replaced_by: Runs whose crystals take the place of the same ones in `outdirs`.
+def read_all(paths: Sequence[Path]) -> pd.DataFrame:
+    """Return the rows of all tables.
 
     Raises:
-        InputError: A crystal is in two of `outdirs`, or of `replaced_by`.
+        InputError: A crystal is in two tables.
     """
-    found = list((_by_id(outdirs, group) | _by_id(replaced_by, group)).values())
-    judged = [one for one in found if one is not None]
-    return judged, len(found) - len(judged)
+    table = pd.concat([pd.read_csv(path) for path in paths], ignore_index=True)
+    if not table["id"].is_unique:
+        raise InputError(f"{table['id'][table['id'].duplicated()].iloc[0]} is in two tables")
+    return table
 
 
-def _by_id(outdirs: Iterable[Path], group: Callable[[str], str]) -> dict[str, Judged | None]:
-    """Return the crystals of some runs by their ids; None without a usable reference."""
-    judged: dict[str, Judged | None] = {}
-    for outdir in outdirs:
-        found = read_results(outdir)
-        candidates = found.candidates[found.candidates["status"] != "absent"]
-        rows = dict(iter(candidates.groupby("id")))
-        for key, row in found.results.groupby("id"):
-            name = str(key)
-            if name in judged:
-                raise InputError(f"{outdir}: {name} is in another run, too")
-            usable = name in rows and bool(row["has_reference"].fillna(False).any())
-            judged[name] = judge(rows[name], group(name)) if usable else None
-    return judged
+def usable(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the crystals with a usable reference; one without a rate counts as failed."""
+    known = table[table["has_reference"].fillna(False).astype(bool)].copy()
+    columns = [name for name in known.columns if name.rpartition("_")[2].isdigit()]
+    outcomes = [name for name, _ in (*RATES.values(), *FIRST.values()) if name in known.columns]
+    names = list(dict.fromkeys(columns + outcomes))
+    known[names] = known[names].fillna(0.0).astype(float)
+    return known
 
 
-def percent(values: np.ndarray) -> dict[str, float]:
+def percent(values: pd.Series) -> dict[str, float]:
     """Return a mean and its interval."""
-    return rate_cell(values, generator=np.random.default_rng(SEED))
+    return rate_cell(values.to_numpy(), generator=np.random.default_rng(SEED))
 
 
-def row(key: str, label: str, some: list[Judged]) -> dict[str, Any]:
+def row(key: str, some: pd.DataFrame, rates: dict[str, tuple[str, str]]) -> dict[str, Any]:
     """Return a row of the table."""
     cells: dict[str, Any] = {"crystals": len(some)}
-    for name in OUTCOMES:
-        single = np.array([one.k[1][name] for one in some])
-        lowest = np.array([float(one.lowest[name]) for one in some])
-        cells |= {f"{name}_single": percent(single), f"{name}_lowest": percent(lowest)}
-    return {"key": key, "label": label, "cells": cells}
+    cells |= {name: percent(some[column]) for name, (column, _) in rates.items()}
+    return {"key": key, "label": key, "cells": cells}
 
 
-def table(judged: list[Judged], others: int, title: str) -> dict[str, Any]:
-    """Return the JSON of a table: all crystals, then each group."""
-    groups = sorted({one.group for one in judged})
-    rows = [row("all", "all", judged)]
-    rows += [row(name, name, [one for one in judged if one.group == name]) for name in groups]
-    by_k = {
-        f"k{k}": {name: percent(np.array([one.k[k][name] for one in judged])) for name in OUTCOMES}
-        for k in KS
-    }
+def groups(known: pd.DataFrame, by: str) -> list[tuple[str, pd.DataFrame]]:
+    """Return the groups and their crystals: ranges as in BINS, values by name."""
+    if by not in known.columns:
+        raise InputError(f"no column {by}; the tables have {', '.join(known.columns)}")
+    if by not in BINS:
+        return [(str(name), some) for name, some in known.groupby(by)]
+    labels = known[by].map(lambda value: bin_label(int(value), BINS[by]))
+    order = [name for name, _, _ in BINS[by] if (labels == name).any()]
+    return [(name, known[labels == name]) for name in order]
+
+
+def table(found: pd.DataFrame, by: str, title: str, *, first: bool = False) -> dict[str, Any]:
+    """Return the JSON of a table: all crystals, then each group.
+
+    Args:
+        found: Rows of tools/crystals_of_run.py.
+        by: Column of the groups.
+        title: Title of the table.
+        first: Judge by the first potential alone.
+    """
+    known = usable(found)
+    rates = FIRST if first else RATES
+    rows = [row("all", known, rates)]
+    rows += [row(name, some, rates) for name, some in groups(known, by)]
     columns = [{"key": "crystals", "title": "crystals"}]
-    columns += [
-        {"key": f"{name}_{which}", "title": f"{text}, {word}", "unit": "%"}
-        for name, text in (("match", "match"), ("les", "LES"))
-        for which, word in (("single", "single"), ("lowest", "lowest of all"))
-    ]
+    columns += [_column(name, text) for name, (_, text) in rates.items()]
     return {
         "title": title,
-        "crystals": len(judged),
-        "without_reference": others,
+        "crystals": len(known),
+        "without_reference": len(found) - len(known),
         "label": "group",
         "columns": columns,
         "rows": rows,
-        "best_of_k": by_k,
     }
 
 
-def group_of(crystal: Atoms, key: str) -> str:
-    """Return the group of a crystal of the benchmark."""
-    if key == HOST_CLASS:
-        return host_class(crystal.numbers.tolist())
-    return str(crystal.info[key])
+def by_k(found: pd.DataFrame, title: str) -> dict[str, Any]:
+    """Return the JSON of a table: rates of the lowest of k candidates."""
+    known = usable(found)
+    ks = sorted(int(name[6:]) for name in known.columns if re.fullmatch(r"match_\d+", name))
+    rows = [
+        {
+            "key": f"k{k}",
+            "label": str(k),
+            "cells": {name: percent(known[f"{name}_{k}"]) for name in ("match", "les")},
+        }
+        for k in ks
+    ]
+    columns = [_column("match", "match"), _column("les", "LES")]
+    about = {"title": title, "crystals": len(known), "label": "k"}
+    return about | {"columns": columns, "rows": rows}
+
+
+def _column(key: str, title: str) -> dict[str, Any]:
+    return {"key": key, "title": title, "unit": "%", "digits": 1}
 
 
 def main() -> None:
     """Write the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("outdirs", type=Path, nargs="+", help="--outdir of finished runs")
-    parser.add_argument("--bench", type=Path, required=True, help="extxyz with `id`")
-    parser.add_argument(
-        "--replaced_by", type=Path, nargs="*", default=[], help="newer runs of some"
-    )
-    parser.add_argument("--by", required=True, help=f"key of the crystals, or {HOST_CLASS}")
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("tables", type=Path, nargs="+", help="CSV of tools/crystals_of_run.py")
+    parser.add_argument("--by", required=True, help="a column of the tables")
+    parser.add_argument("--first", action="store_true", help="judge by the first potential alone")
     parser.add_argument("--title", required=True)
     parser.add_argument("--output", type=Path, required=True, help="JSON to write")
     args = parser.parse_args()
-    known = {str(one.info["id"]): group_of(one, args.by) for one in ase.io.read(args.bench, ":")}
-    judged, others = judge_runs(args.outdirs, known.__getitem__, replaced_by=args.replaced_by)
-    found = table(judged, others, args.title)
+    crystals = read_all(args.tables)
+    found = table(crystals, args.by, args.title, first=args.first)
     write_json(args.output, found)
+    write_json(args.output.with_name(f"{args.output.stem}_by_k.json"), by_k(crystals, args.title))
     for one in found["rows"]:
         print(one["label"], one["cells"])
-    print(found["best_of_k"], f"without a usable reference: {others}")
+    print(f"without a usable reference: {found['without_reference']}")
 
 
 if __name__ == "__main__":

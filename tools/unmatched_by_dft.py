@@ -2,7 +2,7 @@
 """DFT of winners without a match: how many are lower than their reference?
 
 The paper asks this of the 13 % of its winners that do not match (arXiv:2601.01959, section IV.3).
-Reads the runs of a benchmark and runs with --validate of crystals among them. Writes two tables of
+Reads a table of tools/crystals_of_run.py with the columns of DFT (its --dft). Writes two tables of
 docs/benchmarks: NAME.json has the crystals, NAME_rates.json two rates:
 
 * of the winners without a match that DFT judged, the share that is lower or matches after DFT;
@@ -21,7 +21,6 @@ import pandas as pd
 from xtalfill.core.errors import InputError, run_command
 from xtalfill.core.io import write_json
 from xtalfill.evaluate.metrics import percent_cell, wilson_interval
-from xtalfill.interactive.finished import read_results
 
 SEED = 20250101
 RESAMPLES = 10_000
@@ -38,18 +37,17 @@ RATES = (
 )
 
 
-def winners(outdirs: Sequence[Path]) -> pd.DataFrame:
+def winners(paths: Sequence[Path]) -> pd.DataFrame:
     """Return the row of each structure with a usable reference, indexed by id.
 
     Raises:
-        InputError: A crystal is in two runs.
+        InputError: A crystal is in two tables.
     """
-    rows = pd.concat([read_results(outdir).results for outdir in outdirs])
-    rows = rows[rows["has_reference"].fillna(False)].set_index("id")
+    rows = pd.concat([pd.read_csv(path) for path in paths]).set_index("id")
     if not rows.index.is_unique:
         twice = rows.index[rows.index.duplicated()][0]
-        raise InputError(f"{twice} is in two runs, or in one with two methods")
-    return rows
+        raise InputError(f"{twice} is in two tables")
+    return rows[rows["has_reference"].fillna(False).astype(bool)]
 
 
 def verdict(row: pd.Series) -> str:
@@ -73,23 +71,24 @@ def les_interval(matched: int, good: int, bad: int, unknown: int) -> tuple[float
     return float(low), float(high)
 
 
-def tables(all_rows: pd.DataFrame, by_dft: pd.DataFrame) -> dict[str, dict[str, Any]]:
+def tables(all_rows: pd.DataFrame) -> dict[str, dict[str, Any]]:
     """Return the tables by the end of their names: the crystals (""), and the rates.
 
     Args:
-        all_rows: Winners of the benchmark, indexed by id.
-        by_dft: Rows of the runs with --validate, indexed by id; matched ones are left out.
+        all_rows: Winners of the benchmark, indexed by id, with the columns of DFT.
 
     Raises:
         InputError: DFT judged no winner without a match.
     """
     matched = all_rows["matched"].fillna(False).astype(bool)
-    unmatched = all_rows.index[~matched]
-    judged = by_dft.loc[by_dft.index.intersection(unmatched)]
+    unmatched = all_rows[~matched]
+    judged = unmatched[unmatched["dft_status"].notna()]
     judged = judged.assign(verdict=[verdict(row) for _, row in judged.iterrows()])
     n_judged = int((judged["verdict"] != "not judged").sum())
     if not n_judged:
-        raise InputError("no winner without a match was judged by DFT; give --dft its --outdir")
+        raise InputError(
+            "no winner without a match was judged by DFT; give --dft to crystals_of_run.py"
+        )
     good = int(judged["verdict"].isin(["lower", "match"]).sum())
     unknown = len(unmatched) - n_judged
     share = good / n_judged
@@ -131,13 +130,12 @@ def crystal_rows(judged: pd.DataFrame) -> list[dict[str, Any]]:
 def main() -> None:
     """Write the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("outdirs", type=Path, nargs="+", help="--outdir of the benchmark's runs")
-    parser.add_argument("--dft", type=Path, nargs="+", required=True, help="runs with --validate")
+    parser.add_argument("tables", type=Path, nargs="+", help="CSV of tools/crystals_of_run.py")
     parser.add_argument("--title", required=True)
     parser.add_argument("--output", type=Path, required=True, help="NAME.json to write")
     args = parser.parse_args()
-    all_rows = winners(args.outdirs)
-    for end, found in tables(all_rows, winners(args.dft)).items():
+    all_rows = winners(args.tables)
+    for end, found in tables(all_rows).items():
         about = {"title": args.title, "crystals": len(all_rows)}
         write_json(args.output.with_name(f"{args.output.stem}{end}.json"), about | found)
         for one in found["rows"]:

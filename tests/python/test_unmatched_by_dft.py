@@ -14,19 +14,19 @@ tool = tool_module("unmatched_by_dft")
 
 
 def rows(
-    names: list[str], matched: list[bool], status: str = "", dft: list[float] | None = None
+    names: list[str], matched: list[bool], judged: dict[str, tuple[str, float]] | None = None
 ) -> pd.DataFrame:
-    """Rows of results.csv; by DFT none matches."""
-    above = dft if dft is not None else [np.nan] * len(names)
+    """Rows of tools/crystals_of_run.py; by DFT none matches."""
+    by_dft = [(judged or {}).get(name, (np.nan, np.nan)) for name in names]
     return pd.DataFrame(
         {
             "formula": names,
-            "matched": pd.array(matched, dtype="boolean"),
+            "matched": matched,
             "energy_above_reference": [-0.1 if one else 0.2 for one in matched],
-            "dft_status": [status] * len(names),
-            "dft_energy_above_reference": above,
-            "dft_matched": pd.array([False] * len(names), dtype="boolean"),
-            "dft_les": pd.array([one < 0 for one in above], dtype="boolean"),
+            "dft_status": [status for status, _ in by_dft],
+            "dft_energy_above_reference": [above for _, above in by_dft],
+            "dft_matched": [False] * len(names),
+            "dft_les": [above < 0 for _, above in by_dft],
         },
         index=names,
     )
@@ -34,9 +34,8 @@ def rows(
 
 def test_winners_without_a_judgement_count_by_the_share() -> None:
     names = [f"c{n}" for n in range(10)]
-    everything = rows(names, [n < 6 for n in range(10)])  # c6 to c9 do not match
-    judged = rows(["c6", "c7"], [False, False], "ok", [-0.05, 0.01])
-    found = tool.tables(everything, judged)
+    judged = {"c6": ("ok", -0.05), "c7": ("ok", 0.01)}
+    found = tool.tables(rows(names, [n < 6 for n in range(10)], judged))  # c6 to c9 do not match
     cells = found["_rates"]["rows"][0]["cells"]
     assert (cells["unmatched"], cells["judged"]) == (4, 2)
     assert cells["lower"]["value"] == 50.0
@@ -50,20 +49,13 @@ def test_winners_without_a_judgement_count_by_the_share() -> None:
 
 
 def test_matched_winners_and_failed_jobs_are_no_judgement() -> None:
-    everything = rows(["a", "b", "c"], [True, False, False])
-    judged = pd.concat(
-        [
-            rows(["a"], [True], "ok", [-0.5]),
-            rows(["b"], [False], "failed", [np.nan]),
-            rows(["c"], [False], "ok", [0.3]),
-        ]
-    )
-    cells = tool.tables(everything, judged)["_rates"]["rows"][0]["cells"]
+    judged = {"a": ("ok", -0.5), "b": ("failed", np.nan), "c": ("ok", 0.3)}
+    cells = tool.tables(rows(["a", "b", "c"], [True, False, False], judged))
+    cells = cells["_rates"]["rows"][0]["cells"]
     assert (cells["unmatched"], cells["judged"], cells["lower"]["value"]) == (2, 1, 0.0)
     assert cells["les"]["value"] == pytest.approx(33.3)
 
 
 def test_no_judgement_is_an_error() -> None:
-    everything = rows(["a", "b"], [True, False])
     with pytest.raises(InputError, match="no winner without a match"):
-        tool.tables(everything, rows(["a"], [True], "ok", [0.0]))
+        tool.tables(rows(["a", "b"], [True, False], {"a": ("ok", 0.0)}))
