@@ -8,10 +8,8 @@ that `fit` did not use. `counts` removes the hydrogen of crystals and counts it 
 """
 
 import argparse
-import base64
 import csv
 import json
-import sqlite3
 import time
 from collections import Counter
 from pathlib import Path
@@ -20,9 +18,7 @@ from typing import Any
 import ase.io
 import h5py
 import numpy as np
-import spglib
 from ase import Atoms
-from ase.geometry import cellpar_to_cell, find_mic
 from ase.neighborlist import neighbor_list
 from scipy.optimize import minimize
 
@@ -46,13 +42,10 @@ from xtalfill.inputs.scan_valence import (
 )
 from xtalfill.inputs.structures import Entry
 from xtalfill.inputs.structures.evidence import Evidence
-from xtalfill.inputs.structures.labels import read_label
 from xtalfill.training.data import CrystalSet
 
 OXYGEN = 8
 OH_BOND = 1.25  # Å
-_CELL = ("a", "b", "c", "alpha", "beta", "gamma")
-_SAME_SITE = 0.05  # Å
 
 
 def main() -> None:
@@ -65,7 +58,7 @@ def main() -> None:
     one = commands.add_parser("measure")
     one.add_argument("--missing", type=Path, required=True, help="minerals without hydrogen")
     one.add_argument("--located", type=Path, required=True, help="minerals with hydrogen")
-    one.add_argument("--labels", type=Path, help="SQLite file of the larixite wheel")
+    one.add_argument("--labels", type=Path, help="JSON of tools/mineral_labels.py")
     one.set_defaults(run=measure)
     one = commands.add_parser("counts")
     one.add_argument("--hydrogen", type=Path, action="append", required=True, help="extxyz")
@@ -144,7 +137,9 @@ def measure(args: argparse.Namespace) -> None:
     pairs = [(_protonated(atoms), _lacking(atoms, LACKS)) for atoms in located]
     rows.append(_oxygen_row("oxygen_located", f"O that carry H, {len(located)} located", pairs))
     if args.labels is not None:
-        pairs = _labelled(missing, args.labels)
+        labelled = json.loads(args.labels.read_text())
+        known = [(labelled.get(atoms.info["id"]), atoms) for atoms in missing]
+        pairs = [(set(sites), _lacking(atoms, LACKS)) for sites, atoms in known if sites]
         rows.append(_oxygen_row("oxygen_labels", f"O with labels of H, {len(pairs)} hosts", pairs))
     write_json(args.output, _table(rows, args, len(hosts)))
     print(json.dumps(rows, indent=1))
@@ -289,56 +284,6 @@ def _lacking(atoms: Atoms, limit: float) -> set[int]:
     return set(np.flatnonzero((host.numbers == OXYGEN) & (lacking > limit)).tolist())
 
 
-def _labelled(hosts: list[Atoms], database: Path) -> list[tuple[set[int], set[int]]]:
-    """Return the labelled and the found oxygens of the hosts whose labels give their count.
-
-    Args:
-        hosts: With `id` amcsd_N and `n_missing`.
-        database: SQLite of the larixite wheel, with the labels of the entry N.
-    """
-    pairs = []
-    with sqlite3.connect(f"file:{database}?mode=ro", uri=True) as connection:
-        connection.row_factory = sqlite3.Row
-        for atoms in hosts:
-            number = int(atoms.info["id"].removeprefix("amcsd_"))
-            row = connection.execute("SELECT * FROM cif WHERE id = ?", (number,)).fetchone()
-            if (labelled := _labelled_sites(atoms, row)) is not None:
-                pairs.append((labelled, _lacking(atoms, LACKS)))
-    return pairs
-
-
-def _labelled_sites(atoms: Atoms, row: sqlite3.Row) -> set[int] | None:
-    """Return the oxygens that labels give hydrogen, or None if the labels do not give the count."""
-    known = frozenset(atoms.symbols)
-    cell = cellpar_to_cell([float(row[name].strip(", ")) for name in _CELL])
-    # Cartesian positions are those of the conventional cell, in units of a quarter of a millionth.
-    places = np.stack([_integers(row[f"atoms_{axis}"]) / 4e6 for axis in "xyz"], axis=1) @ cell
-    groups = spglib.get_symmetry_dataset(
-        (np.asarray(atoms.cell), atoms.get_scaled_positions(), atoms.numbers), symprec=1e-3
-    ).equivalent_atoms
-    found: set[int] = set()
-    fewest = most = 0
-    for label, place in zip(json.loads(row["atoms_sites"]), places, strict=True):
-        try:
-            reading = read_label(label, known=known)
-        except InputError:
-            return None
-        if not reading.most:
-            continue
-        apart = np.linalg.norm(find_mic(atoms.positions - place, atoms.cell)[0], axis=1)
-        if apart.min() > _SAME_SITE:
-            return None
-        orbit = set(np.flatnonzero(groups == groups[int(apart.argmin())]).tolist())
-        fewest, most = fewest + reading.fewest * len(orbit), most + reading.most * len(orbit)
-        found |= orbit
-    oxygen = {site for site in found if atoms.numbers[site] == OXYGEN}
-    return oxygen if found and fewest <= atoms.info["n_missing"] <= most else None
-
-
-def _integers(text: str) -> np.ndarray:
-    return np.frombuffer(base64.b64decode(text), dtype="<i4")
-
-
 def census(args: argparse.Namespace) -> None:
     """Scan crystals without hydrogen in random order until the time is over; print the numbers."""
     crystals = CrystalSet([args.data])
@@ -368,9 +313,11 @@ def _table(rows: list[dict[str, Any]], args: argparse.Namespace, hosts: int) -> 
         "title": "`xtalfill scan` on minerals without their hydrogen and as many other crystals",
         "crystals": 2 * hosts,
         "commands": [
+            "python tools/mineral_labels.py --hosts minerals_missing.extxyz "
+            "--database amcsd_cif1.db --output labels.json",
             "python tools/measure_scan.py measure --data mp_le40.h5 --missing "
-            "minerals_missing.extxyz --located minerals_located.extxyz --labels amcsd_cif1.db "
-            f"--seed {args.seed} --output docs/benchmarks/data/scan.json"
+            "minerals_missing.extxyz --located minerals_located.extxyz --labels labels.json "
+            f"--seed {args.seed} --output docs/benchmarks/data/scan.json",
         ],
         "transcribed": False,
         "label": "evidence: what is found",

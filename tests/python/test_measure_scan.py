@@ -1,12 +1,5 @@
-"""tools/measure_scan.py: rates, protonated oxygens, and the labels of the mineral database."""
+"""tools/measure_scan.py: rates, and protonated oxygens."""
 
-import base64
-import json
-import sqlite3
-from pathlib import Path
-
-import numpy as np
-import pytest
 from ase import Atoms
 
 from tool_runs import tool_module
@@ -24,31 +17,6 @@ def host() -> Atoms:
     )
     atoms.info = {"id": "amcsd_7", "n_missing": 2}
     return atoms
-
-
-def database(path: Path, labels: list[str]) -> Path:
-    places = np.array([(0, 0, 0), (1 / 3, 2 / 3, 0.2337)])[: len(labels)]
-    coded = [
-        base64.b64encode(np.round(places[:, axis] * 4e6).astype("<i4").tobytes()).decode()
-        for axis in range(3)
-    ]
-    cell = ("3.5889,", "3.5889", "4.9110", "90", "90", "120")
-    names = "id, a, b, c, alpha, beta, gamma, atoms_sites, atoms_x, atoms_y, atoms_z"
-    with sqlite3.connect(path) as connection:
-        connection.execute(f"CREATE TABLE cif ({names})")
-        values = (7, *cell, json.dumps(labels), *coded)
-        connection.execute(f"INSERT INTO cif VALUES ({', '.join('?' * len(values))})", values)
-    return path
-
-
-def test_labels_name_all_sites_of_an_orbit(tmp_path: Path) -> None:
-    ((labelled, found),) = tool._labelled([host()], database(tmp_path / "x.db", ["Ca", "O-H"]))
-    assert labelled == found == {1, 2}
-
-
-@pytest.mark.parametrize("labels", [["Ca", "O"], ["Ca", "Wat"], ["Ca", "?"]])
-def test_labels_that_do_not_give_the_count_are_left_out(tmp_path: Path, labels: list[str]) -> None:
-    assert tool._labelled([host()], database(tmp_path / "x.db", labels)) == []
 
 
 def test_protonated_oxygens_are_numbered_as_in_the_host() -> None:
