@@ -30,7 +30,7 @@ from xtalfill.core.errors import run_command
 from xtalfill.core.io import write_json
 from xtalfill.interactive.settings import make_all_settings
 from xtalfill.proposals.mix import MIX, read_mix, schedule
-from xtalfill.results.confidence import CARD, features, probability
+from xtalfill.results.confidence import CARDS, DEFAULT_CARD, features, probability
 from xtalfill.training.files import chemical_system
 
 OUTCOMES = {"matched": "match", "les": "match or lower"}
@@ -308,7 +308,7 @@ def _cell(value: Sequence[float], scale: float = 1.0) -> dict[str, float]:
 def make_card(
     args: argparse.Namespace, kept: dict[str, Any], measured: Measured, transferred: dict[str, Any]
 ) -> dict[str, Any]:
-    """Return the content of confidence.json."""
+    """Return the content of a card."""
     inpaint, relax = (make_all_settings({}).inpaint.sampler, make_all_settings({}).relax)
     return {
         "data": [path.name for path in args.measured],
@@ -345,7 +345,7 @@ def main() -> None:
     parser.add_argument("--mlip", required=True, help="potential of the measurement")
     parser.add_argument("--largest", type=int, required=True, help="atoms of the largest crystal")
     parser.add_argument("--weights", type=Path, required=True, help="weights of the measurement")
-    parser.add_argument("--output", type=Path, default=CARD)
+    parser.add_argument("--output", type=Path, default=CARDS / f"{DEFAULT_CARD}.json")
     parser.add_argument("--tables", type=Path, help="folder for the tables of docs/benchmarks")
     args = parser.parse_args()
     crystals = [atoms for path in args.crystals for atoms in ase.io.read(path, ":")]

@@ -20,14 +20,14 @@ from xtalfill.results.candidates import CandidateRow
 from xtalfill.results.columns import make_row
 from xtalfill.results.confidence import (
     CALIBRATED,
-    bundled_card,
+    bundled_cards,
     confidence,
     features,
     odds_text,
     probability,
 )
 
-CARD = bundled_card() | {
+CARD = bundled_cards()[0] | {
     "models": {
         "les": {"intercept": 2.0, "weights": {}},
         "matched": {"intercept": -1.0, "weights": {"share": 2.0, "gap": 1.0}},
@@ -69,7 +69,7 @@ def test_odds_rise_with_share_and_gap_and_stay_probabilities() -> None:
 
 
 def test_the_measured_combination_is_calibrated(selected: CandidateRow) -> None:
-    found = confidence(selected, [selected] * 10, stages(), card=CARD)
+    found = confidence(selected, [selected] * 10, stages(), cards=[CARD])
     assert found.calibration == CALIBRATED
     assert found.les == pytest.approx(1 / (1 + math.exp(-2)))
     assert "88 % were the true crystal or lower" in odds_text(found)
@@ -90,7 +90,7 @@ def test_another_combination_is_not_calibrated(
     selected: CandidateRow, change: dict[str, Any], stage: dict[str, Any], says: str
 ) -> None:
     row = replace(selected, **change)
-    found = confidence(row, [row] * 10, stages(**stage), card=CARD)
+    found = confidence(row, [row] * 10, stages(**stage), cards=[CARD])
     assert found.calibration.startswith("not calibrated: ")
     assert says in found.calibration
     assert math.isnan(found.les)
@@ -99,7 +99,7 @@ def test_another_combination_is_not_calibrated(
 
 
 def test_samples_ranking_and_weights_count(selected: CandidateRow) -> None:
-    few = confidence(selected, [selected] * 9, stages(), card=CARD)
+    few = confidence(selected, [selected] * 9, stages(), cards=[CARD])
     assert "candidates 9" in few.calibration
     ranked = stages() | {"relax_rank": {"mlip": "nequix-oam-1"}}
     assert "ranking potential" in confidence(selected, [selected] * 10, ranked).calibration
@@ -110,7 +110,7 @@ def test_samples_ranking_and_weights_count(selected: CandidateRow) -> None:
 
 def test_the_card_is_that_of_the_defaults() -> None:
     settings = make_all_settings({})
-    measured = bundled_card()["settings"]
+    measured = bundled_cards()[0]["settings"]
     assert measured["method"] == ",".join(settings.check.methods)
     assert measured["potential"] == settings.relax.mlip
     assert measured["candidates"] == settings.relax.samples

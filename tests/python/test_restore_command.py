@@ -20,7 +20,7 @@ from xtalfill.interactive import restore
 from xtalfill.interactive.answer import Answer, make_answer, shortest_bond
 from xtalfill.interactive.settings import make_all_settings
 from xtalfill.relax.select import select_candidates
-from xtalfill.results.confidence import CALIBRATED, bundled_card
+from xtalfill.results.confidence import CALIBRATED, bundled_cards
 
 STOPPED = "relax_positions: not converged"
 CASES = [
@@ -85,7 +85,7 @@ def test_the_odds_are_those_of_the_table_of_a_run() -> None:
     both = answers()
     assert both["mg"].confidence.calibration == "not calibrated: method host, measured with mix"
     assert both["dead"].confidence.calibration == "not calibrated: no crystal"
-    card = bundled_card()
+    card = bundled_cards()[0]
     batch = build([Case("mg", brucite(), 2, [Made(method="mix")] * 10)])
     select_candidates(batch)
     measured = {name: card["settings"][name] for name in ("steps", "predictor", "renoise")}

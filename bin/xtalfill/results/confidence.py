@@ -1,8 +1,9 @@
-"""The odds of an answer, for the one combination of settings on which they were measured.
+"""The odds of an answer, for the combinations of settings on which they were measured.
 
-confidence.json is a card: what was measured, on which crystals, how well the odds hold there, and
-the model of each outcome. ``tools/fit_confidence.py`` writes it. A run with other settings gets no
-odds but the reason. A model is a logistic function of features that need no reference:
+A card in odds/ is one combination: what was measured, on which crystals, how well the odds hold
+there, and the model of each outcome. ``tools/fit_confidence.py`` writes it. A run with other
+settings gets no odds but the reason. A model is a logistic function of features that need no
+reference:
 
     P = 1 / (1 + exp(-(intercept + sum of weight x feature)))
 
@@ -22,7 +23,8 @@ from xtalfill.core.io import read_json
 from xtalfill.core.relaxations import POSITIONS, RANK
 from xtalfill.relax.stopping import count_minima
 
-CARD = Path(__file__).parent / "confidence.json"
+CARDS = Path(__file__).parent / "odds"
+DEFAULT_CARD = "default"
 CALIBRATED = "calibrated"
 # eV/atom; a larger gap says no more, and a lone minimum counts as this.
 LARGEST_GAP = 0.05
@@ -123,22 +125,23 @@ def confidence(
     candidates: Sequence[Candidate],
     stages: Mapping[str, Mapping[str, Any]],
     *,
-    card: Mapping[str, Any] | None = None,
+    cards: Sequence[Mapping[str, Any]] | None = None,
 ) -> Confidence:
-    """Return the odds of a selected candidate.
+    """Return the odds of a selected candidate, by the first card with its settings.
 
     Args:
         selected: The selected candidate.
         candidates: All of its structure and method that are not absent.
         stages: Name of a stage -> its parameters, as in the batch.
-        card: Content of confidence.json; the bundled one if left out.
+        cards: Contents of cards, that of the defaults first; the bundled ones if left out.
     """
-    card = bundled_card() if card is None else card
-    reason = _difference(selected, candidates, stages, card)
-    if reason:
-        return not_calibrated(reason)
+    cards = bundled_cards() if cards is None else cards
+    reasons = [_difference(selected, candidates, stages, card) for card in cards]
+    if all(reasons):
+        return not_calibrated(reasons[0])
+    models = cards[reasons.index("")]["models"]
     converged = [row.energy / row.n_atoms for row in candidates if row.status == "ok"]
-    found, models = features(converged, selected.n_missing), card["models"]
+    found = features(converged, selected.n_missing)
     return Confidence(
         probability(models["les"], found), probability(models["matched"], found), CALIBRATED
     )
@@ -160,9 +163,10 @@ def odds_text(found: Confidence) -> str:
 
 
 @cache
-def bundled_card() -> dict[str, Any]:
-    """Return the content of confidence.json."""
-    return dict(read_json(CARD))
+def bundled_cards() -> tuple[dict[str, Any], ...]:
+    """Return the contents of the cards, that of the defaults first."""
+    paths = sorted(CARDS.glob("*.json"), key=lambda path: (path.stem != DEFAULT_CARD, path.stem))
+    return tuple(dict(read_json(path)) for path in paths)
 
 
 def _difference(
