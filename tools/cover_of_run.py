@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Write what a finished run says of each crystal as JSON lines of tools/measure_cover.py.
 
-The run has references, and may have ranked with a second potential. Here its first potential alone
-judges, as in a run without --mlip_rank: candidates and references are those after relax_positions.
+The run has references. Where it ranked with a second potential, the first one alone judges here, as
+in a run without --mlip_rank: candidates and references are those after relax_positions. With
+`--ranked` the second one judges.
 """
 
 import argparse
@@ -15,7 +16,7 @@ import numpy as np
 from xtalfill.core.batch import Batch, read_batch
 from xtalfill.core.errors import InputError, run_command
 from xtalfill.core.io import atomic_writer
-from xtalfill.core.relaxations import POSITIONS, RANK
+from xtalfill.core.relaxations import POSITIONS, RANK, final_stage
 from xtalfill.evaluate.match import evaluate_batch
 from xtalfill.proposals.mix import host_class
 
@@ -36,9 +37,9 @@ def by_first_potential(batch: Batch) -> Batch:
 
 
 def records_of(batch: Batch) -> list[Record]:
-    """Return a record for each structure of a batch after `by_first_potential`."""
-    found = evaluate_batch(batch).arrays
-    energy = batch.stages[POSITIONS].arrays["energy"]
+    """Return a record for each structure of a batch, as the last relaxation has it."""
+    found, relaxed = evaluate_batch(batch).arrays, final_stage(batch)
+    energy = batch.stages[relaxed].arrays["energy"]
     sources = batch.stages["inpaint"].arrays["source"]
     records = []
     for name, members in batch.groups().items():
@@ -67,7 +68,7 @@ def records_of(batch: Batch) -> list[Record]:
                 "host_class": host_class(numbers[is_host].tolist()),
                 "site_class": str(found["site_class"][members[0]]),
                 "usable": bool(found["has_reference"][members].any()),
-                "relaxed": POSITIONS,
+                "relaxed": relaxed,
                 "candidates": rows,
             }
         )
@@ -82,12 +83,15 @@ def main() -> None:
     """
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", type=Path, help="--outdir of a finished run")
+    parser.add_argument("--ranked", action="store_true", help="the ranking potential judges")
     parser.add_argument("--output", type=Path, required=True, help="JSON lines of the crystals")
     args = parser.parse_args()
     paths = sorted(args.run.glob("batches/*.h5"))
     if not paths:
         raise InputError(f"{args.run}: no finished run (no batches)")
-    records = [one for path in paths for one in records_of(by_first_potential(read_batch(path)))]
+    batches = (read_batch(path) for path in paths)
+    judged = batches if args.ranked else (by_first_potential(batch) for batch in batches)
+    records = [one for batch in judged for one in records_of(batch)]
     with atomic_writer(args.output) as file:
         for one in sorted(records, key=lambda one: one["id"]):
             file.write(json.dumps(one) + "\n")

@@ -163,6 +163,10 @@ def test_the_records_of_a_run_are_judged_by_its_first_potential() -> None:
     second["energy"][0] += 9.0
     batch.stages["relax_rank"] = Stage(second, {})
     batch.status[0] = "unconverged"  # of the second
+    (ranked,) = tool.records_of(batch)
+    first, other = ranked["candidates"]
+    assert (first["status"], ranked["relaxed"]) == ("unconverged", "relax_rank")
+    assert other["first"] - first["first"] == pytest.approx(0.1 - 9.0 / 5)
     (record,) = tool.records_of(tool.by_first_potential(batch))
     first, other = record["candidates"]
     assert (first["status"], first["matched"], first["les"]) == ("ok", True, True)
