@@ -11,7 +11,6 @@ failure. `first_…` is the same where the first potential alone ranks and judge
 """
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 from xtalfill.core.errors import InputError, run_command
-from xtalfill.core.io import atomic_writer
+from xtalfill.core.io import atomic_writer, read_json_lines
 from xtalfill.evaluate.metrics import best_of_k
 from xtalfill.interactive.finished import Results, read_results
 from xtalfill.proposals.mix import host_class
@@ -163,7 +162,7 @@ def main() -> None:
         newer = [name for part in parts for name in part.index]
         parts.append(earlier[~earlier.index.isin(newer)])
     table = joined(parts)
-    lines = [json.loads(line) for path in args.first for line in path.read_text().splitlines()]
+    lines = [line for path in args.first for line in read_json_lines(path)]
     if lines:
         first = {one["id"]: of_first_potential(one) for one in lines if one["usable"]}
         table = pd.DataFrame.from_dict(first, orient="index").combine_first(table)

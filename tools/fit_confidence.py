@@ -11,7 +11,6 @@ for the average crystal and tells nothing about one.
 
 import argparse
 import hashlib
-import json
 import shlex
 import sys
 from collections import Counter
@@ -27,7 +26,7 @@ from scipy.optimize import minimize
 from scipy.special import expit
 
 from xtalfill.core.errors import run_command
-from xtalfill.core.io import write_json
+from xtalfill.core.io import read_json_lines, write_json
 from xtalfill.interactive.settings import make_all_settings
 from xtalfill.proposals.mix import MIX, read_mix, schedule
 from xtalfill.results.confidence import CARDS, DEFAULT_CARD, features, probability
@@ -352,7 +351,7 @@ def main() -> None:
     systems = {atoms.info["id"]: chemical_system(atoms.numbers) for atoms in crystals}
     parts = [
         read_measured(
-            [json.loads(line) for line in path.read_text().splitlines()],
+            read_json_lines(path),
             systems,
             args.method,
             args.candidates,

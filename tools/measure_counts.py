@@ -24,7 +24,7 @@ from scipy.optimize import minimize
 from xtalfill.core.batch import Batch
 from xtalfill.core.counts import ENERGIES, counted_id
 from xtalfill.core.errors import run_command
-from xtalfill.core.io import write_json
+from xtalfill.core.io import read_json_lines, write_json
 from xtalfill.evaluate.metrics import percent_cell, wilson_interval
 from xtalfill.inputs.counts import plan_tries, prior_features
 from xtalfill.inputs.hosts import CheckedHost, largest_count
@@ -183,7 +183,7 @@ def prior(args: argparse.Namespace) -> None:
 
 def rate(args: argparse.Namespace) -> None:
     """Write how often the first guess, and one of the first two, is the number of the crystal."""
-    lines = [json.loads(line) for line in args.lines.read_text(encoding="utf-8").splitlines()]
+    lines = read_json_lines(args.lines)
     lines = [line for line in lines if line["set"] in args.label]
     open_ones = [line for line in lines if line["counted"] is None]
     decided = [line for line in lines if line["counted"] is not None]

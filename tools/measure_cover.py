@@ -27,7 +27,7 @@ from xtalfill.core import crystal as core
 from xtalfill.core.batch import REFERENCE, Batch, Stage
 from xtalfill.core.errors import run_command
 from xtalfill.core.files import WEIGHTS
-from xtalfill.core.io import atomic_writer
+from xtalfill.core.io import atomic_writer, read_json_lines
 from xtalfill.core.relaxations import POSITIONS, RANK, SITES, final_stage
 from xtalfill.evaluate.match import evaluate_batch
 from xtalfill.inputs.batching import build_batch
@@ -228,16 +228,16 @@ def main() -> None:
     first = load_potential(args.mlip, device="cpu")
     second = load_potential(args.mlip_rank, device="cpu") if args.mlip_rank else None
     known = first.elements if second is None else first.elements & second.elements
-    lines = args.output.read_text().splitlines() if args.output.is_file() else []
-    done = {json.loads(line)["id"] for line in lines}
+    records = read_json_lines(args.output) if args.output.is_file() else []
+    done = {record["id"] for record in records}
     for atoms in ase.io.read(args.crystals, ":"):
         if atoms.info["id"] in done or not set(atoms.numbers.tolist()) <= known:
             continue
         if len(atoms) <= args.largest:
             record = measure(Crystal.of(atoms), sources, models, (first, second), seed=args.seed)
-            lines.append(json.dumps(record))
+            records.append(record)
             with atomic_writer(args.output) as file:
-                file.writelines(line + "\n" for line in lines)
+                file.writelines(json.dumps(one) + "\n" for one in records)
             rates = [one["les"] for one in record["candidates"]]
             print(f"{record['id']}: LES {sum(rates)} of {len(rates)}", flush=True)
 

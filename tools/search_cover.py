@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from xtalfill.core.errors import run_command
-from xtalfill.core.io import read_json, write_json
+from xtalfill.core.io import read_json, read_json_lines, write_json
 from xtalfill.evaluate.metrics import bootstrap_interval, mcnemar, percent_cell, rate_cell
 from xtalfill.proposals.diffusion.sample_batches import CHUNK
 from xtalfill.proposals.mix import CLASSES, MIX, read_mix, schedule
@@ -363,7 +363,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="JSON to write")
     parser.add_argument("--table", type=Path, help="JSON of a table of docs/benchmarks to write")
     args = parser.parse_args()
-    records = [json.loads(line) for path in args.measured for line in path.read_text().splitlines()]
+    records = [line for path in args.measured for line in read_json_lines(path)]
     usable = [record for record in records if record["usable"]]
     crystals = [Measured(record) for record in usable if record["host_class"] in args.classes]
     baseline = Mixture.read(args.baseline)

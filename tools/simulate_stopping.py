@@ -18,7 +18,7 @@ import numpy as np
 from search_cover import OUTCOMES, SEED, SOURCES, Measured, Mixture, write_table
 
 from xtalfill.core.errors import run_command
-from xtalfill.core.io import write_json
+from xtalfill.core.io import read_json_lines, write_json
 from xtalfill.evaluate.metrics import rate_cell
 from xtalfill.proposals.mix import schedule
 from xtalfill.proposals.ways import ENUMERATED
@@ -120,7 +120,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="JSON to write")
     parser.add_argument("--table", type=Path, help="JSON of a table of docs/benchmarks to write")
     args = parser.parse_args()
-    records = [json.loads(line) for path in args.measured for line in path.read_text().splitlines()]
+    records = [line for path in args.measured for line in read_json_lines(path)]
     crystals = [Measured(record) for record in records if record["usable"]]
     rows = [
         row(crystals, mixture, below, args.orders)

@@ -61,6 +61,19 @@ def read_json(path: str | Path) -> Any:
         raise InputError(f"{path}: not readable JSON ({reason}); rerun its stage") from error
 
 
+def read_json_lines(path: str | Path) -> list[Any]:
+    """Read a file with one JSON value a line.
+
+    Raises:
+        InputError: The file is missing, or a line is not valid JSON.
+    """
+    try:
+        return [json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines()]
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{path}: not readable JSON lines ({reason}); write it again") from error
+
+
 def write_json(path: Path, content: Any, *, sort_keys: bool = False) -> None:
     """Write strict JSON (no NaN), indented."""
     with atomic_writer(path) as file:
