@@ -16,7 +16,7 @@ import numpy as np
 from xtalfill.core.batch import Batch, read_batch
 from xtalfill.core.errors import InputError, run_command
 from xtalfill.core.io import atomic_writer
-from xtalfill.core.relaxations import POSITIONS, RANK, final_stage
+from xtalfill.core.relaxations import POSITIONS, RANK, final_stage, ranking_agrees
 from xtalfill.evaluate.match import evaluate_batch
 from xtalfill.proposals.mix import host_class
 
@@ -69,6 +69,7 @@ def records_of(batch: Batch) -> list[Record]:
                 "site_class": str(found["site_class"][members[0]]),
                 "usable": bool(found["has_reference"][members].any()),
                 "relaxed": relaxed,
+                "agrees": ranking_agrees(batch, members[0]) if relaxed == RANK else None,
                 "candidates": rows,
             }
         )

@@ -37,7 +37,8 @@ OUTCOMES = {"matched": "match", "les": "match or lower"}
 MODELS: tuple[tuple[str, ...], ...] = (
     (), ("share",), ("gap",), ("seen",), ("share", "gap"), ("share", "gap", "sites"),
 )  # fmt: skip
-RISING = {"share", "gap", "seen"}  # more of it never lowers the odds
+OF_TWO: tuple[tuple[str, ...], ...] = (("agrees",), ("share", "agrees"))  # with --mlip_rank
+RISING = {"share", "gap", "seen", "agrees"}  # more of it never lowers the odds
 WIDTH = 3.0  # standard deviation of the normal prior of a weight
 EDGES = (0.0, 0.4, 0.6, 0.8, 0.9, 1.0)  # of the reliability table
 COVERAGES = (1.0, 0.8, 0.6)
@@ -75,7 +76,8 @@ def read_measured(
     for record in records:
         rows = [row for row in candidates_of(record, method, count) if row["status"] == "ok"]
         if rows and record["usable"]:
-            found.append(features([row["first"] for row in rows], record["n_sites"]))
+            energies, agrees = [row["first"] for row in rows], record.get("agrees")
+            found.append(features(energies, record["n_sites"], agrees=agrees))
             lowest.append(min(rows, key=lambda row: row["first"]))
             names.append(systems[record["id"]])
     outcomes = {name: np.array([float(row[name]) for row in lowest]) for name in OUTCOMES}
@@ -316,7 +318,8 @@ def make_card(
         "largest": args.largest,
         "settings": {
             "method": args.method, "element": "H", "candidates": args.candidates,
-            "potential": args.mlip, "ranking potential": None, "fmax": relax.relaxation.fmax,
+            "potential": args.mlip, "ranking potential": args.mlip_rank,
+            "fmax": relax.relaxation.fmax,
             "steps": inpaint.steps, "predictor": inpaint.predictor, "renoise": inpaint.renoise,
         },
         "weights": {args.weights.name: hashlib.sha256(args.weights.read_bytes()).hexdigest()},
@@ -342,6 +345,7 @@ def main() -> None:
     parser.add_argument("--method", default=MIX, help="method, or source of the candidates")
     parser.add_argument("--candidates", type=int, default=10, help="of each crystal")
     parser.add_argument("--mlip", required=True, help="potential of the measurement")
+    parser.add_argument("--mlip_rank", help="ranking potential of the measurement")
     parser.add_argument("--largest", type=int, required=True, help="atoms of the largest crystal")
     parser.add_argument("--weights", type=Path, required=True, help="weights of the measurement")
     parser.add_argument("--output", type=Path, default=CARDS / f"{DEFAULT_CARD}.json")
@@ -359,8 +363,9 @@ def main() -> None:
         for path in args.measured
     ]
     measured = joined(parts)
+    candidates = MODELS + (OF_TWO if args.mlip_rank else ())
     found = {
-        name: [scores(measured, measured.outcomes[name], names) for names in MODELS]
+        name: [scores(measured, measured.outcomes[name], names) for names in candidates]
         for name in OUTCOMES
     }
     kept = {name: choose(compared) for name, compared in found.items()}

@@ -54,9 +54,11 @@ def stages(**changed: Any) -> dict[str, dict[str, Any]]:
 
 
 def test_features_of_two_minima() -> None:
-    found = features([-1.0, -0.9995, -0.975, -0.9], 2)
-    assert found == pytest.approx({"share": 0.5, "gap": 0.5, "seen": 0.5, "sites": math.log(2)})
-    assert features([-1.0], 1) == {"share": 1.0, "gap": 1.0, "seen": 0.0, "sites": 0.0}
+    found = features([-1.0, -0.9995, -0.975, -0.9], 2, agrees=False)
+    expected = {"share": 0.5, "gap": 0.5, "seen": 0.5, "sites": math.log(2), "agrees": 0.0}
+    assert found == pytest.approx(expected)
+    alone = {"share": 1.0, "gap": 1.0, "seen": 0.0, "sites": 0.0, "agrees": 1.0}
+    assert features([-1.0], 1, agrees=None) == alone
 
 
 def test_odds_rise_with_share_and_gap_and_stay_probabilities() -> None:

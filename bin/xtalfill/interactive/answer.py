@@ -21,7 +21,7 @@ from xtalfill.core.batch import Batch
 from xtalfill.core.counts import counted_of
 from xtalfill.core.errors import InputError
 from xtalfill.core.io import atomic_writer
-from xtalfill.core.relaxations import final_stage
+from xtalfill.core.relaxations import final_stage, ranking_agrees
 from xtalfill.interactive.given import Crystal
 from xtalfill.results.candidate_source import LAST_RELAXATION, CandidateSource
 from xtalfill.results.cif import format_cif
@@ -221,6 +221,7 @@ def _confidence(batch: Batch, members: list[int], ranked: list[int]) -> Confiden
                 n_atoms=len(source.atoms),
                 status=str(batch.status[index]),
                 energy=float(source.read(LAST_RELAXATION, "energy")),
+                ranking_agrees=ranking_agrees(batch, index),
             )
     stages = {name: stage.attrs for name, stage in batch.stages.items()}
     return confidence(rows[best], list(rows.values()), stages)

@@ -59,6 +59,10 @@ class Candidate(Protocol):
     def energy(self) -> float:
         """Energy, eV per cell."""
 
+    @property
+    def ranking_agrees(self) -> bool | None:
+        """Whether two potentials have the same lowest minimum; None if that is not known."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Relaxed:
@@ -70,6 +74,7 @@ class Relaxed:
     n_atoms: int
     status: str
     energy: float
+    ranking_agrees: bool | None
 
 
 @dataclass(frozen=True)
@@ -87,17 +92,19 @@ class Confidence:
     calibration: str
 
 
-def features(energies: Sequence[float], n_sites: int) -> dict[str, float]:
+def features(energies: Sequence[float], n_sites: int, *, agrees: bool | None) -> dict[str, float]:
     """Return what the candidates of one structure and method say about the lowest.
 
     Args:
         energies: eV per atom, of the converged candidates; at least one.
         n_sites: Number of missing sites in the cell.
+        agrees: Whether two potentials have the same lowest minimum; None if that is not known.
 
     Returns:
         "share": of the candidates in the lowest minimum; "gap": eV per atom to the next minimum,
         as a share of `LARGEST_GAP` and at most 1; "seen": share of the candidates whose minimum
-        was found more than once (Good, Biometrika 40, 237 (1953)); "sites": log of `n_sites`.
+        was found more than once (Good, Biometrika 40, 237 (1953)); "sites": log of `n_sites`;
+        "agrees": 0 if the potentials differ, else 1.
     """
     ordered, counts = sorted(energies), count_minima(energies)
     gap = ordered[counts[0]] - ordered[0] if len(counts) > 1 else LARGEST_GAP
@@ -106,6 +113,7 @@ def features(energies: Sequence[float], n_sites: int) -> dict[str, float]:
         "gap": min(gap / LARGEST_GAP, 1.0),
         "seen": 1.0 - sum(count == 1 for count in counts) / len(ordered),
         "sites": math.log(n_sites),
+        "agrees": float(agrees is not False),
     }
 
 
@@ -141,7 +149,7 @@ def confidence(
         return not_calibrated(reasons[0])
     models = cards[reasons.index("")]["models"]
     converged = [row.energy / row.n_atoms for row in candidates if row.status == "ok"]
-    found = features(converged, selected.n_missing)
+    found = features(converged, selected.n_missing, agrees=selected.ranking_agrees)
     return Confidence(
         probability(models["les"], found), probability(models["matched"], found), CALIBRATED
     )
