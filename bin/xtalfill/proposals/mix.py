@@ -79,6 +79,8 @@ class Mix:
     Attributes:
         sources: Name -> source.
         entries: The first one that fits a host counts.
+        instead_of_molecules: Source of numbered ways that replaces every second candidate with a
+            hydrogen molecule, where it has no share; None replaces none (molecules.py).
 
     Raises:
         ConfigError: A source or class is unknown, a share is negative or all are 0, or a class has
@@ -87,8 +89,11 @@ class Mix:
 
     sources: Mapping[str, Source]
     entries: Sequence[Share]
+    instead_of_molecules: str | None = None
 
     def __post_init__(self) -> None:
+        if self.instead_of_molecules not in (None, *self.sources):
+            raise ConfigError(f"mix: the source {self.instead_of_molecules} is unknown")
         for entry in self.entries:
             if entry.host_class not in CLASSES:
                 raise ConfigError(f"mix: the class {entry.host_class} is unknown")
@@ -119,7 +124,8 @@ def read_mix(path: Path = FILE) -> Mix:
     """
     content: dict[str, Any] = read_json(path)
     sources = {name: Source(name, **values) for name, values in content["sources"].items()}
-    return Mix(sources, [Share(**entry) for entry in content["shares"]])
+    entries = [Share(**entry) for entry in content["shares"]]
+    return Mix(sources, entries, content.get("instead_of_molecules"))
 
 
 def host_class(numbers: Iterable[int]) -> str:

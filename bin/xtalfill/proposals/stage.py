@@ -21,6 +21,7 @@ from xtalfill.proposals.diffusion.sample_batches import CHUNK, SampleBatch, load
 from xtalfill.proposals.diffusion.settings import SamplerSettings
 from xtalfill.proposals.methods import PROPOSERS, SYMMETRIC, Method
 from xtalfill.proposals.mix import MIX, Mix, Source, read_mix
+from xtalfill.proposals.molecules import instead_of_molecules
 from xtalfill.proposals.orbits import TOLERANCE
 from xtalfill.proposals.orders import Order, order_candidates
 from xtalfill.proposals.score_models import ScoreModels
@@ -89,11 +90,6 @@ def inpaint_batch(
     known_methods(batch.method.tolist())
     ways, mix = Ways(batch), mix or read_mix()
     orders = order_candidates(batch, mix, models, settings, ways)
-    arrays = {
-        "positions": batch.positions.copy(),
-        **record_arrays(batch.n_systems),
-        SOURCE: _source_names(batch, orders),
-    }
     drawn = {} if checkpoint is None else {int(i): xyz for i, xyz in checkpoint.found.items()}
     last = time.monotonic()
     for source, wanted in _by_source(orders, PROPOSERS):
@@ -108,8 +104,15 @@ def inpaint_batch(
             if time.monotonic() - last > progress_seconds:
                 last = time.monotonic()
                 print(f"{STAGE}: {source.name}, {done}/{total} candidates", file=progress)
+    orders |= instead_of_molecules(batch, orders, drawn, mix, ways)
+    arrays = {
+        "positions": batch.positions.copy(),
+        **record_arrays(batch.n_systems),
+        SOURCE: _source_names(batch, orders),
+    }
     for index in sorted(drawn):
-        _fill(batch, index, drawn[index], arrays)
+        if orders[index].source.method in PROPOSERS:
+            _fill(batch, index, drawn[index], arrays)
     for _, wanted in _by_source(orders, ENUMERATED):
         _fill_ways(batch, wanted, ways, arrays)
     attrs = _provenance(settings, models, device)
