@@ -129,6 +129,20 @@ def test_hydrogen_bonds_are_listed() -> None:
     assert checked(straight).hydrogen_bonds == "1 O-H...O 1.77 Å 180°"
 
 
+@pytest.mark.parametrize(("ligands", "accepts"), [(4, False), (0, True)])
+def test_the_centre_of_an_oxyanion_accepts_no_hydrogen_bond(ligands: int, accepts: bool) -> None:
+    """The sulfur of a sulfate, behind an edge of its tetrahedron; that of a sulfide does."""
+    # The bisector of two of the oxygens points to the donor.
+    s_o = 1.47 / np.sqrt(3) * np.array([[1, 1, 1], [1, -1, 1], [-1, 1, -1], [-1, -1, -1]])
+    s_o[2:] = 1.47 / np.sqrt(3) * np.array([[-1, 1, -1], [-1, -1, 1]])
+    donor = np.array([[0.0, 0.0, -3.6], [0.0, 0.0, -2.63]])
+    atoms = Atoms("SOH" + "O" * ligands, [[0, 0, 0], *donor, *s_o[:ligands]])
+    atoms.set_cell([12, 12, 12])
+    atoms.pbc = True
+    acceptors = {bond.acceptor for bond in Surroundings(atoms, np.array([2])).hydrogen_bonds}
+    assert (0 in acceptors) == accepts
+
+
 def test_the_atoms_of_a_changed_host_are_named() -> None:
     moved = np.zeros((3, 3))
     moved[1] = (0, 0, 0.9)

@@ -21,12 +21,16 @@ from xtalfill.checks.lengths import (
 )
 
 HYDROGEN = 1
+_OXYGEN_FLUORINE = (8, 9)
 CUTOFF = 3.5  # Å; beyond every bond and contact that is judged
 # Å; libration makes bonds from neutron diffraction shorter by up to this.
 LENGTH_MARGIN = 0.03
 # Acceptors of a hydrogen bond -> longest distance to the proton, Å: 0.3 Å less than the sum of
 # Bondi's van der Waals radii. The contacts of 2.49 Å between the layers of brucite are none.
 _ACCEPTORS = {7: 2.45, 8: 2.42, 9: 2.37, 16: 2.7, 17: 2.65, 34: 2.8, 35: 2.75, 53: 2.88}
+# The centre of an oxyanion (S of a sulfate, N of a nitrate) accepts none: this many O or F nearer
+# than this share of the sum of covalent radii (S-O in a sulfate: 0.86, I-O in an iodate: 0.88).
+_LIGANDS, _OXYANION = 2, 1.1
 LEAST_ANGLE = 120.0  # degrees; donor, proton, acceptor
 # Two hydrogens of different atoms; 0.5 % of 61,760 in the crystals of `lengths.json` are nearer.
 LEAST_H_H = 1.68  # Å
@@ -154,12 +158,22 @@ class Surroundings:
             near = list(self.of(bond.site))
             own = next(vector for other, _, vector in near if other == bond.partner)
             for acceptor, length, vector in near:
-                if length > _ACCEPTORS.get(int(self.atoms.numbers[acceptor]), 0.0):
+                longest = _ACCEPTORS.get(int(self.atoms.numbers[acceptor]), 0.0)
+                if length > longest or self._is_centre_of_oxyanion(acceptor):
                     continue
                 angle = _angle(own, vector)
                 if angle >= LEAST_ANGLE:
                     found.append(HydrogenBond(bond.partner, bond.site, acceptor, length, angle))
         return found
+
+    def _is_centre_of_oxyanion(self, atom: int) -> bool:
+        number = int(self.atoms.numbers[atom])
+        ligands = 0
+        for other, length, _ in self.of(atom):
+            own = int(self.atoms.numbers[other])
+            near = length < _OXYANION * float(covalent_radii[number] + covalent_radii[own])
+            ligands += near and own in _OXYGEN_FLUORINE
+        return number not in _OXYGEN_FLUORINE and ligands >= _LIGANDS
 
     @cached_property
     def clashes(self) -> list[Contact]:
