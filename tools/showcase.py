@@ -25,6 +25,7 @@ from xtalfill.interactive.finished import Results, read_results
 
 OXYGEN = 8
 PREFIX = "amcsd_"
+UNNAMED = "<missing>"  # in minerals.csv
 # Columns of results.csv, as they are.
 KEPT = (
     "formula",
@@ -98,7 +99,9 @@ def with_sources(table: pd.DataFrame, minerals: pd.DataFrame) -> pd.DataFrame:
     known = minerals.drop_duplicates("amcsd_row").set_index("amcsd_row")
     rows = known.loc[[int(name.removeprefix(PREFIX)) for name in table.index]]
     source = [f"{row.journal} {row.volume}, {row.page} ({row.year})" for row in rows.itertuples()]
-    return table.assign(mineral=rows["mineral"].tolist(), source=source)
+    unnamed = rows["mineral"].to_numpy() == UNNAMED
+    names = np.where(unnamed, table["formula"], rows["mineral"])
+    return table.assign(mineral=names, source=source)
 
 
 def rates(table: pd.DataFrame) -> list[dict[str, Any]]:
@@ -131,6 +134,7 @@ def shown(table: pd.DataFrame, ids: Sequence[str]) -> list[dict[str, Any]]:
     for name in ids:
         row = table.loc[name]
         labels = f"{row['labelled_with_h']} of {row['labelled']}" if row["labelled"] else None
+        label = ", ".join(dict.fromkeys((row["mineral"], row["formula"])))
         cells = {
             "added": int(row["n_missing"]),
             "bonds": row["bonds"],
@@ -139,14 +143,16 @@ def shown(table: pd.DataFrame, ids: Sequence[str]) -> list[dict[str, Any]]:
             "labels": labels,
             "source": row["source"],
         }
-        rows.append({"key": name, "label": f"{row['mineral']}, {row['formula']}", "cells": cells})
+        rows.append({"key": name, "label": label, "cells": cells})
     return rows
 
 
 def main() -> None:
     """Write the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("outdirs", type=Path, nargs="+", help="--outdir of finished runs")
+    parser.add_argument(
+        "outdirs", type=Path, nargs="+", help="--outdir of finished runs; later ones replace"
+    )
     parser.add_argument("--labels", type=Path, required=True, help="of tools/mineral_labels.py")
     parser.add_argument("--minerals", type=Path, required=True, help="minerals.csv")
     parser.add_argument("--show", nargs="*", default=[], help="ids of the minerals to show")
@@ -154,6 +160,7 @@ def main() -> None:
     args = parser.parse_args()
     labels = json.loads(args.labels.read_text())
     table = pd.concat([rows_of(read_results(outdir), labels) for outdir in args.outdirs])
+    table = table[~table.index.duplicated(keep="last")]
     table = with_sources(table, pd.read_csv(args.minerals)).round(6).sort_index()
     table.index.name = "id"
     with atomic_writer(args.output.with_suffix(".csv")) as file:
