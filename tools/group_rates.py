@@ -61,18 +61,23 @@ def read_all(paths: Sequence[Path]) -> pd.DataFrame:
 
 
 def usable(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the crystals with a usable reference; one without a rate counts as failed."""
+    """Return the crystals with a usable reference; one without a result counts as failed.
+
+    Where the candidates were not recorded (no `n_candidates`), rates of k candidates stay unknown.
+    """
     known = table[table["has_reference"].fillna(False).astype(bool)].copy()
+    recorded = known["n_candidates"].notna()
     columns = [name for name in known.columns if name.rpartition("_")[2].isdigit()]
     outcomes = [name for name, _ in (*RATES.values(), *FIRST.values()) if name in known.columns]
     names = list(dict.fromkeys(columns + outcomes))
-    known[names] = known[names].fillna(0.0).astype(float)
+    known[names] = known[names].astype(float)
+    known.loc[recorded, names] = known.loc[recorded, names].fillna(0.0)
     return known
 
 
 def percent(values: pd.Series) -> dict[str, float]:
-    """Return a mean and its interval."""
-    return rate_cell(values.to_numpy(), generator=np.random.default_rng(SEED))
+    """Return the mean of the known values and its interval."""
+    return rate_cell(values.dropna().to_numpy(), generator=np.random.default_rng(SEED))
 
 
 def row(key: str, some: pd.DataFrame, rates: dict[str, tuple[str, str]]) -> dict[str, Any]:

@@ -21,6 +21,7 @@ def crystals(les: list[float | None], **columns: list[object]) -> pd.DataFrame:
             "id": [f"c{n}" for n in range(len(les))],
             "has_reference": True,
             "n_atoms": 8,
+            "n_candidates": 10,
             "matched": False,
             "les": les,
         }
@@ -46,6 +47,14 @@ def test_table_has_all_crystals_and_each_group() -> None:
     assert low < 0.7
     # a crystal without a result is a failure
     assert table["rows"][0]["cells"]["les_lowest"]["value"] == 75.0
+
+
+def test_unrecorded_candidates_leave_single_rates_unknown() -> None:
+    found = crystals([1.0, 0.0], n_candidates=[10, None])
+    found.loc[1, ["match_1", "les_1", "match_10", "les_10"]] = None
+    cells = rates.table(found, "n_atoms", "Some")["rows"][0]["cells"]
+    assert cells["les_single"]["value"] == 100.0
+    assert cells["les_lowest"]["value"] == 50.0
 
 
 def test_ranges_are_in_their_order() -> None:
