@@ -15,7 +15,8 @@
  *   COLLECT   writes tables and structure files
  *   REPORT    writes report.html and provenance.json
  *
- * With --mode train the pipeline trains a score model instead (TRAIN).
+ * With --mode scan the pipeline finds the structures of a database that are incomplete instead (SCAN),
+ * with --mode train it trains a score model (TRAIN).
  * A batch is one HDF5 file; each stage copies it and adds its results. A structure that fails
  * carries the reason through all stages and never ends the run.
  */
@@ -31,6 +32,7 @@ include { EVALUATE   } from './modules/evaluate/main'
 include { STORE      } from './modules/store/main'
 include { COLLECT    } from './modules/collect/main'
 include { REPORT     } from './modules/report/main'
+include { SCAN       } from './subworkflows/scan/main'
 include { TRAIN      } from './modules/train/main'
 
 workflow {
@@ -49,6 +51,13 @@ workflow {
 
         ch_last = TRAIN.out.weights
         ch_results = TRAIN.out.weights.mix(TRAIN.out.log, TRAIN.out.picture).map { file -> ['weights', file] }
+    }
+    else if (run.settings.mode == 'scan') {
+        SCAN(run)
+
+        ch_last = SCAN.out.findings
+        ch_results = SCAN.out.findings.mix(SCAN.out.fetched).map { file -> ['pipeline_info', file] }
+            .mix(SCAN.out.tables.flatten().mix(SCAN.out.hosts).map { file -> ['', file] })
     }
     else {
         INPUT(run)
