@@ -95,9 +95,7 @@ def by_id(entries: list[Entry]) -> dict[str, Entry]:
 
 
 def test_what_is_served_is_what_was_exported(url: str, export: Path) -> None:
-    exported = {
-        line["id"]: line for line in map(json.loads, export.read_text().splitlines()[2:])
-    }
+    exported = {line["id"]: line for line in map(json.loads, export.read_text().splitlines()[2:])}
     for line in exported.values():
         (served,) = [get(f"{url}/v1/structures/{line['id']}")["data"]]
         for name, value in line["attributes"].items():
