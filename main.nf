@@ -70,7 +70,7 @@ workflow {
         )
         SELECT(RELAX.out.batch, run.code('select_candidates.py'))
         VALIDATE(SELECT.out.batch, run)
-        EVALUATE(VALIDATE.out.batch, run.code('evaluate.py'))
+        EVALUATE(VALIDATE.out.batch, run.given('competing_phases'), run.code('evaluate.py'))
 
         // The refused structures have a part, but no batch.
         ch_parts = EVALUATE.out.batch.map { meta, batch -> tuple(meta.id, batch) }

@@ -13,7 +13,7 @@ workflow INPUT {
     SOURCES(run, references)
 
     CHECK(
-        SOURCES.out.structures, references, SOURCES.out.named, run.request(),
+        SOURCES.out.structures, references, SOURCES.out.named, run.given('competing_phases'), run.request(),
         run.forStage('check') + run.potentials.located(),
         run.code('check_structures.py') + run.states(['input', 'references']),
     )

@@ -17,7 +17,16 @@ from xtalfill.database.schema import candidate
 
 HOSTS = {"mp-23684": (".cif", 2), "mp-23795": (".vasp", 4), "mp-23844": (".cif", 4)}
 # Candidates that stay unrelaxed are stored, too.
-QUICK = ("--method", "random", "--samples", "2", "--mlip", "nequip-small", "--seed", "1")
+QUICK: tuple[str, ...] = (
+    "--method",
+    "random",
+    "--samples",
+    "2",
+    "--mlip",
+    "nequip-small",
+    "--seed",
+    "1",
+)
 QUICK += ("--sites_max_steps", "2", "--max_steps", "2", "--batch_size", "1")
 
 
