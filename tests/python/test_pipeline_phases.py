@@ -11,7 +11,16 @@ from ase.build import bulk
 
 from nextflow_project import Project, lines_with, not_cached, read_csv, read_trace, said
 
-QUICK: tuple[str, ...] = ("--n_missing", "auto", "--n_tries", "2", "--mlip", "nequip-small", "--method", "random")
+QUICK: tuple[str, ...] = (
+    "--n_missing",
+    "auto",
+    "--n_tries",
+    "2",
+    "--mlip",
+    "nequip-small",
+    "--method",
+    "random",
+)
 QUICK += ("--samples", "1", "--sites_max_steps", "2", "--max_steps", "2", "--mu", "-3.3")
 
 
