@@ -15,7 +15,8 @@
  *   COLLECT   writes tables and structure files
  *   REPORT    writes report.html and provenance.json
  *
- * With --mode train the pipeline trains a score model instead (TRAIN).
+ * With --mode scan the pipeline finds the structures of a database that are incomplete instead (SCAN),
+ * with --mode train it trains a score model (TRAIN).
  * A batch is one HDF5 file; each stage copies it and adds its results. A structure that fails
  * carries the reason through all stages and never ends the run.
  */
@@ -31,6 +32,7 @@ include { EVALUATE   } from './modules/evaluate/main'
 include { STORE      } from './modules/store/main'
 include { COLLECT    } from './modules/collect/main'
 include { REPORT     } from './modules/report/main'
+include { SCAN       } from './subworkflows/scan/main'
 include { TRAIN      } from './modules/train/main'
 
 workflow {
@@ -50,6 +52,13 @@ workflow {
         ch_last = TRAIN.out.weights
         ch_results = TRAIN.out.weights.mix(TRAIN.out.log, TRAIN.out.picture).map { file -> ['weights', file] }
     }
+    else if (run.settings.mode == 'scan') {
+        SCAN(run)
+
+        ch_last = SCAN.out.findings
+        ch_results = SCAN.out.findings.mix(SCAN.out.fetched).map { file -> ['pipeline_info', file] }
+            .mix(SCAN.out.tables.flatten().mix(SCAN.out.hosts).map { file -> ['', file] })
+    }
     else {
         INPUT(run)
         INPAINT(INPUT.out.batch, run.weights, run.allGiven('model'), run.forStage('inpaint'), run.code('inpaint.py'))
@@ -61,7 +70,7 @@ workflow {
         )
         SELECT(RELAX.out.batch, run.code('select_candidates.py'))
         VALIDATE(SELECT.out.batch, run)
-        EVALUATE(VALIDATE.out.batch, run.code('evaluate.py'))
+        EVALUATE(VALIDATE.out.batch, run.given('competing_phases'), run.code('evaluate.py'))
 
         // The refused structures have a part, but no batch.
         ch_parts = EVALUATE.out.batch.map { meta, batch -> tuple(meta.id, batch) }

@@ -14,12 +14,17 @@ def main() -> None:
     parser.add_argument("--references", help="true structures, matched by id")
     parser.add_argument("--settings", type=Path, required=True, help="stage parameters (JSON)")
     parser.add_argument("--database", type=Path, help="results database, recipe and --redo (JSON)")
+    parser.add_argument("--phases", type=Path, help="table for EVALUATE, refused here if it is bad")
     parser.add_argument("--outdir", default=".", help="where batches/ and check.json go")
     args = parser.parse_args()
 
     from xtalfill.core.settings import read_settings
     from xtalfill.inputs.check import CheckSettings, run_check
 
+    if args.phases is not None:
+        from xtalfill.checks.phases import read_phases
+
+        read_phases(args.phases)
     settings = read_settings(args.settings, CheckSettings)
     stored = None
     if args.database is not None:

@@ -2,6 +2,7 @@
 """Check the minima of a batch and compare them with their references (EVALUATE)."""
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xtalfill.core.batch_command import change_batch
@@ -11,8 +12,10 @@ if TYPE_CHECKING:
     from xtalfill.core.batch import Batch
 
 
-def judge(batch: "Batch", _args: argparse.Namespace) -> dict[str, int]:
-    """Add the stages checks and evaluate, and count the statuses."""
+def judge(batch: "Batch", args: argparse.Namespace) -> dict[str, int]:
+    """Add the stages checks, evaluate and competing_phases, and count the statuses."""
+    from xtalfill.checks.phases import STAGE as PHASES
+    from xtalfill.checks.phases import phases_stage
     from xtalfill.checks.stage import STAGE as CHECKS
     from xtalfill.checks.stage import check_batch
     from xtalfill.core.record import count_statuses
@@ -22,6 +25,8 @@ def judge(batch: "Batch", _args: argparse.Namespace) -> dict[str, int]:
 
     batch.stages[CHECKS] = check_batch(batch)
     batch.stages["evaluate"] = evaluate_batch(batch)
+    if args.phases is not None and (stage := phases_stage(batch, args.phases)) is not None:
+        batch.stages[PHASES] = stage
     if STAGE in batch.stages:
         batch.stages["evaluate"].arrays |= evaluate_dft(batch)
     return count_statuses(batch.status)
@@ -30,6 +35,7 @@ def judge(batch: "Batch", _args: argparse.Namespace) -> dict[str, int]:
 def main() -> None:
     """Read a batch, judge its candidates, write the batch and the record."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--phases", type=Path, help="table of competing phases (CSV)")
     change_batch("evaluate", parser, judge, parameters=lambda batch: batch.stages["evaluate"].attrs)
 
 

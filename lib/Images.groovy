@@ -32,7 +32,7 @@ class Images {
     /** Names of the images used by the stages of this run (conf/modules.config). */
     private static List<String> needed(Map settings, Registry registry) {
         def dft = settings.validate || registry.methods(settings)*.needs_pw.any() ? ['dft'] : []
-        settings.mode == 'train' ? ['inpaint'] : ['tools', 'inpaint', 'relax'] + dft
+        settings.mode == 'train' ? ['inpaint'] : settings.mode == 'scan' ? ['tools'] : ['tools', 'inpaint', 'relax'] + dft
     }
 
     private static String notLoaded(String engine, String name) {

@@ -22,6 +22,11 @@ class InputFiles {
             .findAll { Path file -> Files.isRegularFile(file) }
     }
 
+    /** The files of a list of DIVIDE_INPUT: a whole path on each line. */
+    static List<Path> listed(Path names) {
+        names.readLines('UTF-8').collect { name -> Path.of(name) }
+    }
+
     /**
      * The files behind links in the folders among the inputs: a container needs them beside the folder itself. Links
      * to folders are not followed.

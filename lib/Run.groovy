@@ -93,6 +93,11 @@ class Run {
         settings[name] ? Nextflow.file(settings[name], glob: false) : []
     }
 
+    /** A digest of the states of the files in the folders that parameters name; empty where they name files or servers. */
+    String states(List<String> names) {
+        InputFiles.states(names.findAll { name -> !server(name) }.collect { name -> given(name) })
+    }
+
     /** The URL of the server that a parameter names; null where it names a file, a folder or nothing. */
     String server(String name) {
         def value = settings[name] as String

@@ -24,6 +24,12 @@ class RunMessages {
         (Integer.MAX_VALUE): 'no exit code: the scheduler killed the job for its memory, or the node failed',
     ]
 
+    /** What a step that refuses every structure leaves in its folder, and where it is published; the reasons last. */
+    private static final Map<String, List<List<String>>> REASONS = [
+        CHECK          : [['pipeline_info', 'check.json'], ['', 'results.csv'], ['', 'failures.csv']],
+        LIST_INCOMPLETE: [['', 'hosts.csv'], ['', 'scan.csv']],
+    ]
+
     private static final Map<Integer, String> NEXT = [
         65: 'correct the input, then repeat the command with -resume',
         (FULL): 'free disk space, then repeat the command with -resume; completed tasks are kept',
@@ -129,11 +135,12 @@ class RunMessages {
         reason ? "WARNING: ${found.batch} could not be compiled and runs eagerly: ${reason}" : "${found.batch} compiled"
     }
 
-    /** [counts: of evaluation.json, failures: rows of failures.csv]; empty for a training. */
+    /** [counts: of evaluation.json, failures: rows of failures.csv]; what scan.json says; empty for a training. */
     static Map outcome(List<List> results) {
         def files = results.collectEntries { _place, Path file -> [file.fileName.toString(), file] }
         def evaluation = files['evaluation.json']
-        evaluation ? [
+        def scan = files['scan.json']
+        scan ? new JsonSlurper().parse(scan) as Map : evaluation ? [
             counts  : (new JsonSlurper().parse(evaluation) as Map).counts,
             failures: Files.readAllLines(files['failures.csv']).size() - 1,
         ] : [:]
@@ -143,7 +150,18 @@ class RunMessages {
     static String summary(Map settings, Map outcome, Object duration) {
         settings.mode == 'train'
             ? "xtalfill trained in ${duration}\n  ${settings.outdir}/weights/${settings.train_method}.pt    weights for --model"
+            : settings.mode == 'scan' ? scanned(settings, outcome, duration)
             : filled(settings, outcome.counts as Map, outcome.failures as int, duration)
+    }
+
+    private static String scanned(Map settings, Map outcome, Object duration) {
+        def counts = outcome.counts.collect { status, number -> "${number} ${status}" }.sort().join(', ')
+        def open = outcome.n_uncounted ? ", ${outcome.n_uncounted} of them without n_missing (docs/scan.md)" : ''
+        """\
+        |xtalfill scanned ${outcome.counts.values().sum()} structures in ${duration}: ${counts}
+        |  ${settings.outdir}/scan.csv     every structure
+        |  ${settings.outdir}/hosts.csv    those to fill${open}
+        """.stripMargin().stripTrailing()
     }
 
     private static String filled(Map settings, Map counts, int failures, Object duration) {
@@ -164,12 +182,12 @@ class RunMessages {
         """.stripMargin().stripTrailing()
     }
 
-    /** Files for `Outdir.publish` if CHECK refused every structure; empty after other failures. */
+    /** Files for `Outdir.publish` if no structure can be used or judged, the reasons last; empty after other failures. */
     static List<List> refusals(String errorReport) {
-        def folder = steps(errorReport).any { step -> step ==~ /(.+:)?CHECK .*/ } ? folders(errorReport) : []
-        def files = [['pipeline_info', 'check.json'], ['', 'results.csv'], ['', 'failures.csv']]
-            .collect { place, name -> [place, Path.of(folder ? folder.first() : '').resolve(name)] }
-        folder && files.every { _place, file -> Files.exists(file) } ? files : []
+        def step = steps(errorReport).findResult { step -> REASONS.keySet().find { name -> step ==~ /(.+:)?${name}( .*)?/ } }
+        def folder = step ? folders(errorReport) : []
+        def files = folder ? REASONS[step].collect { place, name -> [place, Path.of(folder.first()).resolve(name)] } : []
+        files.every { _place, file -> Files.exists(file) } ? files : []
     }
 
     private static List<String> steps(String errorReport) {
@@ -204,7 +222,7 @@ class RunMessages {
             ['step', step.first()],
             ['exit', exitStatus == null ? 'did not start' : "${exitStatus}: ${MEANING[exitStatus] ?: 'unknown, see the log'}"],
             ['said', said ? said.last() : exitStatus == null && cause ? cause.first() : null],
-            ['all', refusals(report) ? "${outdir}/failures.csv" : null],
+            ['all', refusals(report) ? "${outdir}/${refusals(report).last()[1].fileName}" : null],
             ['log', folder ? "${folder.first()}/.command.log" : null],
             ['next', NEXT[meant] ?: 'see the log; then repeat the command with -resume; completed tasks are kept'],
         ]

@@ -54,7 +54,7 @@ suite "types" mypy
 if [[ ${1:-} != lint ]]; then
     command -v nf-test > /dev/null && nf_test=1 || nf_test=0
     # nf-test runs a tag, but not all but a tag
-    ((!nf_test)) || start_nf_tests modules tests/default.nf.test
+    ((!nf_test)) || start_nf_tests modules tests/default.nf.test tests/scan.nf.test
     suite "pytest" pytest -rs --durations 20 --numprocesses logical --maxprocesses 4 \
         --dist loadscope --no-loadscope-reorder
     if ((nf_test)); then

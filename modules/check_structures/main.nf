@@ -8,6 +8,7 @@ process CHECK {
     path input, stageAs: 'input/*'
     path references, stageAs: 'references/*'     // [] without references
     path named_files, stageAs: 'named_files/?/*' // what a sheet or folder names: for the hash and for containers
+    path phases, stageAs: 'phases/*'             // table of competing phases, refused here if it is bad; [] without one
     val database                                 // results database, recipe and --redo (JSON); [] without one
     val settings                                 // parameters of the stage; a model file with its whole path
     val code                                     // digest of the code; part of the hash
@@ -26,7 +27,7 @@ process CHECK {
     check_structures.py \\
         --settings settings.json ${database ? '--database database.json' : ''} \\
         --input ${input} \\
-        ${references ? "--references ${references}" : ''} || {
+        ${references ? "--references ${references}" : ''} ${phases ? "--phases ${phases}" : ''} || {
         status=\$?
         # Where every structure was refused, COLLECT does not run.
         if [ \$status -eq 65 ] && [ -s check.json ]; then collect.py --check check.json --outdir . || true; fi

@@ -7,7 +7,8 @@ process EVALUATE {
 
     input:
     tuple val(meta), path(batch, stageAs: 'input/*')
-    val code // digest of the code; part of the hash
+    path phases, stageAs: 'phases/*' // table of competing phases; [] without one
+    val code                         // digest of the code; part of the hash
 
     output:
     tuple val(meta), path("${meta.id}.h5"), emit: batch
@@ -15,7 +16,8 @@ process EVALUATE {
 
     script:
     """
-    evaluate.py --batch ${batch} --output ${meta.id}.h5 --record evaluate_${meta.id}.json
+    evaluate.py --batch ${batch} ${phases ? "--phases ${phases}" : ''} \\
+        --output ${meta.id}.h5 --record evaluate_${meta.id}.json
     """
 
     stub:

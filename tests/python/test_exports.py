@@ -25,6 +25,7 @@ from xtalfill.database.connect import open_database
 from xtalfill.database.optimade import FIELDS, PREFIX
 from xtalfill.database.records import Record
 from xtalfill.database.store import add
+from xtalfill.inputs.structures import read_structures
 from xtalfill.results.cif import format_cif
 
 
@@ -133,6 +134,8 @@ def test_optimade_lines_are_valid(database: str, outdir: Path, tmp_path: Path) -
             assert own == set(info["properties"]) == {PREFIX + name for name in FIELDS}
             found = StructureResource(**line)
             assert found.attributes.nsites == len(found.attributes.cartesian_site_positions)
+        read = read_structures(tmp_path / "x.jsonl")
+        assert {(entry.id, entry.error) for entry in read} == {("mg", None), ("lih", None)}
         (mg,) = (line["attributes"] for line in lines if line["id"] == "mg")
         assert mg["chemical_formula_anonymous"] == "A2B2C"
         assert mg["_xtalfill_restored_sites"] == [3, 4]

@@ -31,7 +31,12 @@ LAYERS = (
 )
 LAYER = {name: number for number, names in enumerate(LAYERS) for name in names}
 STAGES = set().union(*LAYERS[1:4])
-TABLES = {"collect.py", "report.py", "store.py"}  # the commands that may depend on results/
+TABLES = {
+    "collect.py",
+    "list_incomplete.py",
+    "report.py",
+    "store.py",
+}  # the commands that may depend on results/
 
 Arrows = dict[tuple[str, str], list[str]]
 

@@ -28,6 +28,9 @@ BIN = REPOSITORY / "bin"
 COMMANDS = {
     "SHEET_FILES": "sheet_files.py",
     "FETCH_INPUT": "fetch_input.py",
+    "DIVIDE_INPUT": "divide_input.py",
+    "JUDGE": "judge.py",
+    "LIST_INCOMPLETE": "list_incomplete.py",
     "CHECK": "check_structures.py",
     "INPAINT": "inpaint.py",
     "PLAN_POTENTIAL": "plan_potential.py",
@@ -50,7 +53,7 @@ FETCH, COMPILE = "POTENTIALS:FETCH_POTENTIAL", "POTENTIALS:COMPILE_POTENTIAL"
 PLAN, PW, GATHER = (f"VALIDATE:{name}" for name in ("PLAN_DFT", "PW_RELAX", "GATHER_DFT"))
 BASELINE = {"PLAN": 1, "PLACE": 2, "GATHER": 2}
 TASKS = {
-    "INPUT:SHEET_FILES": 1,
+    "INPUT:SOURCES:SHEET_FILES": 1,
     "INPUT:CHECK": 1,
     "INPAINT": 2,
     **{f"BASELINE:{name}_POTENTIAL": count for name, count in BASELINE.items()},

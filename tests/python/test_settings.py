@@ -15,6 +15,7 @@ from xtalfill.core.settings import parameter, parameters_of, read_settings
 from xtalfill.dft.launch import LaunchSettings
 from xtalfill.dft.plan_run import PlanDftSettings
 from xtalfill.inputs.check import CheckSettings
+from xtalfill.inputs.scan_parts import DivideSettings
 from xtalfill.proposals.dft_potential.place import PlacePotentialSettings
 from xtalfill.proposals.dft_potential.plan import PlanPotentialSettings
 from xtalfill.proposals.stage import InpaintSettings
@@ -23,6 +24,7 @@ from xtalfill.relax.settings import RelaxStageSettings
 
 SETTINGS = {
     "check": CheckSettings,
+    "divide_input": DivideSettings,
     "inpaint": InpaintSettings,
     "plan_potential": PlanPotentialSettings,
     "place_potential": PlacePotentialSettings,

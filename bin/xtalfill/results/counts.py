@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from xtalfill.checks.phases import STAGE as PHASES
 from xtalfill.core.batch import Batch
 from xtalfill.core.counts import PRIOR, counted_groups
 from xtalfill.results.columns import column
@@ -34,6 +35,12 @@ class CountRow:
         unit="eV/atom", meaning="the same for each added atom; negative: it is bound"
     )
     prior: float = column(meaning="probability from charges and free valences alone")
+    above_hull: float = column(
+        unit="eV/atom",
+        meaning="energy after the last relaxation above the hull of `--competing_phases`; "
+        "positive: these phases are lower; empty: no table, or an element has no phase in it",
+    )
+    phases: str = column(meaning="phases of the table that are lowest at this composition")
     filled_as: str = column(
         meaning="`id` of the structure with this number in the other tables; empty for 0"
     )
@@ -53,7 +60,7 @@ def count_rows(batch: Batch) -> list[CountRow]:
         found = [
             CountRow(
                 name, element, 0, 0, none, _host_energy(batch, first), math.nan,
-                math.exp(prior["log_prior_none"][first]), "",
+                math.exp(prior["log_prior_none"][first]), *_above_hull(batch, first, "_none"), "",
             )
         ]  # fmt: skip
         for index in {str(batch.id[one]): one for one in members}.values():
@@ -63,7 +70,7 @@ def count_rows(batch: Batch) -> list[CountRow]:
             found.append(
                 CountRow(
                     name, element, number, 0, share, energy, energy / number, before,
-                    str(batch.id[index]),
+                    *_above_hull(batch, index), str(batch.id[index]),
                 )
             )  # fmt: skip
         found.sort(key=lambda row: (-row.probability, row.n_missing))
@@ -89,6 +96,14 @@ def count_text(rows: Iterable[CountRow], *, most: int = 3) -> str:
 
 def _filled(batch: Batch, index: int) -> np.ndarray:
     return np.asarray(~batch.is_host[batch.atoms_slice(index)])
+
+
+def _above_hull(batch: Batch, index: int, which: str = "") -> tuple[float, str]:
+    """Return the energy above the hull, and the phases there; NaN and no text without a table."""
+    if PHASES not in batch.stages:
+        return math.nan, ""
+    arrays = batch.stages[PHASES].arrays
+    return float(arrays[f"above_hull{which}"][index]), str(arrays[f"phases{which}"][index])
 
 
 def _host_energy(batch: Batch, index: int) -> float:

@@ -6,7 +6,7 @@ import csv
 import hashlib
 import itertools
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,33 +17,14 @@ from ase.data import chemical_symbols
 
 from xtalfill.core.errors import InputError
 from xtalfill.core.io import atomic_writer, make_folder, replacing, write_csv
-from xtalfill.core.text import one_line
-from xtalfill.inputs.hosts import safe_id
-from xtalfill.inputs.scan import COMPLETE, MISSING, Judgement, formula_of, judge
+from xtalfill.inputs.scan import MISSING
+from xtalfill.inputs.scanned import Scanned, scan_one
 from xtalfill.inputs.sheet import COLUMNS
-from xtalfill.inputs.structures import Streamed, stream_structures
-from xtalfill.inputs.structures.entry import MAX_SECONDS, time_limit
+from xtalfill.inputs.structures import stream_structures
 from xtalfill.results.columns import column, make_row
 
 TABLE, SHEET, HOSTS = "scan.csv", "hosts.csv", "hosts"
 FAILED = "failed"
-
-
-@dataclass(frozen=True)
-class Scanned:
-    """A structure of the database, and its judgement or why there is none."""
-
-    id: str
-    source: str
-    atoms: Atoms | None
-    judgement: Judgement | None
-    message: str = ""
-
-    @property
-    def flagged(self) -> Judgement | None:
-        """The judgement of a structure that is not complete."""
-        found = self.judgement
-        return found if found is not None and found.status != COMPLETE else None
 
 
 @dataclass(frozen=True)
@@ -70,11 +51,11 @@ class ScanRow:
     )
     formula: str | None = column(
         meaning="formula of the listed sites",
-        value=lambda s: formula_of(s.atoms) if s.atoms is not None else None,
+        value=lambda s: s.formula,
     )
     n_atoms: int | None = column(
         meaning="number of listed sites",
-        value=lambda s: len(s.atoms) if s.atoms is not None else None,
+        value=lambda s: s.n_atoms,
     )
     evidence: str = column(
         meaning="what was found, `kind: what`, separated by semicolons",
@@ -118,6 +99,25 @@ def scan(source: str | Path, outdir: str | Path) -> Findings:
     """
     structures = stream_structures(source)
     first = next(structures)  # an input that cannot be read fails before anything is written
+    return write_findings(map(scan_one, itertools.chain([first], structures)), outdir, source)
+
+
+def write_findings(
+    structures: Iterable[Scanned], outdir: str | Path, source: str | Path
+) -> Findings:
+    """Write scan.csv, hosts.csv and hosts/ of judged structures, one by one.
+
+    Args:
+        structures: In the order of the input.
+        outdir: Where the results go; files of an earlier scan are replaced.
+        source: The input, for messages.
+
+    Returns:
+        The numbers of structures.
+
+    Raises:
+        InputError: No structure can be judged.
+    """
     outdir = Path(outdir)
     counts: Counter[str] = Counter()
     uncounted = 0
@@ -127,12 +127,11 @@ def scan(source: str | Path, outdir: str | Path) -> Findings:
         nonlocal uncounted
         with atomic_writer(outdir / SHEET) as file:
             sheet = _HostSheet(csv.writer(file, lineterminator="\n"), outdir / HOSTS)
-            for streamed in itertools.chain([first], structures):
-                scanned = _scan_one(streamed)
+            for scanned in structures:
                 row = make_row(ScanRow, scanned)
                 counts[row.status] += 1
                 if row.status == MISSING:
-                    sheet.add(scanned, streamed.file)
+                    sheet.add(scanned)
                     uncounted += row.n_missing is None
                 yield row
 
@@ -145,19 +144,6 @@ def scan(source: str | Path, outdir: str | Path) -> Findings:
     return Findings(counts, uncounted)
 
 
-def _scan_one(streamed: Streamed) -> Scanned:
-    """Judge one structure; what cannot be judged has its reason."""
-    entry = streamed.entry
-    if entry.id_is_name:  # another structure may share it
-        entry.id, entry.id_is_name = None, False
-    name = safe_id(entry.id or "") or safe_id(entry.fallback_id) or "structure"
-    try:
-        with time_limit(MAX_SECONDS):
-            return Scanned(name, entry.source, entry.atoms, judge(entry))
-    except InputError as error:
-        return Scanned(name, entry.source, entry.atoms, None, one_line(error, limit=400))
-
-
 class _HostSheet:
     """The sheet of the structures to fill, and the files of those that have none of their own."""
 
@@ -166,23 +152,23 @@ class _HostSheet:
         self._ids: set[str] = set()
         writer.writerow(COLUMNS)
 
-    def add(self, scanned: Scanned, file: Path | None) -> None:
+    def add(self, scanned: Scanned) -> None:
         """Add a structure; one that shares its file with others gets a file of its own."""
-        judgement, atoms = scanned.judgement, scanned.atoms
-        if judgement is None or atoms is None:
+        judgement = scanned.judgement
+        if judgement is None:
             return
         name = scanned.id
         if name in self._ids:
             digest = hashlib.sha256(f"{scanned.source} {len(self._ids)}".encode()).hexdigest()[:8]
             name = f"{name[:91]}-{digest}"
         self._ids.add(name)
-        if file is None:
+        place = str(scanned.file)
+        if scanned.host is not None:
             self._folder.mkdir(exist_ok=True)
             place = f"{self._folder.name}/{name}.extxyz"
-            bare = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=True)
+            host = scanned.host
+            bare = Atoms(host.numbers, host.positions, cell=host.cell, pbc=True)
             with replacing(self._folder / f"{name}.extxyz") as temporary:
                 ase.io.write(temporary, bare, format="extxyz")
-        else:
-            place = str(file.resolve())
         count = "" if judgement.n_missing is None else judgement.n_missing
         self._writer.writerow([name, place, chemical_symbols[judgement.element], count])

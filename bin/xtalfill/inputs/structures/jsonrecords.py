@@ -28,6 +28,8 @@ from xtalfill.inputs.structures.evidence import HydrogenCount
 _RECORD_KEYS = {
     "lattice", "sites", "structure", "attributes", "atoms", "lattice_mat", "positions",
 }  # fmt: skip
+# Types of OPTIMADE entries that are no structures; "info" describes the fields of a type.
+_BESIDE = ("info", "references", "links", "files", "calculations")
 _VACANCY = "vacancy"
 # In the record that ends a download which is not complete: why it ended.
 STOPPED = "xtalfill_stopped"
@@ -106,9 +108,15 @@ def read_records(records: Iterable[Any], source: str, stem: str) -> Iterator[Ent
         if isinstance(record, dict) and STOPPED in record:
             problem = one_line(record[STOPPED], limit=300)
             yield Entry(source=source, fallback_id=f"{stem}_rest", error=problem)
-        # The first line of an OPTIMADE JSON-lines file describes the file.
-        elif not (isinstance(record, dict) and "x-optimade" in record):
+        elif not _is_beside(record):
             yield _entry(record, f"{source} entry {number}", f"{stem}_{number}")
+
+
+def _is_beside(record: Any) -> bool:
+    """Return whether a line of OPTIMADE JSON lines is the header, or of another type of entry."""
+    return isinstance(record, dict) and (
+        "x-optimade" in record or ("id" in record and record.get("type") in _BESIDE)
+    )
 
 
 def read_json_lines(file: TextIO, source: str, stem: str) -> Iterator[Entry]:

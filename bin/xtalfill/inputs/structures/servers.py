@@ -16,6 +16,8 @@ from xtalfill.core.errors import InputError
 from xtalfill.core.io import atomic_writer
 from xtalfill.core.text import one_line
 from xtalfill.inputs.structures.ase_postgresql import database_records
+from xtalfill.inputs.structures.entry import Entry
+from xtalfill.inputs.structures.jsonrecords import read_records
 from xtalfill.inputs.structures.optimade import optimade_records
 
 _SCHEMES = {
@@ -89,3 +91,16 @@ def download(url: str, folder: Path) -> tuple[Path, int]:
             file.write(json.dumps(record, ensure_ascii=False) + "\n")
             count += 1
     return path, count
+
+
+def read_download(path: Path) -> Iterator[Entry]:
+    """Yield the structures of a file of `download`, with the ids and sources of the server's own.
+
+    Raises:
+        InputError: A line is not JSON.
+    """
+    try:
+        with path.open(encoding="utf-8") as file:
+            yield from read_records(map(json.loads, file), path.stem, path.stem)
+    except ValueError as error:
+        raise InputError(f"{path}: not what a server gave; repeat the run") from error

@@ -33,6 +33,30 @@ class Streamed:
     file: Path | None = None
 
 
+@dataclass(frozen=True)
+class UnreadFile:
+    """A file of a tree that is still to be read.
+
+    Attributes:
+        path: The file.
+        source: Its name for messages: the path below the tree.
+        stem: Start of the ids of its structures.
+    """
+
+    path: Path
+    source: str
+    stem: str
+
+    def read(self) -> Iterator[Streamed]:
+        """Yield the structures of the file, with the file if it holds one."""
+        entries = read_file(self.path, source=self.source, stem=self.stem)
+        first, second = next(entries), next(entries, None)
+        yield Streamed(first, self.path if second is None and first.error is None else None)
+        if second is not None:
+            yield Streamed(second)
+            yield from (Streamed(entry) for entry in entries)
+
+
 def read_structures(source: str | Path) -> list[Entry]:
     """Read all structures of an input; arguments and errors as `stream_structures`.
 
@@ -46,7 +70,16 @@ def read_structures(source: str | Path) -> list[Entry]:
 
 
 def stream_structures(source: str | Path) -> Iterator[Streamed]:
-    """Yield the structures of an input one by one.
+    """Yield the structures of an input one by one; arguments and errors as `list_structures`."""
+    for one in list_structures(source):
+        if isinstance(one, UnreadFile):
+            yield from one.read()
+        else:
+            yield one
+
+
+def list_structures(source: str | Path) -> Iterator[Streamed | UnreadFile]:
+    """Yield the structures of an input one by one, of a tree its files without reading them.
 
     Args:
         source: The URL of a server (`servers.server_records`), a CSV sample sheet, a tree of CIF
@@ -68,28 +101,18 @@ def stream_structures(source: str | Path) -> Iterator[Streamed]:
         return
     path = Path(source)
     if path.is_dir():
-        yield from _stream_tree(path)
+        yield from _list_tree(path)
         return
     check_supported(path)
     if is_sheet(path):
         for entry, file in sheet_entries(path):
             yield Streamed(entry, file if entry.error is None else None)
     else:
-        yield from _stream_file(path, source=path.name, stem=file_stem(path))
+        yield from UnreadFile(path, path.name, file_stem(path)).read()
 
 
-def _stream_file(path: Path, *, source: str, stem: str) -> Iterator[Streamed]:
-    """Yield the structures of a file, with the file if it holds one."""
-    entries = read_file(path, source=source, stem=stem)
-    first, second = next(entries), next(entries, None)
-    yield Streamed(first, path if second is None and first.error is None else None)
-    if second is not None:
-        yield Streamed(second)
-        yield from (Streamed(entry) for entry in entries)
-
-
-def _stream_tree(path: Path) -> Iterator[Streamed]:
-    """Yield the structures of the CIF and POSCAR files of a tree.
+def _list_tree(path: Path) -> Iterator[Streamed | UnreadFile]:
+    """Yield the CIF and POSCAR files of a tree, and folders that cannot be read.
 
     The order: the files of a folder by name, then its subfolders by name. An id is the path below
     `path`; the checksum that `hosts.safe_id` adds to one with a slash keeps it distinct.
@@ -110,8 +133,7 @@ def _stream_tree(path: Path) -> Iterator[Streamed]:
             found = True
             below = file.relative_to(path)
             stem = file_stem(file) if stems[file_stem(file)] == 1 else file.name
-            source = str(below)
-            yield from _stream_file(file, source=source, stem=str(below.with_name(stem)))
+            yield UnreadFile(file, str(below), str(below.with_name(stem)))
     for error in closed:
         name = str(Path(error.filename).relative_to(path))
         problem = f"the folder cannot be read ({error.strerror}); change its permissions"
