@@ -108,7 +108,7 @@ def _scores(options: argparse.Namespace) -> list[Comparison]:
         checkout = options.xtalpaint if name != "pos" else None
         return Comparison(
             key=key,
-            label=f"{label}, {count} crystals at once",
+            label=f"{label}, {count} crystal{'s' * (count > 1)} at once",
             peer=peer,
             ours=partial(sides.score_ours, crystals, count, name),
             theirs=missing or partial(sides.score_upstream, crystals, count, name, checkout),
@@ -239,13 +239,13 @@ def main() -> None:
     parser.add_argument("--nequix_atoms", type=int, default=12, help="size of the crystal")
     parser.add_argument("--output", type=Path, required=True, help="JSON to write")
     options = parser.parse_args()
+    options.output.parent.mkdir(parents=True, exist_ok=True)
     rows = []
     for row in comparisons(options):
         if not options.only or row.key in options.only:
             rows.append(measure(row, options.repeats))
             print(rows[-1]["label"], rows[-1]["cells"], flush=True)
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    write_json(options.output, table(rows, _command(options)))
+            write_json(options.output, table(rows, _command(options)))
 
 
 def _given(text: str) -> Path | None:
