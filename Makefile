@@ -36,9 +36,10 @@ docs-site: setup ## build the site of the documentation: build/site/html
 	.venv/bin/pip install -q -c requirements/constraints.txt -r requirements/docs.txt
 	tools/make_site.py
 
-bench: setup ## benchmark RELAX against a serial loop with ASE (half an hour on an idle machine)
-	tools/bench_relax.py --mlip 7net-0 --output results/bench_7net-0.json
-	tools/bench_relax.py --mlip assets/potential/nequip-small.nequip.zip --output results/bench_nequip-small.json
+bench: setup ## compare with other programs, one table (20 minutes); peers: XTALPAINT=, NEQUIX=, NEQUIX_PYTHON=, NQX=
+	tools/bench.py --xtalpaint "$(XTALPAINT)" --nequix "$(NEQUIX)" --nequix_python "$(NEQUIX_PYTHON)" \
+		--nqx "$(NQX)" --output results/bench.json
+	tools/roofline.py --output results/roofline.json
 
 images: ## build the Apptainer images; options: MIRROR=URL of a Debian mirror, OUTPUT=folder, IMAGES=names
 	@containers/build.sh $(if $(MIRROR),--mirror $(MIRROR)) $(if $(OUTPUT),--output $(OUTPUT)) $(IMAGES)

@@ -46,6 +46,7 @@ class Timing:
     Attributes:
         structures: Number of structures.
         seconds: Total time without loading the potential.
+        cpu_seconds: The same as CPU time of all threads.
         steps: FIRE steps of both relaxations.
         megabytes: Peak resident memory of the process, or peak GPU memory.
         energies: Final energies, eV.
@@ -53,6 +54,7 @@ class Timing:
 
     structures: int
     seconds: float
+    cpu_seconds: float
     steps: int
     megabytes: float
     energies: list[float]
@@ -102,7 +104,7 @@ def relax_serially(structures: list[Atoms], options: argparse.Namespace) -> Timi
     calculator = stock_calculator(options.mlip, options.device)
     structures[0].calc = calculator
     structures[0].get_forces()  # warm-up: the first call may compile
-    begin, steps, energies = time.perf_counter(), 0, []
+    begin, cpu, steps, energies = time.perf_counter(), time.process_time(), 0, []
     for atoms in structures:
         atoms.calc = calculator
         for fixed in (atoms.numbers != HYDROGEN, np.zeros(len(atoms), dtype=bool)):
@@ -111,8 +113,8 @@ def relax_serially(structures: list[Atoms], options: argparse.Namespace) -> Timi
             optimizer.run(fmax=FMAX, steps=options.max_steps)
             steps += optimizer.get_number_of_steps()
         energies.append(float(atoms.get_potential_energy()))
-    seconds = time.perf_counter() - begin
-    return Timing(len(structures), seconds, steps, _megabytes(options.device), energies)
+    seconds, cpu = time.perf_counter() - begin, time.process_time() - cpu
+    return Timing(len(structures), seconds, cpu, steps, _megabytes(options.device), energies)
 
 
 def relax_batched(structures: list[Atoms], options: argparse.Namespace, size: int) -> Timing:
@@ -126,7 +128,7 @@ def relax_batched(structures: list[Atoms], options: argparse.Namespace, size: in
     )
     crystals = [Crystal(a.numbers, a.positions, a.cell.array) for a in structures]
     potential.evaluate(crystals[:1])
-    begin, steps, energies = time.perf_counter(), 0, []
+    begin, cpu, steps, energies = time.perf_counter(), time.process_time(), 0, []
     jobs = [Relaxation(crystal, crystal.numbers == HYDROGEN) for crystal in crystals]
     for last in (False, True):
         results = driver.relax(jobs, fmax=FMAX, max_steps=options.max_steps)
@@ -141,8 +143,8 @@ def relax_batched(structures: list[Atoms], options: argparse.Namespace, size: in
         ]
         if last:
             energies = [r.evaluation.energy if r.evaluation else np.nan for r in results]
-    seconds = time.perf_counter() - begin
-    return Timing(len(structures), seconds, steps, _megabytes(options.device), energies)
+    seconds, cpu = time.perf_counter() - begin, time.process_time() - cpu
+    return Timing(len(structures), seconds, cpu, steps, _megabytes(options.device), energies)
 
 
 def growth(structures: list[Atoms], options: argparse.Namespace) -> list[dict[str, float]]:

@@ -95,6 +95,22 @@ resolve_nextflow() {
     rm -rf .tools/nextflow/lib
     mv .tools/nextflow/lib.part .tools/nextflow/lib
     [[ -n $(nextflow_version "$OWN_NEXTFLOW") ]] || die "the installed Nextflow does not start; try $OWN_NEXTFLOW -version"
+    archive_classes
+}
+
+# Keeps the classes of a start in the archive that the launcher uses; without one it starts more slowly.
+archive_classes() {
+    local archive=$PWD/.tools/nextflow/classes.jsa launch
+    launch=$(mktemp -d)
+    rm -f "$archive"
+    (cd "$launch" && NXF_OPTS="-XX:ArchiveClassesAtExit=$archive.part" \
+        timeout 300 "$OLDPWD/$OWN_NEXTFLOW" run "$OLDPWD/main.nf" --help) > .tools/nextflow/archive.log 2>&1 || true
+    rm -rf "$launch"
+    if [[ -f $archive.part ]]; then
+        mv -f "$archive.part" "$archive"
+    else
+        say "no archive of Nextflow's classes: starts take longer; see .tools/nextflow/archive.log"
+    fi
 }
 
 setup_nextflow() {

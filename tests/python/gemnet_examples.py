@@ -1,18 +1,20 @@
 """Small GemNets and crystals, and results of mattergen's denoiser for them."""
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from tool_runs import tool_module
 from xtalfill.models.crystals import Crystals
 from xtalfill.models.gemnet import GemNetConfig, GemNetScore, _DoublePrecision
-from xtalfill.models.mattergen_compat import enable_mattergen
 
-SCALE_FILE = Path(__file__).resolve().parents[2] / "assets" / "gemnet-dT.json"
+_UPSTREAM = tool_module("upstream_gemnet")
+SCALE_FILE = _UPSTREAM.SCALE_FILE
+upstream_denoiser = _UPSTREAM.upstream_denoiser
+upstream_batch = _UPSTREAM.upstream_batch
 SMALL = GemNetConfig(
     hidden_dim=32,
     emb_size_edge=24,
@@ -58,30 +60,6 @@ def random_crystals(*sizes: int, seed: int = 1, n_elements: int = 30) -> Crystal
     )
 
 
-def upstream_denoiser(config: GemNetConfig, network: type[nn.Module] | None = None) -> nn.Module:
-    """Return mattergen's GemNetTDenoiser with its GemNetT or another network."""
-    enable_mattergen(scale_file=SCALE_FILE)
-    from mattergen.common.gemnet.gemnet import GemNetT
-    from mattergen.common.gemnet.layers.embedding_block import AtomEmbedding
-    from mattergen.denoiser import GemNetTDenoiser
-
-    sizes = config.to_dict()
-    for name in ("hidden_dim", "three_fields", "per_site_times", "sigma_min", "sigma_max"):
-        del sizes[name]
-    gemnet = (network or GemNetT)(
-        num_targets=1,
-        latent_dim=config.hidden_dim,
-        atom_embedding=AtomEmbedding(config.hidden_dim, with_mask_type=config.three_fields),
-        emb_size_atom=config.hidden_dim,
-        otf_graph=True,
-        regress_stress=True,
-        **sizes,
-    )
-    return GemNetTDenoiser(
-        gemnet, hidden_dim=config.hidden_dim, denoise_atom_types=config.three_fields
-    )
-
-
 def upstream_score(denoiser: nn.Module, crystals: Crystals, times: Tensor) -> Tensor:
     """Return the score of the positions from mattergen's denoiser, in double precision.
 
@@ -90,25 +68,11 @@ def upstream_score(denoiser: nn.Module, crystals: Crystals, times: Tensor) -> Te
         crystals: Crystals in double precision.
         times: Time of each crystal, or of each site if the network supports it.
     """
-    from mattergen.common.data.chemgraph import ChemGraph
-    from mattergen.common.data.collate import collate
-    from mattergen.common.data.transform import symmetrize_lattice
-
-    graphs = []
-    for number, cell in enumerate(crystals.cell):
-        ours = crystals.structure == number
-        graph = ChemGraph(
-            atomic_numbers=crystals.numbers[ours],
-            pos=crystals.fractions[ours],
-            cell=cell[None],
-            num_atoms=ours.sum()[None],
-        )
-        graphs.append(symmetrize_lattice(graph))
     default = torch.get_default_dtype()
     # mattergen's time encoding has the default dtype
     torch.set_default_dtype(torch.float64)
     try:
         with _DoublePrecision(), torch.no_grad():
-            return denoiser.double().eval()(collate(graphs), times).pos
+            return denoiser.double().eval()(upstream_batch(crystals), times).pos
     finally:
         torch.set_default_dtype(default)

@@ -119,6 +119,8 @@ def _orbit(site: ListedSite, symmetry: Symmetry, cell: np.ndarray) -> tuple[np.n
         InputError: A chain is too long for one site.
     """
     images = symmetry.rotations @ site.fractional + symmetry.translations
+    if len(images) == 1:
+        return images, 0.0
     shift = images - images[0]
     distance = np.linalg.norm((shift - np.round(shift)) @ cell, axis=1)
     if (distance < MERGE_DISTANCE).sum() == 1:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from ase.data import atomic_numbers
 
@@ -39,6 +40,7 @@ class LabelReading:
     isotope: str = ""
 
 
+@lru_cache(maxsize=256)  # a file repeats few symbols in many rows
 def read_type(symbol: str, *, known: frozenset[str]) -> LabelReading | None:
     """Parse a type symbol ("Al3+", "O2-", "OH", "NH4+", "Wat", "D").
 

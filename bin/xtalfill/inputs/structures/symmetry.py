@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import gemmi
 import numpy as np
@@ -96,7 +97,7 @@ def _from_operations(block: CifBlock, tag: str, texts: Sequence[str], cell: np.n
             "complete them"
         )
     name, _ = block.first(_NAMES)
-    named = _named(name, None) if name else []
+    named = _named(name, None) if name else ()
     notes = []
     if named and len(named[0].operations()) != len(group):
         notes.append(
@@ -140,7 +141,8 @@ def _from_hall(hall: str, tag: str, cell: np.ndarray) -> Symmetry:
     return symmetry
 
 
-def _named(name: str, setting: str | None) -> list[gemmi.SpaceGroup]:
+@lru_cache(maxsize=256)  # the files of a database repeat few names
+def _named(name: str, setting: str | None) -> tuple[gemmi.SpaceGroup, ...]:
     """Return the possible settings of a name; one if it determines origin and axes."""
     clean = re.sub(r"\s+", " ", name.replace("_", "")).strip()
     # AMCSD and ICSD: "F d -3 m S" and "Z" are origins 1 and 2, "R -3 m H" and "R" axes.
@@ -150,10 +152,10 @@ def _named(name: str, setting: str | None) -> list[gemmi.SpaceGroup]:
         clean = f"{clean}:{setting.upper()}"
     found: gemmi.SpaceGroup | None = gemmi.find_spacegroup_by_name(clean)
     if found is None:
-        return []
+        return ()
     if ":" in clean or re.search(r"^R.* [HR]$", clean):
-        return [found]
-    return [other for other in gemmi.spacegroup_table() if other.hm == found.hm]
+        return (found,)
+    return tuple(other for other in gemmi.spacegroup_table() if other.hm == found.hm)
 
 
 def _numbered(text: str) -> list[gemmi.SpaceGroup]:
@@ -167,7 +169,7 @@ def _numbered(text: str) -> list[gemmi.SpaceGroup]:
 
 
 def _settings(
-    found: list[gemmi.SpaceGroup], what: str, tag: str, cell: np.ndarray
+    found: Sequence[gemmi.SpaceGroup], what: str, tag: str, cell: np.ndarray
 ) -> list[Symmetry]:
     """Return the settings that fit the cell and share the name of the first that does."""
     if not found:

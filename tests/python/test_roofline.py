@@ -1,0 +1,84 @@
+"""Counts of operations and bytes: torch's operators, and our kernels against a run that counts."""
+
+from collections.abc import Callable
+from types import FunctionType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from e3nn import o3
+
+from tool_runs import tool_module
+from xtalfill.models import messages
+from xtalfill.relax import kernels
+from xtalfill.relax.convolution import EdgeConvolution
+
+ROOFLINE = tool_module("roofline")
+
+
+class Number:
+    """A number that counts the products and sums it takes part in."""
+
+    count = 0
+
+    def __mul__(self, _other: object) -> "Number":
+        Number.count += 1
+        return self
+
+    __rmul__ = __add__ = __radd__ = __mul__
+
+
+def numbers(*shape: int) -> np.ndarray:
+    return np.full(shape, Number(), dtype=object)
+
+
+def counted(call: Callable[..., None], *arrays: np.ndarray) -> int:
+    Number.count = 0
+    call(*arrays)
+    return Number.count
+
+
+def test_counts_products_sums_and_no_views() -> None:
+    one, other = torch.rand(3, 4), torch.rand(4, 5)
+    with ROOFLINE.Counter() as counter:
+        product = one @ other
+        transposed = product.T
+        transposed + 1.0
+    assert counter.flops == 2 * 3 * 4 * 5 + 15
+    assert counter.bytes == 4 * (12 + 20 + 15) + 4 * (15 + 15)
+
+
+def test_messages() -> None:
+    edges = np.array([[0, 1, 1], [0, 0, 1]])
+    arrays = (
+        numbers(2, 12), numbers(2, 3, 4), numbers(3, 12), numbers(3, 3), edges,
+        numbers(2, 4), numbers(2, 3, 4),
+    )  # fmt: skip
+    expected = counted(messages._forward.py_func, *arrays)
+    assert ROOFLINE._message_flops(*arrays) == expected
+
+
+@pytest.mark.parametrize("name", ["convolve", "pull_back"])
+def test_convolution(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for helper, function in vars(kernels).items():
+        if helper.startswith("_") and hasattr(function, "py_func"):
+            monkeypatch.setattr(kernels, helper, function.py_func)
+    product = o3.TensorProduct(
+        "2x0e + 2x1o", "1x0e + 1x1o", "2x0e + 2x1o + 2x0e",
+        [(0, 0, 0, "uvu", True), (0, 1, 1, "uvu", True), (1, 1, 2, "uvu", True)],
+        shared_weights=False, internal_weights=False,
+    )  # fmt: skip
+    paths, terms, coefficients = EdgeConvolution(product)._tables_as(np.dtype(float))
+    src = np.array([0, 1, 1])
+    given: list[Any] = [
+        numbers(2, product.irreps_in1.dim), numbers(3, product.irreps_in2.dim),
+        numbers(3, product.weight_numel), src, src[::-1],
+        paths, terms, coefficients, numbers(2, product.irreps_out.dim),
+    ]  # fmt: skip
+    if name == "pull_back":
+        given += [numbers(*given[0].shape), numbers(*given[1].shape), numbers(*given[2].shape)]
+    kernel = getattr(kernels, name).py_func
+    assert isinstance(kernel, FunctionType)
+    expected = counted(kernel, *given)
+    assert getattr(ROOFLINE, f"_{name}_flops")(*given) == expected

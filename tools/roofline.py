@@ -1,0 +1,267 @@
+#!/usr/bin/env python3
+"""How close to the limits of one core are the sampler of `host` and the potential of RELAX?
+
+The limits are measured in the same process: a product of matrices for floating-point operations, a
+copy of a large array for bytes. Operations and bytes of a workload are counted operator by
+operator in a run of its own: products of matrices by torch's formulas, elementwise operators and
+reductions one operation for each element, our numba kernels by the formulas below. Every operator
+counts its inputs and outputs as bytes, as if no cache kept them; what a kernel keeps inside does
+not count. Times are CPU times of one core; workloads and limits take turns.
+"""
+
+import argparse
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import torch
+from bench_relax import proposals
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import flop_registry
+
+from xtalfill.core.crystal import Crystal
+from xtalfill.core.io import write_json
+from xtalfill.models import messages
+from xtalfill.models.graphs import Host
+from xtalfill.models.hostnet import HostNet
+from xtalfill.models.weights import load_weights
+from xtalfill.proposals.diffusion.settings import SamplerSettings
+from xtalfill.proposals.diffusion.site_sampler import candidate_generator, sample_sites
+from xtalfill.relax import convolution
+from xtalfill.relax.potentials import load_potential
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+HYDROGEN = 1
+SEED = 42
+CANDIDATES = 5  # of one structure, as INPAINT denoises them together
+MATRIX = 1024  # size of the product, float32
+COPIED = 2**26  # floats, 256 MiB: larger than any cache
+
+
+class Counter(TorchDispatchMode):
+    """Counts operations and bytes of the operators that run inside."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.flops = 0
+        self.bytes = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Run an operator and count it; one whose result is a view moves nothing."""
+        result = func(*args, **(kwargs or {}))
+        given = [one for one in tree_leaves((args, kwargs)) if isinstance(one, Tensor)]
+        made = [one for one in tree_leaves(result) if isinstance(one, Tensor)]
+        if func.is_view or not made or not given:
+            return result
+        self.bytes += sum(map(_bytes, given)) + sum(map(_bytes, made))
+        if func.overloadpacket in flop_registry:
+            self.flops += flop_registry[func.overloadpacket](
+                *args, **(kwargs or {}), out_val=result
+            )
+        elif made[0].is_floating_point():
+            self.flops += max(one.numel() for one in (*given, *made))
+        return result
+
+    def kernels(self) -> AbstractContextManager[Any]:
+        """Count our numba kernels, too, inside this context."""
+        stack = ExitStack()
+        for module, name, flops in (
+            (messages, "_forward", _message_flops),
+            (convolution, "convolve", _convolve_flops),
+            (convolution, "pull_back", _pull_back_flops),
+        ):
+            stack.enter_context(patch.object(module, name, self._counted(module, name, flops)))
+        return stack
+
+    def _counted(self, module: Any, name: str, flops: Callable[..., int]) -> Callable[..., None]:
+        kernel = getattr(module, name)
+
+        def counted(*arrays: np.ndarray) -> None:
+            self.flops += flops(*arrays)
+            self.bytes += sum(array.nbytes for array in arrays)
+            kernel(*arrays)
+
+        return counted
+
+
+def _bytes(tensor: Tensor) -> int:
+    return tensor.numel() * tensor.element_size()
+
+
+def _message_flops(phi: np.ndarray, *others: np.ndarray) -> int:
+    """16 operations for each edge and channel: 2 of the scalar, 2 + 3 × 4 of the vector part."""
+    edges = others[3]
+    return 16 * edges.shape[1] * (phi.shape[1] // 3)
+
+
+def _paths(paths: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
+    """Return multiplicity, dimension of x and of the result of each path, and the terms."""
+    mul, dim, n = (paths[:, column].astype(int) for column in (3, 4, 5))
+    return mul, dim, n, int((paths[:, 7] - paths[:, 6]).sum())
+
+
+def _convolve_flops(_x: np.ndarray, y: np.ndarray, *others: np.ndarray) -> int:
+    mul, dim, n, terms = _paths(others[3])
+    return len(y) * (2 * terms + int((n * mul * (2 * dim + 1)).sum()))
+
+
+def _pull_back_flops(_x: np.ndarray, y: np.ndarray, *others: np.ndarray) -> int:
+    mul, dim, n, terms = _paths(others[3])
+    of_x, of_w, of_matrices = dim * (2 * n + 1), n * (2 * dim + 1), 3 * n * dim
+    return len(y) * (4 * terms + int((mul * (of_x + of_w + of_matrices)).sum()))
+
+
+def host_sampler(crystals: Path, steps: int) -> Callable[[], object]:
+    """Return a call that denoises the candidates of one structure with the bundled `host`."""
+    model = load_weights(REPOSITORY / "assets" / "weights" / "host.pt")
+    if not isinstance(model, HostNet):
+        raise TypeError("host.pt holds no HostNet")
+    atoms = proposals(crystals, 1, SEED)[0]
+    bare = atoms[atoms.numbers != HYDROGEN]
+    n_sites = len(atoms) - len(bare)
+    host = Host(bare.numbers, bare.positions, bare.cell.array, HYDROGEN, n_sites)
+    settings = SamplerSettings(  # those of nextflow.config
+        steps=steps, predictor="x0_renoise", renoise=0.7, corrector_steps=0
+    )
+
+    def call() -> object:
+        generators = [
+            candidate_generator(seed=SEED, structure_id="a", sample=n) for n in range(CANDIDATES)
+        ]
+        return sample_sites(model, [host] * CANDIDATES, generators, settings=settings)
+
+    return call
+
+
+def force_call(crystals: Path, count: int) -> Callable[[], object]:
+    """Return a call of 7net-0 for a batch of RELAX."""
+    potential = load_potential("7net-0", device="cpu")
+    batch = [
+        Crystal(one.numbers, one.positions, one.cell.array)
+        for one in proposals(crystals, count, SEED)
+    ]
+    return lambda: potential.evaluate(batch)
+
+
+def gemm() -> Callable[[], object]:
+    """Return a product of two matrices that fit in the cache."""
+    one, other = torch.rand(MATRIX, MATRIX), torch.rand(MATRIX, MATRIX)
+    result = torch.empty_like(one)
+    return lambda: torch.mm(one, other, out=result)
+
+
+def copy() -> Callable[[], object]:
+    """Return a copy of an array that fits in no cache."""
+    source, target = torch.rand(COPIED), torch.zeros(COPIED)
+    return lambda: target.copy_(source)
+
+
+def seconds(calls: Sequence[Callable[[], object]], repeats: int) -> list[float]:
+    """Return the median CPU time of each call; they take turns."""
+    times: list[list[float]] = [[] for _ in calls]
+    for _ in range(repeats):
+        for call, found in zip(calls, times, strict=True):
+            begin = time.process_time()
+            call()
+            found.append(time.process_time() - begin)
+    return [median(found) for found in times]
+
+
+def counted(call: Callable[[], object]) -> tuple[int, int]:
+    """Return operations and bytes of a call."""
+    counter = Counter()
+    with counter.kernels(), counter:
+        call()
+    return counter.flops, counter.bytes
+
+
+def rows(names: Iterable[str], used: Sequence[float], counts: Sequence[tuple[int, int]],
+         limits: tuple[float, float]) -> list[dict[str, Any]]:  # fmt: skip
+    """Return the rows of the table.
+
+    Args:
+        names: Of the workloads.
+        used: CPU time of each, s.
+        counts: Operations and bytes of each.
+        limits: Operations and bytes a second of this core.
+    """
+    peak, bandwidth = limits
+    found = [
+        {"key": "limits", "label": "limits of the core", "cells": {
+            "flops": round(peak / 1e9, 1), "bytes": round(bandwidth / 1e9, 1),
+            "intensity": round(peak / bandwidth, 1)}},
+    ]  # fmt: skip
+    for name, second, (flops, moved) in zip(names, used, counts, strict=True):
+        bound = min(peak, bandwidth * flops / moved)
+        cells = {
+            "flops": round(flops / second / 1e9, 2),
+            "bytes": round(moved / second / 1e9, 2),
+            "intensity": round(flops / moved, 2),
+            "of_peak": round(100 * flops / second / peak, 1),
+            "of_bound": round(100 * flops / second / bound, 1),
+        }
+        found.append({"key": name.split(",")[0].strip("`"), "label": name, "cells": cells})
+    return found
+
+
+def table(found: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the table in the format of docs/benchmarks/data."""
+    return {
+        "title": "Operations and bytes a second of one core, against its measured limits",
+        "crystals": None,
+        "date": datetime.now(UTC).date().isoformat(),
+        "transcribed": False,
+        "commands": ["tools/roofline.py --output docs/benchmarks/data/roofline.json"],
+        "label": "workload",
+        "columns": [
+            {"key": "flops", "title": "operations, 10⁹/s"},
+            {"key": "bytes", "title": "bytes, GB/s"},
+            {"key": "intensity", "title": "operations for a byte"},
+            {"key": "of_peak", "title": "of the operations", "unit": "%"},
+            {"key": "of_bound", "title": "of the roofline", "unit": "%"},
+        ],
+        "rows": found,
+    }
+
+
+def main() -> None:
+    """Measure limits and workloads."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--crystals", type=Path, default=REPOSITORY / "assets" / "demo" / "references.extxyz"
+    )
+    parser.add_argument("--steps", type=int, default=20, help="noise levels of the sampler")
+    parser.add_argument("--at_once", type=int, default=32, help="crystals of a force call")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--output", type=Path, required=True, help="JSON to write")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    names = [
+        f"`host`, {CANDIDATES} candidates of a crystal",
+        f"`7net-0`, {options.at_once} crystals at once",
+    ]
+    workloads = [
+        host_sampler(options.crystals, options.steps),
+        force_call(options.crystals, options.at_once),
+    ]
+    counts = [counted(call) for call in workloads]
+    one, other, *used = seconds([gemm(), copy(), *workloads], options.repeats)
+    limits = (2 * MATRIX**3 / one, 2 * 4 * COPIED / other)
+    found = rows(names, used, counts, limits)
+    for row in found:
+        print(row["label"], row["cells"])
+    write_json(options.output, table(found))
+
+
+if __name__ == "__main__":
+    main()
