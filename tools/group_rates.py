@@ -116,7 +116,6 @@ def table(found: pd.DataFrame, by: str, title: str, *, first: bool = False) -> d
     return {
         "title": title,
         "crystals": len(known),
-        "without_reference": len(found) - len(known),
         "label": "group",
         "columns": columns,
         "rows": rows,
@@ -136,7 +135,7 @@ def by_k(found: pd.DataFrame, title: str) -> dict[str, Any]:
         for k in ks
     ]
     columns = [_column("match", "match"), _column("les", "LES")]
-    about = {"title": title, "crystals": len(known), "label": "k"}
+    about = {"title": title, "crystals": int(known["n_candidates"].notna().sum()), "label": "k"}
     return about | {"columns": columns, "rows": rows}
 
 
@@ -159,7 +158,7 @@ def main() -> None:
     write_json(args.output.with_name(f"{args.output.stem}_by_k.json"), by_k(crystals, args.title))
     for one in found["rows"]:
         print(one["label"], one["cells"])
-    print(f"without a usable reference: {found['without_reference']}")
+    print(f"without a usable reference: {len(crystals) - found['crystals']}")
 
 
 if __name__ == "__main__":

@@ -88,13 +88,14 @@ def bars(axes: Axes, labels: list[str], rates: list[tuple[np.ndarray, np.ndarray
 
 
 def by_k_panel(axes: Axes, table: pd.DataFrame) -> None:
-    """Draw success against the number of candidates."""
+    """Draw success against the number of candidates, where these were recorded."""
+    table = table[table["n_candidates"].notna()]
     found = (re.fullmatch(r"les_(\d+)", name) for name in table.columns)
     ks = sorted(int(one[1]) for one in found if one)
     pairs = [tuple(_values(table, f"{name}_{k}") for name in ("match", "les")) for k in ks]
     bars(axes, [str(k) for k in ks], [(match, les) for match, les in pairs])
     axes.legend(axes.patches[:2], ["match", "lower, no match"], fontsize="small", loc="lower right")
-    axes.set(xlabel="candidates k; the lowest counts")
+    axes.set(xlabel=f"candidates k; the lowest counts ({len(table)} crystals)")
 
 
 def by_size_panel(axes: Axes, table: pd.DataFrame) -> None:
@@ -110,7 +111,7 @@ def by_size_panel(axes: Axes, table: pd.DataFrame) -> None:
 
 
 def _values(table: pd.DataFrame, column: str) -> np.ndarray[Any, Any]:
-    return table[column].fillna(False).astype(float).to_numpy()
+    return table[column].astype(float).fillna(0.0).to_numpy()
 
 
 def main() -> None:

@@ -20,6 +20,7 @@ def crystals() -> pd.DataFrame:
         {
             "has_reference": [True, True, True, True, None],
             "n_atoms": [4, 8, 8, 20, 20],
+            "n_candidates": 10,
             "matched": [True, False, False, None, None],
             "les": [True, True, False, None, None],
             "rmsd": [0.02, None, None, None, None],
@@ -42,6 +43,9 @@ def test_bars_are_shares_of_all_crystals_with_a_reference(tmp_path: Path) -> Non
     axes = Figure().subplots()
     tool.by_k_panel(axes, table)
     assert [bar.get_height() for bar in axes.patches] == [25.0, 12.5]
+    axes = Figure().subplots()
+    tool.by_k_panel(axes, table.assign(n_candidates=[10, 10, None, None]))  # two not recorded
+    assert [bar.get_height() for bar in axes.patches] == [50.0, 25.0]
 
 
 def test_the_picture_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
