@@ -2,21 +2,10 @@
 
 from ase import Atoms
 
+from test_mineral_labels import host
 from tool_runs import tool_module
 
 tool = tool_module("measure_scan")
-
-
-def host() -> Atoms:
-    """Return Ca(OH)2 without hydrogen, as in minerals_missing.extxyz."""
-    atoms = Atoms(
-        "CaO2",
-        scaled_positions=[(0, 0, 0), (1 / 3, 2 / 3, 0.2337), (2 / 3, 1 / 3, 0.7663)],
-        cell=[3.5889, 3.5889, 4.9110, 90, 90, 120],
-        pbc=True,
-    )
-    atoms.info = {"id": "amcsd_7", "n_missing": 2}
-    return atoms
 
 
 def test_protonated_oxygens_are_numbered_as_in_the_host() -> None:
