@@ -7,6 +7,7 @@ import itertools
 import numpy as np
 from skimage.feature import peak_local_max
 
+_DECIMALS = 6
 _PAD = 3  # grid points; ties across the boundary are broken as inside
 _STENCIL = np.array(list(itertools.product((-1, 0, 1), repeat=3)))
 _PAIRS = ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))
@@ -30,8 +31,10 @@ def periodic_maxima(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     found = found[((found >= 0) & (found < shape)).all(axis=1)]
     around = (found[:, None] + _STENCIL) % shape
     offset, refined = _quadratic(values[tuple(np.moveaxis(around, -1, 0))])
-    order = np.argsort(-refined, kind="stable")
-    return ((found + offset) / shape % 1.0)[order], refined[order]
+    places = (found + offset) / shape % 1.0
+    # Equal values differ in their last bits; the position then decides, not the rounding.
+    order = np.lexsort((*(places.T.round(_DECIMALS) % 1.0), -refined.round(_DECIMALS)))
+    return places[order], refined[order]
 
 
 def _quadratic(samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
