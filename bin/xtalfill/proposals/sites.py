@@ -16,6 +16,7 @@ from xtalfill.core.crystal import Crystal
 SYMPREC = 0.01  # Angstrom
 _IMAGE_TOLERANCE = 0.05  # Angstrom; images of one site, as operations hold only to SYMPREC
 _MAX_ROUNDS = 5
+_DECIMALS = 6
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,18 @@ def symmetric_sites(
     places = np.array(points).reshape(-1, 3)
     permutations = _permutations(places, rotations, translations, host.cell)
     return Sites(places, np.array(heights), np.array(orbits, dtype=int), permutations)
+
+
+def highest_first(scaled: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Return the order of positions by value, the highest first, the same on every machine.
+
+    Equal values may differ in their last bits; the position then decides, not the rounding.
+
+    Args:
+        scaled: (k, 3) fractional.
+        values: (k,).
+    """
+    return np.lexsort((*scaled.T.round(_DECIMALS), -values.round(_DECIMALS)))
 
 
 def within_reach(sites: Sites, crystal: Crystal, element: int) -> Sites:

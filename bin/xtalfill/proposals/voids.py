@@ -15,7 +15,7 @@ from scipy.optimize import nnls
 from scipy.spatial import KDTree, Voronoi
 
 from xtalfill.core.crystal import Crystal
-from xtalfill.proposals.sites import Sites, symmetric_sites
+from xtalfill.proposals.sites import Sites, highest_first, symmetric_sites
 
 _MERGE = 0.3  # Angstrom; closer voids are merged
 _SAME_DISTANCE = 1e-3  # Angstrom
@@ -72,9 +72,8 @@ def _voids(crystal: Crystal) -> Sites:
     tree = KDTree(atoms)
     vertices = np.array([one for one in vertices if _is_maximum(one, tree)]).reshape(-1, 3)
     depths = np.array([_depth(one, atoms, radii) for one in vertices])
-    # Equal depths may differ in their last bits; the position then decides, not the rounding.
     scaled = np.linalg.solve(crystal.cell.T, vertices.T).T % 1.0
-    order = np.lexsort((*scaled.T.round(6), -depths.round(6)))
+    order = highest_first(scaled, depths)
     return symmetric_sites(scaled[order], depths[order], crystal, merge=_MERGE)
 
 

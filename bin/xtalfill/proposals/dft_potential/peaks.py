@@ -7,6 +7,8 @@ import itertools
 import numpy as np
 from skimage.feature import peak_local_max
 
+from xtalfill.proposals.sites import highest_first
+
 _DECIMALS = 6
 _PAD = 3  # grid points; ties across the boundary are broken as inside
 _STENCIL = np.array(list(itertools.product((-1, 0, 1), repeat=3)))
@@ -32,8 +34,7 @@ def periodic_maxima(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     around = (found[:, None] + _STENCIL) % shape
     offset, refined = _quadratic(values[tuple(np.moveaxis(around, -1, 0))])
     places = (found + offset) / shape % 1.0
-    # Equal values differ in their last bits; the position then decides, not the rounding.
-    order = np.lexsort((*(places.T.round(_DECIMALS) % 1.0), -refined.round(_DECIMALS)))
+    order = highest_first(places.round(_DECIMALS) % 1.0, refined)  # 0.9999999 is at 0
     return places[order], refined[order]
 
 
