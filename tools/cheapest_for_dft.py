@@ -10,8 +10,8 @@ from pathlib import Path
 
 import ase.io
 import numpy as np
-import pandas as pd
 from ase import Atoms
+from crystal_table import read_crystals, with_reference
 
 from xtalfill.core.errors import run_command
 from xtalfill.dft.estimate import CostModel, read_cost_model
@@ -26,12 +26,11 @@ TABLE = ASSETS / "sssp" / "sssp_1.3.0_pbe_efficiency.json"
 
 def without_judgement(paths: list[Path]) -> list[str]:
     """Return the ids of the winners without a match that were not sent to pw.x."""
-    table = pd.concat([pd.read_csv(path) for path in paths])
-    known = table["has_reference"].fillna(False).astype(bool) & (table["status"] == "ok")
-    open_ = known & ~table["matched"].fillna(False).astype(bool)
+    table = with_reference(read_crystals(paths))
+    open_ = (table["status"] == "ok") & ~table["matched"].fillna(False).astype(bool)
     if "dft_status" in table.columns:
         open_ &= table["dft_status"].isna()
-    return table.loc[open_, "id"].tolist()
+    return table.index[open_].tolist()
 
 
 def level_of(crystals: list[Atoms], protocol: str, pseudo_dir: Path) -> LevelOfTheory:

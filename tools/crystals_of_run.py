@@ -17,6 +17,7 @@ from typing import Any
 import ase.io
 import numpy as np
 import pandas as pd
+from crystal_table import read_crystals
 
 from xtalfill.core.errors import InputError, run_command
 from xtalfill.core.io import atomic_writer, read_json_lines
@@ -137,11 +138,6 @@ def with_dft(table: pd.DataFrame, run: Results) -> pd.DataFrame:
     return found.combine_first(table)
 
 
-def read_crystals(path: Path) -> pd.DataFrame:
-    """Read a table that this tool wrote, indexed by id."""
-    return pd.read_csv(path, index_col="id", keep_default_na=True)
-
-
 def main() -> None:
     """Write the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -158,7 +154,7 @@ def main() -> None:
     known = {str(one.info["id"]): one for one in ase.io.read(args.bench, ":")}
     parts = [rows_of(read_results(outdir), known, args.keep) for outdir in args.outdirs]
     if args.add:
-        earlier = read_crystals(args.add)
+        earlier = read_crystals([args.add])
         newer = [name for part in parts for name in part.index]
         parts.append(earlier[~earlier.index.isin(newer)])
     table = joined(parts)

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from crystal_table import read_crystals, with_reference
 
 from xtalfill.core.errors import InputError, run_command
 from xtalfill.core.io import write_json
@@ -48,24 +49,12 @@ BINS: dict[str, Sequence[tuple[str, int, int | None]]] = {
 }
 
 
-def read_all(paths: Sequence[Path]) -> pd.DataFrame:
-    """Return the rows of all tables.
-
-    Raises:
-        InputError: A crystal is in two tables.
-    """
-    table = pd.concat([pd.read_csv(path) for path in paths], ignore_index=True)
-    if not table["id"].is_unique:
-        raise InputError(f"{table['id'][table['id'].duplicated()].iloc[0]} is in two tables")
-    return table
-
-
 def usable(table: pd.DataFrame) -> pd.DataFrame:
     """Return the crystals with a usable reference; one without a result counts as failed.
 
     Where the candidates were not recorded (no `n_candidates`), rates of k candidates stay unknown.
     """
-    known = table[table["has_reference"].fillna(False).astype(bool)].copy()
+    known = with_reference(table).copy()
     recorded = known["n_candidates"].notna()
     columns = [name for name in known.columns if name.rpartition("_")[2].isdigit()]
     outcomes = [name for name, _ in (*RATES.values(), *FIRST.values()) if name in known.columns]
@@ -152,7 +141,7 @@ def main() -> None:
     parser.add_argument("--title", required=True)
     parser.add_argument("--output", type=Path, required=True, help="JSON to write")
     args = parser.parse_args()
-    crystals = read_all(args.tables)
+    crystals = read_crystals(args.tables)
     found = table(crystals, args.by, args.title, first=args.first)
     write_json(args.output, found)
     write_json(args.output.with_name(f"{args.output.stem}_by_k.json"), by_k(crystals, args.title))

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from crystal_table import read_crystals, with_reference
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -30,10 +31,9 @@ def read_usable(paths: list[Path]) -> pd.DataFrame:
     """Return the crystals of all tables with a usable reference; no result is a failure.
 
     Raises:
-        InputError: No crystal has a reference.
+        InputError: No crystal has a reference, or one is in two tables.
     """
-    table = pd.concat([pd.read_csv(path) for path in paths], ignore_index=True)
-    table = table[table["has_reference"].fillna(False).astype(bool)]
+    table = with_reference(read_crystals(paths))
     if table.empty:
         raise InputError("no crystal has a usable reference; run with --references")
     return table

@@ -11,12 +11,12 @@ docs/benchmarks: NAME.json has the crystals, NAME_rates.json two rates:
 """
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from crystal_table import read_crystals, with_reference
 
 from xtalfill.core.errors import InputError, run_command
 from xtalfill.core.io import write_json
@@ -35,19 +35,6 @@ RATES = (
     {"key": "lower", "title": "of these lower or a match", "unit": "%", "digits": 1},
     {"key": "les", "title": "LES by DFT", "unit": "%", "digits": 1},
 )
-
-
-def winners(paths: Sequence[Path]) -> pd.DataFrame:
-    """Return the row of each structure with a usable reference, indexed by id.
-
-    Raises:
-        InputError: A crystal is in two tables.
-    """
-    rows = pd.concat([pd.read_csv(path) for path in paths]).set_index("id")
-    if not rows.index.is_unique:
-        twice = rows.index[rows.index.duplicated()][0]
-        raise InputError(f"{twice} is in two tables")
-    return rows[rows["has_reference"].fillna(False).astype(bool)]
 
 
 def verdict(row: pd.Series) -> str:
@@ -134,7 +121,7 @@ def main() -> None:
     parser.add_argument("--title", required=True)
     parser.add_argument("--output", type=Path, required=True, help="NAME.json to write")
     args = parser.parse_args()
-    all_rows = winners(args.tables)
+    all_rows = with_reference(read_crystals(args.tables))
     for end, found in tables(all_rows).items():
         about = {"title": args.title, "crystals": len(all_rows)}
         write_json(args.output.with_name(f"{args.output.stem}{end}.json"), about | found)

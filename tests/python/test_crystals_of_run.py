@@ -94,5 +94,5 @@ def test_earlier_rows_stay_unless_the_crystal_was_run_again(
     arguments += ["--add", str(tmp_path / "earlier.csv")]
     monkeypatch.setattr("sys.argv", arguments)
     tool.main()
-    table = tool.read_crystals(tmp_path / "all.csv")
+    table = tool.read_crystals([tmp_path / "all.csv"])
     assert table["note"].to_dict() == {"a": "new", "b": "old"}

@@ -86,6 +86,6 @@ def test_a_crystal_in_two_tables_is_an_error(tmp_path: Path) -> None:
     for path in paths:
         crystals([1.0]).to_csv(path, index=False)
     with pytest.raises(InputError, match="c0 is in two tables"):
-        rates.read_all(paths)
+        rates.read_crystals(paths)
     with pytest.raises(InputError, match="no column colour"):
-        rates.table(rates.read_all(paths[:1]), "colour", "Some")
+        rates.table(rates.read_crystals(paths[:1]), "colour", "Some")

@@ -18,6 +18,7 @@ def crystals() -> pd.DataFrame:
     """Four crystals with a reference: match, lower, higher, no result."""
     return pd.DataFrame(
         {
+            "id": list("abcde"),
             "has_reference": [True, True, True, True, None],
             "n_atoms": [4, 8, 8, 20, 20],
             "n_candidates": 10,
