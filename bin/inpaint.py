@@ -56,6 +56,7 @@ def main() -> None:
         batch,
         models,
         settings.sampler,
+        numbers=settings.numbers,
         device=settings.device,
         max_atoms=settings.max_atoms_per_batch,
         checkpoint=checkpoint,

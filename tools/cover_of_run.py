@@ -63,6 +63,7 @@ def records_of(batch: Batch) -> list[Record]:
         records.append(
             {
                 "id": name,
+                "method": str(batch.method[members[0]]),
                 "n_atoms": len(numbers),
                 "n_sites": int((~is_host).sum()),
                 "host_class": host_class(numbers[is_host].tolist()),

@@ -85,7 +85,12 @@ def read_measured(
 
 
 def candidates_of(record: dict[str, Any], method: str, count: int) -> list[dict[str, Any]]:
-    """Return the candidates of a method; none if one of its sources was not measured."""
+    """Return the candidates of a method; none if one of its sources was not measured.
+
+    The record of a run (tools/cover_of_run.py) names its method, whose candidates are all it has.
+    """
+    if "method" in record:
+        return list(record["candidates"][:count]) if record["method"] == method else []
     shares = {method: 1.0}
     if method == MIX:
         shares = dict(read_mix().shares(record["host_class"], record["n_sites"]))

@@ -85,14 +85,15 @@ def propose(
     parts: list[Batch] = []
     seconds: list[float] = []
     for name, count in sources.items():
-        batch = build_batch([crystal.host], {}, methods=[MIX], samples=count, seed=seed)
+        mix = only(known[name])
+        batch = build_batch([crystal.host], {}, methods=[MIX], samples=count, seed=seed, mix=mix)
         begin = time.process_time()
-        inpaint_batch(batch, models, SETTINGS.inpaint.sampler, mix=only(known[name]))
+        inpaint_batch(batch, models, SETTINGS.inpaint.sampler, mix=mix)
         seconds += [(time.process_time() - begin) / count] * count
         parts.append(batch)
     name, reference = crystal.host.id, crystal.reference
     batch = build_batch(
-        [crystal.host], {name: reference}, methods=[MIX], samples=len(seconds), seed=seed
+        [crystal.host], {name: reference}, methods=[MIX], samples=len(seconds), seed=seed, mix=mix
     )
     arrays = {
         key: np.concatenate([part.stages["inpaint"].arrays[key] for part in parts])
@@ -108,7 +109,8 @@ def propose(
 
 
 def only(source: Source) -> Mix:
-    """Return the mix of one source."""
+    """Return the mix of one source, whose proposals are all candidates."""
+    source = replace(source, looks=1)
     shares = [Share(name, None, {source.name: 1.0}) for name in CLASSES]
     return Mix({source.name: source}, shares)
 

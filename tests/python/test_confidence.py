@@ -129,11 +129,13 @@ def test_the_candidates_of_the_mix_are_taken_in_its_order() -> None:
     ]
     record = {"host_class": "metal", "n_sites": 2, "candidates": rows}
     taken = Counter(row["source"] for row in tool.candidates_of(record, "mix", 10))
-    assert taken == {"host": 6, "symmetric": 2, "voids": 2}
-    rows[11]["status"] = "absent"  # three voids
-    rows[12]["status"] = rows[13]["status"] = "absent"  # one void
+    assert taken == {"host": 6, "symmetric": 3, "voids": 1}
+    rows[15]["status"] = rows[16]["status"] = "absent"  # one orbit
     taken = Counter(row["source"] for row in tool.candidates_of(record, "mix", 10))
-    assert taken == {"host": 7, "symmetric": 2, "voids": 1}
+    assert taken == {"host": 7, "symmetric": 1, "voids": 2}
+    run = {"method": "mix", "candidates": rows[5:12]}
+    assert tool.candidates_of(run, "mix", 10) == rows[5:12]
+    assert tool.candidates_of(run, "host", 10) == []
     salt = record | {"host_class": "salt"}
     assert {row["source"] for row in tool.candidates_of(salt, "mix", 10)} == {"host"}
     alone = record | {"candidates": rows[:10]}  # symmetric and voids were not measured

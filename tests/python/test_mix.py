@@ -31,6 +31,7 @@ from xtalfill.proposals.mix import (
     schedule,
     schedule_within,
 )
+from xtalfill.proposals.orders import Numbers
 from xtalfill.proposals.score_models import ScoreModels, load_models
 from xtalfill.proposals.stage import STAGE, inpaint_batch
 
@@ -112,6 +113,12 @@ def test_shares_that_do_not_fit_are_refused(entries: list[Share]) -> None:
         Mix({"host": Source("host", "host")}, entries)
 
 
+def test_a_source_looks_at_a_proposal_at_least() -> None:
+    entries = [Share(name, None, {"host": 1}) for name in CLASSES]
+    with pytest.raises(ConfigError, match="the source host must look at 1 proposal or more"):
+        Mix({"host": Source("host", "host", looks=0)}, entries)
+
+
 def test_only_hosts_of_metals_have_several_sources_by_default(
     brucite: Atoms, models: ScoreModels
 ) -> None:
@@ -121,9 +128,35 @@ def test_only_hosts_of_metals_have_several_sources_by_default(
     assert set(sources(batch)) == {"host"}
     for sample in range(3):
         assert sites(batch, MIX, sample) == sites(batch, "host", sample)
-    metal = build_batch([checked("PdH")], {}, methods=(MIX,), samples=10, seed=42)
-    inpaint_batch(metal, models, SETTINGS)
-    assert Counter(sources(metal)) == {"host": 6, "symmetric": 2, "voids": 2}
+    metal = build_batch([checked("PdH", 2)], {}, methods=(MIX,), samples=10, seed=42)
+    inpaint_batch(metal, models, SETTINGS, numbers=Numbers(10))
+    assert Counter(sources(metal)[:10]) == {"host": 6, "symmetric": 3, "voids": 1}
+
+
+def test_sources_without_a_network_look_at_more_proposals(models: ScoreModels) -> None:
+    """RELAX keeps as many of a source as it has among the candidates."""
+    hosts = [checked("NaMgH3"), checked("brucite")]
+    batch = build_batch(hosts, {}, methods=(MIX,), samples=10, seed=42)
+    assert Counter(batch.id.tolist()) == {"NaMgH3": 6 + 4 * (3 + 1), "brucite": 10}
+    inpaint_batch(batch, models, SETTINGS, numbers=Numbers(10))
+    metal = [name for name, own in zip(sources(batch), batch.id == "NaMgH3", strict=True) if own]
+    assert Counter(metal) == {"host": 6, "symmetric": 12, "voids": 4}
+    assert Counter(metal[:10]) == {"host": 6, "symmetric": 3, "voids": 1}
+    orbits = {sites(batch, MIX, k, "NaMgH3") for k, name in enumerate(metal) if name == "symmetric"}
+    assert len(orbits) == 12
+    twice = build_batch(hosts[:1], {}, methods=(MIX,), samples=5, oversample=2, seed=42)
+    inpaint_batch(twice, models, SETTINGS, numbers=Numbers(5, 2))
+    assert Counter(sources(twice)) == {"host": 6, "symmetric": 8}
+
+
+def test_proposals_that_a_source_does_not_have_are_absent(models: ScoreModels) -> None:
+    batch = build_batch([checked("PdH")], {}, methods=(MIX,), samples=10, seed=42)
+    inpaint_batch(batch, models, SETTINGS, numbers=Numbers(10))
+    counts = Counter(sources(batch))
+    assert counts["voids"] == 2
+    assert counts["host"] >= 6
+    assert set(batch.status[:10]) == {"ok"}
+    assert "absent" in batch.status
 
 
 def test_candidates_are_those_of_the_source(brucite: Atoms, models: ScoreModels) -> None:
@@ -170,9 +203,10 @@ def test_a_candidate_is_bit_identical_alone_and_in_any_batch(
 def test_the_next_source_takes_the_place_of_one_that_is_used_up(
     tmp_path: Path,
 ) -> None:
-    few = replace(read_mix(), entries=[Share(name, None, FEW) for name in CLASSES])
-    batch = build_batch([checked("PdH")], {}, methods=(MIX,), samples=40, seed=42)
-    inpaint_batch(batch, ScoreModels(), SETTINGS, mix=few)
+    plain = {name: replace(source, looks=1) for name, source in read_mix().sources.items()}
+    few = replace(read_mix(), sources=plain, entries=[Share(name, None, FEW) for name in CLASSES])
+    batch = build_batch([checked("PdH")], {}, methods=(MIX,), samples=40, seed=42, mix=few)
+    inpaint_batch(batch, ScoreModels(), SETTINGS, numbers=Numbers(40), mix=few)
     assert set(batch.status) == {"ok"}
     counts = Counter(sources(batch))
     assert counts["voids"] < 10 < counts["random"]  # of shares of 20 and 10
@@ -183,9 +217,9 @@ def test_the_next_source_takes_the_place_of_one_that_is_used_up(
 def test_elements_that_the_network_does_not_know_go_to_other_sources(models: ScoreModels) -> None:
     batch = build_batch([checked("PdH")], {}, methods=(MIX,), samples=5, seed=42)
     batch.atomic_numbers[batch.is_host] = 117
-    inpaint_batch(batch, models, SETTINGS)
-    assert Counter(sources(batch)) == {"voids": 2, "symmetric": 1, MIX: 2}
-    assert batch.status.tolist() == ["ok"] * 3 + ["absent"] * 2
+    inpaint_batch(batch, models, SETTINGS, numbers=Numbers(5))
+    assert Counter(sources(batch)[:5]) == {"voids": 2, "symmetric": 1, MIX: 2}
+    assert batch.status.tolist()[:5] == ["ok"] * 3 + ["absent"] * 2
     assert "have 3 way(s)" in batch.message[-1]
 
 

@@ -11,6 +11,7 @@ from xtalfill.core.batch import REFERENCE, Batch, Stage
 from xtalfill.core.counts import PRIOR, structure_of
 from xtalfill.inputs.hosts import CheckedHost
 from xtalfill.inputs.references import Reference
+from xtalfill.proposals.mix import MIX, Mix, host_class, read_mix
 
 # A crystal of this many atoms counts as one structure; most in the databases are smaller.
 USUAL_ATOMS = 64
@@ -73,8 +74,10 @@ def build_batch(
     methods: Sequence[str],
     samples: int,
     seed: int,
+    oversample: int = 1,
+    mix: Mix | None = None,
 ) -> Batch:
-    """Lay out all systems of some structures: for each its candidates, then its reference.
+    """Lay out all systems of some structures: for each its proposals, then its reference.
 
     Args:
         hosts: The structures.
@@ -82,12 +85,19 @@ def build_batch(
         methods: Proposal methods; the layout does not depend on their order.
         samples: Number of candidates per structure and method.
         seed: Seed of the run, the same in every batch; with id and sample it determines a
-            candidate.
+            proposal.
+        oversample: Proposals for each candidate.
+        mix: How many more method mix looks at; None reads those that come with xtalfill.
     """
+    mix = mix or read_mix()
     positions, numbers, is_host, n_atoms, cells, systems = [], [], [], [], [], []
     for host in hosts:
         n_host = len(host.atoms)
-        keys = [(method, sample) for method in sorted(methods) for sample in range(samples)]
+        keys = [
+            (method, sample)
+            for method in sorted(methods)
+            for sample in range(_n_proposals(host, method, samples, oversample, mix))
+        ]
         filled = np.concatenate([host.atoms.positions, np.full((host.n_missing, 3), np.nan)])
         for method, sample in keys:
             systems.append((host.id, method, sample))
@@ -118,6 +128,14 @@ def build_batch(
         message=np.array([""] * len(systems), dtype=object),
         stages=_prior_stage(prior, ids) if prior else {},
     )
+
+
+def _n_proposals(host: CheckedHost, method: str, samples: int, oversample: int, mix: Mix) -> int:
+    """Return the number of proposals of a method for a host."""
+    if method != MIX:
+        return samples * oversample
+    own_class = host_class(host.atoms.numbers.tolist())
+    return mix.n_proposals(own_class, host.n_missing, samples=samples, oversample=oversample)
 
 
 def _prior_stage(prior: Mapping[str, tuple[float, float]], ids: Sequence[str]) -> dict[str, Stage]:

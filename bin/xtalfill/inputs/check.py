@@ -67,11 +67,6 @@ class CheckSettings:
         return tuple(word.strip() for word in self.method.split(","))
 
     @property
-    def proposals(self) -> int:
-        """Proposals for each structure and method."""
-        return self.samples * self.oversample
-
-    @property
     def potentials(self) -> tuple[str, ...]:
         """The potentials that relax."""
         return tuple(name for name in (self.mlip, self.mlip_rank) if name)
@@ -83,7 +78,8 @@ class CheckSettings:
             "n_missing": self.n_missing,
             "remove_existing": self.remove_existing,
             "methods": list(self.methods),
-            "samples": self.proposals,
+            "samples": self.samples,
+            "oversample": self.oversample,
             "seed": self.seed,
             "batch_size": self.batch_size,
             "n_tries": self.n_tries,
@@ -221,7 +217,8 @@ def _write_batches(
             [host_of[name] for name in ids],
             references,
             methods=settings.methods,
-            samples=settings.proposals,
+            samples=settings.samples,
+            oversample=settings.oversample,
             seed=settings.seed,
         )
         write_batch(batch, folder / f"{batch_name}.h5")

@@ -70,7 +70,8 @@ def restore_hosts(
             [host_of[name] for name in ids],
             {},
             methods=settings.check.methods,
-            samples=settings.check.proposals,
+            samples=settings.check.samples,
+            oversample=settings.check.oversample,
             seed=settings.check.seed,
         )
         with _as_in_a_task():
@@ -90,6 +91,7 @@ def _proposed(batch: Batch, settings: Settings, progress: TextIO) -> Batch:
             inpaint.device,
         ),
         inpaint.sampler,
+        numbers=inpaint.numbers,
         device=inpaint.device,
         max_atoms=inpaint.max_atoms_per_batch,
         progress=progress,

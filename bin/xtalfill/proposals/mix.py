@@ -8,6 +8,9 @@ is a function of (seed, id, i), and the first k candidates are a mix themselves.
 
 A source that has no further candidate, such as `voids` in a host with one void, leaves its places
 to the others.
+
+A source may look at several proposals for each of its candidates. They come after the candidates in
+the batch, and RELAX keeps those of lowest energy (relax/screen.py).
 """
 
 from __future__ import annotations
@@ -15,11 +18,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from xtalfill.core.errors import ConfigError
 from xtalfill.core.io import read_json
-from xtalfill.proposals.diffusion.settings import SamplerSettings
+
+if TYPE_CHECKING:  # CHECK reads the mix without torch
+    from xtalfill.proposals.diffusion.settings import SamplerSettings
 
 MIX = "mix"
 FILE = Path(__file__).with_suffix(".json")
@@ -38,11 +43,13 @@ class Source:
         name: As in the column `source` of candidates.csv.
         method: The method that proposes them.
         renoise: Replaces that setting of the sampler; None keeps it.
+        looks: Proposals for each of its candidates; a larger --oversample replaces it.
     """
 
     name: str
     method: str
     renoise: float | None = None
+    looks: int = 1
 
     def settings(self, given: SamplerSettings) -> SamplerSettings:
         """Return the settings of the sampler for this source."""
@@ -84,7 +91,7 @@ class Mix:
 
     Raises:
         ConfigError: A source or class is unknown, a share is negative or all are 0, or a class has
-            no entry for any number of sites.
+            no entry for any number of sites, or a source has no proposal for a candidate.
     """
 
     sources: Mapping[str, Source]
@@ -94,6 +101,8 @@ class Mix:
     def __post_init__(self) -> None:
         if self.instead_of_molecules not in (None, *self.sources):
             raise ConfigError(f"mix: the source {self.instead_of_molecules} is unknown")
+        if few := [name for name, source in self.sources.items() if source.looks < 1]:
+            raise ConfigError(f"mix: the source {few[0]} must look at 1 proposal or more")
         for entry in self.entries:
             if entry.host_class not in CLASSES:
                 raise ConfigError(f"mix: the class {entry.host_class} is unknown")
@@ -114,6 +123,18 @@ class Mix:
             if entry.host_class == own_class
             and (entry.max_sites is None or n_sites <= entry.max_sites)
         )
+
+    def n_proposals(self, own_class: str, n_sites: int, *, samples: int, oversample: int) -> int:
+        """Return the number of proposals for the candidates of a host.
+
+        Args:
+            own_class: Of the host.
+            n_sites: Its number of missing sites.
+            samples: Number of candidates.
+            oversample: Least number of proposals for each.
+        """
+        plan = schedule(self.shares(own_class, n_sites), samples)
+        return sum(max(oversample, self.sources[name].looks) for name, _ in plan)
 
 
 def read_mix(path: Path = FILE) -> Mix:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from xtalfill.core.batch import Batch
@@ -10,6 +12,19 @@ from xtalfill.proposals.methods import PROPOSERS, Method
 from xtalfill.proposals.mix import MIX, Mix, Source, host_class, schedule_within
 from xtalfill.proposals.score_models import ScoreModels
 from xtalfill.proposals.ways import ENUMERATED, Ways, host_of
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """How many proposals the candidates of method mix are chosen from.
+
+    Attributes:
+        samples: Candidates of a structure; None for as many as its proposals.
+        oversample: Least number of proposals for each.
+    """
+
+    samples: int | None = None
+    oversample: int = 1
 
 
 @dataclass(frozen=True)
@@ -26,11 +41,17 @@ class Order:
 
 
 def order_candidates(
-    batch: Batch, mix: Mix, models: ScoreModels, settings: SamplerSettings, ways: Ways
+    batch: Batch,
+    mix: Mix,
+    models: ScoreModels,
+    settings: SamplerSettings,
+    ways: Ways,
+    *,
+    numbers: Numbers,
 ) -> dict[int, Order]:
-    """Return the order of each candidate that INPAINT fills: system -> order.
+    """Return the order of each proposal that INPAINT fills: system -> order.
 
-    Failed candidates and those of the method potential have none. A structure that no source of
+    Failed proposals and those of the method potential have none. A structure that no source of
     the mix can fill fails.
     """
     found: dict[int, Order] = {}
@@ -38,7 +59,7 @@ def order_candidates(
         usable = [index for index in members if batch.status[index] != "failed"]
         method = str(batch.method[members[0]])
         if method == MIX and usable:
-            found |= _mixed(batch, usable, mix, models, settings, ways)
+            found |= _mixed(batch, usable, mix, models, settings, ways, numbers)
         elif method in PROPOSERS or method in ENUMERATED:
             source = Source(method, method)
             found |= {index: Order(source, int(batch.sample[index])) for index in usable}
@@ -52,8 +73,9 @@ def _mixed(
     models: ScoreModels,
     settings: SamplerSettings,
     ways: Ways,
+    numbers: Numbers,
 ) -> dict[int, Order]:
-    """Return the orders of the candidates of method mix of a structure."""
+    """Return the orders of the proposals of method mix of a structure."""
     structure_id, host = str(batch.id[members[0]]), host_of(batch, members[0])
     largest = max(int(host.numbers.max()), host.element)
 
@@ -64,9 +86,12 @@ def _mixed(
         method = Method(source.method, models, source.settings(settings))
         return wanted if largest <= method.largest_element else 0
 
-    count = 1 + int(batch.sample[members].max())
+    count = numbers.samples or 1 + int(batch.sample[members].max())
     shares = mix.shares(host_class(host.numbers.tolist()), host.n_sites)
     plan = schedule_within(shares, count, available)
+    if numbers.samples is not None:
+        looks = {name: max(numbers.oversample, mix.sources[name].looks) for name in shares}
+        plan += _further(plan, looks, available)
     found: dict[int, Order] = {}
     for index in members:
         if batch.sample[index] < len(plan):
@@ -79,4 +104,18 @@ def _mixed(
             names = ", ".join(shares)
             reason = f"no source of the mix ({names}) knows all elements and can fill the host"
             batch.fail(index, f"inpaint: {reason}")
+    return found
+
+
+def _further(
+    plan: list[tuple[str, int]], looks: Mapping[str, int], available: Callable[[str, int], int]
+) -> list[tuple[str, int]]:
+    """Return further proposals of the planned sources.
+
+    RELAX keeps as many of each source as are planned, those of lowest energy.
+    """
+    found: list[tuple[str, int]] = []
+    for name, places in Counter(name for name, _ in plan).items():
+        wanted = places * looks[name]
+        found += [(name, number) for number in range(places, available(name, wanted))]
     return found

@@ -23,7 +23,7 @@ from xtalfill.proposals.methods import PROPOSERS, SYMMETRIC, Method
 from xtalfill.proposals.mix import MIX, Mix, Source, read_mix
 from xtalfill.proposals.molecules import instead_of_molecules
 from xtalfill.proposals.orbits import TOLERANCE
-from xtalfill.proposals.orders import Order, order_candidates
+from xtalfill.proposals.orders import Numbers, Order, order_candidates
 from xtalfill.proposals.score_models import ScoreModels
 from xtalfill.proposals.ways import ENUMERATED, Ways, host_of
 from xtalfill.registry.methods import METHODS
@@ -38,19 +38,30 @@ class InpaintSettings:
     """The parameters of the stage INPAINT.
 
     Attributes:
+        samples: Candidates for each structure and method; method mix may have more proposals.
+        oversample: Proposals for each candidate.
         sampler: How to sample.
         device: Where the score models run.
         max_atoms_per_batch: On a GPU: atoms of the candidates that are denoised together.
     """
 
+    samples: int
+    oversample: int
     sampler: SamplerSettings
     device: Literal["cpu", "cuda"]
     max_atoms_per_batch: int
+
+    @property
+    def numbers(self) -> Numbers:
+        """How many proposals the candidates are chosen from."""
+        return Numbers(self.samples, self.oversample)
 
     def recorded(self) -> dict[str, Any]:
         """Return the parameters for the record of the task."""
         sampler = {name: getattr(self.sampler, name) for name in parameters_of(SamplerSettings)}
         return {
+            "samples": self.samples,
+            "oversample": self.oversample,
             **sampler,
             "device": self.device,
             "max_atoms_per_batch": self.max_atoms_per_batch,
@@ -62,6 +73,7 @@ def inpaint_batch(
     models: ScoreModels,
     settings: SamplerSettings,
     *,
+    numbers: Numbers | None = None,
     mix: Mix | None = None,
     device: str = "cpu",
     max_atoms: int = 2000,
@@ -75,6 +87,7 @@ def inpaint_batch(
         batch: A batch from CHECK.
         models: The score models of the methods in the batch.
         settings: Sampler settings.
+        numbers: How many proposals of method mix are candidates; None for all of them.
         mix: Sources and shares of method mix; None reads those that come with xtalfill.
         device: "cpu" or "cuda".
         max_atoms: On a GPU: number of atoms that are denoised together.
@@ -89,7 +102,8 @@ def inpaint_batch(
     models.to(torch_device(device))
     known_methods(batch.method.tolist())
     ways, mix = Ways(batch), mix or read_mix()
-    orders = order_candidates(batch, mix, models, settings, ways)
+    numbers = numbers or Numbers()
+    orders = order_candidates(batch, mix, models, settings, ways, numbers=numbers)
     drawn = {} if checkpoint is None else {int(i): xyz for i, xyz in checkpoint.found.items()}
     last = time.monotonic()
     for source, wanted in _by_source(orders, PROPOSERS):
