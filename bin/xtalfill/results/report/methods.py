@@ -68,8 +68,9 @@ def methods_paragraph(provenance: dict[str, Any], evaluation: dict[str, Any]) ->
     if "screen" in stages:
         sentences.append(
             Sentence(
-                f"Of all proposals of a structure and method, the {stages['screen']['keep']} of "
-                f"lowest energy ({stages['screen']['mlip']}, before relaxation) were relaxed"
+                f"Where a structure had more than {stages['screen']['keep']} proposals of a method, "
+                f"those of lowest energy ({stages['screen']['mlip']}, before relaxation) were "
+                "relaxed, as many of each source as it has places"
             )
         )
     if SITES in stages and POSITIONS in stages:
