@@ -21,11 +21,11 @@ def main() -> None:
     from xtalfill.core.settings import read_settings
     from xtalfill.inputs.check import CheckSettings, run_check
 
+    settings = read_settings(args.settings, CheckSettings)
     if args.phases is not None:
         from xtalfill.checks.phases import read_phases
 
-        read_phases(args.phases)
-    settings = read_settings(args.settings, CheckSettings)
+        read_phases(args.phases, potential=settings.potentials[-1])
     stored = None
     if args.database is not None:
         from xtalfill.core.io import read_json

@@ -18,7 +18,7 @@ from xtalfill.core.errors import InputError, run_command
 from xtalfill.core.io import atomic_writer
 from xtalfill.core.relaxations import POSITIONS, RANK, final_stage, ranking_agrees
 from xtalfill.evaluate.match import evaluate_batch
-from xtalfill.proposals.mix import host_class
+from xtalfill.registry.mix import host_class
 
 Record = dict[str, Any]
 

@@ -23,7 +23,7 @@ from xtalfill.core.errors import InputError, run_command
 from xtalfill.core.io import atomic_writer, read_json_lines
 from xtalfill.evaluate.metrics import best_of_k
 from xtalfill.interactive.finished import Results, read_results
-from xtalfill.proposals.mix import host_class
+from xtalfill.registry.mix import host_class
 
 KS = (1, 2, 3, 5, 10, 30)
 OUTCOMES = {"match": "matched", "les": "les"}

@@ -28,7 +28,7 @@ from scipy.special import expit
 from xtalfill.core.errors import run_command
 from xtalfill.core.io import read_json_lines, write_json
 from xtalfill.interactive.settings import make_all_settings
-from xtalfill.proposals.mix import MIX, read_mix, schedule
+from xtalfill.registry.mix import MIX, read_mix, schedule
 from xtalfill.results.confidence import CARDS, DEFAULT_CARD, features, probability
 from xtalfill.training.files import chemical_system
 

@@ -34,9 +34,9 @@ from xtalfill.inputs.batching import build_batch
 from xtalfill.inputs.hosts import CheckedHost
 from xtalfill.inputs.references import Reference
 from xtalfill.interactive.settings import make_all_settings
-from xtalfill.proposals.mix import CLASSES, MIX, Mix, Share, Source, host_class, read_mix
 from xtalfill.proposals.score_models import ScoreModels, load_models
 from xtalfill.proposals.stage import inpaint_batch
+from xtalfill.registry.mix import CLASSES, MIX, Mix, Share, Source, host_class, read_mix
 from xtalfill.relax.interface import Evaluation, Potential
 from xtalfill.relax.potentials import load_potential
 from xtalfill.relax.stage import relax_batch

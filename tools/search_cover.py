@@ -25,8 +25,8 @@ from xtalfill.core.errors import run_command
 from xtalfill.core.io import read_json, read_json_lines, write_json
 from xtalfill.evaluate.metrics import bootstrap_interval, mcnemar, percent_cell, rate_cell
 from xtalfill.proposals.diffusion.sample_batches import CHUNK
-from xtalfill.proposals.mix import CLASSES, MIX, read_mix, schedule
 from xtalfill.proposals.ways import ENUMERATED
+from xtalfill.registry.mix import CLASSES, MIX, read_mix, schedule
 
 OUTCOMES = ("les", "matched")
 MIX_OF_CLASSES = read_mix()

@@ -20,8 +20,8 @@ from search_cover import OUTCOMES, SEED, SOURCES, Measured, Mixture, write_table
 from xtalfill.core.errors import run_command
 from xtalfill.core.io import read_json_lines, write_json
 from xtalfill.evaluate.metrics import rate_cell
-from xtalfill.proposals.mix import schedule
 from xtalfill.proposals.ways import ENUMERATED
+from xtalfill.registry.mix import schedule
 from xtalfill.relax.stopping import WAVE, chance_of_lower, count_minima
 
 Record = dict[str, Any]

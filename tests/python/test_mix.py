@@ -20,7 +20,10 @@ from xtalfill.inputs.batching import build_batch
 from xtalfill.interactive.settings import make_all_settings
 from xtalfill.models.hostnet import HostNet
 from xtalfill.proposals.diffusion.settings import SamplerSettings
-from xtalfill.proposals.mix import (
+from xtalfill.proposals.orders import Numbers
+from xtalfill.proposals.score_models import ScoreModels, load_models
+from xtalfill.proposals.stage import STAGE, inpaint_batch
+from xtalfill.registry.mix import (
     CLASSES,
     MIX,
     Mix,
@@ -31,9 +34,6 @@ from xtalfill.proposals.mix import (
     schedule,
     schedule_within,
 )
-from xtalfill.proposals.orders import Numbers
-from xtalfill.proposals.score_models import ScoreModels, load_models
-from xtalfill.proposals.stage import STAGE, inpaint_batch
 
 SETTINGS = SamplerSettings(steps=3, predictor="x0_renoise", renoise=0.7, corrector_steps=0)
 SHARES = {"host": 5, "host_warm": 2, "symmetric": 2, "voids": 1}

@@ -17,11 +17,11 @@ from xtalfill.models.graphs import Host
 from xtalfill.models.hostnet import HostNet
 from xtalfill.proposals.diffusion.settings import SamplerSettings
 from xtalfill.proposals.methods import PROPOSERS, Method
-from xtalfill.proposals.mix import MIX, Mix, read_mix
 from xtalfill.proposals.molecules import has_molecule
 from xtalfill.proposals.orders import Numbers
 from xtalfill.proposals.score_models import ScoreModels
 from xtalfill.proposals.stage import inpaint_batch
+from xtalfill.registry.mix import MIX, Mix, read_mix
 
 MODELS = ScoreModels({"host": HostNet(CONFIG).eval()})
 APART = {"molecule": 0.75, "pair": 1.6}  # Angstrom

@@ -11,11 +11,11 @@ import pytest
 from stage_settings import REPOSITORY
 from xtalfill.proposals.dft_potential.job import METHOD
 from xtalfill.proposals.methods import PROPOSERS
-from xtalfill.proposals.mix import MIX
 from xtalfill.proposals.ways import ENUMERATED
 from xtalfill.registry import documentation, methods, potentials, read_entries
 from xtalfill.registry.documentation import METHOD_TEXTS, POTENTIAL_TEXTS
 from xtalfill.registry.methods import METHODS
+from xtalfill.registry.mix import MIX
 from xtalfill.registry.potentials import POTENTIALS
 from xtalfill.relax.elements import known_elements
 from xtalfill.relax.potentials import _LOADERS

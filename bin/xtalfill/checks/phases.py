@@ -23,6 +23,7 @@ from xtalfill.core.errors import InputError
 from xtalfill.core.record import file_sha256
 from xtalfill.core.relaxations import RANK, final_stage
 from xtalfill.core.text import one_line
+from xtalfill.registry.potentials import POTENTIALS
 
 if TYPE_CHECKING:
     from pymatgen.analysis.phase_diagram import PDEntry, PhaseDiagram
@@ -90,14 +91,16 @@ def _symbols(entry: PDEntry) -> set[str]:
     return {element.symbol for element in entry.composition.elements}
 
 
-def read_phases(path: Path) -> CompetingPhases:
+def read_phases(path: Path, *, potential: str | None = None) -> CompetingPhases:
     """Read a table of competing phases.
 
     Args:
-        path: CSV with the columns `composition` (such as Mg(OH)2) and `energy_per_atom`, eV.
+        path: CSV with the columns `composition` (such as Mg(OH)2) and `energy_per_atom`, eV. A
+            column `potential`, as `xtalfill phases` writes it, may name where they are from.
+        potential: The potential that ranks in the run; None does not compare it.
 
     Raises:
-        InputError: It is no such table.
+        InputError: It is no such table, or its energies are by another potential.
     """
     if path.stat().st_size > _MOST_BYTES:
         raise InputError(f"{path}: larger than {_MOST_BYTES:,} bytes; leave out what competes not")
@@ -105,13 +108,13 @@ def read_phases(path: Path) -> CompetingPhases:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not UTF-8 text; save it as 'CSV UTF-8'") from error
-    phases = list(_rows(text, path.name))
+    phases = list(_rows(text, path.name, potential))
     if not phases:
         raise InputError(f"{path}: has no row; give a row for each competing phase")
     return CompetingPhases(phases)
 
 
-def _rows(text: str, name: str) -> Iterator[tuple[str, float]]:
+def _rows(text: str, name: str, potential: str | None) -> Iterator[tuple[str, float]]:
     reader = csv.DictReader(text.splitlines())
     if missing := [one for one in COLUMNS if one not in (reader.fieldnames or ())]:
         raise InputError(f"{name}: has no column {missing[0]!r}; give {' and '.join(COLUMNS)}")
@@ -129,6 +132,12 @@ def _rows(text: str, name: str) -> Iterator[tuple[str, float]]:
             energy = float("nan")
         if not abs(energy) <= _MOST_ENERGY:
             raise InputError(f"{where} ({formula}): energy_per_atom is no energy; give eV per atom")
+        by = (row.get("potential") or "").strip()
+        if by in POTENTIALS and potential in POTENTIALS and by != potential:
+            raise InputError(
+                f"{where} ({formula}): the energy is by {by}, the run ranks by {potential}; make "
+                "the table with `xtalfill phases`"
+            )
         yield formula, energy
 
 
@@ -163,9 +172,10 @@ def phases_stage(batch: Batch, table: Path) -> Stage | None:
     Raises:
         InputError: The table cannot be used.
     """
-    phases, groups = read_phases(table), counted_groups(batch.id)
+    groups = counted_groups(batch.id)
     if ENERGIES not in batch.stages or not groups:
         return None
+    phases = read_phases(table)
     relaxed = final_stage(batch)
     above = {name: np.full(batch.n_systems, np.nan) for name in ("", "_none")}
     names = {name: np.full(batch.n_systems, "", dtype=object) for name in ("", "_none")}

@@ -13,6 +13,7 @@ from xtalfill.cli import (
     doctor,
     export,
     pattern,
+    phases,
     query,
     restore,
     scan,
@@ -34,7 +35,9 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"xtalfill {__version__}")
     commands = top.add_subparsers(dest="command", required=True)
-    for command in (restore, scan, status, view, pattern, doctor, compare, database, query, export):
+    for command in (
+        restore, scan, status, view, pattern, doctor, compare, database, query, export, phases,
+    ):  # fmt: skip
         command.add_parser(commands)
     help_format = argparse.ArgumentDefaultsHelpFormatter
     train.add_arguments(
@@ -66,6 +69,7 @@ def _main(arguments: list[str] | None) -> None:
         "query": query.run,
         "export": export.run,
         "pattern": pattern.run,
+        "phases": phases.run,
         "train": train.run,
     }
     commands[args.command](args)

@@ -11,7 +11,7 @@ from xtalfill.core.batch import REFERENCE, Batch, Stage
 from xtalfill.core.counts import PRIOR, structure_of
 from xtalfill.inputs.hosts import CheckedHost
 from xtalfill.inputs.references import Reference
-from xtalfill.proposals.mix import MIX, Mix, host_class, read_mix
+from xtalfill.registry.mix import MIX, Mix, host_class, read_mix
 
 # A crystal of this many atoms counts as one structure; most in the databases are smaller.
 USUAL_ATOMS = 64

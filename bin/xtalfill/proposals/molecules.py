@@ -15,9 +15,9 @@ import numpy as np
 from ase.geometry import get_distances
 
 from xtalfill.core.batch import Batch
-from xtalfill.proposals.mix import MIX, Mix, host_class
 from xtalfill.proposals.orders import Order
 from xtalfill.proposals.ways import Ways, host_of
+from xtalfill.registry.mix import MIX, Mix, host_class
 
 HYDROGEN = 1
 MOLECULE = 1.0  # Angstrom; H2: 0.74

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from xtalfill.core.batch import Batch
 from xtalfill.proposals.diffusion.settings import SamplerSettings
 from xtalfill.proposals.methods import PROPOSERS, Method
-from xtalfill.proposals.mix import MIX, Mix, Source, host_class, schedule_within
 from xtalfill.proposals.score_models import ScoreModels
 from xtalfill.proposals.ways import ENUMERATED, Ways, host_of
+from xtalfill.registry.mix import MIX, Mix, Source, host_class, schedule_within
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,11 @@ class Order:
 
     source: Source
     number: int
+
+
+def settings_of(source: Source, given: SamplerSettings) -> SamplerSettings:
+    """Return the settings of the sampler for a source."""
+    return given if source.renoise is None else replace(given, renoise=source.renoise)
 
 
 def order_candidates(
@@ -83,7 +88,7 @@ def _mixed(
         source = mix.sources[name]
         if source.method in ENUMERATED:
             return len(ways.of(structure_id, source.method, wanted))
-        method = Method(source.method, models, source.settings(settings))
+        method = Method(source.method, models, settings_of(source, settings))
         return wanted if largest <= method.largest_element else 0
 
     count = numbers.samples or 1 + int(batch.sample[members].max())

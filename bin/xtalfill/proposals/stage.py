@@ -20,13 +20,13 @@ from xtalfill.proposals.clearance import record_arrays, write_sites
 from xtalfill.proposals.diffusion.sample_batches import CHUNK, SampleBatch, loads, on_cpu, on_gpu
 from xtalfill.proposals.diffusion.settings import SamplerSettings
 from xtalfill.proposals.methods import PROPOSERS, SYMMETRIC, Method
-from xtalfill.proposals.mix import MIX, Mix, Source, read_mix
 from xtalfill.proposals.molecules import instead_of_molecules
 from xtalfill.proposals.orbits import TOLERANCE
-from xtalfill.proposals.orders import Numbers, Order, order_candidates
+from xtalfill.proposals.orders import Numbers, Order, order_candidates, settings_of
 from xtalfill.proposals.score_models import ScoreModels
 from xtalfill.proposals.ways import ENUMERATED, Ways, host_of
 from xtalfill.registry.methods import METHODS
+from xtalfill.registry.mix import MIX, Mix, Source, read_mix
 
 STAGE = "inpaint"
 SOURCE = "source"  # array: where each candidate comes from
@@ -107,7 +107,7 @@ def inpaint_batch(
     drawn = {} if checkpoint is None else {int(i): xyz for i, xyz in checkpoint.found.items()}
     last = time.monotonic()
     for source, wanted in _by_source(orders, PROPOSERS):
-        method = Method(source.method, models, source.settings(settings))
+        method = Method(source.method, models, settings_of(source, settings))
         chunks = [one for one in _chunks(batch, wanted, method) if not drawn.keys() >= one.systems]
         total, done = sum(len(chunk.wanted) for chunk in chunks), 0
         for found in _draw(method, chunks, device=device, max_atoms=max_atoms):

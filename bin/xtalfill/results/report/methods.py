@@ -68,7 +68,7 @@ def methods_paragraph(provenance: dict[str, Any], evaluation: dict[str, Any]) ->
     if "screen" in stages:
         sentences.append(
             Sentence(
-                f"Where a structure had more than {stages['screen']['keep']} proposals of a method, "
+                f"Where a structure had over {stages['screen']['keep']} proposals of a method, "
                 f"those of lowest energy ({stages['screen']['mlip']}, before relaxation) were "
                 "relaxed, as many of each source as it has places"
             )

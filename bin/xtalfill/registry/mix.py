@@ -16,15 +16,12 @@ the batch, and RELAX keeps those of lowest energy (relax/screen.py).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from xtalfill.core.errors import ConfigError
 from xtalfill.core.io import read_json
-
-if TYPE_CHECKING:  # CHECK reads the mix without torch
-    from xtalfill.proposals.diffusion.settings import SamplerSettings
 
 MIX = "mix"
 FILE = Path(__file__).with_suffix(".json")
@@ -50,10 +47,6 @@ class Source:
     method: str
     renoise: float | None = None
     looks: int = 1
-
-    def settings(self, given: SamplerSettings) -> SamplerSettings:
-        """Return the settings of the sampler for this source."""
-        return given if self.renoise is None else replace(given, renoise=self.renoise)
 
     def stream(self, structure_id: str) -> str:
         """Return what stands for the id in the key of the noise.
