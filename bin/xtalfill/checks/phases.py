@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import re
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -83,7 +84,10 @@ class CompetingPhases:
             alone = {
                 symbol for one in entries if len(_symbols(one)) == 1 for symbol in _symbols(one)
             }
-            self._hulls[elements] = PhaseDiagram(entries) if alone == elements else None
+            with warnings.catch_warnings():  # noble gases have no electronegativity
+                warnings.simplefilter("ignore", UserWarning)
+                hull = PhaseDiagram(entries) if alone == elements else None
+            self._hulls[elements] = hull
         return self._hulls[elements]
 
 

@@ -22,7 +22,7 @@ import numpy as np
 
 from xtalfill.core.crystal import Crystal
 from xtalfill.proposals.pair_energy import PairEnergy
-from xtalfill.proposals.sites import distances, distinct_images, settle
+from xtalfill.proposals.sites import distances, distinct_images, settle_all
 from xtalfill.proposals.space_group import Group, large_subgroup, space_group
 
 # A host that has lost sites is distorted: hydrogen moves its neighbours by up to this.
@@ -180,14 +180,24 @@ class _Search:
         points = self.energy.draw(random, draws)
         pool: list[Orbit] = []
         for reach in _REACH:
-            for draw in points:
-                point = draw
-                if reach:
-                    point = settle(draw, group.rotations, group.translations, cell, reach)
-                orbit = _orbit(point, group, cell, largest=self.n_sites)
-                if orbit is not None and self.energy.is_free(orbit.images):
-                    pool.append(orbit)
+            settled = points
+            if reach:
+                settled = settle_all(points, group.rotations, group.translations, cell, reach)
+            found = [_orbit(point, group, cell, largest=self.n_sites) for point in settled]
+            pool += self._free([orbit for orbit in found if orbit is not None])
         return pool
+
+    def _free(self, orbits: list[Orbit]) -> list[Orbit]:
+        """Return the orbits whose sites keep their distances; the host is compared at once."""
+        if not orbits:
+            return []
+        off = self.energy.is_off_host(np.concatenate([orbit.images for orbit in orbits]))
+        parts = np.split(off, np.cumsum([len(orbit) for orbit in orbits])[:-1])
+        return [
+            orbit
+            for orbit, part in zip(orbits, parts, strict=True)
+            if part.all() and self.energy.is_apart(orbit.images)
+        ]
 
     def _choose(self, pool: list[Orbit], random: np.random.Generator) -> list[Orbit] | None:
         """Return orbits with n_sites sites in all, or None; each kind of orbit is as likely."""

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import numpy as np
 from ase.data import covalent_radii
-from ase.geometry import minkowski_reduce
 
 from xtalfill.core.crystal import Crystal
+from xtalfill.proposals.sites import reduced_cell
 
 # Elements that a missing atom forms a directed bond with.
 _BONDING = (5, 6, 7, 8, 9, 14, 15, 16, 17, 33, 34, 35, 53)
@@ -21,6 +21,7 @@ _APART = 1.2  # Angstrom; two hydrogens of different bonds are not closer
 _ANIONS = 2.1  # Angstrom; hydrogens in metals (A. C. Switendick, Z. Phys. Chem. 117, 89 (1979))
 _CORE = 0.5  # in bond lengths; closer, the force is that at this distance
 _TRIES = 50
+_PAIRS = 20_000  # of points and atoms compared at once, to limit memory
 
 
 class PairEnergy:
@@ -38,11 +39,11 @@ class PairEnergy:
         self.apart = max(_APART, 1.6 * float(covalent_radii[element]))
         # Sites bonded to one atom may be near each other; anions among metals repel.
         self._length = self.apart if self._bonding.any() else max(self.apart, _ANIONS)
-        self._reduced = minkowski_reduce(host.cell)[0]
+        self._reduced = reduced_cell(host.cell)
+        # The nearest image of a vector in the reduced cell is at most one cell away.
+        self._nearest = _images(1) @ self._reduced
         short = np.linalg.norm(self._reduced, axis=1).min() < 4.0
-        span = np.arange(-2, 3) if short else np.arange(-1, 2)
-        self._images = np.stack(np.meshgrid(span, span, span), axis=-1).reshape(-1, 3)
-        self._images = self._images @ self._reduced
+        self._images = _images(2) @ self._reduced if short else self._nearest
 
     def draw(self, random: np.random.Generator, count: int) -> np.ndarray:
         """Return up to `count` free points (k, 3), fractional, half of them at a bond length.
@@ -56,15 +57,27 @@ class PairEnergy:
             ways *= (self._bonds[atoms] / np.linalg.norm(ways, axis=1))[:, None]
             bonded = (self._host[atoms] + ways @ np.linalg.inv(self._cell)) % 1.0
             points[::2] = bonded[::2]
-        free = np.concatenate([self._is_off_host(part) for part in np.array_split(points, _TRIES)])
-        return points[free][:count]
+        found = np.empty((0, 3))
+        for part in np.array_split(points, _TRIES):
+            found = np.concatenate([found, part[self.is_off_host(part)]])
+            if len(found) >= count:
+                break
+        return found[:count]
 
     def is_free(self, sites: np.ndarray) -> bool:
         """Return whether sites (k, 3), fractional, keep their distances, also to their images."""
-        if not self._is_off_host(sites).all():
-            return False
+        return bool(self.is_off_host(sites).all()) and self.is_apart(sites)
+
+    def is_apart(self, sites: np.ndarray) -> bool:
+        """Return whether sites (k, 3), fractional, keep their distances to each other."""
         away = self._distances(sites, sites)
         return bool((away[away > 1e-3] >= self.apart).all())
+
+    def is_off_host(self, points: np.ndarray) -> np.ndarray:
+        """Return which points (k, 3), fractional, keep their distance to the host: (k,) bool."""
+        parts = np.array_split(points, 1 + len(points) * len(self._bonds) // _PAIRS)
+        away = [self._distances(part, self._host).min(axis=2) for part in parts]
+        return np.asarray((np.concatenate(away) >= _NEAREST * self._bonds).all(axis=1))
 
     def evaluate(self, points: np.ndarray, sites: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the energies (k,) and the forces (k, 3) of points among sites and host atoms.
@@ -76,7 +89,7 @@ class PairEnergy:
         others = np.concatenate([self._host, sites])
         lengths = np.concatenate([self._bonds, np.full(len(sites), self._length)])
         bonding = np.concatenate([self._bonding, np.zeros(len(sites), dtype=bool)])
-        vectors = self._vectors(points, others)
+        vectors = self._vectors(points, others, self._images)
         distance = np.linalg.norm(vectors, axis=-1)
         x = np.maximum(distance / lengths[:, None], _CORE)
         itself = distance < 1e-3
@@ -87,16 +100,19 @@ class PairEnergy:
         pull = slope / np.maximum(distance, 1e-3) / lengths[:, None]
         return energy.sum(axis=(1, 2)), np.einsum("kmi,kmid->kd", pull, vectors)
 
-    def _is_off_host(self, points: np.ndarray) -> np.ndarray:
-        away = self._distances(points, self._host).min(axis=2)
-        return np.asarray((away >= _NEAREST * self._bonds).all(axis=1))
-
     def _distances(self, points: np.ndarray, others: np.ndarray) -> np.ndarray:
-        return np.asarray(np.linalg.norm(self._vectors(points, others), axis=-1))
+        """Return distances (k, m, 27) in Angstrom, the smallest of each pair among them."""
+        return np.asarray(np.linalg.norm(self._vectors(points, others, self._nearest), axis=-1))
 
-    def _vectors(self, points: np.ndarray, others: np.ndarray) -> np.ndarray:
+    def _vectors(self, points: np.ndarray, others: np.ndarray, images: np.ndarray) -> np.ndarray:
         """Return the vectors (k, m, n_images, 3) from points to others, Angstrom."""
         away = (others - points[:, None]) @ self._cell
         fractions = away @ np.linalg.inv(self._reduced)
         away = (fractions - np.round(fractions)) @ self._reduced
-        return np.asarray(away[:, :, None] + self._images)
+        return np.asarray(away[:, :, None] + images)
+
+
+def _images(reach: int) -> np.ndarray:
+    """Return the lattice points (n, 3) up to `reach` cells away along each axis."""
+    span = np.arange(-reach, reach + 1)
+    return np.stack(np.meshgrid(span, span, span), axis=-1).reshape(-1, 3)

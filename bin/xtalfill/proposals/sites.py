@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import spglib
 from ase.data import covalent_radii
 from ase.data.vdw_alvarez import vdw_radii
-from ase.geometry import get_distances
+from ase.geometry import get_distances, minkowski_reduce
 
 from xtalfill.core.crystal import Crystal
 
@@ -134,7 +135,18 @@ def distances(one: np.ndarray, other: np.ndarray, cell: np.ndarray) -> np.ndarra
     """Return the minimum-image distances (n, m) in Angstrom between fractional positions."""
     if not len(one) or not len(other):
         return np.full((len(one), len(other)), np.inf)
-    return np.asarray(get_distances(one @ cell, other @ cell, cell=cell, pbc=True)[1])
+    reduced = reduced_cell(cell)  # has the same images, and ASE does not reduce it again
+    return np.asarray(get_distances(one @ cell, other @ cell, cell=reduced, pbc=True)[1])
+
+
+def reduced_cell(cell: np.ndarray) -> np.ndarray:
+    """Return the Minkowski-reduced cell (3, 3) of a lattice, Angstrom."""
+    return _reduced(np.ascontiguousarray(cell, dtype=float).tobytes())
+
+
+@lru_cache(maxsize=16)
+def _reduced(cell: bytes) -> np.ndarray:
+    return np.asarray(minkowski_reduce(np.frombuffer(cell).reshape(3, 3))[0])
 
 
 def _scaled(crystal: Crystal) -> np.ndarray:
@@ -167,19 +179,34 @@ def settle(
 ) -> np.ndarray:
     """Return a point (3,) moved to the symmetry element by which its images are near.
 
+    Arguments as of `settle_all`.
+    """
+    return settle_all(point[None], rotations, translations, cell, merge)[0]
+
+
+def settle_all(
+    points: np.ndarray,
+    rotations: np.ndarray,
+    translations: np.ndarray,
+    cell: np.ndarray,
+    merge: float,
+) -> np.ndarray:
+    """Return points (k, 3), each moved to the symmetry element by which its images are near.
+
     Args:
-        point: Fractional.
+        points: (k, 3) fractional.
         rotations: (n, 3, 3).
         translations: (n, 3).
         cell: (3, 3) Angstrom.
         merge: Angstrom; an image closer than this is near.
     """
     for _ in range(_MAX_ROUNDS):  # not all images of a wide ring are close at first
-        away = rotations @ point + translations - point
+        away = np.einsum("nij,kj->kni", rotations, points) + translations - points[:, None]
         away -= np.round(away)
-        near = np.linalg.norm(away @ cell, axis=1) < merge
-        point = (point + away[near].mean(axis=0)) % 1.0
-    return point
+        near = np.linalg.norm(away @ cell, axis=2) < merge
+        shift = np.where(near[..., None], away, 0.0).sum(axis=1) / near.sum(axis=1)[:, None]
+        points = (points + shift) % 1.0
+    return points
 
 
 def distinct_images(

@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import numpy as np
 from ase.data import covalent_radii
-from ase.geometry import minkowski_reduce
 from scipy.optimize import nnls
 from scipy.spatial import KDTree, Voronoi
 
 from xtalfill.core.crystal import Crystal
-from xtalfill.proposals.sites import Sites, highest_first, symmetric_sites
+from xtalfill.proposals.sites import Sites, highest_first, reduced_cell, symmetric_sites
 
 _MERGE = 0.3  # Angstrom; closer voids are merged
 _SAME_DISTANCE = 1e-3  # Angstrom
@@ -60,12 +59,18 @@ def void_choices(host: Crystal, element: int, n_sites: int, *, count: int) -> li
 
 def _voids(crystal: Crystal) -> Sites:
     """Return the distinct voids of a crystal, the deepest first."""
-    # In a Minkowski-reduced cell the nearest image of a wrapped atom is at most two cells away.
-    cell = minkowski_reduce(crystal.cell)[0]
+    cell = reduced_cell(crystal.cell)
     images = np.stack(np.meshgrid(*[np.arange(-2, 3)] * 3), axis=-1).reshape(-1, 3) @ cell
     wrapped = (np.linalg.solve(cell.T, crystal.positions.T).T % 1.0) @ cell
     atoms = (wrapped[:, None] + images).reshape(-1, 3)
     radii = np.repeat(covalent_radii[crystal.numbers], len(images))
+    # No place is farther from an atom than half the diagonal of a box with the edges of the cell.
+    edges = np.linalg.norm(cell, axis=1)
+    reach = np.linalg.norm(edges) / 2
+    corners = np.stack(np.meshgrid(*[(-0.5, 0.5)] * 3), axis=-1).reshape(-1, 3) @ cell
+    reach += np.linalg.norm(corners, axis=1).max()
+    near = np.linalg.norm(atoms - cell.sum(axis=0) / 2, axis=1) < reach + _SAME_DISTANCE
+    atoms, radii = atoms[near], radii[near]
     vertices = Voronoi(atoms).vertices
     inside = np.linalg.solve(cell.T, vertices.T).T
     vertices = vertices[((inside >= -1e-6) & (inside < 1 - 1e-6)).all(axis=1)]
