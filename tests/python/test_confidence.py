@@ -105,6 +105,9 @@ def test_samples_ranking_and_weights_count(selected: CandidateRow) -> None:
     assert "candidates 9" in few.calibration
     ranked = stages() | {"relax_rank": {"mlip": "nequix-oam-1"}}
     assert "ranking potential" in confidence(selected, [selected] * 10, ranked).calibration
+    more = stages()
+    more["inpaint"]["oversample"] = 4
+    assert "--oversample 4" in confidence(selected, [selected] * 10, more).calibration
     own = stages()
     own["inpaint"]["weights"] = {"host.pt": "0"}
     assert "other weights" in confidence(selected, [selected] * 10, own).calibration

@@ -129,7 +129,7 @@ def inpaint_batch(
             _fill(batch, index, drawn[index], arrays)
     for _, wanted in _by_source(orders, ENUMERATED):
         _fill_ways(batch, wanted, ways, arrays)
-    attrs = _provenance(settings, models, device)
+    attrs = _provenance(settings, models, device) | {"oversample": numbers.oversample}
     if any(order.source.method == SYMMETRIC for order in orders.values()):
         attrs["symmetry_tolerance"] = TOLERANCE
     if (batch.method == MIX).any():

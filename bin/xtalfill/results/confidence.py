@@ -199,6 +199,8 @@ def _difference(
     for name, measured in card["settings"].items():
         if known[name] != measured:
             return f"{name} {_text(known[name])}, measured with {_text(measured)}"
+    if proposed.get("oversample", 1) > 1:
+        return f"--oversample {proposed['oversample']}, measured without"
     spared = [name for name in _SPARED if relaxed.get(name)]
     if spared:
         return f"--{spared[0]}, measured without"
