@@ -42,6 +42,7 @@ def test_one_structure_more_is_all_that_is_done(project: Project) -> None:
     assert set(before) == set(after) - set(new)
 
 
+@pytest.mark.slow
 def test_most_larger_batches_stay(project: Project) -> None:
     before = trace_of(project, NAMES, 5)
     after = trace_of(project, [*NAMES, "another"], 5)

@@ -144,6 +144,7 @@ def test_resume_judges_only_what_is_new(run: Scan) -> None:
     assert run.tables() == one_process(run, run.project.launch / "db.extxyz")
 
 
+@pytest.mark.slow
 def test_a_stopped_scan_goes_on(run: Scan) -> None:
     command = [*run.command[:4], "--outdir", "stopped", "--scan_batch", "4", "-w", "work2"]
     with run.project.started("run", run.project.root / "main.nf", *command):
