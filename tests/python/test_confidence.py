@@ -103,7 +103,7 @@ def test_another_combination_is_not_calibrated(
 def test_samples_ranking_and_weights_count(selected: CandidateRow) -> None:
     few = confidence(selected, [selected] * 9, stages(), cards=[CARD])
     assert "candidates 9" in few.calibration
-    ranked = stages() | {"relax_rank": {"mlip": "nequix-oam-1"}}
+    ranked = stages() | {"relax_rank": {"mlip": "nequix-mp-1"}}
     assert "ranking potential" in confidence(selected, [selected] * 10, ranked).calibration
     more = stages()
     more["inpaint"]["oversample"] = 4
@@ -111,6 +111,15 @@ def test_samples_ranking_and_weights_count(selected: CandidateRow) -> None:
     own = stages()
     own["inpaint"]["weights"] = {"host.pt": "0"}
     assert "other weights" in confidence(selected, [selected] * 10, own).calibration
+
+
+def test_the_default_ranking_has_a_card_of_its_own(selected: CandidateRow) -> None:
+    ranked = stages() | {"relax_rank": {"mlip": "nequix-oam-1"}}
+    found = confidence(selected, [selected] * 10, ranked)
+    assert found.calibration == CALIBRATED
+    assert found != confidence(selected, [selected] * 10, stages())
+    few = confidence(selected, [selected] * 9, ranked).calibration
+    assert few == "not calibrated: candidates 9, measured with 10"  # by the card of this ranking
 
 
 def test_the_card_is_that_of_the_defaults() -> None:

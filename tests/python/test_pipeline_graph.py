@@ -360,7 +360,8 @@ def test_code_digest_covers_what_a_command_imports(project: Project) -> None:
         command: {Path(name).stem for name in names if "registry/" in name and "json" in name}
         for command, names in listed.items()
     }
-    assert registry["inpaint.py"] == {"methods"}
+    assert registry["inpaint.py"] == {"methods", "mix"}
+    assert "mix" in registry["check_structures.py"]
     assert registry["relax.py"] == {"potentials"}
     assert registry["report.py"] == {"methods", "potentials"}
     assert registry["plan_dft.py"] == set()

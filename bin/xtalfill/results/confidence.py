@@ -146,7 +146,9 @@ def confidence(
     cards = bundled_cards() if cards is None else cards
     reasons = [_difference(selected, candidates, stages, card) for card in cards]
     if all(reasons):
-        return not_calibrated(reasons[0])
+        ranking = stages.get(RANK, {}).get("mlip")
+        near = [card["settings"]["ranking potential"] == ranking for card in cards]
+        return not_calibrated(reasons[near.index(True) if any(near) else 0])
     models = cards[reasons.index("")]["models"]
     converged = [row.energy / row.n_atoms for row in candidates if row.status == "ok"]
     found = features(converged, selected.n_missing, agrees=selected.ranking_agrees)
