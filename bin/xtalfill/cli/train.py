@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -67,6 +68,8 @@ def run(args: argparse.Namespace) -> None:
     """Train a score model."""
     begin = time.monotonic()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    # A notebook hands its backend to the commands it runs; where that is missing, matplotlib fails.
+    os.environ.pop("MPLBACKEND", None)
 
     import torch
 
