@@ -252,7 +252,7 @@ def test_log_contains_the_speed(
 def test_script_trains_with_data_processes(data: Path, tmp_path: Path) -> None:
     options = ["--steps", "2", "--width", "8", "--atoms", "20", "--threads", "1"]
     # A notebook with a backend that this Python does not have starts it.
-    notebook = {"MPLBACKEND": "module://nowhere.backend_inline"}
+    notebook = {"MPLBACKEND": "module://matplotlib_inline.backend_inline"}
     subprocess.run(
         [sys.executable, ROOT / "bin" / "train.py", "--data", data, "--folder", tmp_path / "run",
          "--draw_processes", "1", *options],
