@@ -15,6 +15,7 @@ from tool_runs import tool_module
 from xtalfill.core.batch import Stage
 from xtalfill.evaluate.match import evaluate_batch
 from xtalfill.interactive.settings import make_all_settings
+from xtalfill.registry.potentials import POTENTIALS
 from xtalfill.results.candidate_source import CandidateSource
 from xtalfill.results.candidates import CandidateRow
 from xtalfill.results.columns import make_row
@@ -114,7 +115,11 @@ def test_samples_ranking_and_weights_count(selected: CandidateRow) -> None:
 
 
 def test_the_default_ranking_has_a_card_of_its_own(selected: CandidateRow) -> None:
-    ranked = stages() | {"relax_rank": {"mlip": "nequix-oam-1"}}
+    published = {"nequix-oam-1.nqx": POTENTIALS["nequix-oam-1"].sha256}
+    ranked = stages() | {"relax_rank": {"mlip": "nequix-oam-1.nqx", "weights": published}}
+    other = stages() | {"relax_rank": {"mlip": "nequix-oam-1.nqx", "weights": {"a.nqx": "0"}}}
+    why = confidence(selected, [selected] * 10, other).calibration
+    assert "ranking potential nequix-oam-1.nqx" in why  # a file of the same name
     found = confidence(selected, [selected] * 10, ranked)
     assert found.calibration == CALIBRATED
     assert found != confidence(selected, [selected] * 10, stages())

@@ -21,6 +21,7 @@ from typing import Any, Protocol
 
 from xtalfill.core.io import read_json
 from xtalfill.core.relaxations import POSITIONS, RANK
+from xtalfill.registry.potentials import POTENTIALS
 from xtalfill.relax.stopping import count_minima
 
 CARDS = Path(__file__).parent / "odds"
@@ -146,7 +147,7 @@ def confidence(
     cards = bundled_cards() if cards is None else cards
     reasons = [_difference(selected, candidates, stages, card) for card in cards]
     if all(reasons):
-        ranking = stages.get(RANK, {}).get("mlip")
+        ranking = _potential(stages.get(RANK, {}))
         near = [card["settings"]["ranking potential"] == ranking for card in cards]
         return not_calibrated(reasons[near.index(True) if any(near) else 0])
     models = cards[reasons.index("")]["models"]
@@ -191,8 +192,8 @@ def _difference(
         "method": selected.method,
         "element": selected.element,
         "candidates": len(candidates),
-        "potential": relaxed.get("mlip"),
-        "ranking potential": stages.get(RANK, {}).get("mlip"),
+        "potential": _potential(relaxed),
+        "ranking potential": _potential(stages.get(RANK, {})),
         "fmax": relaxed.get("fmax"),
         "steps": proposed.get("steps"),
         "predictor": proposed.get("predictor"),
@@ -212,6 +213,13 @@ def _difference(
     if selected.n_atoms > card["largest"]:
         return f"{selected.n_atoms} atoms, measured up to {card['largest']}"
     return "" if selected.status == "ok" else f"the selected candidate is {selected.status}"
+
+
+def _potential(stage: Mapping[str, Any]) -> str | None:
+    """Return the potential of a stage: of a published file its name, else as the stage has it."""
+    weights = set(dict(stage.get("weights", {})).values())
+    published = (one.name for one in POTENTIALS.values() if one.sha256 in weights)
+    return next(published, stage.get("mlip"))
 
 
 def _text(value: Any) -> str:
