@@ -34,6 +34,14 @@ def test_it_names_method_potential_settings_and_works() -> None:
     )
 
 
+def test_one_site_and_a_file_of_a_potential_are_told_in_words() -> None:
+    first, second = (replace(row, n_missing=1) for row in rows())
+    ranked = STAGES | {"relax_rank": {"mlip": "nequix-oam-1.nqx", "fmax": 0.05}}
+    text = sentence(first, [first, second], ranked)
+    assert text.startswith("The H site per cell of Mg(OH)2 was determined with ")
+    assert " and then nequix-oam-1 (Koker" in text
+
+
 def test_a_mix_is_told_by_its_sources() -> None:
     first, second = (replace(row, method="mix", source="host") for row in rows())
     assert "(method host, 2 candidates" in sentence(first, [first, second], STAGES)

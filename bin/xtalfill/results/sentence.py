@@ -9,6 +9,7 @@ from typing import Any
 from xtalfill import __version__
 from xtalfill.core.relaxations import POSITIONS, RANK
 from xtalfill.registry.documentation import POTENTIAL_TEXTS
+from xtalfill.registry.potentials import short_name
 from xtalfill.results.candidates import CandidateRow
 from xtalfill.results.citations import citations
 from xtalfill.results.confidence import Confidence, odds_text
@@ -39,11 +40,12 @@ def sentence(
     relaxed = stages.get(RANK) or stages.get(POSITIONS) or {}
     if "mlip" not in relaxed:
         return ""
-    sites = "site" if selected.n_missing == 1 else "sites"
+    one = selected.n_missing == 1
+    sites = f"{selected.element} site" if one else f"{selected.n_missing} {selected.element} sites"
     text = (
-        f"The {selected.n_missing} {selected.element} {sites} per cell of {selected.formula} "
-        f"were determined with xtalfill {__version__} ({_methods(selected, candidates)}, "
-        f"{_number(candidates)}, seed {selected.seed}; {_cited([_METHOD_KEY])}) by "
+        f"The {sites} per cell of {selected.formula} {'was' if one else 'were'} determined with "
+        f"xtalfill {__version__} ({_methods(selected, candidates)}, {_number(candidates)}, "
+        f"seed {selected.seed}; {_cited([_METHOD_KEY])}) by "
         f"relaxation of all positions in the fixed cell with the {_potentials(stages)} to forces "
         f"below {relaxed['fmax']:g} eV/Å; the crystal of lowest energy{_group(selected)} "
         f"{_found(selected, candidates)}"
@@ -63,7 +65,9 @@ def potential_keys(mlip: str) -> tuple[str, ...]:
 
 def _potentials(stages: dict[str, dict[str, Any]]) -> str:
     names = [str(stages[name]["mlip"]) for name in (POSITIONS, RANK) if name in stages]
-    texts = [f"{name} ({_cited(potential_keys(name))})" for name in dict.fromkeys(names)]
+    texts = [
+        f"{short_name(name)} ({_cited(potential_keys(name))})" for name in dict.fromkeys(names)
+    ]
     return f"potential{'s' if len(texts) > 1 else ''} {' and then '.join(texts)}"
 
 
