@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.geometry import minkowski_reduce
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pymatgen.core import Lattice, Structure
 
@@ -171,6 +171,12 @@ def test_overlapping_sites_may_be_removed(brucite: Atoms) -> None:
 
 
 @settings(max_examples=200)
+@example(  # a lattice vector exactly as long as the limit
+    vectors=[0.5, 0.0, 0.0, 1.15, 4.0, 0.0, 0.0, 0.0, 2.0],
+    scaled=[0.0, 0.625, *[0.0] * 9, 0.5],
+    image=[0, 0, 0],
+    delta=[0.0, 0.0, 0.5],
+)
 @given(
     vectors=st.lists(st.floats(-40, 40), min_size=9, max_size=9),
     scaled=st.lists(st.floats(-3, 3), min_size=12, max_size=12),

@@ -52,8 +52,10 @@ def closest_pair(
     if not np.isfinite(found[first, 1]):
         return None
     # Of two sites on one place either may come first.
-    second = next(i for i in (near[which[first]] % len(wrapped)).tolist() if i != first)
-    return min(first, second), max(first, second), float(found[first, 1])
+    others = [i for i in (near[which[first]] % len(wrapped)).tolist() if i != first]
+    if not others:  # its own image, in a cell exactly as thin as the distance
+        return None
+    return min(first, others[0]), max(first, others[0]), float(found[first, 1])
 
 
 def connected_groups(pairs: np.ndarray, n: int) -> tuple[int, np.ndarray]:
