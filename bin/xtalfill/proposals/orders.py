@@ -95,7 +95,7 @@ def _mixed(
     shares = mix.shares(host_class(host.numbers.tolist()), host.n_sites)
     plan = schedule_within(shares, count, available)
     if numbers.samples is not None:
-        looks = {name: max(numbers.oversample, mix.sources[name].looks) for name in shares}
+        looks = {name: mix.looks(name, numbers.oversample) for name in shares}
         plan += _further(plan, looks, available)
     found: dict[int, Order] = {}
     for index in members:

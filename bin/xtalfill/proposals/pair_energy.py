@@ -12,7 +12,7 @@ import numpy as np
 from ase.data import covalent_radii
 
 from xtalfill.core.crystal import Crystal
-from xtalfill.proposals.sites import reduced_cell
+from xtalfill.proposals.sites import lattice_points, reduced_cell
 
 # Elements that a missing atom forms a directed bond with.
 _BONDING = (5, 6, 7, 8, 9, 14, 15, 16, 17, 33, 34, 35, 53)
@@ -41,9 +41,9 @@ class PairEnergy:
         self._length = self.apart if self._bonding.any() else max(self.apart, _ANIONS)
         self._reduced = reduced_cell(host.cell)
         # The nearest image of a vector in the reduced cell is at most one cell away.
-        self._nearest = _images(1) @ self._reduced
+        self._nearest = lattice_points(1) @ self._reduced
         short = np.linalg.norm(self._reduced, axis=1).min() < 4.0
-        self._images = _images(2) @ self._reduced if short else self._nearest
+        self._images = lattice_points(2) @ self._reduced if short else self._nearest
 
     def draw(self, random: np.random.Generator, count: int) -> np.ndarray:
         """Return up to `count` free points (k, 3), fractional, half of them at a bond length.
@@ -110,9 +110,3 @@ class PairEnergy:
         fractions = away @ np.linalg.inv(self._reduced)
         away = (fractions - np.round(fractions)) @ self._reduced
         return np.asarray(away[:, :, None] + images)
-
-
-def _images(reach: int) -> np.ndarray:
-    """Return the lattice points (n, 3) up to `reach` cells away along each axis."""
-    span = np.arange(-reach, reach + 1)
-    return np.stack(np.meshgrid(span, span, span), axis=-1).reshape(-1, 3)

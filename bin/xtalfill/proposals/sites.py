@@ -149,6 +149,11 @@ def _reduced(cell: bytes) -> np.ndarray:
     return np.asarray(minkowski_reduce(np.frombuffer(cell).reshape(3, 3))[0])
 
 
+def lattice_points(reach: int) -> np.ndarray:
+    """Return the lattice points (n, 3) up to `reach` cells away along each axis."""
+    return np.stack(np.meshgrid(*[np.arange(-reach, reach + 1)] * 3), axis=-1).reshape(-1, 3)
+
+
 def _scaled(crystal: Crystal) -> np.ndarray:
     return np.linalg.solve(crystal.cell.T, crystal.positions.T).T
 

@@ -14,7 +14,13 @@ from scipy.optimize import nnls
 from scipy.spatial import KDTree, Voronoi
 
 from xtalfill.core.crystal import Crystal
-from xtalfill.proposals.sites import Sites, highest_first, reduced_cell, symmetric_sites
+from xtalfill.proposals.sites import (
+    Sites,
+    highest_first,
+    lattice_points,
+    reduced_cell,
+    symmetric_sites,
+)
 
 _MERGE = 0.3  # Angstrom; closer voids are merged
 _SAME_DISTANCE = 1e-3  # Angstrom
@@ -60,7 +66,7 @@ def void_choices(host: Crystal, element: int, n_sites: int, *, count: int) -> li
 def _voids(crystal: Crystal) -> Sites:
     """Return the distinct voids of a crystal, the deepest first."""
     cell = reduced_cell(crystal.cell)
-    images = np.stack(np.meshgrid(*[np.arange(-2, 3)] * 3), axis=-1).reshape(-1, 3) @ cell
+    images = lattice_points(2) @ cell
     wrapped = (np.linalg.solve(cell.T, crystal.positions.T).T % 1.0) @ cell
     atoms = (wrapped[:, None] + images).reshape(-1, 3)
     radii = np.repeat(covalent_radii[crystal.numbers], len(images))

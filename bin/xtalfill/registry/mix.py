@@ -127,7 +127,11 @@ class Mix:
             oversample: Least number of proposals for each.
         """
         plan = schedule(self.shares(own_class, n_sites), samples)
-        return sum(max(oversample, self.sources[name].looks) for name, _ in plan)
+        return sum(self.looks(name, oversample) for name, _ in plan)
+
+    def looks(self, name: str, oversample: int) -> int:
+        """Return the number of proposals for each candidate of a source."""
+        return max(oversample, self.sources[name].looks)
 
 
 def read_mix(path: Path = FILE) -> Mix:

@@ -148,8 +148,12 @@ def confidence(
     reasons = [_difference(selected, candidates, stages, card) for card in cards]
     if all(reasons):
         ranking = _potential(stages.get(RANK, {}))
-        near = [card["settings"]["ranking potential"] == ranking for card in cards]
-        return not_calibrated(reasons[near.index(True) if any(near) else 0])
+        ranked_alike = (
+            reason
+            for card, reason in zip(cards, reasons, strict=True)
+            if card["settings"]["ranking potential"] == ranking
+        )
+        return not_calibrated(next(ranked_alike, reasons[0]))
     models = cards[reasons.index("")]["models"]
     converged = [row.energy / row.n_atoms for row in candidates if row.status == "ok"]
     found = features(converged, selected.n_missing, agrees=selected.ranking_agrees)
