@@ -154,6 +154,7 @@ def measure(
     found = evaluate_batch(batch).arrays
     merged = batch.stages[RANK].arrays["merged_with"] if RANK in batch.stages else None
     before = batch.stages[POSITIONS].arrays["energy"] / len(crystal.reference.atoms)
+    looks = look_energies(batch, first)
     rows = []
     for i in np.flatnonzero(batch.method != REFERENCE).tolist():
         into = i if merged is None or merged[i] < 0 else int(merged[i])
@@ -163,6 +164,7 @@ def measure(
             {
                 "source": batch.stages["inpaint"].arrays["source"][i],
                 "status": batch.status[i] if batch.message[i] != NO_MORE else "absent",
+                "look": looks[i],
                 "above": above if usable else None,
                 "first": float(before[i]) if batch.status[i] in ("ok", "dropped") else None,
                 "matched": bool(found["matched"][i] and usable),
@@ -184,6 +186,17 @@ def measure(
         "relaxed": final_stage(batch),
         "candidates": rows,
     }
+
+
+def look_energies(batch: Batch, potential: Potential) -> list[float | None]:
+    """Return the energy of each proposal before it relaxes, eV/atom; None where it has no sites."""
+    proposals = {i: core.crystal_of(batch, i, "inpaint") for i in range(batch.n_systems)}
+    whole = {i: one for i, one in proposals.items() if np.isfinite(one.positions).all()}
+    found = dict(zip(whole, potential.evaluate(list(whole.values())), strict=True))
+    return [
+        found[i].energy / len(proposals[i].numbers) if i in found else None
+        for i in range(batch.n_systems)
+    ]
 
 
 class Timed:
@@ -221,6 +234,9 @@ def main() -> None:
     parser.add_argument(
         "--largest", type=int, default=40, help="atoms; larger crystals are left out"
     )
+    parser.add_argument(
+        "--most_sites", type=int, default=40, help="missing; crystals with more are left out"
+    )
     parser.add_argument("--seed", type=int, default=42)
     parser.add_argument("--output", type=Path, required=True, help="JSON lines of the crystals")
     args = parser.parse_args()
@@ -235,7 +251,8 @@ def main() -> None:
     for atoms in ase.io.read(args.crystals, ":"):
         if atoms.info["id"] in done or not set(atoms.numbers.tolist()) <= known:
             continue
-        if len(atoms) <= args.largest:
+        few = (atoms.numbers == HYDROGEN).sum() <= args.most_sites
+        if few and len(atoms) <= args.largest:
             record = measure(Crystal.of(atoms), sources, models, (first, second), seed=args.seed)
             records.append(record)
             with atomic_writer(args.output) as file:

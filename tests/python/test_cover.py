@@ -14,6 +14,7 @@ from ase import Atoms
 
 from analytic_potential import MorsePotential
 from tool_runs import REPOSITORY, tool_module
+from xtalfill.core.errors import InputError
 
 cover = tool_module("search_cover")
 
@@ -147,5 +148,34 @@ def test_candidates_of_a_crystal_and_a_stopped_run(
     assert 0 < n_voids < 9
     assert rows[0]["les"]
     assert min(rows[0]["relaxed"], rows[0]["ranked"]) > 0
+    # Relaxation lowers the energy; a place that its source does not have cannot be looked at.
+    assert rows[0]["look"] >= rows[0]["first"]
+    assert {row["look"] is None for row in rows if row["status"] == "absent"} == {True}
     run(monkeypatch, measure, *arguments)
     assert (tmp_path / "out.jsonl").read_text() == before
+
+
+def test_choices_by_energy_before_relaxation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = tool_module("looks_table")
+    rows = [
+        # source, energy of the look, energy after relaxation, match or lower, match
+        ("symmetric", -1.0, 0.3, False, False),
+        ("symmetric", -3.0, 0.0, True, True),
+        ("symmetric", None, None, False, False),
+        ("voids", -2.0, -0.1, True, False),
+    ]
+    names = ("source", "look", "above", "les", "matched")
+    record = {"usable": True, "candidates": [dict(zip(names, row, strict=True)) for row in rows]}
+    lines = tmp_path / "lines.jsonl"
+    lines.write_text(json.dumps(record) + "\n" + json.dumps({"usable": False}) + "\n")
+    choices = ("first=symmetric:1/1", "lowest=symmetric:1/3", "both=symmetric:1/3,voids:1/1")
+    run(monkeypatch, looks, lines, "--choices", *choices, "--output", tmp_path / "t.json")
+    table = json.loads((tmp_path / "t.json").read_text())
+    cells = {row["label"]: row["cells"] for row in table["rows"]}
+    rates = {name: (one["les"]["value"], one["match"]["value"]) for name, one in cells.items()}
+    assert rates == {"first": (0.0, 0.0), "lowest": (100.0, 100.0), "both": (100.0, 0.0)}
+    assert cells["lowest"]["won"] == "1 : 0, p = 1"
+    with pytest.raises(InputError, match="write LABEL="):
+        run(monkeypatch, looks, lines, "--choices", "symmetric", "--output", tmp_path / "t.json")
