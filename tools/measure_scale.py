@@ -221,7 +221,7 @@ def fits(runs: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
         Measure -> intercept, slope for each structure, and the largest deviation of a run from
         the line as a share of its value.
     """
-    rows = [_flat(run) for run in runs]
+    rows = [flat(run) for run in runs]
     if len(rows) < 2:
         return {}
     numbers = np.array([row["structures"] for row in rows])
@@ -235,12 +235,12 @@ def fits(runs: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
     return found
 
 
-def _flat(content: dict[str, Any], name: str = "") -> dict[str, float]:
+def flat(content: dict[str, Any], name: str = "") -> dict[str, float]:
     """Return the numbers of nested dictionaries by the names on the way: stages.RELAX.tasks."""
     found: dict[str, float] = {}
     for key, value in content.items():
         whole = f"{name}.{key}" if name else key
-        found |= _flat(value, whole) if isinstance(value, dict) else {whole: float(value)}
+        found |= flat(value, whole) if isinstance(value, dict) else {whole: float(value)}
     return found
 
 
