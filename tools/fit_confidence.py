@@ -29,6 +29,7 @@ from xtalfill.core.errors import run_command
 from xtalfill.core.io import read_json_lines, write_json
 from xtalfill.interactive.settings import make_all_settings
 from xtalfill.registry.mix import MIX, read_mix, schedule
+from xtalfill.relax.optimizers import TITLES
 from xtalfill.results.confidence import CARDS, DEFAULT_CARD, features, probability
 from xtalfill.training.files import chemical_system
 
@@ -324,7 +325,7 @@ def make_card(
         "settings": {
             "method": args.method, "element": "H", "candidates": args.candidates,
             "potential": args.mlip, "ranking potential": args.mlip_rank,
-            "fmax": relax.relaxation.fmax,
+            "optimizer": TITLES[relax.relaxation.optimizer], "fmax": relax.relaxation.fmax,
             "steps": inpaint.steps, "predictor": inpaint.predictor, "renoise": inpaint.renoise,
         },
         "weights": {args.weights.name: hashlib.sha256(args.weights.read_bytes()).hexdigest()},

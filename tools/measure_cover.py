@@ -38,7 +38,9 @@ from xtalfill.proposals.score_models import ScoreModels, load_models
 from xtalfill.proposals.stage import inpaint_batch
 from xtalfill.registry.mix import CLASSES, MIX, Mix, Share, Source, host_class, read_mix
 from xtalfill.relax.interface import Evaluation, Potential
+from xtalfill.relax.optimizers import OPTIMIZERS
 from xtalfill.relax.potentials import load_potential
+from xtalfill.relax.settings import RelaxSettings
 from xtalfill.relax.stage import relax_batch
 from xtalfill.training.data import HYDROGEN
 
@@ -141,13 +143,14 @@ def measure(
     potentials: tuple[Potential, Potential | None],
     *,
     seed: int,
+    relaxation: RelaxSettings = RELAXATION,
 ) -> Record:
     """Return what became of all candidates of a crystal."""
     batch, proposed = propose(crystal, sources, models, seed=seed)
     first, second = potentials[0], Timed(potentials[1]) if potentials[1] else None
     begin = time.process_time()
     with Path(os.devnull).open("w") as silent:
-        relax_batch(batch, first, RELAXATION, ranking=second, progress=silent)
+        relax_batch(batch, first, relaxation, ranking=second, progress=silent)
     total = time.process_time() - begin
     of_second = second.seconds if second is not None else 0.0
     one, other = relaxed_seconds(batch, total - of_second, of_second)
@@ -155,6 +158,7 @@ def measure(
     merged = batch.stages[RANK].arrays["merged_with"] if RANK in batch.stages else None
     before = batch.stages[POSITIONS].arrays["energy"] / len(crystal.reference.atoms)
     looks = look_energies(batch, first)
+    steps = sum(batch.stages[name].arrays["n_steps"] for name in (SITES, POSITIONS))
     rows = []
     for i in np.flatnonzero(batch.method != REFERENCE).tolist():
         into = i if merged is None or merged[i] < 0 else int(merged[i])
@@ -171,6 +175,7 @@ def measure(
                 "les": bool(found["les"][i] and usable),
                 "proposed": proposed[i],
                 "relaxed": float(one[i]),
+                "steps": int(steps[i]),
                 "minimum": into,
                 "ranked": float(other[into]),
             }
@@ -237,6 +242,7 @@ def main() -> None:
     parser.add_argument(
         "--most_sites", type=int, default=40, help="missing; crystals with more are left out"
     )
+    parser.add_argument("--optimizer", choices=OPTIMIZERS, default=RELAXATION.optimizer)
     parser.add_argument("--seed", type=int, default=42)
     parser.add_argument("--output", type=Path, required=True, help="JSON lines of the crystals")
     args = parser.parse_args()
@@ -253,7 +259,10 @@ def main() -> None:
             continue
         few = (atoms.numbers == HYDROGEN).sum() <= args.most_sites
         if few and len(atoms) <= args.largest:
-            record = measure(Crystal.of(atoms), sources, models, (first, second), seed=args.seed)
+            record = measure(
+                Crystal.of(atoms), sources, models, (first, second), seed=args.seed,
+                relaxation=replace(RELAXATION, optimizer=args.optimizer),
+            )  # fmt: skip
             records.append(record)
             with atomic_writer(args.output) as file:
                 file.writelines(json.dumps(one) + "\n" for one in records)

@@ -24,6 +24,7 @@ from xtalfill.core.checkpoint import FILE, Checkpoint
 from xtalfill.core.errors import TryAgainError
 from xtalfill.models.hostnet import HostNet
 from xtalfill.relax.batched import BatchedRelaxer, Relaxation, RelaxationResult, State
+from xtalfill.relax.optimizers import OptimizerName
 from xtalfill.relax.relax_checkpoint import key_of
 from xtalfill.relax.settings import RelaxSettings
 from xtalfill.relax.stage import relax_batch
@@ -150,10 +151,13 @@ def same(one: RelaxationResult, other: RelaxationResult) -> bool:
     )
 
 
-@pytest.mark.parametrize("rounds", [1, 7, 40])
-def test_interrupted_relaxations_are_bit_identical(rounds: int) -> None:
+@pytest.mark.parametrize(
+    ("optimizer", "rounds"), [("fire", 1), ("fire", 7), ("fire", 40), ("lbfgs", 1), ("lbfgs", 9)]
+)
+def test_interrupted_relaxations_are_bit_identical(optimizer: OptimizerName, rounds: int) -> None:
     jobs = [Relaxation(crystal, free) for crystal, free in crystals(8)]
-    whole = BatchedRelaxer(MorsePotential(), max_atoms=20).relax(jobs, fmax=0.02, max_steps=300)
+    driver = BatchedRelaxer(MorsePotential(), max_atoms=20, optimizer=optimizer)
+    whole = driver.relax(jobs, fmax=0.02, max_steps=300)
     kept: dict[int, State] = {}
     left = rounds
 
@@ -163,7 +167,6 @@ def test_interrupted_relaxations_are_bit_identical(rounds: int) -> None:
         if not left:
             raise StoppedError
 
-    driver = BatchedRelaxer(MorsePotential(), max_atoms=20)
     with pytest.raises(StoppedError):
         driver.relax(jobs, fmax=0.02, max_steps=300, on_round=on_round)
     counted: list[RelaxationResult] = []

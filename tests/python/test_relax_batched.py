@@ -1,4 +1,4 @@
-"""FIRE and batched relaxation with a cheap analytic potential."""
+"""Optimizers and batched relaxation with a cheap analytic potential."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,6 +15,7 @@ from xtalfill.core.crystal import Crystal
 from xtalfill.relax.batched import BatchedRelaxer, Relaxation, RelaxationResult
 from xtalfill.relax.fire import MAX_STEP, Fire
 from xtalfill.relax.interface import Evaluation, EvaluationError, MemoryShortageError, Potential
+from xtalfill.relax.optimizers import OPTIMIZERS, OptimizerName
 
 FMAX = 0.02
 
@@ -26,9 +27,12 @@ def relax(
     max_steps: int = 400,
     max_atoms: int = 40,
     threads: int = 1,
+    optimizer: OptimizerName = "fire",
     **more: Any,
 ) -> list[RelaxationResult]:
-    driver = BatchedRelaxer(potential or MorsePotential(), max_atoms=max_atoms, threads=threads)
+    driver = BatchedRelaxer(
+        potential or MorsePotential(), max_atoms=max_atoms, threads=threads, optimizer=optimizer
+    )
     return driver.relax(jobs, fmax=FMAX, max_steps=max_steps, **more)
 
 
@@ -70,15 +74,17 @@ def test_agrees_with_ase_fire_and_fixatoms() -> None:
         np.testing.assert_allclose(ours.positions, atoms.positions, atol=1e-7)
 
 
-def test_fixed_sites_are_bit_identical() -> None:
-    for job, relaxed in zip(jobs(12), relax(jobs(12)), strict=True):
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_fixed_sites_are_bit_identical(optimizer: OptimizerName) -> None:
+    for job, relaxed in zip(jobs(12), relax(jobs(12), optimizer=optimizer), strict=True):
         fixed = ~job.free
         assert relaxed.positions[fixed].tobytes() == job.crystal.positions[fixed].tobytes()
         assert (relaxed.positions[job.free] != job.crystal.positions[job.free]).any()
 
 
-def test_convergence_criterion() -> None:
-    for job, relaxed in zip(jobs(12), relax(jobs(12)), strict=True):
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_convergence_criterion(optimizer: OptimizerName) -> None:
+    for job, relaxed in zip(jobs(12), relax(jobs(12), optimizer=optimizer), strict=True):
         at_the_end = Crystal(job.crystal.numbers, relaxed.positions, job.crystal.cell)
         largest = np.linalg.norm(morse(at_the_end).forces[job.free], axis=1).max()
         assert relaxed.converged
@@ -86,12 +92,15 @@ def test_convergence_criterion() -> None:
         assert largest < FMAX
 
 
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("max_atoms", [1, 17, 1000])
-def test_batch_agrees_with_single_crystals(max_atoms: int, threads: int) -> None:
+def test_batch_agrees_with_single_crystals(
+    max_atoms: int, threads: int, optimizer: OptimizerName
+) -> None:
     some = jobs(15)
-    together = relax(some, max_atoms=max_atoms, threads=threads)
-    alone = [relax([job])[0] for job in some]
+    together = relax(some, max_atoms=max_atoms, threads=threads, optimizer=optimizer)
+    alone = [relax([job], optimizer=optimizer)[0] for job in some]
     assert all(same_bits(a, b) for a, b in zip(together, alone, strict=True))
 
 

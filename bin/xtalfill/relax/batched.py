@@ -1,6 +1,6 @@
 """Batched relaxation: many crystals at once, each independent of the others.
 
-Crystals share only the evaluations of the potential. Each has its own FIRE state, step count and
+Crystals share only the evaluations of the potential. Each has its own optimizer, step count and
 convergence test. A finished crystal leaves the batch and the next one in the queue replaces it.
 """
 
@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from xtalfill.core.crystal import Crystal
-from xtalfill.relax.fire import Fire
 from xtalfill.relax.interface import Evaluation, EvaluationError, MemoryShortageError, Potential
+from xtalfill.relax.optimizers import OPTIMIZERS, OptimizerName
 
 DIVERGED_FORCE = 1e3  # eV/Angstrom
 DIVERGED_STEPS = 20  # consecutive steps; clashes in a proposal disappear after a few steps
@@ -83,13 +83,13 @@ class RelaxationResult:
 class _Run:
     """State of one relaxation in progress."""
 
-    def __init__(self, job: Relaxation) -> None:
+    def __init__(self, job: Relaxation, optimizer: OptimizerName) -> None:
         self.free = np.flatnonzero(job.free)
         self.crystal = job.crystal
         self.start = job.start
         self.result: RelaxationResult | None = None
         self._origin = job.crystal.positions
-        self._fire = Fire(len(self.free))
+        self._optimizer = OPTIMIZERS[optimizer](len(self.free))
         self._n_steps = 0
         self._n_explosive = 0
 
@@ -105,7 +105,7 @@ class _Run:
         if self.result is not None:
             return self.result.state()
         counts = np.array([self._n_steps, self._n_explosive])
-        return {"positions": self.crystal.positions, "counts": counts, **self._fire.state()}
+        return {"positions": self.crystal.positions, "counts": counts, **self._optimizer.state()}
 
     def restore(self, state: State) -> None:
         if "ended" in state:
@@ -114,7 +114,7 @@ class _Run:
         self.start = None  # belongs to the starting positions
         self.crystal = Crystal(self.crystal.numbers, state["positions"], self.crystal.cell)
         self._n_steps, self._n_explosive = state["counts"].tolist()
-        self._fire.restore(state)
+        self._optimizer.restore(state)
 
     def fail(self, reason: str) -> None:
         self.result = RelaxationResult(
@@ -138,7 +138,7 @@ class _Run:
                 self.crystal.positions, evaluation, largest, self._n_steps, converged
             )
             return
-        self._move(self._fire.step(forces))
+        self._move(self._optimizer.step(forces))
 
     def _move(self, step: np.ndarray) -> None:
         positions = self.crystal.positions.copy()
@@ -161,10 +161,19 @@ class BatchedRelaxer:
         max_atoms: Atoms evaluated together. Halved when memory runs out. A single crystal with
             more atoms is evaluated alone.
         threads: Number of groups evaluated in parallel, one thread each.
+        optimizer: What makes the steps of each crystal.
     """
 
-    def __init__(self, potential: Potential, *, max_atoms: int, threads: int = 1) -> None:
+    def __init__(
+        self,
+        potential: Potential,
+        *,
+        max_atoms: int,
+        threads: int = 1,
+        optimizer: OptimizerName = "fire",
+    ) -> None:
         self._potential = potential
+        self._optimizer = optimizer
         self._max_atoms = max_atoms
         self._threads = threads
 
@@ -192,7 +201,7 @@ class BatchedRelaxer:
         Returns:
             One result for each of `jobs`, in their order.
         """
-        runs = [_Run(job) for job in jobs]
+        runs = [_Run(job, self._optimizer) for job in jobs]
         for index, state in (states or {}).items():
             runs[index].restore(state)
             ended = runs[index].result

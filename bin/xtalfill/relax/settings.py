@@ -10,6 +10,7 @@ import numpy as np
 
 from xtalfill.core.errors import ConfigError
 from xtalfill.core.settings import parameter
+from xtalfill.relax.optimizers import OPTIMIZERS, OptimizerName
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class RelaxSettings:
         fmax: Force threshold of relax_positions and relax_rank for all atoms, eV/Angstrom.
         max_steps: Maximum number of steps of relax_positions and of relax_rank.
         max_atoms_per_batch: Atoms evaluated together.
+        optimizer: What makes the steps of all relaxations.
         merge: Before relax_positions, too, relax only one of the candidates in the same minimum.
         drop_above: Energy window above the best candidate after relax_sites, eV per atom;
             candidates above it are dropped. None drops none.
@@ -38,6 +40,7 @@ class RelaxSettings:
     fmax: float
     max_steps: int
     max_atoms_per_batch: int
+    optimizer: OptimizerName = "fire"
     merge: bool = False
     drop_above: float | None = None
     stop_below: float | None = None
@@ -54,6 +57,8 @@ class RelaxSettings:
         for name in ("sites_fmax", "fmax"):
             if not 0.0 < getattr(self, name) < np.inf:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be above 0 eV/Å")
+        if self.optimizer not in OPTIMIZERS:
+            raise ConfigError(f"optimizer is {self.optimizer}; choose {' or '.join(OPTIMIZERS)}")
         if self.mu is not None and not np.isfinite(self.mu):
             raise ConfigError(f"mu is {self.mu}; give a number, eV per atom")
         if self.drop_above is not None and not self.drop_above > 0.0:

@@ -34,6 +34,7 @@ from xtalfill.relax.deduplicate import (
     find_duplicates,
 )
 from xtalfill.relax.interface import Evaluation, Potential
+from xtalfill.relax.optimizers import TITLES
 from xtalfill.relax.plausibility import host_shift, implausibility, note
 from xtalfill.relax.progress import Progress
 from xtalfill.relax.relax_checkpoint import RelaxCheckpoint
@@ -199,7 +200,7 @@ def _provenance(step: _Step, settings: RelaxSettings, device: str) -> dict[str, 
         "mlip": step.potential.name,
         "weights": dict(step.potential.weights),
         "versions": package_versions(step.potential.packages),
-        "optimizer": "FIRE",
+        "optimizer": TITLES[settings.optimizer],
         "device": device,
         "max_atoms_per_batch": settings.max_atoms_per_batch,
         "fmax": step.fmax,
@@ -211,7 +212,10 @@ def _provenance(step: _Step, settings: RelaxSettings, device: str) -> dict[str, 
 def make_driver(potential: Potential, settings: RelaxSettings) -> BatchedRelaxer:
     """Return the batched relaxation for a potential."""
     return BatchedRelaxer(
-        potential, max_atoms=settings.max_atoms_per_batch, threads=settings.threads
+        potential,
+        max_atoms=settings.max_atoms_per_batch,
+        threads=settings.threads,
+        optimizer=settings.optimizer,
     )
 
 

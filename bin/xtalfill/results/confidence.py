@@ -198,6 +198,7 @@ def _difference(
         "candidates": len(candidates),
         "potential": _potential(relaxed),
         "ranking potential": _potential(stages.get(RANK, {})),
+        "optimizer": relaxed.get("optimizer"),
         "fmax": relaxed.get("fmax"),
         "steps": proposed.get("steps"),
         "predictor": proposed.get("predictor"),

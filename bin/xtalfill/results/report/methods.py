@@ -21,6 +21,7 @@ _SAMPLER_TEXT = (
 )
 _LIBRARY_CITATIONS = {"SSSP 1.3.0 PBE efficiency": ("prandini2018",)}
 _FUNCTIONAL_CITATIONS = {"PBE": ("perdew1996",)}
+_OPTIMIZERS = {"FIRE": "bitzek2006", "L-BFGS": "liu1989"}
 # Methods whose weights come with xtalfill.
 _BUNDLED = {"host", "td", "pos", "repaint", "mix"}
 
@@ -128,10 +129,11 @@ def _relaxation(sites: dict[str, Any], positions: dict[str, Any]) -> Sentence:
     mlip = str(sites["mlip"])
     return Sentence(
         f"In a fixed cell, the restored sites alone were relaxed first with the potential {mlip} "
-        f"(FIRE, largest force below {sites['fmax']} eV/Å within {sites['max_steps']} steps), then "
-        f"all atoms (below {positions['fmax']} eV/Å within {positions['max_steps']} steps); "
+        f"({sites['optimizer']}, largest force below {sites['fmax']} eV/Å within "
+        f"{sites['max_steps']} steps), then all atoms (below {positions['fmax']} eV/Å within "
+        f"{positions['max_steps']} steps); "
         "the references were relaxed in the same way",
-        (*potential_keys(mlip), "batzner2022", "cohen2025", "bitzek2006"),
+        (*potential_keys(mlip), "batzner2022", "cohen2025", _OPTIMIZERS[sites["optimizer"]]),
     )
 
 
