@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.stats import binomtest
+from compare_covers import rate, won_lost
 
 from xtalfill.core.errors import InputError, run_command
 from xtalfill.core.io import read_json_lines, write_json
-from xtalfill.evaluate.metrics import wilson_interval
 
 Record = dict[str, Any]
 Choice = Sequence[tuple[str, int, int]]  # source, kept, looks
@@ -66,11 +65,7 @@ def table(records: Sequence[Record], choices: Sequence[tuple[str, Choice]]) -> R
     for label, choice in choices:
         les, match = np.array([outcome(record, choice) for record in records]).T
         base = les if base is None else base
-        won, lost = int((les & ~base).sum()), int((base & ~les).sum())
-        p = binomtest(won, won + lost).pvalue if won + lost else 1.0
-        cells = {
-            "les": _rate(les), "match": _rate(match), "won": f"{won} : {lost}, p = {p:.2g}",
-        }  # fmt: skip
+        cells = {"les": rate(les), "match": rate(match), "won": won_lost(les, base)}
         rows.append({"key": label, "label": label, "cells": cells})
     columns = [
         {"key": "les", "title": "LES", "unit": "%", "digits": 1},
@@ -81,12 +76,6 @@ def table(records: Sequence[Record], choices: Sequence[tuple[str, Choice]]) -> R
         "title": TITLE, "crystals": len(records), "label": "candidates", "columns": columns,
         "rows": rows,
     }  # fmt: skip
-
-
-def _rate(found: np.ndarray) -> dict[str, float]:
-    low, high = wilson_interval(int(found.sum()), len(found))
-    shares = {"value": float(found.mean()), "low": low, "high": high}
-    return {name: round(100 * share, 1) for name, share in shares.items()}
 
 
 def main() -> None:

@@ -179,3 +179,34 @@ def test_choices_by_energy_before_relaxation(
     assert cells["lowest"]["won"] == "1 : 0, p = 1"
     with pytest.raises(InputError, match="write LABEL="):
         run(monkeypatch, looks, lines, "--choices", "symmetric", "--output", tmp_path / "t.json")
+
+
+def test_two_ways_to_relax_are_compared_crystal_by_crystal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compare = tool_module("compare_covers")
+
+    def lines(name: str, *outcomes: tuple[float, bool, bool, int]) -> str:
+        names = ("first", "les", "matched", "steps")
+        records = [
+            {
+                "id": str(number), "usable": True, "n_atoms": 10,
+                "candidates": [
+                    {"above": 0.0, **dict(zip(names, outcome, strict=True))},
+                    {"above": None, "first": None, "les": False, "matched": False, "steps": 0},
+                ],
+            }
+            for number, outcome in enumerate(outcomes)
+        ]  # fmt: skip
+        (tmp_path / name).write_text("".join(json.dumps(one) + "\n" for one in records))
+        return f"{name}={tmp_path / name}"
+
+    slow = lines("slow", (-1.0, True, True, 98), (-1.0, False, False, 98), (-2.0, True, True, 0))
+    fast = lines("fast", (-1.1, True, False, 48), (-1.0, True, True, 48))
+    run(monkeypatch, compare, slow, fast, "--title", "t", "--output", tmp_path / "t.json")
+    table = json.loads((tmp_path / "t.json").read_text())
+    assert table["crystals"] == 2  # the third has one way only
+    cells = table["rows"][1]["cells"]
+    assert (cells["calls"], cells["les"]["value"], cells["match"]["value"]) == (0.5, 100.0, 50.0)
+    tests = [cells[name].split(",")[0] for name in ("les_test", "match_test", "ends")]
+    assert tests == ["1 : 0", "1 : 1", "1 : 0"]

@@ -100,3 +100,31 @@ def test_the_head_is_a_process_that_runs_nextflow(tool: ModuleType) -> None:
     tool._look_at(Path(f"/proc/{run.pid}"), head)  # gone
     tool._look_at(Path(f"/proc/{os.getpid()}"), head)  # another program
     assert head.peak_rss == before
+
+
+def test_tables_and_the_plan_for_many(tool: ModuleType) -> None:
+    tables = tool_module("scale_tables")
+    runs = []
+    for n in (100, 300, 1000):
+        stages = {name: {"tasks": n / 100, "peak_rss": 1e8 + 1e4 * n} for name in tables.STAGES}
+        folders = {
+            name: {"inodes": 2 * n, "bytes": 1e3 * n} for name in ("results", "work", "results.db")
+        }
+        runs.append({
+            "structures": n, "cpu_seconds": 2.0 * n, "head": {"peak_rss": 3e8, "cpu_seconds": 9.0},
+            "stages": stages, "folders": folders, "files": {"report.html": 1e3 * n},
+        })  # fmt: skip
+    content = {"runs": runs, "fits": tool.fits(runs)}
+    measured = tables.measured_table(content)
+    rows = {row["label"]: row["cells"] for row in measured["rows"]}
+    assert rows["memory of RELAX, MB"]["n300"]["value"] == pytest.approx(103.0)
+    assert rows["memory of RELAX, MB"]["slope"]["value"] == pytest.approx(10.0)
+    assert rows["results database, MB"]["n1000"]["value"] == pytest.approx(1.0)
+    real = {"core_seconds": 36.0, "results": 1e6, "work": 2e6, "database": 1e5}
+    plan = tables.plan_table(content, real, structures=10**6, parts=10, cores=1000)
+    found = {row["label"]: row["cells"]["plan"]["value"] for row in plan["rows"]}
+    # 7 stages but STORE, a task of each for 100 structures.
+    assert found["jobs"] == pytest.approx(7 * 10**4)
+    assert found["core-hours"] == pytest.approx(10**4)
+    assert found["memory of COLLECT, GB"] == pytest.approx(1.1)
+    assert found["results, GB"] == pytest.approx(1000.0)
