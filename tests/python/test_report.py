@@ -52,7 +52,7 @@ RUN = {
     "params": {"seed": 42, "input": f"/data/{HOSTILE}"},
     "workflow": {"name": "xtalfill", "revision": "0123456789abcdef", "nextflow": "24.10.0"},
 }
-RELAXATION = {"mlip": "7net-0", "fmax": 0.05, "max_steps": 500}
+RELAXATION = {"mlip": "7net-0", "optimizer": "FIRE", "fmax": 0.05, "max_steps": 500}
 
 
 def make_run(folder: Path, cases: list[Case], refused: list[dict[str, str]]) -> dict[str, Any]:
