@@ -32,12 +32,12 @@ MEASURES = {
 }
 COMMANDS = [
     "python tools/measure_scale.py --data mp_le40.h5 --numbers 1000 3000 10000 \\",
-    "    --folder scale --output measures.json",
+    "    --folder scale --output docs/benchmarks/data/raw/scale.json",
     "nextflow run main.nf --input bench100.extxyz --references bench100.extxyz \\",
     "    --remove_existing --mlip_rank nequix-oam-1 --batch_size 10 --relax_cpus 1 \\",
     "    --database real.db --outdir real",
-    "python tools/scale_tables.py measures.json --outdir real --work work --database real.db \\",
-    "    --tables docs/benchmarks/data",
+    "python tools/scale_tables.py docs/benchmarks/data/raw/scale.json --outdir real \\",
+    "    --work work --database real.db --tables docs/benchmarks/data",
 ]
 PRICE = 0.02
 SUBMITTED = 25  # jobs in a minute, conf/slurm.config

@@ -514,6 +514,12 @@ def test_methods_cite_what_was_used_and_nothing_else(run: Path) -> None:
     keys = {key for key, _ in cited(methods_paragraph(provenance, evaluation))}
     assert "song2021" not in keys
     assert "mcnemar1947" not in keys
+    assert "bitzek2006" in keys
+    for batch in provenance["batches"]:
+        batch["stages"]["relax_sites"]["optimizer"] = "L-BFGS"
+    other = methods_paragraph(provenance, evaluation)
+    assert "(L-BFGS, largest force" in " ".join(one.text for one in other)
+    assert {key for key, _ in cited(other)} == keys - {"bitzek2006"} | {"liu1989"}
 
 
 def test_the_potential_method_is_told_from_a_batch_that_has_it(run: Path) -> None:
