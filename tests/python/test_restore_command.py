@@ -94,7 +94,7 @@ def test_the_odds_are_those_of_the_table_of_a_run() -> None:
     answer = make_answer(batch, batch.groups()["mg"], notes=(), form=Atoms.copy)
     assert answer.confidence.calibration == CALIBRATED
     assert 0.5 < answer.confidence.matched < answer.confidence.les < 1.0
-    assert "of like answers in tests" in answer._repr_html_()
+    assert "of like answers for known crystals" in answer._repr_html_()
 
 
 def test_the_shortest_bond_crosses_the_boundary() -> None:

@@ -64,8 +64,8 @@ def test_odds_are_told_where_they_are_calibrated() -> None:
     odds = Confidence(0.98, 0.85, CALIBRATED)
     text = sentence(first, [first, second], STAGES, odds=odds)
     assert text.endswith(
-        "2 distinct minima; of like answers in tests, 98 % were the true crystal or lower in "
-        "energy, 85 % the true crystal."
+        "2 distinct minima; of like answers for known crystals, 98 % were the true crystal or "
+        "lower in energy, 85 % the true crystal."
     )
     unknown = sentence(first, [first, second], STAGES, odds=not_calibrated("method td"))
     assert unknown == sentence(first, [first, second], STAGES)

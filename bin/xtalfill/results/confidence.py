@@ -172,8 +172,8 @@ def odds_text(found: Confidence) -> str:
     if found.calibration != CALIBRATED:
         return ""
     return (
-        f"of like answers in tests, {100 * found.les:.0f} % were the true crystal or lower in "
-        f"energy, {100 * found.matched:.0f} % the true crystal"
+        f"of like answers for known crystals, {100 * found.les:.0f} % were the true crystal or "
+        f"lower in energy, {100 * found.matched:.0f} % the true crystal"
     )
 
 
