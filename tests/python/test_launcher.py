@@ -67,3 +67,22 @@ def test_java_starts_with_an_archive_that_is_none(checkout: Path) -> None:
     )
     assert done.stdout == ""
     assert "warning" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("given", "used"),
+    [({}, "C.UTF-8"), ({"LC_ALL": "C"}, "C.UTF-8"), ({"LANG": "C.UTF-8"}, "")],
+)
+def test_java_reads_utf8_whatever_the_locale(
+    checkout: Path, given: dict[str, str], used: str
+) -> None:
+    """Recorded: "Unable to parse config file: ... Input length = 1" where LANG is not set."""
+    (checkout / "java").write_text('#!/bin/sh\nprintf "%s" "$LC_ALL"\n')
+    done = subprocess.run(
+        [checkout / "tools" / "nextflow" / "nextflow", "-v"],
+        env={"PATH": os.environ["PATH"], "JAVA_CMD": str(checkout / "java"), **given},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == used
