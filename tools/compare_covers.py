@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.stats import binomtest
 
 from xtalfill.core.errors import InputError, run_command
 from xtalfill.core.io import read_json_lines, write_json
 from xtalfill.core.relaxations import ENERGY_WINDOW
-from xtalfill.evaluate.metrics import wilson_interval
+from xtalfill.evaluate.metrics import percent_cell, wilson_interval, won_lost
 
 Record = dict[str, Any]
 
@@ -36,46 +35,33 @@ def calls(record: Record) -> int:
 
 def row(name: str, ours: Sequence[Record], base: Sequence[Record]) -> Record:
     """Return the row of a way."""
-    les = np.array([any(one["les"] for one in record["candidates"]) for record in ours])
-    before = np.array([any(one["les"] for one in record["candidates"]) for record in base])
-    match = np.array([_matched(record) for record in ours])
-    matched_before = np.array([_matched(record) for record in base])
-    ends = [lowest(one) for one in ours], [lowest(one) for one in base]
-    apart = np.array(
-        [
-            a["first"] - b["first"]
-            for a, b in zip(*ends, strict=True)
-            if a is not None and b is not None
-        ]
-    )
+    ends = [(lowest(one), lowest(other)) for one, other in zip(ours, base, strict=True)]
+    apart = np.array([a["first"] - b["first"] for a, b in ends if a is not None and b is not None])
     lower, higher = int((apart < -ENERGY_WINDOW).sum()), int((apart > ENERGY_WINDOW).sum())
-    work = sum(map(calls, ours)) / sum(map(calls, base))
+    les, match = found_les(ours), found_match(ours)
     cells = {
-        "calls": round(work, 2),
-        "les": rate(les), "les_test": won_lost(les, before),
-        "match": rate(match), "match_test": won_lost(match, matched_before),
+        "calls": round(sum(map(calls, ours)) / sum(map(calls, base)), 2),
+        "les": share_cell(les), "les_test": won_lost(les, found_les(base)),
+        "match": share_cell(match), "match_test": won_lost(match, found_match(base)),
         "ends": f"{lower} : {higher}",
     }  # fmt: skip
     return {"key": name, "label": name, "cells": cells}
 
 
-def _matched(record: Record) -> bool:
-    found = lowest(record)
-    return found is not None and bool(found["matched"])
+def found_les(records: Sequence[Record]) -> np.ndarray:
+    """Return for each crystal whether a candidate is a match or lower."""
+    return np.array([any(one["les"] for one in record["candidates"]) for record in records])
 
 
-def rate(found: np.ndarray) -> dict[str, float]:
+def found_match(records: Sequence[Record]) -> np.ndarray:
+    """Return for each crystal whether the lowest candidate matches."""
+    ends = map(lowest, records)
+    return np.array([one is not None and bool(one["matched"]) for one in ends])
+
+
+def share_cell(found: np.ndarray) -> dict[str, float]:
     """Return the share of crystals that are found, %, with its Wilson interval."""
-    low, high = wilson_interval(int(found.sum()), len(found))
-    shares = {"value": float(found.mean()), "low": low, "high": high}
-    return {name: round(100 * share, 1) for name, share in shares.items()}
-
-
-def won_lost(ours: np.ndarray, base: np.ndarray) -> str:
-    """Return how many crystals are won and lost, and the p of the exact McNemar test."""
-    won, lost = int((ours & ~base).sum()), int((base & ~ours).sum())
-    p = binomtest(won, won + lost).pvalue if won + lost else 1.0
-    return f"{won} : {lost}, p = {p:.2g}"
+    return percent_cell(float(found.mean()), *wilson_interval(int(found.sum()), len(found)))
 
 
 def table(ways: dict[str, list[Record]], title: str) -> Record:

@@ -159,6 +159,13 @@ def calibration_error(odds: Array, right: Array) -> float:
     return float(np.abs(sums).sum() / len(odds))
 
 
+def error_if_perfect(odds: Array) -> list[float]:
+    """Return the calibration error of perfect odds, from drawn outcomes: mean, 95th percentile."""
+    rng = np.random.default_rng(SEED)
+    errors = [calibration_error(odds, rng.random(len(odds)) < odds) for _ in range(DRAWS)]
+    return [float(np.mean(errors)), float(np.percentile(errors, 95))]
+
+
 def interval(value: Callable[[Any], float], systems: Any) -> list[float]:
     """Return the 95 % bootstrap interval over systems of a function of the drawn crystals."""
     rng = np.random.default_rng(SEED)
@@ -213,8 +220,6 @@ def judged(
         names: Features of the model.
     """
     error, trivial = (odds - right) ** 2, (base - right) ** 2
-    rng = np.random.default_rng(SEED)
-    perfect = [calibration_error(odds, rng.random(len(odds)) < odds) for _ in range(DRAWS)]
     sure = np.array([probability(model, one) for one in measured.found])
     systems = measured.systems
     return {
@@ -228,10 +233,7 @@ def judged(
             calibration_error(odds, right),
             *interval(lambda i: calibration_error(odds[i], right[i]), systems),
         ],
-        "calibration_error_if_perfect": [
-            float(np.mean(perfect)),
-            float(np.percentile(perfect, 95)),
-        ],
+        "calibration_error_if_perfect": error_if_perfect(odds),
         "wrong": {
             f"{cover:g}": [
                 risk(sure, right, cover),

@@ -15,7 +15,7 @@ from measure_scale import flat, stages_of, usage
 from xtalfill.core.errors import run_command
 from xtalfill.core.io import read_json, write_json
 
-MB, GB, TB = 1e6, 1e9, 1e12
+MB, GB = 1e6, 1e9
 STAGES = ("CHECK", "INPAINT", "RELAX", "SELECT", "EVALUATE", "STORE", "COLLECT", "REPORT")
 # Name of a fit of measure_scale.py -> label, divisor, decimals.
 MEASURES = {
@@ -72,7 +72,7 @@ def plan_table(
 
     Args:
         content: Of tools/measure_scale.py.
-        real: Core-seconds, bytes of results, of `work` and files of `work` of one structure.
+        real: Core-seconds, and bytes of results, `work` and database, of one structure.
         structures: How many are to be filled.
         parts: Number of runs that they are divided into.
         cores: Of the cluster.

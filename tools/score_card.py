@@ -14,7 +14,7 @@ from typing import Any
 
 import ase.io
 import numpy as np
-from fit_confidence import SEED, calibration_error, interval, read_measured, risk
+from fit_confidence import calibration_error, error_if_perfect, interval, read_measured, risk
 
 from xtalfill.core.errors import InputError, run_command
 from xtalfill.core.io import read_json, read_json_lines, write_json
@@ -24,7 +24,6 @@ from xtalfill.training.files import chemical_system
 
 Record = dict[str, Any]
 OUTCOME = "matched"
-DRAWS = 2000
 COLUMNS = [
     {"key": "crystals", "title": "crystals"},
     {"key": "odds", "title": "mean probability of a match", "unit": "%", "digits": 0},
@@ -48,8 +47,7 @@ def row(label: str, records: list[Record], systems: dict[str, str], card: Record
     if not measured.found:
         raise InputError(f"{label}: no crystal that the card was measured for")
     odds = np.array([probability(card["models"][OUTCOME], one) for one in measured.found])
-    right, rng = measured.outcomes[OUTCOME], np.random.default_rng(SEED)
-    perfect = [calibration_error(odds, rng.random(len(odds)) < odds) for _ in range(DRAWS)]
+    right, (mean, percentile) = measured.outcomes[OUTCOME], error_if_perfect(odds)
     low, high = wilson_interval(int(right.sum()), len(right))
     bounds = interval(lambda i: calibration_error(odds[i], right[i]), measured.systems)
     cells = {
@@ -57,7 +55,7 @@ def row(label: str, records: list[Record], systems: dict[str, str], card: Record
         "odds": 100 * float(odds.mean()),
         "rate": {"value": 100 * float(right.mean()), "low": 100 * low, "high": 100 * high},
         "error": {"value": calibration_error(odds, right), "low": bounds[0], "high": bounds[1]},
-        "perfect": f"{np.mean(perfect):.3f} ({np.percentile(perfect, 95):.3f})",
+        "perfect": f"{mean:.3f} ({percentile:.3f})",
         "surest": 100 * risk(odds, right, 0.8),
         "all": 100 * risk(odds, right, 1.0),
     }

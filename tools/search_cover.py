@@ -23,7 +23,7 @@ import numpy as np
 
 from xtalfill.core.errors import run_command
 from xtalfill.core.io import read_json, read_json_lines, write_json
-from xtalfill.evaluate.metrics import bootstrap_interval, mcnemar, percent_cell, rate_cell
+from xtalfill.evaluate.metrics import bootstrap_interval, percent_cell, rate_cell, won_lost
 from xtalfill.proposals.diffusion.sample_batches import CHUNK
 from xtalfill.proposals.ways import ENUMERATED
 from xtalfill.registry.mix import CLASSES, MIX, read_mix, schedule
@@ -248,12 +248,9 @@ def compare(
         random = np.random.default_rng(SEED)
         cells[outcome] = rate_cell(ours[:, number], generator=random)
         cells[f"{outcome}_gain"] = _change(ours[:, number] - theirs[:, number])
-        test = mcnemar(
+        cells[f"{outcome}_test"] = won_lost(
             np.array([one.first(mix)[number] for one, mix, _ in pairs]),
             np.array([one.first(base)[number] for one, _, base in pairs]),
-        )
-        cells[f"{outcome}_test"] = (
-            f"{test['only_first']} : {test['only_second']}, p = {test['p_value']:.2g}"
         )
     return cells
 

@@ -202,3 +202,14 @@ def bin_label(value: int, bins: Sequence[tuple[str, int, int | None]]) -> str:
         if value >= low and (high is None or value <= high):
             return label
     raise ValueError(f"{value} lies in none of the bins")
+
+
+def won_lost(ours: np.ndarray, base: np.ndarray) -> str:
+    """Return what one way alone gets right, and the other: "won : lost, p = ..." (`mcnemar`).
+
+    Args:
+        ours: (n,) bool, right by one way.
+        base: (n,) bool, right by the other.
+    """
+    test = mcnemar(ours, base)
+    return f"{test['only_first']} : {test['only_second']}, p = {test['p_value']:.2g}"

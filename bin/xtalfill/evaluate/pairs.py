@@ -17,7 +17,7 @@ from ase import Atoms
 
 from xtalfill.core.crystal import Crystal
 from xtalfill.core.errors import InputError
-from xtalfill.evaluate.metrics import bootstrap_interval, mcnemar, wilson_interval
+from xtalfill.evaluate.metrics import bootstrap_interval, wilson_interval, won_lost
 from xtalfill.relax.interface import Evaluation, Potential
 
 TIE = 1e-4  # eV per atom; DFT gives no order to a smaller difference
@@ -100,8 +100,7 @@ def paired_text(errors: PairErrors, baseline: PairErrors) -> str:
         "won : lost, p = ..." of pairs that have an order.
     """
     ordered = np.abs(errors.dft) > TIE
-    test = mcnemar(errors.right[ordered], baseline.right[ordered])
-    return f"{test['only_first']} : {test['only_second']}, p = {test['p_value']:.2g}"
+    return won_lost(errors.right[ordered], baseline.right[ordered])
 
 
 def difference_cell(errors: PairErrors) -> Cell:
