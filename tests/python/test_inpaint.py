@@ -8,10 +8,12 @@ import torch
 from ase import Atoms
 from ase.data import covalent_radii
 
+from test_compiled_host import OfTorch
 from xtalfill.core.batch import REFERENCE, Batch
 from xtalfill.core.errors import ConfigError
 from xtalfill.models.graphs import Host
 from xtalfill.models.hostnet import HostNet, HostNetConfig
+from xtalfill.proposals.diffusion import site_sampler
 from xtalfill.proposals.diffusion.settings import SamplerSettings
 from xtalfill.proposals.diffusion.site_sampler import (
     candidate_generator,
@@ -213,7 +215,10 @@ class PointModel(HostNet):
     ("predictor", "corrector_steps"),
     [("ancestral", 0), ("ancestral", 2), ("x0_renoise", 0), ("x0_jump", 1)],
 )
-def test_sampler_with_a_perfect_score_finds_the_site(predictor: str, corrector_steps: int) -> None:
+def test_sampler_with_a_perfect_score_finds_the_site(
+    predictor: str, corrector_steps: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(site_sampler, "CompiledHostNet", OfTorch)
     settings = SamplerSettings(steps=30, predictor=predictor, corrector_steps=corrector_steps)
     host = Host(np.array([3]), np.array([[0.2, 0.3, 0.1]]), np.eye(3) * 3.0, 1, 1)
     target = np.array([[1.7, 1.6, 1.5]])
@@ -223,7 +228,10 @@ def test_sampler_with_a_perfect_score_finds_the_site(predictor: str, corrector_s
         np.testing.assert_allclose(sites, target, atol=1e-5)
 
 
-def test_renoise_is_the_share_of_the_noise_that_the_model_sees() -> None:
+def test_renoise_is_the_share_of_the_noise_that_the_model_sees(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(site_sampler, "CompiledHostNet", OfTorch)
     host = Host(np.array([3]), np.array([[0.2, 0.3, 0.1]]), np.eye(3) * 3.0, 1, 1)
     ways = []
     for renoise in (1.0, 0.5):

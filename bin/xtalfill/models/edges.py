@@ -7,6 +7,7 @@ separate edge. Edges are ordered by receiver, sender and image, so sums are repr
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import NamedTuple
 
 import numba
@@ -40,10 +41,9 @@ def periodic_edges(
         same: Receivers and senders are the same sites: omit the zero distance of each site to
             itself, but not its periodic images.
     """
-    inverse = np.linalg.inv(cell)
-    reach = cutoff * np.linalg.norm(inverse, axis=0)
-    density = len(senders) / abs(np.linalg.det(cell))
-    expected = len(receivers) * (4.19 * cutoff**3 * density)
+    inverse, per_angstrom, volume = _geometry(np.asarray(cell, dtype=np.float64).tobytes())
+    reach = cutoff * per_angstrom
+    expected = len(receivers) * (4.19 * cutoff**3 * len(senders) / volume)
     capacity = int(1.5 * expected) + 64
     while True:
         receiver = np.empty(capacity, np.int64)
@@ -56,6 +56,17 @@ def periodic_edges(
         if found <= capacity:
             return Edges(receiver[:found], sender[:found], vector[:found])
         capacity = found
+
+
+@lru_cache(maxsize=256)
+def _geometry(cell: bytes) -> tuple[np.ndarray, np.ndarray, float]:
+    """Return the inverse of a cell, its planes per Angstrom (3,) and its volume.
+
+    A sampler asks for the same cell at every noise level.
+    """
+    vectors = np.frombuffer(cell).reshape(3, 3)
+    inverse = np.linalg.inv(vectors)
+    return inverse, np.linalg.norm(inverse, axis=0), float(abs(np.linalg.det(vectors)))
 
 
 @numba.njit(nogil=True, cache=True)

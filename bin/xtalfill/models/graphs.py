@@ -106,7 +106,8 @@ def site_graph(hosts: list[Host], draws: list[Draw], config: HostNetConfig) -> S
         site_vectors=site_vectors,
         feedback=feedback_graph(
             host_edges, host_vectors, draw_of,
-            n_host=sum(len(host.numbers) for host in hosts), cutoff=config.answer_cutoff,
+            n_host=sum(len(host.numbers) for host in hosts), n_draws=len(draws),
+            cutoff=config.answer_cutoff,
         ),
     )  # fmt: skip
 

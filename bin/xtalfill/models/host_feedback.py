@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from xtalfill.models.messages import sum_messages
+from xtalfill.models.messages import MESSAGE_SHARE, sum_messages
 from xtalfill.models.painn import Interaction, UpdateBlock, length_and_direction
 from xtalfill.models.tensors import TensorGroup
 
@@ -36,7 +36,7 @@ class FeedbackGraph(TensorGroup):
 
 
 def feedback_graph(
-    host_edges: Tensor, vectors: Tensor, draw: Tensor, *, n_host: int, cutoff: float
+    host_edges: Tensor, vectors: Tensor, draw: Tensor, *, n_host: int, n_draws: int, cutoff: float
 ) -> FeedbackGraph:
     """Find the host sites connected to moving sites.
 
@@ -47,14 +47,18 @@ def feedback_graph(
         vectors: (n_edges, 3) edge vectors, Angstrom.
         draw: (n_sites,) draw of each moving site.
         n_host: Number of host sites.
+        n_draws: Number of draws.
         cutoff: Longest edge of the feedback, Angstrom.
     """
     receivers, senders = host_edges
-    pairs, copy = torch.unique(draw[receivers] * n_host + senders, return_inverse=True)
+    pair = draw[receivers] * n_host + senders
+    present = torch.zeros(n_host * n_draws, dtype=torch.int64)
+    present[pair] = 1
+    pairs = torch.nonzero(present)[:, 0]
     return FeedbackGraph(
         host=pairs % n_host,
         draw=pairs // n_host,
-        edges=torch.stack([receivers, copy]),
+        edges=torch.stack([receivers, (torch.cumsum(present, 0) - 1)[pair]]),
         short=torch.nonzero(length_and_direction(vectors)[0] < cutoff)[:, 0],
     )
 
@@ -106,5 +110,7 @@ class HostFeedback(nn.Module):
             graph.edges.flip(0)[:, short], len(hosts.scalars),
         )  # fmt: skip
         shift = self.condition(condition)[graph.draw]
-        scalars, vectors = self.update(hosts.scalars + shift + 0.15 * s, hosts.vectors + 0.15 * v)
+        scalars, vectors = self.update(
+            hosts.scalars + shift + MESSAGE_SHARE * s, hosts.vectors + MESSAGE_SHARE * v
+        )
         return HostCopies(scalars, vectors)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from xtalfill.models.host_feedback import FeedbackGraph, HostCopies, HostFeedback
-from xtalfill.models.messages import sum_messages
+from xtalfill.models.messages import MESSAGE_SHARE, sum_messages
 from xtalfill.models.painn import Interaction, UpdateBlock, length_and_direction
 from xtalfill.models.tensors import TensorGroup
 
@@ -164,7 +164,7 @@ class HostNet(nn.Module):
             HostFeedback(width, config.answer_cutoff, n_radial, config.dropout)
             for _ in range(config.answers)
         )
-        self._feedback_layers = [
+        self.feedback_layers = [
             (1 + number) * config.site_layers // (1 + config.answers)
             for number in range(config.answers)
         ]
@@ -216,7 +216,7 @@ class HostNet(nn.Module):
         Returns:
             (n_sites, 3) Angstrom: E[x0 | x] - x.
         """
-        condition = encoding.context[graph.structure] + self.noise_net(_noise_features(graph.sigma))
+        condition = encoding.context[graph.structure] + self.noise_net(noise_features(graph.sigma))
         scalars = condition[graph.draw].to(encoding.scalars.dtype)
         vectors = scalars.new_zeros(len(scalars), 3, self.config.width)
         host_distance, host_unit = length_and_direction(graph.host_vectors)
@@ -227,11 +227,11 @@ class HostNet(nn.Module):
         hosts: HostCopies | None = None
         for layer, update in enumerate(self.site_updates):
             from_host, from_site = from_hosts[layer], from_sites[layer]
-            if layer in self._feedback_layers:
+            if layer in self.feedback_layers:
                 hosts = hosts or HostCopies(
                     encoding.scalars[graph.feedback.host], encoding.vectors[graph.feedback.host]
                 )
-                feedback = self.answers[self._feedback_layers.index(layer)]
+                feedback = self.answers[self.feedback_layers.index(layer)]
                 hosts = feedback(
                     hosts, (scalars, vectors), condition, graph.feedback, host_distance, host_unit
                 )
@@ -249,7 +249,9 @@ class HostNet(nn.Module):
                 )  # fmt: skip
                 s, v = s + s_site, v + v_site
             shift = self.conditions[layer](condition)[graph.draw]
-            scalars, vectors = update(scalars + shift + 0.15 * s, vectors + 0.15 * v)
+            scalars, vectors = update(
+                scalars + shift + MESSAGE_SHARE * s, vectors + MESSAGE_SHARE * v
+            )
         direction = (vectors * self.gate(scalars)[:, None]).sum(-1)
         return direction * self.output_scale(graph.sigma)[graph.draw, None]
 
@@ -274,7 +276,7 @@ def global_features(*, volume: float, n_host: int, n_sites: int) -> list[float]:
     return torch.log(per_atom / scale).tolist()
 
 
-def _noise_features(sigma: Tensor) -> Tensor:
+def noise_features(sigma: Tensor) -> Tensor:
     """Expand log(sigma) in 16 Gaussians between 0.02 and 5 Angstrom."""
     log_sigma = torch.log(sigma)[:, None]
     centres = torch.linspace(-3.9, 1.6, 16, dtype=sigma.dtype, device=sigma.device)

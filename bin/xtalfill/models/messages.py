@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+MESSAGE_SHARE = 0.15  # of the sums that a moving site or a copy of a host site receives
+
 
 def sum_messages(
     phi: Tensor, vectors: Tensor, filters: Tensor, unit: Tensor, edges: Tensor, n_receivers: int

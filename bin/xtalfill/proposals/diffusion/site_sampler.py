@@ -13,9 +13,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from xtalfill.models.compiled_host import CompiledHostNet
 from xtalfill.models.graphs import Draw, Host, host_graph, site_graph
-from xtalfill.models.hostnet import HostEncoding, HostNet
+from xtalfill.models.hostnet import HostEncoding, HostNet, SiteGraph
 from xtalfill.proposals.diffusion.corrector import MAX_STEP_SIZE
 from xtalfill.proposals.diffusion.settings import SamplerSettings
 
@@ -74,6 +76,7 @@ class _Sampling:
     """Candidates that are denoised together; one array contains the sites of all."""
 
     model: HostNet
+    denoise: Callable[[HostEncoding, SiteGraph], Tensor]
     hosts: list[Host]  # distinct hosts
     encoding: HostEncoding
     owner: list[int]  # index of each candidate's host
@@ -93,6 +96,7 @@ class _Sampling:
         place = {id(host): number for number, host in enumerate(distinct)}
         return cls(
             model=model,
+            denoise=(CompiledHostNet(model) if model.device.type == "cpu" else model).denoise,
             hosts=distinct,
             encoding=encode_hosts(model, distinct),
             owner=[place[id(host)] for host in hosts],
@@ -123,7 +127,7 @@ class _Sampling:
         parts = np.split(positions, self.ends)
         draws = [Draw(owner, part, sigma) for owner, part in zip(self.owner, parts, strict=True)]
         graph = site_graph(self.hosts, draws, self.model.config).to(self.model.device)
-        return np.asarray(self.model.denoise(self.encoding, graph).double().cpu().numpy())
+        return np.asarray(self.denoise(self.encoding, graph).double().cpu().numpy())
 
     def _drawn(self, draw: Callable[[np.random.Generator, Host], np.ndarray]) -> np.ndarray:
         """Join the random numbers of all candidates, each from its own generator."""
