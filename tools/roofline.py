@@ -29,8 +29,9 @@ from torch.utils.flop_counter import flop_registry
 
 from xtalfill.core.crystal import Crystal
 from xtalfill.core.io import write_json
-from xtalfill.models import messages
+from xtalfill.models import compiled_host, messages
 from xtalfill.models.graphs import Host
+from xtalfill.models.host_kernels import MlpWeights
 from xtalfill.models.hostnet import HostNet
 from xtalfill.models.weights import load_weights
 from xtalfill.proposals.diffusion.settings import SamplerSettings
@@ -77,19 +78,22 @@ class Counter(TorchDispatchMode):
         stack = ExitStack()
         for module, name, flops in (
             (messages, "_forward", _message_flops),
+            (compiled_host, "add_messages", _host_message_flops),
+            (compiled_host, "mlp", _mlp_flops),
+            (compiled_host, "update", _update_flops),
             (convolution, "convolve", _convolve_flops),
             (convolution, "pull_back", _pull_back_flops),
         ):
             stack.enter_context(patch.object(module, name, self._counted(module, name, flops)))
         return stack
 
-    def _counted(self, module: Any, name: str, flops: Callable[..., int]) -> Callable[..., None]:
+    def _counted(self, module: Any, name: str, flops: Callable[..., int]) -> Callable[..., Any]:
         kernel = getattr(module, name)
 
-        def counted(*arrays: np.ndarray) -> None:
+        def counted(*arrays: Any) -> Any:
             self.flops += flops(*arrays)
-            self.bytes += sum(array.nbytes for array in arrays)
-            kernel(*arrays)
+            self.bytes += sum(array.nbytes for array in tree_leaves(arrays))
+            return kernel(*arrays)
 
         return counted
 
@@ -102,6 +106,22 @@ def _message_flops(phi: np.ndarray, *others: np.ndarray) -> int:
     """16 operations for each edge and channel: 2 of the scalar, 2 + 3 × 4 of the vector part."""
     edges = others[3]
     return 16 * edges.shape[1] * (phi.shape[1] // 3)
+
+
+def _host_message_flops(phi: np.ndarray, *others: Any) -> int:
+    """94 operations for each edge and channel: 75 of its three filters, 19 of the message."""
+    receivers = others[3]
+    return 94 * len(receivers) * (phi.shape[1] // 3)
+
+
+def _mlp_flops(x: np.ndarray, weights: MlpWeights) -> int:
+    """The products of matrices alone."""
+    return 2 * len(x) * (weights.first.size + weights.second.size)
+
+
+def _update_flops(x: np.ndarray, _: np.ndarray, mix: np.ndarray, weights: MlpWeights) -> int:
+    """The products of matrices alone."""
+    return 2 * len(x) * 3 * mix.size + _mlp_flops(x, weights)
 
 
 def _paths(paths: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from test_model import ANSWERING, CONFIG, make_host, make_model
 from xtalfill.models.compiled_host import CompiledHostNet
 from xtalfill.models.graphs import Draw, host_graph, site_graph
-from xtalfill.models.host_kernels import WINDOW, expand
+from xtalfill.models.host_kernels import WINDOW, expand, product
 from xtalfill.models.hostnet import HostNet, HostNetConfig
 from xtalfill.models.painn import RadialFilter
 from xtalfill.proposals.diffusion import site_sampler
@@ -70,6 +70,17 @@ def test_filters_are_those_of_all_gaussians(n_radial: int) -> None:
     with torch.no_grad():
         expected = filters(filters.expand(torch.from_numpy(distance))).numpy()
     np.testing.assert_allclose(found, expected, atol=3e-6)
+
+
+@pytest.mark.parametrize("n_in", [1, 3, 4, 10, 96])
+@pytest.mark.parametrize("n", [0, 1, 2, 5])
+def test_products_of_matrices(n: int, n_in: int) -> None:
+    random = np.random.default_rng(n_in)
+    x = random.normal(size=(n, n_in)).astype(np.float32)
+    weight = random.normal(size=(n_in, 7)).astype(np.float32)
+    found = product(x, weight)
+    assert found.shape == (n, 7)
+    np.testing.assert_allclose(found, x @ weight, atol=1e-5)
 
 
 class OfTorch:

@@ -10,7 +10,9 @@ import torch
 from e3nn import o3
 
 from tool_runs import tool_module
-from xtalfill.models import messages
+from xtalfill.models import host_kernels, messages
+from xtalfill.models.compiled_host import CompiledHostNet
+from xtalfill.models.hostnet import HostNet, HostNetConfig
 from xtalfill.relax import kernels
 from xtalfill.relax.convolution import EdgeConvolution
 
@@ -33,7 +35,7 @@ def numbers(*shape: int) -> np.ndarray:
     return np.full(shape, Number(), dtype=object)
 
 
-def counted(call: Callable[..., None], *arrays: np.ndarray) -> int:
+def counted(call: Callable[..., None], *arrays: Any) -> int:
     Number.count = 0
     call(*arrays)
     return Number.count
@@ -57,6 +59,28 @@ def test_messages() -> None:
     )  # fmt: skip
     expected = counted(messages._forward.py_func, *arrays)
     assert ROOFLINE._message_flops(*arrays) == expected
+
+
+def test_messages_of_the_compiled_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(host_kernels, "_filter", host_kernels._filter.py_func)
+    monkeypatch.setattr(np, "empty", lambda shape, _: numbers(shape))
+    width, window = 4, host_kernels.WINDOW
+    expansion = host_kernels.Expansion(numbers(3, window + 1), np.array([0, 1, 2]))
+    arrays: list[Any] = [
+        numbers(2, 3 * width), numbers(2, 3, width), expansion, numbers(window + 3, 3 * width),
+        np.array([0, 1, 1]), np.array([0, 0, 1]), numbers(3, 3), Number(),
+        numbers(2, width), numbers(2, 3, width),
+    ]  # fmt: skip
+    expected = counted(host_kernels.add_messages.py_func, *arrays)
+    assert ROOFLINE._host_message_flops(*arrays) == expected
+
+
+def test_products_of_the_compiled_host() -> None:
+    model = CompiledHostNet(HostNet(HostNetConfig(width=8)))
+    update, scalars, vectors = model._updates[0], np.zeros((5, 8)), np.zeros((5, 3, 8))
+    weights, mix = update.weights, update.mix
+    of_net = 2 * 5 * (16 * 8 + 8 * 24)
+    assert ROOFLINE._update_flops(scalars, vectors, mix, weights) == of_net + 2 * 15 * 8 * 16
 
 
 @pytest.mark.parametrize("name", ["convolve", "pull_back"])

@@ -76,14 +76,38 @@ def _normalised(x: np.ndarray, scale: np.ndarray, offset: np.ndarray, out: np.nd
 
 
 @numba.njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+def product(x: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Return x (n, n_in) @ weight (n_in, n_out).
+
+    Not np.dot: a BLAS may use more threads than the task has, which is slow for small matrices.
+    """
+    n, n_in = x.shape
+    out = np.zeros((n + 1, weight.shape[1]), np.float32)  # one more row if n is odd
+    for i in range(0, n, 2):
+        one, other, sums, others = x[i], x[min(i + 1, n - 1)], out[i], out[i + 1]
+        for k in range(0, n_in - 3, 4):
+            a, b, c, d = one[k], one[k + 1], one[k + 2], one[k + 3]
+            e, f, g, h = other[k], other[k + 1], other[k + 2], other[k + 3]
+            for m in range(len(sums)):
+                p, q, r, s = weight[k, m], weight[k + 1, m], weight[k + 2, m], weight[k + 3, m]
+                sums[m] += a * p + b * q + c * r + d * s
+                others[m] += e * p + f * q + g * r + h * s
+        for k in range(n_in - n_in % 4, n_in):
+            for m in range(len(sums)):
+                sums[m] += one[k] * weight[k, m]
+                others[m] += other[k] * weight[k, m]
+    return out[:n]
+
+
+@numba.njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
 def _layers(x: np.ndarray, weights: MlpWeights) -> np.ndarray:
     """Return both linear layers of x (n, n_in), with SiLU between them."""
-    hidden = np.dot(x, weights.first)
+    hidden = product(x, weights.first)
     for i in range(hidden.shape[0]):
         for f in range(hidden.shape[1]):
             value = hidden[i, f] + weights.first_bias[f]
             hidden[i, f] = value / (np.float32(1.0) + np.exp(-value))
-    out = np.dot(hidden, weights.second)
+    out = product(hidden, weights.second)
     for i in range(out.shape[0]):
         for f in range(out.shape[1]):
             out[i, f] += weights.second_bias[f]
@@ -102,7 +126,7 @@ def mlp(x: np.ndarray, weights: MlpWeights) -> np.ndarray:
 def update(scalars: np.ndarray, vectors: np.ndarray, mix: np.ndarray, weights: MlpWeights) -> None:
     """Change scalars (n, F) and vectors (n, 3, F) in place, as `UpdateBlock`."""
     n, width = scalars.shape
-    both = np.dot(vectors.reshape(3 * n, width), mix).reshape(n, 3, 2 * width)
+    both = product(vectors.reshape(3 * n, width), mix).reshape(n, 3, 2 * width)
     features = np.empty((n, 2 * width), np.float32)
     _normalised(scalars, weights.scale, weights.offset, features)
     for i in range(n):
@@ -112,12 +136,12 @@ def update(scalars: np.ndarray, vectors: np.ndarray, mix: np.ndarray, weights: M
     gates = _layers(features, weights)
     for i in range(n):
         for f in range(width):
-            product = np.float32(0.0)
+            dot = np.float32(0.0)
             for axis in range(3):
                 left = both[i, axis, f]
-                product += left * both[i, axis, width + f]
+                dot += left * both[i, axis, width + f]
                 vectors[i, axis, f] += left * gates[i, f]
-            scalars[i, f] += gates[i, 2 * width + f] + gates[i, width + f] * product
+            scalars[i, f] += gates[i, 2 * width + f] + gates[i, width + f] * dot
 
 
 @numba.njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
