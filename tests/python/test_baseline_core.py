@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk
+from ase.geometry import get_distances
 from hypothesis import given
 from hypothesis import strategies as st
 from pymatgen.analysis.ewald import EwaldSummation
@@ -38,6 +39,21 @@ def crystal_of(atoms: Atoms) -> Crystal:
 def grid(shape: tuple[int, int, int]) -> np.ndarray:
     axes = [np.arange(n) / n for n in shape]
     return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
+
+
+# --- distances
+
+
+@given(seed=st.integers(0, 10_000), skew=st.floats(0.0, 3.0))
+def test_distances_are_those_of_ase(seed: int, skew: float) -> None:
+    random = np.random.default_rng(seed)
+    cell = np.diag(random.uniform(2.0, 9.0, 3)) @ (
+        np.eye(3) + np.tril(random.normal(size=(3, 3)), -1) * skew
+    )
+    one, other = random.normal(size=(4, 3)), random.normal(size=(5, 3))
+    expected = get_distances(one @ cell, other @ cell, cell=cell, pbc=True)[1]
+    np.testing.assert_allclose(distances(one, other, cell), expected, atol=1e-9)
+    assert distances(one[:0], other, cell).shape == (0, 5)
 
 
 # --- maxima
