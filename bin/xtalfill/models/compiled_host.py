@@ -21,6 +21,7 @@ from xtalfill.models.host_kernels import (
     add_messages,
     expand,
     mlp,
+    product,
     update,
 )
 from xtalfill.models.hostnet import HostEncoding, HostNet, SiteGraph, noise_features
@@ -97,7 +98,7 @@ class _Update:
 
     def shifted(self, features: Features, condition: np.ndarray, draw: np.ndarray) -> Features:
         """Return copies of the features, the scalars shifted by the condition of their draw."""
-        shift = condition @ self.condition + self.bias
+        shift = product(condition, self.condition) + self.bias
         return features[0] + shift[draw], features[1].copy()
 
     def mix_in(self, features: Features) -> None:
