@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Compare ways to relax the same proposals; a table of docs/benchmarks.
 
-Reads JSON lines of tools/measure_cover.py: NAME=FILE for each way, the first is the one that the
-others are compared with. A way finds a crystal with the candidate of lowest energy.
+Reads JSON lines of tools/measure_cover.py, or tables of tools/crystals_of_run.py (.csv), which have
+answers alone and no steps: NAME=FILE for each way, the first is the one that the others are
+compared with. A way finds a crystal with the candidate of lowest energy.
 """
 
 import argparse
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from crystal_table import read_crystals, with_reference
 
 from xtalfill.core.errors import InputError, run_command
 from xtalfill.core.io import read_json_lines, write_json
@@ -20,16 +22,32 @@ from xtalfill.evaluate.metrics import percent_cell, wilson_interval, won_lost
 Record = dict[str, Any]
 
 
+def read(path: Path) -> list[Record]:
+    """Return the records of a file; of a table each crystal with its answer as the candidate."""
+    if path.suffix != ".csv":
+        return read_json_lines(path)
+    answers = with_reference(read_crystals([path]))
+    return [
+        {"id": name, "usable": True, "candidates": [
+            {"les": bool(one.les), "matched": bool(one.matched), "first": above, "above": above}]}
+        for name, one in answers.iterrows()
+        for above in [None if np.isnan(one.energy_above_reference) else one.energy_above_reference]
+    ]  # fmt: skip
+
+
 def lowest(record: Record) -> Record | None:
     """Return the candidate of lowest energy; None if no candidate is usable."""
     usable = [one for one in record["candidates"] if one["above"] is not None]
     return min(usable, key=lambda one: one["first"], default=None)
 
 
-def calls(record: Record) -> int:
-    """Return the evaluations of an atom in all relaxations of a crystal."""
-    return record["n_atoms"] * sum(
-        one["steps"] + 2 for one in record["candidates"] if one["first"] is not None
+def calls(records: Sequence[Record]) -> int:
+    """Return the evaluations of an atom in all relaxations of some crystals."""
+    return sum(
+        record["n_atoms"] * (one["steps"] + 2)
+        for record in records
+        for one in record["candidates"]
+        if one["first"] is not None
     )
 
 
@@ -39,8 +57,9 @@ def row(name: str, ours: Sequence[Record], base: Sequence[Record]) -> Record:
     apart = np.array([a["first"] - b["first"] for a, b in ends if a is not None and b is not None])
     lower, higher = int((apart < -ENERGY_WINDOW).sum()), int((apart > ENERGY_WINDOW).sum())
     les, match = found_les(ours), found_match(ours)
+    counted = all("steps" in one for record in [*ours, *base] for one in record["candidates"])
     cells = {
-        "calls": round(sum(map(calls, ours)) / sum(map(calls, base)), 2),
+        "calls": round(calls(ours) / calls(base), 2) if counted else None,
         "les": share_cell(les), "les_test": won_lost(les, found_les(base)),
         "match": share_cell(match), "match_test": won_lost(match, found_match(base)),
         "ends": f"{lower} : {higher}",
@@ -97,12 +116,12 @@ def table(ways: dict[str, list[Record]], title: str) -> Record:
 def main() -> None:
     """Write the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("ways", nargs="+", metavar="NAME=FILE", help="lines of measure_cover.py")
+    parser.add_argument("ways", nargs="+", metavar="NAME=FILE", help="JSON lines or CSV")
     parser.add_argument("--title", required=True)
     parser.add_argument("--output", type=Path, required=True, help="JSON of the table")
     args = parser.parse_args()
     pairs = (text.partition("=")[::2] for text in args.ways)
-    ways = {name: read_json_lines(Path(path)) for name, path in pairs}
+    ways = {name: read(Path(path)) for name, path in pairs}
     write_json(args.output, table(ways, args.title))
 
 

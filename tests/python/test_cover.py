@@ -210,3 +210,23 @@ def test_two_ways_to_relax_are_compared_crystal_by_crystal(
     assert (cells["calls"], cells["les"]["value"], cells["match"]["value"]) == (0.5, 100.0, 50.0)
     tests = [cells[name].split(",")[0] for name in ("les_test", "match_test", "ends")]
     assert tests == ["1 : 0", "1 : 1", "1 : 0"]
+
+
+def test_answers_of_two_tables_are_compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compare = tool_module("compare_covers")
+    header = "id,has_reference,les,matched,energy_above_reference"
+    rows = ("a,True,True,True,0.0", "b,True,True,False,-0.1", "c,True,False,False,", "d,False,,,")
+    other = ("c,True,True,True,0.0", "b,True,True,True,0.0", "a,True,False,False,0.2", "d,False,,,")
+    ways = []
+    for name, table in {"one": rows, "other": other}.items():
+        (tmp_path / f"{name}.csv").write_text("\n".join((header, *table)) + "\n")
+        ways.append(f"{name}={tmp_path / name}.csv")
+    run(monkeypatch, compare, *ways, "--title", "t", "--output", tmp_path / "t.json")
+    table = json.loads((tmp_path / "t.json").read_text())
+    assert table["crystals"] == 3  # d has no reference
+    cells = table["rows"][1]["cells"]
+    assert cells["calls"] is None
+    tests = [cells[name].split(",")[0] for name in ("les_test", "match_test", "ends")]
+    assert tests == ["1 : 1", "2 : 1", "0 : 2"]

@@ -168,6 +168,17 @@ def test_element_beyond_the_model_and_failed_systems(model: HostNet, brucite: At
     assert np.isnan(positions[batch.atoms_slice(2)][3:]).all()
 
 
+@pytest.mark.parametrize("layer", ["conditions", "from_host", "site_updates"])
+def test_nan_in_the_network_fails_the_candidate(crystals: dict[str, Atoms], layer: str) -> None:
+    network = HostNet(CONFIG).eval()
+    with torch.no_grad():
+        next(getattr(network, layer).parameters()).view(-1)[0] = torch.nan
+    batch = make_batch(crystals, [("brucite", "host", 0), ("brucite", "random", 0)], 42)
+    inpaint(batch, network)
+    assert list(batch.status) == ["failed", "ok"]
+    assert batch.message[0].startswith("inpaint: sampling produced NaN")
+
+
 def test_progress_is_reported(crystals: dict[str, Atoms], model: HostNet) -> None:
     stream = io.StringIO()
     batch = make_batch(crystals, [("brucite", "random", 0), ("rocksalt", "random", 0)], 42)

@@ -134,7 +134,7 @@ def test_comparison_of_two_rankings(tmp_path: Path) -> None:
     lines = tool("compare_rankings.py", tmp_path).splitlines()
     rates = [line.split(": ")[1].split(" (")[0] for line in lines if "lowest" in line]
     assert rates == ["25.0 %", "50.0 %", "50.0 %", "50.0 %"]  # matched, then lower or matched
-    assert "matched: relax_rank won 1, lost 0, p = 1" in lines
+    assert "matched: relax_rank won : lost 1 : 0, p = 1" in lines
     first = tool("compare_rankings.py", tmp_path, "--samples", 1)
     assert "matched, lowest by relax_rank: 0.0 %" in first
 
