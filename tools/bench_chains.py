@@ -90,7 +90,7 @@ class Judge:
     """
 
     def __init__(self, potential: Potential) -> None:
-        self._relaxer = BatchedRelaxer(potential, max_atoms=400)
+        self._relaxer = BatchedRelaxer(potential, max_atoms=400, optimizer="fire")
 
     def relaxed(self, frames: list[Atoms]) -> list[tuple[Atoms, float] | None]:
         """Return each crystal in its minimum and its energy, eV/atom; None where it failed."""

@@ -124,7 +124,7 @@ def relax_batched(structures: list[Atoms], options: argparse.Namespace, size: in
     mean = sum(len(atoms) for atoms in structures) / len(structures)
     threads = 1 if options.device == "cuda" else min(options.threads, size)
     driver = BatchedRelaxer(
-        potential, max_atoms=max(1, round(size * mean / threads)), threads=threads
+        potential, max_atoms=max(1, round(size * mean / threads)), threads=threads, optimizer="fire"
     )
     crystals = [Crystal(a.numbers, a.positions, a.cell.array) for a in structures]
     potential.evaluate(crystals[:1])

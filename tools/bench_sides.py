@@ -79,7 +79,7 @@ def free_ours(crystals: Path, count: int, mlip: str) -> Side:
     atoms = proposals(crystals, count, SEED)
     found = [Crystal(one.numbers, one.positions, one.cell.array) for one in atoms]
     potential.evaluate(found[:1])
-    driver = BatchedRelaxer(potential, max_atoms=sum(len(one) for one in atoms))
+    driver = BatchedRelaxer(potential, max_atoms=sum(len(one) for one in atoms), optimizer="fire")
     begin = time.process_time()
     jobs = [Relaxation(one, np.ones(len(one.numbers), dtype=bool)) for one in found]
     done = driver.relax(jobs, fmax=FMAX, max_steps=STEPS)

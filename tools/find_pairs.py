@@ -205,7 +205,7 @@ def relaxed_minima(
     """
     is_site = filled[0].numbers == HYDROGEN
     crystals = [Crystal(a.numbers, a.positions, a.cell.array) for a in filled]
-    first = BatchedRelaxer(cheap, max_atoms=200).relax(
+    first = BatchedRelaxer(cheap, max_atoms=200, optimizer="fire").relax(
         [Relaxation(c, is_site) for c in crystals], fmax=SITES_FMAX, max_steps=SITES_STEPS
     )
     kept = [one.evaluation.energy for one in first if one.evaluation is not None]
@@ -218,7 +218,7 @@ def relaxed_minima(
         if all(map_atoms(one, other) is None for other in starts):
             starts.append(one)
     every = np.ones(len(is_site), dtype=bool)
-    results = BatchedRelaxer(potential, max_atoms=200).relax(
+    results = BatchedRelaxer(potential, max_atoms=200, optimizer="fire").relax(
         [Relaxation(c, every) for c in starts], fmax=FMAX, max_steps=ALL_STEPS
     )
     ends: list[tuple[Atoms, float]] = []

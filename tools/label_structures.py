@@ -186,8 +186,8 @@ class Labeller:
 
     def __init__(self, small: Potential, large: Potential) -> None:
         self._recorder = RecordingPotential(large)
-        self._small = BatchedRelaxer(small, max_atoms=400, threads=1)
-        self._large = BatchedRelaxer(self._recorder, max_atoms=400, threads=1)
+        self._small = BatchedRelaxer(small, max_atoms=400, threads=1, optimizer="fire")
+        self._large = BatchedRelaxer(self._recorder, max_atoms=400, threads=1, optimizer="fire")
 
     def label(self, starts: list[Start]) -> list[Atoms]:
         """Return the labelled structures of some fillings."""

@@ -126,7 +126,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True, help="folder")
     args = parser.parse_args()
     potential = load_potential(args.potential, device="cpu")
-    relaxer = BatchedRelaxer(potential, max_atoms=400, threads=1)
+    relaxer = BatchedRelaxer(potential, max_atoms=400, threads=1, optimizer="fire")
     crystals = CrystalSet(args.data)
     held_out = np.flatnonzero(crystals.is_validation)
     excluded = {frozenset(crystals.crystal(index)[0].tolist()) for index in held_out}

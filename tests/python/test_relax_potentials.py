@@ -141,7 +141,7 @@ def test_relaxation_agrees_with_ase(
     free = start.numbers == 1
     job = Relaxation(crystal_of(start), free)
     other = Relaxation(crystal_of(bulk("LiH", "rocksalt", a=4.0)), np.array([False, True]))
-    driver = BatchedRelaxer(sevennet, max_atoms=50)
+    driver = BatchedRelaxer(sevennet, max_atoms=50, optimizer="fire")
     ours = driver.relax([other, job], fmax=0.05, max_steps=12)[1]
     atoms = start.copy()
     atoms.calc = calculator
@@ -351,5 +351,7 @@ def test_relaxation_with_a_packaged_model(tmp_path: Path) -> None:
         assert abs(one.energy - atoms.get_potential_energy()) / len(atoms) < 1e-5
         np.testing.assert_allclose(one.forces, atoms.get_forces(), atol=1e-4)
     job = Relaxation(crystal_of(some[0]), some[0].numbers == 1)
-    relaxed = BatchedRelaxer(potential, max_atoms=50).relax([job], fmax=0.5, max_steps=5)[0]
+    relaxed = BatchedRelaxer(potential, max_atoms=50, optimizer="fire").relax(
+        [job], fmax=0.5, max_steps=5
+    )[0]
     assert relaxed.error == ""

@@ -31,7 +31,9 @@ def make_batch() -> Batch:
 
 def screen(batch: Batch, keep: int, potential: MorsePotential | None = None) -> Batch:
     chosen = potential or MorsePotential()
-    found = screen_batch(batch, chosen, BatchedRelaxer(chosen, max_atoms=20), keep=keep)
+    found = screen_batch(
+        batch, chosen, BatchedRelaxer(chosen, max_atoms=20, optimizer="fire"), keep=keep
+    )
     found.validate()
     return found
 

@@ -90,7 +90,7 @@ def test_the_odds_are_those_of_the_table_of_a_run() -> None:
     select_candidates(batch)
     measured = {name: card["settings"][name] for name in ("steps", "predictor", "renoise")}
     batch.stages["inpaint"].attrs |= measured | {"weights": card["weights"]}
-    batch.stages["relax_positions"].attrs |= {"mlip": "7net-0", "optimizer": "FIRE", "fmax": 0.05}
+    batch.stages["relax_positions"].attrs |= {"mlip": "7net-0", "optimizer": "L-BFGS", "fmax": 0.05}
     answer = make_answer(batch, batch.groups()["mg"], notes=(), form=Atoms.copy)
     assert answer.confidence.calibration == CALIBRATED
     assert 0.5 < answer.confidence.matched < answer.confidence.les < 1.0

@@ -12,7 +12,7 @@ CASES = [
     ),
     Case("lih", lithium_hydride(), 4, [Made(proposed=(0.05, 0.0, 0.0))]),
 ]
-RELAXATION = {"mlip": "7net-0", "optimizer": "FIRE", "fmax": 0.05, "max_steps": 500}
+RELAXATION = {"mlip": "7net-0", "optimizer": "L-BFGS", "fmax": 0.05, "max_steps": 500}
 SAMPLING = {"steps": 100, "predictor": "ancestral", "corrector_steps": 0}
 ATTRS = {"inpaint": SAMPLING, "relax_sites": RELAXATION, "relax_positions": RELAXATION}
 

@@ -160,8 +160,8 @@ class BatchedRelaxer:
         potential: Interatomic potential.
         max_atoms: Atoms evaluated together. Halved when memory runs out. A single crystal with
             more atoms is evaluated alone.
-        threads: Number of groups evaluated in parallel, one thread each.
         optimizer: What makes the steps of each crystal.
+        threads: Number of groups evaluated in parallel, one thread each.
     """
 
     def __init__(
@@ -169,8 +169,8 @@ class BatchedRelaxer:
         potential: Potential,
         *,
         max_atoms: int,
+        optimizer: OptimizerName,
         threads: int = 1,
-        optimizer: OptimizerName = "fire",
     ) -> None:
         self._potential = potential
         self._optimizer = optimizer

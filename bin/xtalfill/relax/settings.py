@@ -40,7 +40,7 @@ class RelaxSettings:
     fmax: float
     max_steps: int
     max_atoms_per_batch: int
-    optimizer: OptimizerName = "fire"
+    optimizer: OptimizerName = "lbfgs"
     merge: bool = False
     drop_above: float | None = None
     stop_below: float | None = None

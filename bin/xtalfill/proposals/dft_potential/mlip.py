@@ -39,7 +39,7 @@ class MlipSolver:
                 f"{self._potential.name} does not support the elements {sorted(unknown)}"
             )
         job = Relaxation(crystal, free)
-        driver = BatchedRelaxer(self._potential, max_atoms=len(crystal.numbers))
+        driver = BatchedRelaxer(self._potential, max_atoms=len(crystal.numbers), optimizer="fire")
         found = driver.relax([job], fmax=self._fmax, max_steps=self._max_steps)[0]
         if found.evaluation is None:
             raise PlacementError(f"{self._potential.name}: {found.error}")
