@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""How close to the limits of one core are the sampler of `host` and the potential of RELAX?
+"""How close to the limits of one core are the networks of INPAINT and the potential of RELAX?
 
 The limits are measured in the same process: a product of matrices for floating-point operations, a
 copy of a large array for bytes. Operations and bytes of a workload are counted operator by
@@ -22,6 +22,7 @@ from unittest.mock import patch
 import numpy as np
 import torch
 from bench_relax import proposals
+from bench_sides import noised, score_network
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -173,6 +174,18 @@ def force_call(crystals: Path, count: int) -> Callable[[], object]:
     return lambda: potential.evaluate(batch)
 
 
+def gemnet_score(crystals: Path, name: str, count: int) -> Callable[[], object]:
+    """Return a call of GemNet for crystals; names of the networks as of `score_network`."""
+    network, some = score_network(name), noised(crystals, count)
+    times = torch.full((len(some.numbers),), 0.5, dtype=torch.float64)
+
+    def call() -> object:
+        with torch.no_grad():
+            return network.scaled_score(some, times)
+
+    return call
+
+
 def gemm() -> Callable[[], object]:
     """Return a product of two matrices that fit in the cache."""
     one, other = torch.rand(MATRIX, MATRIX), torch.rand(MATRIX, MATRIX)
@@ -269,10 +282,14 @@ def main() -> None:
     names = [
         f"`host`, {CANDIDATES} candidates of a crystal",
         f"`7net-0`, {options.at_once} crystals at once",
+        "`td`, 8 crystals at once",
+        "`td` of the published size, 2 crystals at once",
     ]
     workloads = [
         host_sampler(options.crystals, options.steps),
         force_call(options.crystals, options.at_once),
+        gemnet_score(options.crystals, "td", 8),
+        gemnet_score(options.crystals, "published", 2),
     ]
     counts = [counted(call) for call in workloads]
     one, other, *used = seconds([gemm(), copy(), *workloads], options.repeats)
