@@ -192,14 +192,18 @@ def test_relax_resumes_in_the_interrupted_step(tmp_path: Path, rounds: int) -> N
     assert list(after.stages) == list(whole.stages)
     for name, stage in whole.stages.items():
         for key, array in stage.arrays.items():
-            assert array.tobytes() == after.stages[name].arrays[key].tobytes(), (name, key)
+            other = after.stages[name].arrays[key]
+            if array.dtype == object:  # its bytes are addresses
+                assert array.tolist() == other.tolist(), (name, key)
+            else:
+                assert array.tobytes() == other.tobytes(), (name, key)
     assert after.message.tolist() == whole.message.tolist()
 
 
 @pytest.mark.parametrize("before_the_end", [1, 5])
 def test_relax_rank_resumes_with_the_same_duplicates(tmp_path: Path, before_the_end: int) -> None:
     def ranked(checkpoint: Checkpoint) -> Batch:
-        batch, settings = make_duplicates(), replace(SETTINGS, fmax=1e-3)
+        batch, settings = make_duplicates(), replace(SETTINGS, fmax=1e-3, optimizer="fire")
         more = {"ranking": SteeperWells(), "checkpoint": checkpoint, "progress": io.StringIO()}
         relax_batch(batch, Wells(), settings, **more)
         return batch

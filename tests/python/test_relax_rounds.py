@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ from xtalfill.relax.stage import relax_batch
 
 CELL = np.diag([6.0, 6.4, 6.8])
 HOST = np.array([[0.1, 0.2, 0.3], [2.0, 2.1, 2.3]])
-SETTINGS = RelaxSettings(0.05, 200, 0.05, 500, max_atoms_per_batch=40, rounds=4)
+SETTINGS = RelaxSettings(0.05, 200, 0.05, 500, max_atoms_per_batch=40, rounds=4, optimizer="fire")
 ROWS = [("a", "host", 0), ("a", "host", 1), ("b", "host", 0), ("b", "host", 1), ("a", REFERENCE, 0)]
 WATER = Crystal(
     np.array([8, 8, 1, 1]),
@@ -68,7 +69,7 @@ def rows_of(batch: Batch, name: str) -> list[tuple[int, bytes]]:
 
 
 def test_rounds_keep_only_what_is_lower() -> None:
-    once = relaxed(proposed(), RelaxSettings(0.05, 200, 0.05, 500, max_atoms_per_batch=40))
+    once = relaxed(proposed(), replace(SETTINGS, rounds=0))
     batch = relaxed(proposed())
     assert batch.n_systems > len(ROWS) == once.n_systems
     for name in ("a", "b"):
@@ -126,7 +127,7 @@ def test_sources_and_arrays_of_merging_are_told(tmp_path: Path) -> None:
     arrays = batch.stages["inpaint"].arrays
     arrays["source"] = np.array(["voids"] * 4 + [""], dtype=object)
     arrays["sites_moved"] = np.ones(5, dtype=np.int32)
-    merging = RelaxSettings(0.05, 200, 0.05, 500, max_atoms_per_batch=40, rounds=2, merge=True)
+    merging = replace(SETTINGS, rounds=2, merge=True)
     relaxed(batch, merging)
     write_batch(batch, tmp_path / "b.h5")
     found = read_batch(tmp_path / "b.h5")

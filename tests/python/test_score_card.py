@@ -12,7 +12,7 @@ from ase.build import bulk
 from tool_runs import tool_module
 from xtalfill.core.errors import InputError
 from xtalfill.core.io import read_json
-from xtalfill.results.confidence import CARDS, probability
+from xtalfill.results.confidence import CARDS, features, probability
 
 tool = tool_module("score_card")
 
@@ -52,7 +52,7 @@ def test_the_mean_probability_stands_beside_the_rate(
     assert [one["crystals"] for one in cells] == [4, 2, 2]
     assert [one["rate"]["value"] for one in cells] == [50.0, 100.0, 0.0]
     card = read_json(CARDS / "default.json")
-    sure = probability(card["models"]["matched"], {"share": 1.0})
+    sure = probability(card["models"]["matched"], features([-1.0] * 10, 1, agrees=None))
     assert cells[0]["odds"] == pytest.approx(100 * sure)
     assert cells[0]["error"]["value"] == pytest.approx(sure - 0.5)
     assert cells[2]["error"]["value"] == pytest.approx(sure)

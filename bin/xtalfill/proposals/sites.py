@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-import numba
 import numpy as np
 import spglib
 from ase.data import covalent_radii
@@ -136,36 +135,13 @@ def distances(one: np.ndarray, other: np.ndarray, cell: np.ndarray) -> np.ndarra
     """Return the minimum-image distances (n, m) in Angstrom between fractional positions."""
     if not len(one) or not len(other):
         return np.full((len(one), len(other)), np.inf)
+    # Not ASE's `get_distances`, which spends milliseconds on a few positions.
     reduced = reduced_cell(cell)
-    to_reduced = cell @ np.linalg.inv(reduced)
-    images = lattice_points(1) @ reduced  # enough for a reduced cell, as in ASE
-    return np.asarray(_shortest(one @ to_reduced, other @ to_reduced, reduced, images))
-
-
-@numba.njit(nogil=True, cache=True)
-def _shortest(
-    one: np.ndarray, other: np.ndarray, cell: np.ndarray, images: np.ndarray
-) -> np.ndarray:
-    """Return the shortest distances (n, m) of fractional positions, Angstrom.
-
-    Not ASE's `get_distances`, which spends milliseconds on a few positions.
-    """
-    found = np.empty((len(one), len(other)))
-    for i in range(len(one)):
-        for j in range(len(other)):
-            a = other[j, 0] - one[i, 0]
-            b = other[j, 1] - one[i, 1]
-            c = other[j, 2] - one[i, 2]
-            a, b, c = a - round(a), b - round(b), c - round(c)
-            x = a * cell[0, 0] + b * cell[1, 0] + c * cell[2, 0]
-            y = a * cell[0, 1] + b * cell[1, 1] + c * cell[2, 1]
-            z = a * cell[0, 2] + b * cell[1, 2] + c * cell[2, 2]
-            shortest = np.inf
-            for k in range(len(images)):
-                dx, dy, dz = x + images[k, 0], y + images[k, 1], z + images[k, 2]
-                shortest = min(shortest, dx * dx + dy * dy + dz * dz)
-            found[i, j] = np.sqrt(shortest)
-    return found
+    away = (other - one[:, None]) @ (cell @ np.linalg.inv(reduced))
+    away = (away - np.round(away)) @ reduced
+    nearest = lattice_points(1) @ reduced  # enough for a reduced cell, as in ASE
+    squares = ((away[:, :, None] + nearest) ** 2).sum(axis=-1)
+    return np.asarray(np.sqrt(squares.min(axis=-1)))
 
 
 def reduced_cell(cell: np.ndarray) -> np.ndarray:
