@@ -108,6 +108,8 @@ def table(ways: dict[str, list[Record]], title: str) -> Record:
         {"key": "ends", "title": "lowest lower : higher"},
     ]
     rows = [row(name, found, base) for name, found in kept.items()]
+    if all(one["cells"]["calls"] is None for one in rows):
+        columns = columns[1:]
     return {
         "title": title, "crystals": len(base), "label": "way", "columns": columns, "rows": rows,
     }  # fmt: skip

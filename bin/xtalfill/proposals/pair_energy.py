@@ -12,7 +12,7 @@ import numpy as np
 from ase.data import covalent_radii
 
 from xtalfill.core.crystal import Crystal
-from xtalfill.proposals.sites import lattice_points, reduced_cell
+from xtalfill.proposals.sites import image_vectors, lattice_points, reduced_cell
 
 # Elements that a missing atom forms a directed bond with.
 _BONDING = (5, 6, 7, 8, 9, 14, 15, 16, 17, 33, 34, 35, 53)
@@ -39,11 +39,11 @@ class PairEnergy:
         self.apart = max(_APART, 1.6 * float(covalent_radii[element]))
         # Sites bonded to one atom may be near each other; anions among metals repel.
         self._length = self.apart if self._bonding.any() else max(self.apart, _ANIONS)
-        self._reduced = reduced_cell(host.cell)
+        reduced = reduced_cell(host.cell)
         # The nearest image of a vector in the reduced cell is at most one cell away.
-        self._nearest = lattice_points(1) @ self._reduced
-        short = np.linalg.norm(self._reduced, axis=1).min() < 4.0
-        self._images = lattice_points(2) @ self._reduced if short else self._nearest
+        self._nearest = lattice_points(1) @ reduced
+        short = np.linalg.norm(reduced, axis=1).min() < 4.0
+        self._images = lattice_points(2) @ reduced if short else self._nearest
 
     def draw(self, random: np.random.Generator, count: int) -> np.ndarray:
         """Return up to `count` free points (k, 3), fractional, half of them at a bond length.
@@ -89,7 +89,7 @@ class PairEnergy:
         others = np.concatenate([self._host, sites])
         lengths = np.concatenate([self._bonds, np.full(len(sites), self._length)])
         bonding = np.concatenate([self._bonding, np.zeros(len(sites), dtype=bool)])
-        vectors = self._vectors(points, others, self._images)
+        vectors = image_vectors(points, others, self._cell, self._images)
         distance = np.linalg.norm(vectors, axis=-1)
         x = np.maximum(distance / lengths[:, None], _CORE)
         itself = distance < 1e-3
@@ -102,11 +102,5 @@ class PairEnergy:
 
     def _distances(self, points: np.ndarray, others: np.ndarray) -> np.ndarray:
         """Return distances (k, m, 27) in Angstrom, the smallest of each pair among them."""
-        return np.asarray(np.linalg.norm(self._vectors(points, others, self._nearest), axis=-1))
-
-    def _vectors(self, points: np.ndarray, others: np.ndarray, images: np.ndarray) -> np.ndarray:
-        """Return the vectors (k, m, n_images, 3) from points to others, Angstrom."""
-        away = (others - points[:, None]) @ self._cell
-        fractions = away @ np.linalg.inv(self._reduced)
-        away = (fractions - np.round(fractions)) @ self._reduced
-        return np.asarray(away[:, :, None] + images)
+        vectors = image_vectors(points, others, self._cell, self._nearest)
+        return np.asarray(np.linalg.norm(vectors, axis=-1))

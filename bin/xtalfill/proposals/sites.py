@@ -136,12 +136,26 @@ def distances(one: np.ndarray, other: np.ndarray, cell: np.ndarray) -> np.ndarra
     if not len(one) or not len(other):
         return np.full((len(one), len(other)), np.inf)
     # Not ASE's `get_distances`, which spends milliseconds on a few positions.
-    reduced = reduced_cell(cell)
-    away = (other - one[:, None]) @ (cell @ np.linalg.inv(reduced))
-    away = (away - np.round(away)) @ reduced
-    nearest = lattice_points(1) @ reduced  # enough for a reduced cell, as in ASE
-    squares = ((away[:, :, None] + nearest) ** 2).sum(axis=-1)
+    nearest = lattice_points(1) @ reduced_cell(cell)  # enough for a reduced cell, as in ASE
+    squares = (image_vectors(one, other, cell, nearest) ** 2).sum(axis=-1)
     return np.asarray(np.sqrt(squares.min(axis=-1)))
+
+
+def image_vectors(
+    one: np.ndarray, other: np.ndarray, cell: np.ndarray, images: np.ndarray
+) -> np.ndarray:
+    """Return vectors (n, m, k, 3), Angstrom, from fractional positions to images of others.
+
+    Args:
+        one: (n, 3) fractional.
+        other: (m, 3) fractional.
+        cell: (3, 3) Angstrom.
+        images: (k, 3) lattice vectors, Angstrom, added to the vector inside the reduced cell.
+    """
+    reduced = reduced_cell(cell)
+    fractions = (other - one[:, None]) @ cell @ np.linalg.inv(reduced)
+    away = (fractions - np.round(fractions)) @ reduced
+    return np.asarray(away[:, :, None] + images)
 
 
 def reduced_cell(cell: np.ndarray) -> np.ndarray:
