@@ -12,7 +12,7 @@ import itertools
 import json
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +62,10 @@ def main() -> None:
 
 
 def fill(args: argparse.Namespace) -> None:
-    """Fill the crystals of all files in turn, in an order that the seed decides."""
+    """Fill the crystals of all files in turn, in an order that the seed decides.
+
+    Crystals that the output has already are left out, so that a measurement can be continued.
+    """
     from xtalfill.interactive.settings import make_all_settings
 
     values = dict(word.split("=", 1) for word in args.set)
@@ -71,14 +74,24 @@ def fill(args: argparse.Namespace) -> None:
         [(label, number, atoms) for number, atoms in _drawn(path, args)]
         for path, label in zip(args.hydrogen, args.label, strict=True)
     ]
+    known = read_json_lines(args.output) if args.output.exists() else []
+    filled = {(line["set"], line["number"]) for line in known}
     end = time.monotonic() + 60 * args.minutes
     with args.output.open("a", encoding="utf-8") as file:
-        for label, number, atoms in itertools.chain(*itertools.zip_longest(*chosen)):
+        for label, number, atoms in _in_turn(chosen):
             if time.monotonic() > end:
                 break
+            if (label, number) in filled:
+                continue
             line = {"set": label, "number": number, **_filled(atoms, number, settings, args)}
             file.write(json.dumps(line) + "\n")
             file.flush()
+
+
+def _in_turn(files: list[list[tuple[str, int, Atoms]]]) -> Iterator[tuple[str, int, Atoms]]:
+    """Yield the first crystal of each file, then the second ones, until all files are at an end."""
+    for row in itertools.zip_longest(*files):
+        yield from (one for one in row if one is not None)
 
 
 def _value(text: str) -> Any:
