@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.stats import binomtest
 
 SIZE_BINS = (("≤20 atoms", 1, 20), ("21–40 atoms", 21, 40), (">40 atoms", 41, None))
 SITE_BINS = (
@@ -167,6 +166,8 @@ def wilson_interval(successes: int, n: int, *, level: float = 0.95) -> tuple[flo
         n: Number of independent trials, at least 1.
         level: Coverage.
     """
+    from scipy.stats import binomtest  # half of the start of STORE, which counts nothing
+
     found = binomtest(successes, n).proportion_ci(confidence_level=level, method="wilson")
     return float(found.low), float(found.high)
 
@@ -183,6 +184,8 @@ def mcnemar(first: np.ndarray, second: np.ndarray) -> dict[str, float]:
         p-value; 1 if the outcomes never differ.
     """
     first, second = np.asarray(first, dtype=bool), np.asarray(second, dtype=bool)
+    from scipy.stats import binomtest
+
     only_first = int((first & ~second).sum())
     only_second = int((second & ~first).sum())
     discordant = only_first + only_second
