@@ -72,6 +72,17 @@ def _relaxations(options: argparse.Namespace) -> list[Comparison]:
         )
         for name, mlip in (("7net-0", "7net-0"), ("nequip-small", str(NEQUIP_SMALL)))
     ]
+    rows.append(
+        Comparison(
+            key="restore",
+            label="ten candidates of `host` to the lowest, `7net-0`, with their sampling",
+            peer="ASE's BFGS, one by one, from the same candidates, without their sampling",
+            ours=partial(sides.restore_ours, crystals, options.serial, "7net-0"),
+            theirs=partial(sides.restore_ase, crystals, options.serial, "7net-0"),
+            apart=("meV", 1e-3),
+            repeats=1,
+        )
+    )
     # torch-sim 0.3.0 cannot import the SevenNet of today: the potential of these rows is NequIP.
     free = partial(sides.free_ours, crystals, many, str(NEQUIP_SMALL))
     label = f"RELAX, `nequip-small`, {many} crystals at once, no site fixed"

@@ -4,6 +4,7 @@ Every side computes the same: the same crystals, the same weights, the same numb
 returns its CPU time on one core, without imports and loading, and its results for the comparison.
 """
 
+import io
 import os
 import resource
 import subprocess
@@ -15,15 +16,30 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import ase.io
 import numpy as np
 import torch
 from ase import Atoms
+from ase.constraints import FixAtoms
+from ase.optimize import BFGS
 from bench_nequix import OURS, THEIRS, Timer
-from bench_relax import FMAX, proposals, relax_batched, relax_serially
+from bench_relax import (
+    FMAX,
+    HYDROGEN,
+    proposals,
+    relax_batched,
+    relax_serially,
+    stock_calculator,
+)
 from torch import Tensor
 from upstream_gemnet import SCALE_FILE, td_gemnet, upstream_batch, upstream_denoiser
 
+from xtalfill.core.batch import Batch
 from xtalfill.core.crystal import Crystal
+from xtalfill.core.relaxations import POSITIONS
+from xtalfill.inputs.hosts import CheckedHost
+from xtalfill.interactive.settings import make_all_settings
+from xtalfill.interactive.stages import restore_hosts
 from xtalfill.models.crystals import Crystals
 from xtalfill.models.gemnet import GemNetConfig, GemNetScore
 from xtalfill.models.weights import load_weights
@@ -34,6 +50,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 WEIGHTS = REPOSITORY / "assets" / "weights"
 STEPS = 6  # FIRE steps of a relaxation
 SEED = 42
+BFGS_STEPS = 500  # XtalPaint's most for one relaxation
 CALLS = 3  # timed calls of a network, after one that warms up
 
 
@@ -70,6 +87,54 @@ def relax_ase(crystals: Path, count: int, mlip: str) -> Side:
     options = Namespace(mlip=mlip, device="cpu", max_steps=STEPS)
     timing = relax_serially(proposals(crystals, count, SEED), options)
     return Side(count, timing.cpu_seconds, timing.energies)
+
+
+def restored(crystals: Path, count: int, mlip: str) -> tuple[Batch, float]:
+    """Return the first crystals restored with ten candidates of `host`, and the CPU time."""
+    hosts = []
+    for number, atoms in enumerate(ase.io.read(crystals, f":{count}")):
+        bare = atoms[atoms.numbers != HYDROGEN]
+        n_missing = len(atoms) - len(bare)
+        hosts.append(CheckedHost(f"c{number}", "", bare, HYDROGEN, n_missing))
+    changes = {"method": "host", "samples": 10, "mlip": mlip, "mlip_rank": "none", "fmax": FMAX}
+    settings, progress = make_all_settings({**changes, "seed": SEED}), io.StringIO()
+    list(restore_hosts(hosts[:1], settings, progress=progress))  # loads and compiles
+    begin = time.process_time()
+    (batch,) = restore_hosts(hosts, settings, progress=progress)
+    return batch, time.process_time() - begin
+
+
+def restore_ours(crystals: Path, count: int, mlip: str) -> Side:
+    """Sample and relax ten candidates of each crystal; results: lowest energies in eV."""
+    batch, seconds = restored(crystals, count, mlip)
+    energy = batch.stages[POSITIONS].arrays["energy"]
+    lowest = [float(np.nanmin(energy[members])) for members in batch.groups().values()]
+    return Side(count, seconds, lowest)
+
+
+def restore_ase(crystals: Path, count: int, mlip: str) -> Side:
+    """Relax the same candidates with ASE's BFGS, one by one, as XtalPaint; sampling is free."""
+    torch.set_num_threads(1)
+    batch, _ = restored(crystals, count, mlip)
+    calculator, proposed = stock_calculator(mlip, "cpu"), batch.stages["inpaint"]
+    begin, lowest = time.process_time(), []
+    for members in batch.groups().values():
+        energies = []
+        for index in members:
+            here = batch.atoms_slice(index)
+            atoms = Atoms(
+                batch.atomic_numbers[here],
+                proposed.arrays["positions"][here],
+                cell=batch.cell[index],
+                pbc=True,
+                calculator=calculator,
+            )
+            for fixed in (batch.is_host[here], np.zeros(len(atoms), dtype=bool)):
+                atoms.set_constraint(FixAtoms(mask=fixed))
+                BFGS(atoms, logfile=None).run(fmax=FMAX, steps=BFGS_STEPS)
+            energies.append(float(atoms.get_potential_energy()))
+        lowest.append(min(energies))
+    return Side(count, time.process_time() - begin, lowest)
 
 
 def free_ours(crystals: Path, count: int, mlip: str) -> Side:

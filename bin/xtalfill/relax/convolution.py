@@ -2,12 +2,14 @@
 
 e3nn computes the tensor product path by path for all edges, with intermediate tensors of
 n_edges x thousands, and is limited by memory bandwidth on a CPU. The kernels here process one
-edge at a time in the cache. Energies and forces agree to float rounding. `fuse_sevennet` and
-`fuse_nequip` install them where these packages install their fused GPU kernels.
+edge at a time in the cache, with weights from a table where they depend on the length of the edge
+alone. Energies and forces agree to float rounding. `fuse_sevennet` and `fuse_nequip` install them
+where these packages install their fused GPU kernels.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,14 +19,16 @@ from e3nn import o3
 from torch.autograd.function import once_differentiable
 
 from xtalfill.relax.kernels import MAX_L, convolve, pull_back, pull_back_twice
+from xtalfill.relax.radial import RadialTable, tabulate
 
-EDGES_AT_ONCE = 256  # the radial weights (about 1000 for each edge) fit in the L2 cache
+EDGES_AT_ONCE = 64  # the radial weights (about 1000 for each edge) fit in the L2 cache
 
 Tables = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def fuse_sevennet(model: Any) -> int:
     """Replace the convolutions of a SevenNet model in place; return the number replaced."""
+    import sevenn._keys as KEY
     from sevenn.nn.convolution import IrrepsConvolution, IrrepsScatterGatterFusedConvolution
 
     found = [
@@ -34,17 +38,30 @@ def fuse_sevennet(model: Any) -> int:
     ]
     replaced = 0
     for name, module in found:
-        *hidden, last = module.weight_nn
-        radial = last(torch.eye(last.h_in)).detach() if last.act is None else None
-        convolution = fused(module.convolution, radial)
+        table = _sevennet_table(model, module)
+        convolution = fused(module.convolution, table)
         if convolution is not None:
             new = IrrepsScatterGatterFusedConvolution.from_irreps_convolution(module)
             new.convolution = convolution
-            if radial is not None:
-                new.weight_nn = torch.nn.Sequential(*hidden)
+            if table is not None:
+                new.weight_nn, new.key_weight_input = torch.nn.Identity(), KEY.EDGE_LENGTH
             model.replace_module(name, new)
             replaced += 1
     return replaced
+
+
+def _sevennet_table(model: Any, module: Any) -> RadialTable | None:
+    """Return the radial network of a convolution as a table, if it can be one."""
+    embedding = copy.deepcopy(model.get_submodule("edge_embedding")).double()
+    network = copy.deepcopy(module.weight_nn).double()
+
+    def weights(distance: torch.Tensor) -> torch.Tensor:
+        basis = embedding.basis_function(distance)
+        result: torch.Tensor = network(basis * embedding.cutoff_function(distance)[:, None])
+        return result
+
+    kink = getattr(embedding.cutoff_function, "r_on", None)
+    return tabulate(weights, cutoff=float(model.cutoff), kink=kink)
 
 
 def fuse_nequip(model: torch.nn.Module) -> int:
@@ -62,13 +79,13 @@ def fuse_nequip(model: torch.nn.Module) -> int:
     return replaced
 
 
-def fused(product: o3.TensorProduct, radial: torch.Tensor | None = None) -> EdgeConvolution | None:
+def fused(product: o3.TensorProduct, radial: RadialTable | None = None) -> EdgeConvolution | None:
     """Return a fused convolution equivalent to a tensor product; None if not supported.
 
     Args:
         product: Tensor product. Supported are "uvu" instructions with external weights, a second
             operand of multiplicity 1 and irreps up to `MAX_L`.
-        radial: Layer that computes the weights; see `EdgeConvolution`.
+        radial: Table of the weights; see `EdgeConvolution`.
     """
     irreps = (product.irreps_in1, product.irreps_in2, product.irreps_out)
     suitable = all(
@@ -109,8 +126,8 @@ class EdgeConvolution(torch.nn.Module):
     Args:
         product: e3nn tensor product with "uvu" instructions, external weights and a second
             operand of multiplicity 1, as in NequIP.
-        radial: (n_hidden, n_weights) last linear layer of the radial network. If given, the
-            convolution applies it to a few edges at a time, so that the weights of all edges,
+        radial: Weights as functions of the length of an edge. If given, the convolution takes
+            lengths and evaluates them for a few edges at a time, so that the weights of all edges,
             by far the largest tensor of the model, are never stored.
         component_first: Whether the columns of the features are ordered (component, multiplicity)
             and, in the result, equal irreps are merged. By default they are ordered as in e3nn,
@@ -120,7 +137,7 @@ class EdgeConvolution(torch.nn.Module):
     def __init__(
         self,
         product: o3.TensorProduct,
-        radial: torch.Tensor | None = None,
+        radial: RadialTable | None = None,
         *,
         component_first: bool = False,
     ) -> None:
@@ -148,7 +165,7 @@ class EdgeConvolution(torch.nn.Module):
         Args:
             x: (n_atoms, dim_x) features.
             edge_attr: (n_edges, dim_y) spherical harmonics.
-            weight: (n_edges, n_weights), or (n_edges, n_hidden) with a radial layer.
+            weight: (n_edges, n_weights); with a table (n_edges,), lengths in Angstrom.
             edge_src: (n_edges,) sending atom.
             edge_dst: (n_edges,) receiving atom.
 
@@ -189,11 +206,12 @@ class EdgeConvolution(torch.nn.Module):
         g_xc, g_y, g_w = np.zeros_like(xc), torch.zeros_like(y), torch.zeros_like(w)
         for part in self._parts(len(y)):
             weights = self._weights(w[part])
-            g_weights = np.zeros_like(weights) if self._radial is not None else g_w[part].numpy()
+            g_weights = g_w[part].numpy() if self._radial is None else np.zeros_like(weights)
             edges = (y[part].numpy(), weights, src[part].numpy(), dst[part].numpy())
             pull_back(xc, *edges, *tables, g_out.numpy(), g_xc, g_y[part].numpy(), g_weights)
             if self._radial is not None:
-                torch.mm(torch.from_numpy(g_weights), self._radial.T, out=g_w[part])
+                pulled = self._radial.pull(w[part].numpy(), g_weights)
+                g_w[part] = torch.from_numpy(pulled)
         g_x = torch.empty_like(x)
         g_x[:, self._order_x] = torch.from_numpy(g_xc)
         return g_x, g_y, g_w
@@ -210,10 +228,10 @@ class EdgeConvolution(torch.nn.Module):
             The gradients with respect to x, y, w and `grad_out`.
 
         Raises:
-            NotImplementedError: The convolution has a radial layer.
+            NotImplementedError: The convolution has a table.
         """
         if self._radial is not None:
-            raise NotImplementedError("a convolution with a radial layer has no second derivative")
+            raise NotImplementedError("a convolution with a table has no second derivative")
         (x, y, w, src, dst), (h_x, h_y, h_w) = inputs, cotangents
         xc, h_xc = x[:, self._order_x].numpy(), h_x[:, self._order_x].numpy()
         g_out, gg_xc = torch.empty_like(grad_out), np.zeros_like(xc)
@@ -229,10 +247,10 @@ class EdgeConvolution(torch.nn.Module):
         return gg_x, gg_y, gg_w, gg_out[:, self._order_out]
 
     def _weights(self, w: torch.Tensor) -> np.ndarray:
-        return (w if self._radial is None else torch.mm(w, self._radial)).numpy()
+        return w.numpy() if self._radial is None else self._radial.values(w.numpy())
 
     def _parts(self, n_edges: int) -> list[slice]:
-        size = EDGES_AT_ONCE if self._radial is not None else max(n_edges, 1)
+        size = max(n_edges, 1) if self._radial is None else EDGES_AT_ONCE
         return [slice(first, first + size) for first in range(0, n_edges, size)]
 
     def _tables_as(self, dtype: np.dtype) -> Tables:
@@ -293,7 +311,7 @@ class _PullBack(torch.autograd.Function):
 
 
 def _can_stand_for(
-    convolution: EdgeConvolution, product: o3.TensorProduct, radial: torch.Tensor | None
+    convolution: EdgeConvolution, product: o3.TensorProduct, radial: RadialTable | None
 ) -> bool:
     """Compare with e3nn on a few edges: a packaged model may contain another e3nn version."""
     reference = next(product.buffers(), torch.zeros(0))
@@ -304,8 +322,12 @@ def _can_stand_for(
         return torch.randn(shape, generator=generator).to(dtype)
 
     x, y = draw(4, product.irreps_in1.dim), draw(4, product.irreps_in2.dim)
-    given = draw(4, product.weight_numel if radial is None else len(radial))
-    weight, same = given if radial is None else given @ radial, torch.arange(4)
+    if radial is None:
+        given = weight = draw(4, product.weight_numel)
+    else:
+        given = torch.linspace(0.8, 2.0, 4, dtype=dtype)
+        weight = torch.from_numpy(radial.values(given.numpy()))
+    same = torch.arange(4)
     found, expected = convolution(x, y, given, same, same), product(x, y, weight)
     return torch.allclose(found, expected, rtol=1e-4, atol=1e-4)
 

@@ -21,16 +21,16 @@ from numba import njit
 MAX_L = 3  # the loops below are unrolled for irreps of up to 7 components
 
 
-def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile with numba; cache the machine code if a writable folder exists."""
     # Sums may be reordered; NaN and infinity must be preserved.
     fastmath = {"contract", "reassoc", "nsz", "arcp"}
     options: dict[str, Any] = {"nogil": True, "fastmath": fastmath, "error_model": "numpy"}
     try:
-        compiled: Callable[..., Any] = njit(cache=True, **options)(function)
+        made: Callable[..., Any] = njit(cache=True, **options)(function)
     except RuntimeError:  # numba found no writable cache folder
-        compiled = njit(**options)(function)
-    return compiled
+        made = njit(**options)(function)
+    return made
 
 
 _inlined = njit(inline="always")
@@ -131,7 +131,7 @@ def _dot(
         out[b + m] = total
 
 
-@_compiled
+@compiled
 def convolve(
     x: np.ndarray,
     y: np.ndarray,
@@ -224,7 +224,7 @@ def _transpose(
                 transposed[p, m * n + m_out] = matrices[p, m_out * dim + m]
 
 
-@_compiled
+@compiled
 def pull_back(
     x: np.ndarray,
     y: np.ndarray,
@@ -254,7 +254,7 @@ def pull_back(
                 g_y[e, terms[t, 1]] += coefficients[t] * g_matrices[p, terms[t, 0]]
 
 
-@_compiled
+@compiled
 def pull_back_twice(
     x: np.ndarray,
     y: np.ndarray,

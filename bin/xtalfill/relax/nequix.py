@@ -8,7 +8,7 @@ package of its authors needs jax. Features of degree l are stored component firs
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from torch.nn.functional import silu
 
 from xtalfill.relax.convolution import EdgeConvolution, component_columns, merged_columns
 from xtalfill.relax.nqx_file import ByDegree, NequixConfig, NequixLayer, NequixWeights
+from xtalfill.relax.radial import RadialTable, tabulate
 
 # Makes the second moment of silu 1 for a normal argument, with the rounding of e3nn-jax 0.21; the
 # exact moment is 0.59646921.
@@ -32,8 +33,8 @@ class NequixNetwork(torch.nn.Module):
     Args:
         weights: Weights, as `read_weights` returns them.
         fused: Use the kernels of `EdgeConvolution`, on a CPU only.
-        trainable: Keep all weights as parameters; slower, because the radial weights of all edges
-            are stored.
+        trainable: Keep all weights as parameters; slower, because the radial networks are then no
+            tables.
     """
 
     _index: torch.Tensor
@@ -69,13 +70,13 @@ class NequixNetwork(torch.nn.Module):
         """
         species = self._index[numbers]
         receivers, senders = pairs
-        basis = self._radial_basis(torch.linalg.vector_norm(vectors, dim=1))
+        distance = torch.linalg.vector_norm(vectors, dim=1)
         harmonics = o3.spherical_harmonics(
             self._degrees, vectors, normalize=True, normalization="component"
         )
         features: Features = {}
         for layer in self._layers:
-            features = layer(features, species, harmonics, basis, senders, receivers)
+            features = layer(features, species, harmonics, distance, senders, receivers)
         energies = (features[0][:, 0] @ self._readout)[:, 0].double()
         return energies * self.config.scale + self.config.shift + self._atom_energies[species]
 
@@ -87,18 +88,6 @@ class NequixNetwork(torch.nn.Module):
             layers=[layer.weights() for layer in self._layers if isinstance(layer, _Layer)],
             readout=_unscaled(self._readout),
         )
-
-    def _radial_basis(self, distance: torch.Tensor) -> torch.Tensor:
-        """Return the (n_edges, n_basis) Bessel functions times the polynomial envelope."""
-        p, scaled = self.config.envelope_power, distance[:, None] / self.config.cutoff
-        counts = torch.arange(
-            1, self.config.n_basis + 1, dtype=distance.dtype, device=distance.device
-        )
-        bessel = 2.0 / self.config.cutoff * torch.sin(math.pi * counts * scaled) / distance[:, None]
-        envelope = 1.0 - scaled**p * (
-            (p + 1.0) * (p + 2.0) / 2.0 - p * (p + 2.0) * scaled + p * (p + 1.0) / 2.0 * scaled**2
-        )
-        return bessel * torch.where(scaled < 1.0, envelope, 0.0)
 
 
 class _Layer(torch.nn.Module):
@@ -117,12 +106,13 @@ class _Layer(torch.nn.Module):
         self._is_first = number == 0
         self._outputs = dict(config.outputs(number))
         self._gathered = {degree: len(array) for degree, array in weights.linear_out.items()}
-        *hidden, last = (torch.tensor(array) for array in weights.radial)
-        self._radial = torch.nn.ParameterList(hidden)
-        self._last = torch.nn.Parameter(last) if trainable or not fused else None
+        self._config = config
+        self._radial = torch.nn.ParameterList(torch.tensor(array) for array in weights.radial)
+        table = None if trainable or not fused else _table(config, weights.radial)
+        self._is_tabulated = table is not None
         product = tensor_product(config, number)
         self._convolution = (
-            EdgeConvolution(product, None if trainable else last, component_first=True)
+            EdgeConvolution(product, table, component_first=True)
             if fused
             else _PlainConvolution(product)
         )
@@ -137,23 +127,21 @@ class _Layer(torch.nn.Module):
         features: Features,
         species: torch.Tensor,
         harmonics: torch.Tensor,
-        basis: torch.Tensor,
+        distance: torch.Tensor,
         senders: torch.Tensor,
         receivers: torch.Tensor,
     ) -> Features:
         """Return the features of the next layer."""
-        hidden = basis
-        for weight in self._radial:
-            hidden = silu(hidden @ weight)
-        if self._last is not None:
-            hidden = hidden @ self._last
+        radial = distance
+        if not self._is_tabulated:
+            radial = _radial_weights(_radial_basis(distance, self._config), self._radial)
         if self._is_first:  # the features are the species, one-hot: a linear map selects rows
             messages = self._linear_in["0"][species]
             skip = {0: self._skip["0"][species][:, None]}
         else:
             messages = _joined(_apply(self._linear_in, features))
             skip = _apply(self._skip, features)
-        gathered = self._convolution(messages, harmonics, hidden, senders, receivers)
+        gathered = self._convolution(messages, harmonics, radial, senders, receivers)
         found = _apply(self._linear_out, _chunks(gathered, self._gathered))
         for degree, chunk in skip.items():
             found[degree] = found[degree] + chunk
@@ -161,10 +149,8 @@ class _Layer(torch.nn.Module):
 
     def weights(self) -> NequixLayer:
         """Return the weights of a trainable layer."""
-        if self._last is None:
-            raise ValueError("the last radial layer is part of the convolution; use trainable=True")
         return NequixLayer(
-            radial=[one.numpy(force=True) for one in (*self._radial, self._last)],
+            radial=[one.numpy(force=True) for one in self._radial],
             linear_in=_arrays(self._linear_in),
             linear_out=_arrays(self._linear_out, self._factor),
             skip=_arrays(self._skip),
@@ -195,6 +181,34 @@ class _Layer(torch.nn.Module):
             degree: features[degree] * gate for degree, gate in zip(others, gates, strict=True)
         }
         return {0: scalars, **gated}
+
+
+def _radial_basis(distance: torch.Tensor, config: NequixConfig) -> torch.Tensor:
+    """Return the (n_edges, n_basis) Bessel functions times the polynomial envelope."""
+    p, scaled = config.envelope_power, distance[:, None] / config.cutoff
+    counts = torch.arange(1, config.n_basis + 1, dtype=distance.dtype, device=distance.device)
+    bessel = 2.0 / config.cutoff * torch.sin(math.pi * counts * scaled) / distance[:, None]
+    envelope = 1.0 - scaled**p * (
+        (p + 1.0) * (p + 2.0) / 2.0 - p * (p + 2.0) * scaled + p * (p + 1.0) / 2.0 * scaled**2
+    )
+    return bessel * torch.where(scaled < 1.0, envelope, 0.0)
+
+
+def _radial_weights(basis: torch.Tensor, layers: Iterable[torch.Tensor]) -> torch.Tensor:
+    """Return the (n_edges, n_weights) weights of the tensor product."""
+    *hidden, last = layers
+    for layer in hidden:
+        basis = silu(basis @ layer)
+    return basis @ last
+
+
+def _table(config: NequixConfig, radial: Sequence[np.ndarray]) -> RadialTable | None:
+    """Return the radial network as a table, if it can be one."""
+    layers = [torch.tensor(array, dtype=torch.float64) for array in radial]
+    return tabulate(
+        lambda distance: _radial_weights(_radial_basis(distance, config), layers),
+        cutoff=config.cutoff,
+    )
 
 
 class _PlainConvolution(torch.nn.Module):
