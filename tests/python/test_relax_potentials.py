@@ -24,6 +24,7 @@ from xtalfill.relax.potentials import (
     SevenNetPotential,
     load_potential,
 )
+from xtalfill.relax.radial import tabulate
 
 
 def crystal_of(atoms: Atoms) -> Crystal:
@@ -272,25 +273,38 @@ def test_fused_convolution_agrees_with_e3nn(x: str, y: str, lmax: int, dtype: to
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
 
 
-def test_radial_layer_inside_the_convolution() -> None:
-    e3nn_product = product("6x0e+4x1o", "0e+1o", lmax=1)
+def test_radial_table_inside_the_convolution() -> None:
+    e3nn_product = product("6x0e+4x1o", "0e+1o", lmax=1).double()
+    frequencies = torch.linspace(0.1, 2.0, e3nn_product.weight_numel, dtype=torch.float64)
+
+    def weights(distance: torch.Tensor) -> torch.Tensor:
+        return torch.cos(frequencies * distance[:, None]) * (1.0 - distance[:, None] / 3.0) ** 2
+
+    table = tabulate(weights, cutoff=3.0, dtype=torch.float64)
+    inside, outside = fused(e3nn_product, table), fused(e3nn_product)
+    assert table is not None
+    assert inside is not None
+    assert outside is not None
     generator = torch.Generator().manual_seed(0)
-    radial = torch.randn(5, e3nn_product.weight_numel, generator=generator)
-    inside, outside = fused(e3nn_product, radial), fused(e3nn_product)
+
+    def draw(*shape: int) -> torch.Tensor:
+        return torch.randn(shape, generator=generator, dtype=torch.float64)
+
     n_edges = 2 * EDGES_AT_ONCE + 7  # three chunks, the last one shorter
-    x = torch.randn(9, e3nn_product.irreps_in1.dim, generator=generator).requires_grad_()
-    y = torch.randn(n_edges, e3nn_product.irreps_in2.dim, generator=generator).requires_grad_()
-    hidden = torch.randn(n_edges, 5, generator=generator).requires_grad_()
+    x = draw(9, e3nn_product.irreps_in1.dim).requires_grad_()
+    y = draw(n_edges, e3nn_product.irreps_in2.dim).requires_grad_()
+    distance = torch.linspace(0.1, 2.9, n_edges, dtype=torch.float64).requires_grad_()
     src, dst = torch.randint(9, (2, n_edges), generator=generator)
-    found, expected = inside(x, y, hidden, src, dst), outside(x, y, hidden @ radial, src, dst)
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
-    pull = torch.randn(expected.shape, generator=generator)
+    found = inside(x, y, distance, src, dst)
+    expected = outside(x, y, weights(distance), src, dst)
+    torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)
+    pull = draw(*expected.shape)
     for ours, theirs in zip(
-        torch.autograd.grad((found * pull).sum(), (x, y, hidden)),
-        torch.autograd.grad((expected * pull).sum(), (x, y, hidden)),
+        torch.autograd.grad((found * pull).sum(), (x, y, distance)),
+        torch.autograd.grad((expected * pull).sum(), (x, y, distance)),
         strict=True,
     ):
-        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-3)
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
 
 
 def test_all_convolutions_are_fused(sevennet: SevenNetPotential) -> None:

@@ -21,6 +21,7 @@ from xtalfill.relax.nequix import NequixNetwork, tensor_product
 from xtalfill.relax.nqx_file import NequixConfig, NequixWeights, read_config, read_weights
 from xtalfill.relax.nqx_writer import random_weights, write_weights
 from xtalfill.relax.potentials import load_potential
+from xtalfill.relax.radial import DEGREE, RadialTable
 from xtalfill.training.labels import (
     Labelled,
     LabelSampler,
@@ -85,14 +86,15 @@ def test_second_derivatives_of_the_kernels() -> None:
     assert torch.autograd.gradgradcheck(lambda *a: convolution(*a, *edges), inputs)
 
 
-def test_second_derivative_with_a_radial_layer_is_refused() -> None:
+def test_second_derivative_with_a_table_is_refused() -> None:
     product = tensor_product(read_weights(TINY).config, 0)
-    convolution = EdgeConvolution(product, torch.ones(4, product.weight_numel))
+    table = RadialTable(np.ones((1, DEGREE + 1, product.weight_numel), np.float32), 0.5, 1.0)
+    convolution = EdgeConvolution(product, table)
     x = torch.ones(1, product.irreps_in1.dim, requires_grad=True)
     here = torch.tensor([0])
-    out = convolution(x, torch.ones(1, product.irreps_in2.dim), torch.ones(1, 4), here, here)
+    out = convolution(x, torch.ones(1, product.irreps_in2.dim), torch.ones(1), here, here)
     slope = torch.autograd.grad(out.square().sum(), x, create_graph=True)[0]
-    with pytest.raises(NotImplementedError, match="radial layer"):
+    with pytest.raises(NotImplementedError, match="table"):
         slope.sum().backward()
 
 

@@ -9,7 +9,6 @@ where these packages install their fused GPU kernels.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -52,8 +51,11 @@ def fuse_sevennet(model: Any) -> int:
 
 def _sevennet_table(model: Any, module: Any) -> RadialTable | None:
     """Return the radial network of a convolution as a table, if it can be one."""
-    embedding = copy.deepcopy(model.get_submodule("edge_embedding")).double()
-    network = copy.deepcopy(module.weight_nn).double()
+    import sevenn._keys as KEY
+
+    if module.key_weight_input != KEY.EDGE_EMBEDDING:
+        return None
+    embedding, network = model.get_submodule("edge_embedding"), module.weight_nn
 
     def weights(distance: torch.Tensor) -> torch.Tensor:
         basis = embedding.basis_function(distance)
@@ -61,7 +63,12 @@ def _sevennet_table(model: Any, module: Any) -> RadialTable | None:
         return result
 
     kink = getattr(embedding.cutoff_function, "r_on", None)
-    return tabulate(weights, cutoff=float(model.cutoff), kink=kink)
+    for part in (embedding, network):
+        part.double()  # loses nothing, nor does the way back
+    table = tabulate(weights, cutoff=float(model.cutoff), kink=kink)
+    for part in (embedding, network):
+        part.float()
+    return table
 
 
 def fuse_nequip(model: torch.nn.Module) -> int:

@@ -15,7 +15,7 @@ import torch
 from xtalfill.relax.kernels import compiled
 
 DEGREE = 5
-SMALLEST = 0.01  # Angstrom; below it the functions are constant
+SMALLEST = 0.01  # Angstrom; nearer atoms coincide, and the functions are NaN
 TOLERANCE = 1e-7  # of the largest value; float32 resolves 6e-8
 _COARSEST, _FINEST = 0.05, 0.002  # Angstrom, lengths of an interval
 
@@ -47,7 +47,7 @@ class RadialTable:
     def values(self, distance: np.ndarray) -> np.ndarray:
         """Return the (n_edges, n_functions) functions of (n_edges,) distances in Angstrom.
 
-        They are 0 beyond the last interval, and NaN where a distance is NaN.
+        They are 0 beyond the last interval, and NaN where a distance is below the first or NaN.
         """
         found = np.empty((len(distance), self.n_functions), self.coefficients.dtype)
         interpolate(distance, self.first, self.step, self.coefficients, found)
@@ -115,18 +115,15 @@ def interpolate(
     for e in range(len(distance)):
         place = (distance[e] - first) / step
         row = out[e]
-        if np.isnan(place):
-            row[:] = place
-        elif place >= n:
-            row[:] = 0.0
-        else:
-            place = max(place, 0.0)
+        if 0.0 <= place < n:
             k = np.uint64(place)
             s = out.dtype.type(2.0 * (place - k) - 1.0)
             c0, c1, c2 = coefficients[k, 0], coefficients[k, 1], coefficients[k, 2]
             c3, c4, c5 = coefficients[k, 3], coefficients[k, 4], coefficients[k, 5]
             for u in range(len(row)):
                 row[u] = c0[u] + s * (c1[u] + s * (c2[u] + s * (c3[u] + s * (c4[u] + s * c5[u]))))
+        else:
+            row[:] = 0.0 if place >= n else np.nan
 
 
 @compiled
@@ -142,10 +139,8 @@ def pull_distance(
     n = len(coefficients)
     for e in range(len(distance)):
         place = (distance[e] - first) / step
-        out[e] = 0.0
-        if np.isnan(place):
-            out[e] = place
-        elif 0.0 <= place < n:
+        out[e] = 0.0 if place >= n else np.nan
+        if 0.0 <= place < n:
             k, g = np.uint64(place), gradient[e]
             s = out.dtype.type(2.0 * (place - k) - 1.0)
             square = s * s
