@@ -37,7 +37,7 @@ from xtalfill.models.hostnet import HostNet
 from xtalfill.models.weights import load_weights
 from xtalfill.proposals.diffusion.settings import SamplerSettings
 from xtalfill.proposals.diffusion.site_sampler import candidate_generator, sample_sites
-from xtalfill.relax import convolution
+from xtalfill.relax import convolution, radial
 from xtalfill.relax.potentials import load_potential
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -84,6 +84,8 @@ class Counter(TorchDispatchMode):
             (compiled_host, "update", _update_flops),
             (convolution, "convolve", _convolve_flops),
             (convolution, "pull_back", _pull_back_flops),
+            (radial, "interpolate", _table_flops),
+            (radial, "pull_distance", _table_flops),
         ):
             stack.enter_context(patch.object(module, name, self._counted(module, name, flops)))
         return stack
@@ -93,7 +95,8 @@ class Counter(TorchDispatchMode):
 
         def counted(*arrays: Any) -> Any:
             self.flops += flops(*arrays)
-            self.bytes += sum(array.nbytes for array in tree_leaves(arrays))
+            given = (one for one in tree_leaves(arrays) if isinstance(one, np.ndarray))
+            self.bytes += sum(array.nbytes for array in given)
             return kernel(*arrays)
 
         return counted
@@ -140,6 +143,12 @@ def _pull_back_flops(_x: np.ndarray, y: np.ndarray, *others: np.ndarray) -> int:
     mul, dim, n, terms = _paths(others[3])
     of_x, of_w, of_matrices = dim * (2 * n + 1), n * (2 * dim + 1), 3 * n * dim
     return len(y) * (4 * terms + int((mul * (of_x + of_w + of_matrices)).sum()))
+
+
+def _table_flops(distance: np.ndarray, *others: Any) -> int:
+    """Ten operations for each function of a distance, both for its value and for its slope."""
+    coefficients = others[2]
+    return 10 * len(distance) * coefficients.shape[2]
 
 
 def host_sampler(crystals: Path, steps: int) -> Callable[[], object]:

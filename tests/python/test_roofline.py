@@ -13,7 +13,7 @@ from tool_runs import tool_module
 from xtalfill.models import host_kernels, messages
 from xtalfill.models.compiled_host import CompiledHostNet
 from xtalfill.models.hostnet import HostNet, HostNetConfig
-from xtalfill.relax import kernels
+from xtalfill.relax import kernels, radial
 from xtalfill.relax.convolution import EdgeConvolution
 
 ROOFLINE = tool_module("roofline")
@@ -106,3 +106,13 @@ def test_convolution(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(kernel, FunctionType)
     expected = counted(kernel, *given)
     assert getattr(ROOFLINE, f"_{name}_flops")(*given) == expected
+
+
+@pytest.mark.parametrize("name", ["interpolate", "pull_distance"])
+def test_tables(name: str) -> None:
+    distance, coefficients = np.array([0.7, 1.4, 1.9]), numbers(2, radial.DEGREE + 1, 4)
+    given: list[Any] = [distance, 0.5, 1.0, coefficients]
+    given += [numbers(3, 4), numbers(3)] if name == "pull_distance" else [numbers(3, 4)]
+    pulls = len(distance) if name == "pull_distance" else 0  # the last factor of each edge
+    expected = counted(getattr(radial, name).py_func, *given)
+    assert ROOFLINE._table_flops(*given) == expected - pulls
