@@ -158,6 +158,7 @@ class EdgeConvolution(torch.nn.Module):
         else:
             self._order_x = component_columns(product.irreps_in1)
             self._order_out = torch.argsort(component_columns(product.irreps_out))
+        self._back_x, self._back_out = torch.argsort(self._order_x), torch.argsort(self._order_out)
 
     def forward(
         self,
@@ -192,12 +193,13 @@ class EdgeConvolution(torch.nn.Module):
     ) -> torch.Tensor:
         """Compute `forward` outside autograd."""
         out = x.new_zeros((len(x), self._dim_out))
-        xc = x[:, self._order_x].numpy()
-        tables = self._tables_as(xc.dtype)
+        xc = x.index_select(1, self._order_x).numpy()
+        tables, total = self._tables_as(xc.dtype), out.numpy()
+        ys, ws, sources, targets = (tensor.numpy() for tensor in (y, w, src, dst))
         for part in self._parts(len(y)):
-            edges = (y[part].numpy(), self._weights(w[part]), src[part].numpy(), dst[part].numpy())
-            convolve(xc, *edges, *tables, out.numpy())
-        return out[:, self._order_out]
+            edges = (ys[part], self._weights(ws[part]), sources[part], targets[part])
+            convolve(xc, *edges, *tables, total)
+        return out.index_select(1, self._order_out)
 
     def pull(
         self,
@@ -206,22 +208,20 @@ class EdgeConvolution(torch.nn.Module):
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Return the gradients with respect to x, y and w, the first three of `inputs`."""
         x, y, w, src, dst = inputs
-        xc = x[:, self._order_x].numpy()
+        xc = x.index_select(1, self._order_x).numpy()
         tables = self._tables_as(xc.dtype)
-        g_out = torch.empty_like(grad_out)
-        g_out[:, self._order_out] = grad_out
-        g_xc, g_y, g_w = np.zeros_like(xc), torch.zeros_like(y), torch.zeros_like(w)
+        ys, ws, sources, targets = (tensor.numpy() for tensor in (y, w, src, dst))
+        given, g_xc = grad_out.index_select(1, self._back_out).numpy(), np.zeros_like(xc)
+        g_y, g_w = np.zeros_like(ys), np.zeros_like(ws)
         for part in self._parts(len(y)):
-            weights = self._weights(w[part])
-            g_weights = g_w[part].numpy() if self._radial is None else np.zeros_like(weights)
-            edges = (y[part].numpy(), weights, src[part].numpy(), dst[part].numpy())
-            pull_back(xc, *edges, *tables, g_out.numpy(), g_xc, g_y[part].numpy(), g_weights)
+            weights = self._weights(ws[part])
+            g_weights = g_w[part] if self._radial is None else np.zeros_like(weights)
+            edges = (ys[part], weights, sources[part], targets[part])
+            pull_back(xc, *edges, *tables, given, g_xc, g_y[part], g_weights)
             if self._radial is not None:
-                pulled = self._radial.pull(w[part].numpy(), g_weights)
-                g_w[part] = torch.from_numpy(pulled)
-        g_x = torch.empty_like(x)
-        g_x[:, self._order_x] = torch.from_numpy(g_xc)
-        return g_x, g_y, g_w
+                g_w[part] = self._radial.pull(ws[part], g_weights)
+        g_x = torch.from_numpy(g_xc).index_select(1, self._back_x)
+        return g_x, torch.from_numpy(g_y), torch.from_numpy(g_w)
 
     def pull_twice(
         self,
@@ -240,21 +240,19 @@ class EdgeConvolution(torch.nn.Module):
         if self._radial is not None:
             raise NotImplementedError("a convolution with a table has no second derivative")
         (x, y, w, src, dst), (h_x, h_y, h_w) = inputs, cotangents
-        xc, h_xc = x[:, self._order_x].numpy(), h_x[:, self._order_x].numpy()
-        g_out, gg_xc = torch.empty_like(grad_out), np.zeros_like(xc)
-        g_out[:, self._order_out] = grad_out
+        xc, h_xc = (one.index_select(1, self._order_x).numpy() for one in (x, h_x))
+        g_out, gg_xc = grad_out.index_select(1, self._back_out), np.zeros_like(xc)
         gg_y, gg_w, gg_out = torch.zeros_like(y), torch.zeros_like(w), torch.zeros_like(grad_out)
         pull_back_twice(
             xc, y.numpy(), w.numpy(), h_xc, h_y.numpy(), h_w.numpy(), src.numpy(), dst.numpy(),
             *self._tables_as(xc.dtype), g_out.numpy(), gg_xc, gg_y.numpy(), gg_w.numpy(),
             gg_out.numpy(),
         )  # fmt: skip
-        gg_x = torch.empty_like(x)
-        gg_x[:, self._order_x] = torch.from_numpy(gg_xc)
-        return gg_x, gg_y, gg_w, gg_out[:, self._order_out]
+        gg_x = torch.from_numpy(gg_xc).index_select(1, self._back_x)
+        return gg_x, gg_y, gg_w, gg_out.index_select(1, self._order_out)
 
-    def _weights(self, w: torch.Tensor) -> np.ndarray:
-        return w.numpy() if self._radial is None else self._radial.values(w.numpy())
+    def _weights(self, w: np.ndarray) -> np.ndarray:
+        return w if self._radial is None else self._radial.values(w)
 
     def _parts(self, n_edges: int) -> list[slice]:
         size = max(n_edges, 1) if self._radial is None else EDGES_AT_ONCE
