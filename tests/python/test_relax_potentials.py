@@ -24,7 +24,7 @@ from xtalfill.relax.potentials import (
     SevenNetPotential,
     load_potential,
 )
-from xtalfill.relax.radial import tabulate
+from xtalfill.relax.radial import RadialTable, tabulate
 
 
 def crystal_of(atoms: Atoms) -> Crystal:
@@ -308,8 +308,11 @@ def test_radial_table_inside_the_convolution() -> None:
 
 
 def test_all_convolutions_are_fused(sevennet: SevenNetPotential) -> None:
-    kinds = [type(module).__name__ for module in sevennet._model.modules()]
+    modules = list(sevennet._model.modules())
+    kinds = [type(module).__name__ for module in modules]
     assert kinds.count("EdgeConvolution") == 5
+    tables = [one._radial for one in modules if isinstance(one, EdgeConvolution)]
+    assert all(isinstance(table, RadialTable) for table in tables)
     assert kinds.count("IrrepsConvolution") == 0
 
 
