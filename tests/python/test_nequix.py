@@ -70,6 +70,24 @@ def test_plain_network_agrees_with_the_kernels(tiny: NequixPotential) -> None:
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
 
 
+def test_tables_are_as_exact_as_single_precision() -> None:
+    crystals = recorded("tiny.npz").crystals
+    weights = read_weights(TINY)
+    pairs, edges = neighbour_graph(crystals, weights.config.cutoff)
+    numbers = torch.as_tensor(np.concatenate([crystal.numbers for crystal in crystals]))
+
+    def slopes(*, fused: bool, dtype: torch.dtype) -> torch.Tensor:
+        network = NequixNetwork(weights, fused=fused).requires_grad_(False).to(dtype)
+        vectors = torch.tensor(edges, dtype=dtype, requires_grad=True)
+        energies = network(numbers, torch.from_numpy(pairs), vectors)
+        return torch.autograd.grad(energies.sum(), vectors)[0].double()
+
+    exact = slopes(fused=False, dtype=torch.float64)
+    plain = (slopes(fused=False, dtype=torch.float32) - exact).square().mean().sqrt()
+    table = (slopes(fused=True, dtype=torch.float32) - exact).square().mean().sqrt()
+    assert 0.0 < table < 2.0 * plain
+
+
 def test_forces_are_the_gradient_of_the_energy(tiny: NequixPotential) -> None:
     crystal = max(recorded("tiny.npz").crystals, key=lambda one: len(one.numbers))
     moved = []
