@@ -77,26 +77,26 @@ class Counter(TorchDispatchMode):
     def kernels(self) -> AbstractContextManager[Any]:
         """Count our numba kernels, too, inside this context."""
         stack = ExitStack()
-        for module, name, flops in (
-            (messages, "_forward", _message_flops),
-            (compiled_host, "add_messages", _host_message_flops),
-            (compiled_host, "mlp", _mlp_flops),
-            (compiled_host, "update", _update_flops),
-            (convolution, "convolve", _convolve_flops),
-            (convolution, "pull_back", _pull_back_flops),
-            (radial, "interpolate", _table_flops),
-            (radial, "pull_distance", _table_flops),
+        for module, name, flops, moved in (
+            (messages, "_forward", _message_flops, _all_bytes),
+            (compiled_host, "add_messages", _host_message_flops, _all_bytes),
+            (compiled_host, "mlp", _mlp_flops, _all_bytes),
+            (compiled_host, "update", _update_flops, _all_bytes),
+            (convolution, "convolve", _convolve_flops, _edge_bytes),
+            (convolution, "pull_back", _pull_back_flops, _edge_bytes),
+            (radial, "interpolate", _table_flops, _table_bytes),
+            (radial, "pull_distance", _table_flops, _table_bytes),
         ):
-            stack.enter_context(patch.object(module, name, self._counted(module, name, flops)))
+            kernel = self._counted(getattr(module, name), flops, moved)
+            stack.enter_context(patch.object(module, name, kernel))
         return stack
 
-    def _counted(self, module: Any, name: str, flops: Callable[..., int]) -> Callable[..., Any]:
-        kernel = getattr(module, name)
-
+    def _counted(
+        self, kernel: Callable[..., Any], flops: Callable[..., int], moved: Callable[..., int]
+    ) -> Callable[..., Any]:
         def counted(*arrays: Any) -> Any:
             self.flops += flops(*arrays)
-            given = (one for one in tree_leaves(arrays) if isinstance(one, np.ndarray))
-            self.bytes += sum(array.nbytes for array in given)
+            self.bytes += moved(*arrays)
             return kernel(*arrays)
 
         return counted
@@ -104,6 +104,25 @@ class Counter(TorchDispatchMode):
 
 def _bytes(tensor: Tensor) -> int:
     return tensor.numel() * tensor.element_size()
+
+
+def _all_bytes(*arrays: Any) -> int:
+    return sum(array.nbytes for array in tree_leaves(arrays))
+
+
+def _edge_bytes(x: np.ndarray, *others: Any) -> int:
+    """The rows of the atoms that the edges name, and all of the other arrays."""
+    y, w, src, dst, *tables, g_out = others[:8]
+    rest = others[8:]
+    of_sources, edges = (x, *rest[:1]), (y, w, src, dst, *tables, *rest[1:])
+    rows = len(np.unique(src)) * sum(one[0].nbytes for one in of_sources)
+    return rows + len(np.unique(dst)) * g_out[0].nbytes + _all_bytes(*edges)
+
+
+def _table_bytes(distance: np.ndarray, *others: Any) -> int:
+    """The interval of each distance, of all intervals of the table, and the other arrays."""
+    coefficients, *rest = others[2:]
+    return len(distance) * coefficients[0].nbytes + _all_bytes(distance, *rest)
 
 
 def _message_flops(phi: np.ndarray, *others: np.ndarray) -> int:

@@ -116,3 +116,20 @@ def test_tables(name: str) -> None:
     pulls = len(distance) if name == "pull_distance" else 0  # the last factor of each edge
     expected = counted(getattr(radial, name).py_func, *given)
     assert ROOFLINE._table_flops(*given) == expected - pulls
+
+
+def test_bytes_of_tables_are_those_of_the_intervals_read() -> None:
+    distance, coefficients = np.zeros(3, np.float32), np.zeros((50, 6, 4), np.float32)
+    moved = ROOFLINE._table_bytes(distance, 0.5, 1.0, coefficients, np.zeros((3, 4), np.float32))
+    assert moved == 4 * (3 + 3 * 6 * 4 + 3 * 4)
+
+
+def test_bytes_of_edges_are_those_of_the_atoms_they_name() -> None:
+    x, out, y, w = (np.zeros((9, n), np.float32) for n in (5, 7, 3, 2))
+    src, dst = np.array([4, 4, 1]), np.array([2, 2, 2])
+    tables = [np.zeros(4), np.zeros(6), np.zeros(8)]
+    edges = (y[:3], w[:3], src, dst, *tables)
+    of_edges = 4 * 3 * (3 + 2) + 8 * (6 + 18)
+    assert ROOFLINE._edge_bytes(x, *edges, out) == 2 * 20 + 28 + of_edges
+    pulled = ROOFLINE._edge_bytes(x, *edges, out, x, y[:3], w[:3])
+    assert pulled == 2 * 2 * 20 + 28 + of_edges + 4 * 3 * (3 + 2)
