@@ -166,7 +166,7 @@ def wilson_interval(successes: int, n: int, *, level: float = 0.95) -> tuple[flo
         n: Number of independent trials, at least 1.
         level: Coverage.
     """
-    from scipy.stats import binomtest  # half of the start of STORE, which counts nothing
+    from scipy.stats import binomtest  # a quarter of the start of STORE, which has no rates
 
     found = binomtest(successes, n).proportion_ci(confidence_level=level, method="wilson")
     return float(found.low), float(found.high)
