@@ -26,6 +26,7 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator
 from ase.constraints import FixAtoms
 from ase.optimize import FIRE
+from ase.optimize.optimize import Optimizer
 
 from xtalfill.core.crystal import Crystal
 from xtalfill.models.graphs import Host
@@ -99,7 +100,9 @@ def stock_calculator(mlip: str, device: str) -> Calculator:
     return load(mlip, device=device, chemical_species_to_atom_type_map=True)
 
 
-def relax_serially(structures: list[Atoms], options: argparse.Namespace) -> Timing:
+def relax_serially(
+    structures: list[Atoms], options: argparse.Namespace, optimizer: type[Optimizer] = FIRE
+) -> Timing:
     """Relax the structures one by one with ASE, with all threads."""
     calculator = stock_calculator(options.mlip, options.device)
     structures[0].calc = calculator
@@ -109,9 +112,9 @@ def relax_serially(structures: list[Atoms], options: argparse.Namespace) -> Timi
         atoms.calc = calculator
         for fixed in (atoms.numbers != HYDROGEN, np.zeros(len(atoms), dtype=bool)):
             atoms.set_constraint(FixAtoms(mask=fixed))
-            optimizer = FIRE(atoms, logfile=None)
-            optimizer.run(fmax=FMAX, steps=options.max_steps)
-            steps += optimizer.get_number_of_steps()
+            relaxation = optimizer(atoms, logfile=None)
+            relaxation.run(fmax=FMAX, steps=options.max_steps)
+            steps += relaxation.get_number_of_steps()
         energies.append(float(atoms.get_potential_energy()))
     seconds, cpu = time.perf_counter() - begin, time.process_time() - cpu
     return Timing(len(structures), seconds, cpu, steps, _megabytes(options.device), energies)

@@ -183,9 +183,9 @@ def mcnemar(first: np.ndarray, second: np.ndarray) -> dict[str, float]:
         Numbers of structures for which both, neither or only one succeeds, and the two-sided
         p-value; 1 if the outcomes never differ.
     """
-    first, second = np.asarray(first, dtype=bool), np.asarray(second, dtype=bool)
     from scipy.stats import binomtest
 
+    first, second = np.asarray(first, dtype=bool), np.asarray(second, dtype=bool)
     only_first = int((first & ~second).sum())
     only_second = int((second & ~first).sum())
     discordant = only_first + only_second

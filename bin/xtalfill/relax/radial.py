@@ -22,6 +22,8 @@ _COARSEST, _FINEST = 0.05, 0.002  # Angstrom, lengths of an interval
 # Of an interval from -1 to 1: the points that define the polynomial, and those that test it.
 _NODES = -np.cos(np.pi * np.arange(DEGREE + 1) / DEGREE)
 _TESTED = (_NODES[1:] + _NODES[:-1]) / 2.0
+_TO_POWERS = np.linalg.inv(np.vander(_NODES, increasing=True))
+_POWERS_TESTED = np.vander(_TESTED, DEGREE + 1, increasing=True)
 
 
 class RadialTable:
@@ -89,10 +91,8 @@ def tabulate(
         values, tested = (
             _at(function, centres + 0.5 * step * places) for places in (_NODES, _TESTED)
         )
-        to_powers = np.linalg.inv(np.vander(_NODES, increasing=True))
-        coefficients = np.einsum("ij,njw->niw", to_powers, values)
-        powers = np.vander(_TESTED, DEGREE + 1, increasing=True)
-        error = np.abs(np.einsum("ji,niw->njw", powers, coefficients) - tested).max()
+        coefficients = np.einsum("ij,njw->niw", _TO_POWERS, values)
+        error = np.abs(np.einsum("ji,niw->njw", _POWERS_TESTED, coefficients) - tested).max()
         if error <= TOLERANCE * np.abs(values).max():
             kind = torch.zeros(0, dtype=dtype).numpy().dtype
             return RadialTable(np.ascontiguousarray(coefficients, kind), first, step)
