@@ -11,7 +11,7 @@
  *   SELECT    ranks the candidates of each structure by energy, numbers the distinct minima
  *   VALIDATE  with --validate: relaxes the best candidates and the true structures with pw.x
  *   EVALUATE  checks the minima; compares with the true structures, if they are given
- *   STORE     with --database: writes each batch into the results database
+ *   STORE     with --database: writes each batch into the results database (REGISTER: notes the run there)
  *   COLLECT   writes tables and structure files
  *   REPORT    writes report.html and provenance.json
  *
@@ -29,6 +29,7 @@ include { RELAX      } from './modules/relax/main'
 include { SELECT     } from './modules/select/main'
 include { VALIDATE   } from './subworkflows/validate/main'
 include { EVALUATE   } from './modules/evaluate/main'
+include { REGISTER   } from './modules/register/main'
 include { STORE      } from './modules/store/main'
 include { COLLECT    } from './modules/collect/main'
 include { REPORT     } from './modules/report/main'
@@ -77,7 +78,8 @@ workflow {
             .mix(INPUT.out.part.filter { name, _part -> name == 'refused' }.map { name, _part -> tuple(name, []) })
             .join(INPUT.out.part)
             .map { name, batch, part -> tuple([id: name], part, batch) }
-        STORE(ch_parts, run.stored())
+        REGISTER(channel.fromList(run.registration()))
+        STORE(ch_parts, run.stored(), REGISTER.out.since.first(), run.code('store.py'))
 
         // Sorted: the order in which tasks end must not change what -resume compares.
         ch_evaluated = EVALUATE.out.batch.map { _meta, batch -> batch }

@@ -129,12 +129,19 @@ class Run {
         settings.database ? Parameters.json([database: database(), redo: settings.redo, recipe: recipe()]) : []
     }
 
-    /** What STORE writes about the run, as JSON; empty without a results database. */
+    /** What REGISTER notes about the run, as JSON; none without a results database. */
+    List<String> registration() {
+        !settings.database ? [] : [Parameters.json([database: database(), uid: uid(), *: Provenance.of(settings, workflow)])]
+    }
+
+    /** Where STORE writes, and what decides the results, as JSON; empty without a results database. */
     String stored() {
-        !settings.database ? '' : Parameters.json([
-            database: database(), uid: workflow.sessionId.toString(), recipe: recipe(),
-            *       : Provenance.of(settings, workflow),
-        ])
+        !settings.database ? '' : Parameters.json([database: database(), uid: uid(), recipe: recipe()])
+    }
+
+    /** The same after -resume. */
+    private String uid() {
+        workflow.sessionId.toString()
     }
 
     private Map recipe() {

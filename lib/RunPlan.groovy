@@ -41,8 +41,8 @@ class RunPlan {
         def found = new JsonSlurper().parse(check) as Map
         def batches = (found.structures ?: []).groupBy { Map one -> one.batch - '.h5' }
             .collectEntries { name, structures -> [name, batch(structures as List<Map>)] }
-        def refused = settings.database && found.failures ? 1 : 0 // STORE has a task for them
-        def tasks = batches.size() * perBatch().size() + refused + 3 // CHECK, COLLECT and REPORT
+        def database = !settings.database ? 0 : found.failures ? 2 : 1 // REGISTER, and STORE for the refused
+        def tasks = batches.size() * perBatch().size() + database + 3 // CHECK, COLLECT and REPORT
         def atoms = (found.structures ?: []).sum(0) { Map one -> one.n_atoms } * candidates()
         [
             structures  : found.structures?.size() ?: 0,

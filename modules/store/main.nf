@@ -3,11 +3,12 @@
 process STORE {
     tag "${meta.id}"
     label 'process_single'
-    cache false // a database that is not the one of the last run gets everything again
 
     input:
     tuple val(meta), path(check), path(batch) // [id: 'batch_0007']; batch is [] for the refused structures
-    val run                                   // database, recipe, parameters and versions: JSON on one line
+    val run                                   // database and recipe: JSON on one line
+    val since                                 // of REGISTER: another database gets everything again
+    val code                                  // digest of the code; part of the hash
 
     output:
     val meta, emit: stored

@@ -199,6 +199,7 @@ def write_check(path: Path, cases: Sequence[Case], failures: Sequence[dict] = ()
     structures = [
         {
             "id": case.id,
+            "batch": "batch_0000.h5",
             "formula": case.atoms.get_chemical_formula(),
             "n_atoms": len(case.atoms),
             "element": case.atoms.get_chemical_symbols()[-1],

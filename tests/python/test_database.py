@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import sqlite3
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ from xtalfill.database.known import Request, divide
 from xtalfill.database.query import Filter, count, read, read_candidates
 from xtalfill.database.recipe import Recipe, host_key
 from xtalfill.database.records import Crystal, Record, read_records, reduced_formula
-from xtalfill.database.store import RunRecord, add
+from xtalfill.database.store import RunRecord, add, register
 from xtalfill.evaluate.dft import evaluate_dft
 from xtalfill.evaluate.match import evaluate_batch
 from xtalfill.inputs.hosts import CheckedHost
@@ -69,11 +70,7 @@ def outdir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     batch.stages["evaluate"].arrays |= evaluate_dft(batch)
     write_batch(batch, folder / "batches" / "batch_0000.h5")
     refused = [{"id": "torn", "source": "torn.cif", "message": "cannot be read"}]
-    check = write_check(folder / "pipeline_info" / "check.json", cases(), refused)
-    content = json.loads(check.read_text())
-    for entry in content["structures"]:
-        entry["batch"] = "batch_0000.h5"
-    check.write_text(json.dumps(content))
+    write_check(folder / "pipeline_info" / "check.json", cases(), refused)
     recipe = {"settings": SETTINGS, "weights": RECIPE.weights, "defaults": RECIPE.defaults}
     provenance = {"recipe": recipe, "parameters": {"samples": 2}, "workflow": {}}
     provenance |= {"created": "2026-11-28T12:00:00+00:00"}
@@ -118,7 +115,8 @@ def host(case: Case, *, name: str = "", move: float = 0.0) -> CheckedHost:
 
 def store(url: str, records: list[Record], recipe: Recipe = RECIPE, run: RunRecord = RUN) -> None:
     with open_database(url, create=True) as database:
-        add(database, records, run=run, recipe=recipe)
+        register(database, run)
+        add(database, records, uid=run.uid, recipe=recipe)
 
 
 def rows(url: str, **wanted: Any) -> dict[str, dict[str, Any]]:
@@ -161,6 +159,17 @@ def test_a_second_result_replaces_the_first(url: str, records: list[Record]) -> 
         found = count(database)
     assert (found["results"], found["candidates"], found["runs"], found["recipes"]) == (4, 4, 2, 1)
     assert {row["run"] for row in rows(url).values()} == {"run-2"}
+
+
+def test_a_run_is_registered_once(url: str, records: list[Record]) -> None:
+    with open_database(url, create=True) as database:
+        with pytest.raises(ConfigError, match="run run-1 is not registered"):
+            add(database, records, uid=RUN.uid, recipe=RECIPE)
+        since = register(database, RUN)
+        time.sleep(0.002)
+        assert register(database, RUN) == since
+        assert register(database, RunRecord("run-2", {}, {})) > since
+        assert count(database)["results"] == 0
 
 
 def test_what_is_stored_is_not_filled_again(url: str, records: list[Record]) -> None:

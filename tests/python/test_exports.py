@@ -24,7 +24,7 @@ from xtalfill.cli.parser import main
 from xtalfill.database.connect import open_database
 from xtalfill.database.optimade import FIELDS, PREFIX
 from xtalfill.database.records import Record
-from xtalfill.database.store import add
+from xtalfill.database.store import add, register
 from xtalfill.inputs.structures import read_structures
 from xtalfill.results.cif import format_cif
 
@@ -118,7 +118,8 @@ def database(records: list[Record], tmp_path: Path) -> str:  # noqa: F811
     """Return a database with mg, lih and one that failed."""
     url = str(tmp_path / "results.db")
     with open_database(url, create=True) as found:
-        add(found, records, run=RUN, recipe=RECIPE)
+        register(found, RUN)
+        add(found, records, uid=RUN.uid, recipe=RECIPE)
     return url
 
 

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 MODULES = sorted((Path(__file__).resolve().parents[2] / "modules").glob("*/main.nf"))
-DECLARED = re.compile(r"\b(?:val|path)\s*\(?\s*('[^']*'|\"[^\"]*\"|\w+)")
+DECLARED = re.compile(r"\b(?:val|path|env)\s*\(?\s*('[^']*'|\"[^\"]*\"|\w+)")
 
 
 def block(text: str, begin: str, end: str) -> list[str]:

@@ -230,15 +230,25 @@ def test_every_structure_is_in_the_results_database(run: Run) -> None:
 
 def test_resume_runs_nothing_again(run: Run) -> None:
     before = read_trace(run.outdir)
-    assert len(before) == 15
+    assert len(before) == 16
     assert set(before.values()) == {"COMPLETED"}
     tables = {name: (run.outdir / name).read_bytes() for name in ("results.csv", "report.html")}
     result = run.project.run(*run.command, "-resume")
     assert result.returncode == 0, said(result)
     after = read_trace(run.outdir)
     assert set(after) == set(before)
-    assert not_cached(after) == {"STORE"}  # a lost database gets everything again
+    assert not_cached(after) == {"REGISTER"}
     assert tables == {name: (run.outdir / name).read_bytes() for name in tables}
+
+
+def test_a_lost_database_gets_everything_again(run: Run) -> None:
+    database = run.project.launch / "results.db"
+    database.unlink()
+    result = run.project.run(*run.command, "-resume")
+    assert result.returncode == 0, said(result)
+    assert not_cached(read_trace(run.outdir)) == {"REGISTER", "STORE"}
+    with open_database(str(database)) as opened:
+        assert {row["name"] for row in read(opened, Filter())} == {*GOOD, "cut"}
 
 
 def test_all_structures_bad_ends_with_one_clear_line(run: Run) -> None:

@@ -44,6 +44,7 @@ COMMANDS = {
     "PW_RELAX": "pw_relax.py",
     "GATHER_DFT": "gather_dft.py",
     "EVALUATE": "evaluate.py",
+    "REGISTER": "register_run.py",
     "STORE": "store.py",
     "COLLECT": "collect.py",
     "REPORT": "report.py",

@@ -12,7 +12,7 @@ from xtalfill.core.record import file_sha256
 from xtalfill.database.connect import open_database
 from xtalfill.database.recipe import read_recipe
 from xtalfill.database.records import Record, read_records
-from xtalfill.database.store import RunRecord, add
+from xtalfill.database.store import RunRecord, add, register
 
 # Structures in one transaction: an import that is stopped goes on where it was.
 _AT_ONCE = 200
@@ -58,7 +58,8 @@ def import_run(outdir: Path, url: str) -> int:
     recipe = read_recipe(provenance["recipe"])
     records, number = read_records(check, batches), 0
     with open_database(url, create=True) as database:
+        register(database, run)
         while part := list[Record](islice(records, _AT_ONCE)):
-            add(database, part, run=run, recipe=recipe)
+            add(database, part, uid=uid, recipe=recipe)
             number += len(part)
     return number

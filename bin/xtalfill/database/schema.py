@@ -27,7 +27,7 @@ run = sa.Table(
     metadata,
     sa.Column("id", sa.Integer, primary_key=True),
     sa.Column("uid", sa.String(100), nullable=False, unique=True),
-    sa.Column("first_stored", sa.String(32), nullable=False),  # UTC, ISO 8601
+    sa.Column("first_stored", sa.String(32), nullable=False),  # when it was registered
     sa.Column("parameters", sa.JSON, nullable=False),
     sa.Column("workflow", sa.JSON, nullable=False),
 )

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
 
+from xtalfill.core.errors import ConfigError
 from xtalfill.database import schema
 from xtalfill.database.connect import Database
 from xtalfill.database.recipe import Recipe, content_digest
@@ -36,23 +37,49 @@ class RunRecord:
     workflow: dict[str, Any]
 
 
-def add(database: Database, records: Sequence[Record], *, run: RunRecord, recipe: Recipe) -> None:
+def register(database: Database, run: RunRecord) -> str:
+    """Note a run, unless the database has it.
+
+    Args:
+        database: Where to.
+        run: The run.
+
+    Returns:
+        When it was noted, UTC (ISO 8601). A database that was lost and made again gives another
+        time.
+
+    Raises:
+        TryAgainError: The database did not answer in time.
+    """
+    new = {"uid": run.uid, "first_stored": _now(), "parameters": run.parameters}
+    with database.transaction(write=True) as connection:
+        run_id = _find(connection, schema.run, "uid", new | {"workflow": run.workflow})
+        noted = sa.select(schema.run.c.first_stored).where(schema.run.c.id == run_id)
+        return str(connection.execute(noted).scalar_one())
+
+
+def add(database: Database, records: Sequence[Record], *, uid: str, recipe: Recipe) -> None:
     """Store structures; one with the same name, host and recipe is replaced.
 
     Args:
         database: Where to.
         records: The structures.
-        run: The run that they are from.
+        uid: The run that they are from; it must be registered.
         recipe: What decided their results.
 
     Raises:
+        ConfigError: The database does not know the run.
         TryAgainError: The database did not answer in time.
     """
-    now = datetime.now(UTC).isoformat(timespec="milliseconds")
+    now = _now()
     with database.transaction(write=True) as connection:
         insert = _INSERT[connection.dialect.name]
-        new_run = {"uid": run.uid, "first_stored": now, "parameters": run.parameters}
-        run_id = _find(connection, schema.run, "uid", new_run | {"workflow": run.workflow})
+        found = connection.execute(sa.select(schema.run.c.id).where(schema.run.c.uid == uid))
+        if (run_id := found.scalar_one_or_none()) is None:
+            raise ConfigError(
+                f"{database.name}: run {uid} is not registered; was the database replaced? Repeat "
+                "the run with -resume"
+            )
         content = {"digest": recipe.digest, "content": recipe.content}
         recipe_id = _find(connection, schema.recipe, "digest", content)
         common = {"run_id": run_id, "recipe_id": recipe_id, "stored": now}
@@ -74,6 +101,10 @@ def add(database: Database, records: Sequence[Record], *, run: RunRecord, recipe
                 )
             ).scalar_one()
             _replace_candidates(connection, structure_id, record.candidates)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 def _find(connection: Connection, table: sa.Table, key: str, values: dict[str, Any]) -> int:

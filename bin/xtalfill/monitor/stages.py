@@ -17,7 +17,7 @@ ORDER = (
     "FETCH_INPUT", "FETCH_POTENTIAL", "COMPILE_POTENTIAL", "SHEET_FILES", "DIVIDE_INPUT",
     "JUDGE", "LIST_INCOMPLETE", "CHECK", "INPAINT",
     "PLAN_POTENTIAL", "PLACE_POTENTIAL", "GATHER_POTENTIAL", "RELAX", "SELECT", "PLAN_DFT",
-    "PW_RELAX", "GATHER_DFT", "EVALUATE", "STORE", "COLLECT", "REPORT", "TRAIN",
+    "PW_RELAX", "GATHER_DFT", "EVALUATE", "REGISTER", "STORE", "COLLECT", "REPORT", "TRAIN",
 )  # fmt: skip
 # The stages with a task for each batch whose cost the plan has, and those with one task.
 PLANNED = ("INPAINT", "RELAX", "SELECT", "EVALUATE")
