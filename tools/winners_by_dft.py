@@ -1,0 +1,120 @@
+#!/usr/bin/env python3
+"""Judge winners without a match by one SCF calculation each, without relaxation.
+
+A winner where the potential relaxed it lies above its own minimum by DFT, and a reference that was
+relaxed with DFT lies at its own. If the winner is lower even so, it is lower by DFT; if not, only a
+relaxation decides (`nextflow run --validate`). A calculation takes a tenth of a relaxation.
+
+pairs: write reference and winner of each crystal, for `tools/dft_pairs.py compute`, which takes the
+cheapest first and continues where it was stopped.
+table: write the table of docs/benchmarks from its output.
+"""
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import ase.io
+import numpy as np
+from ase import Atoms
+
+from xtalfill.core.errors import InputError, run_command
+from xtalfill.core.io import replacing, write_json
+from xtalfill.evaluate.metrics import percent_cell, wilson_interval
+from xtalfill.evaluate.pairs import TIE, MinimaPair, read_pairs
+from xtalfill.interactive.finished import Results, read_results
+
+COLUMNS = (
+    {"key": "potential", "title": "E − E(ref) by the potential", "unit": "meV/atom", "digits": 1},
+    {"key": "dft", "title": "by DFT, at most", "unit": "meV/atom", "digits": 1},
+    {"key": "verdict", "title": "DFT says"},
+)
+
+
+def geometry(crystal: Atoms, **info: Any) -> Atoms:
+    """Return a crystal without results, its atoms in the order of their elements."""
+    order = np.argsort(crystal.numbers, kind="stable")
+    bare = Atoms(crystal.numbers, crystal.positions, cell=crystal.cell, pbc=True)[order]
+    bare.info = info
+    return bare
+
+
+def pairs_of(run: Results, references: dict[str, Atoms], *, ranked_by: str) -> Iterator[Atoms]:
+    """Yield reference and winner of each crystal whose winner does not match.
+
+    Args:
+        run: The run.
+        references: Id -> crystal as its database has it.
+        ranked_by: The potential of the winners.
+
+    Raises:
+        InputError: A reference is missing or has other atoms.
+    """
+    rows = run.results[run.results["best_of_all"] & run.results["has_reference"].astype(bool)]
+    for row in rows[~rows["matched"].fillna(False).astype(bool)].itertuples():
+        if row.id not in references:
+            raise InputError(f"{row.id}: no such reference; give the --references of the run")
+        about = {"id": row.id, "pair": row.id, "class": row.site_class, "made_by": ranked_by}
+        about |= {"formula": row.formula, "potential": float(row.energy_above_reference)}
+        both = {"reference": references[row.id], "winner": run.structures[row.id]}
+        if len({str(sorted(one.numbers.tolist())) for one in both.values()}) != 1:
+            raise InputError(f"{row.id}: winner and reference have other atoms")
+        for name, crystal in both.items():
+            yield geometry(crystal, geometry=f"{row.id}-{name}", **about)
+
+
+def row_of(pair: MinimaPair) -> dict[str, Any]:
+    """Return the row of a crystal."""
+    reference, winner = pair.members
+    energies = [one.get_potential_energy() for one in (reference, winner)]
+    above = float(energies[1] - energies[0]) / len(winner)
+    verdict = "lower" if above < -TIE else "open"
+    values = {"potential": 1e3 * float(winner.info["potential"]), "dft": 1e3 * above}
+    cells = {name: round(value, 2) for name, value in values.items()} | {"verdict": verdict}
+    return {"key": pair.name, "label": str(winner.info["formula"]), "cells": cells}
+
+
+def table(pairs: list[MinimaPair]) -> dict[str, Any]:
+    """Return the table, the lowest by the potential first, and the share that is lower.
+
+    Raises:
+        InputError: There is no pair.
+    """
+    if not pairs:
+        raise InputError("no pair; give the output of tools/dft_pairs.py compute")
+    rows = sorted((row_of(pair) for pair in pairs), key=lambda row: row["cells"]["potential"])
+    lower = sum(row["cells"]["verdict"] == "lower" for row in rows)
+    share = percent_cell(lower / len(rows), *wilson_interval(lower, len(rows)))
+    about = {"crystals": len(rows), "lower": lower, "share": share}
+    return about | {"label": "crystal", "columns": list(COLUMNS), "rows": rows}
+
+
+def main() -> None:
+    """Run a subcommand."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parts = parser.add_subparsers(dest="part", required=True)
+    one = parts.add_parser("pairs", help="write references and winners")
+    one.add_argument("run", type=Path, help="--outdir of a run")
+    one.add_argument("--references", type=Path, required=True, help="extxyz, relaxed with DFT")
+    one.add_argument("--ranked_by", default="nequix-oam-1", help="potential of the winners")
+    one.add_argument("--output", type=Path, required=True, help="extxyz")
+    two = parts.add_parser("table", help="write the table")
+    two.add_argument("pairs", type=Path, help="output of tools/dft_pairs.py compute")
+    two.add_argument("--title", required=True)
+    two.add_argument("--output", type=Path, required=True, help="JSON")
+    args = parser.parse_args()
+    if args.part == "pairs":
+        references = {str(one.info["id"]): one for one in ase.io.read(args.references, ":")}
+        frames = list(pairs_of(read_results(args.run), references, ranked_by=args.ranked_by))
+        with replacing(args.output) as temporary:
+            ase.io.write(temporary, frames, format="extxyz")
+        print(f"{len(frames) // 2} winners without a match")
+    else:
+        content = table(read_pairs(args.pairs))
+        write_json(args.output, {"title": args.title} | content)
+        print(f"{content['lower']} of {content['crystals']} are lower: {content['share']}")
+
+
+if __name__ == "__main__":
+    run_command(main)
