@@ -16,7 +16,7 @@ def main() -> None:
 
     from xtalfill.core.io import read_json
     from xtalfill.database.connect import open_database
-    from xtalfill.database.store import RunRecord, register
+    from xtalfill.database.runs import RunRecord, register
 
     given = read_json(args.run)
     with open_database(given["database"], create=True) as database:

@@ -12,7 +12,7 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, islice
 from pathlib import Path
 
 import ase.io
@@ -180,7 +180,7 @@ def candidates(known: Known, *, turned: int, seed: int) -> list[Atoms]:
         for number, width in enumerate(NOISES)
     ]
     crystal = Crystal(bare.numbers, bare.positions, bare.cell.array)
-    sites += void_choices(crystal, HYDROGEN, n_sites, count=3)
+    sites += islice(void_choices(crystal, HYDROGEN, n_sites), 3)
     host = Host(bare.numbers, bare.positions, bare.cell.array, HYDROGEN, n_sites)
     for sample in range(2, 5 + turned):
         generator = candidate_generator(seed=seed, structure_id=known.id, sample=sample)

@@ -11,6 +11,7 @@ Existing parts are kept: an interrupted run continues, and several runs can shar
 import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import ase.io
@@ -148,8 +149,7 @@ def _places(host: Host, sites: np.ndarray, way: int, rng: np.random.Generator) -
         return sites + width * rng.normal(size=sites.shape)
     if len(sites) and kind < 0.65 and host.n_sites <= MAX_VOIDS:
         crystal = Crystal(host.numbers, host.positions, host.cell)
-        choices = void_choices(crystal, HYDROGEN, host.n_sites, count=way + 1)
-        if choices:
+        if choices := list(islice(void_choices(crystal, HYDROGEN, host.n_sites), way + 1)):
             return choices[-1]
     return random_sites(host, generator=rng)
 

@@ -233,14 +233,14 @@ def test_first_void_is_the_deepest(rng: np.random.Generator) -> None:
     atoms = (crystal.positions[:, None] + images).reshape(-1, 3)
     points = grid((24, 24, 24)).reshape(-1, 3) @ cell
     deepest = KDTree(atoms).query(points)[0].max()
-    way = void_choices(crystal, 1, 1, count=1)[0]
+    way = next(void_choices(crystal, 1, 1))
     found = np.linalg.norm(atoms - way, axis=1).min()
     assert deepest <= found < deepest + 0.15
 
 
 def test_voids_of_fcc_are_octahedral_then_tetrahedral() -> None:
     host = crystal_of(bulk("Pd", "fcc", a=3.9, cubic=True))
-    ways = void_choices(host, 1, 1, count=10)
+    ways = list(void_choices(host, 1, 1))
     assert len(ways) == 2
     octahedral = [[0.5, 0.5, 0.5], [0.5, 0, 0], [0, 0.5, 0], [0, 0, 0.5]]
     tetrahedral = list(itertools.product((0.25, 0.75), repeat=3))
@@ -251,11 +251,11 @@ def test_voids_of_fcc_are_octahedral_then_tetrahedral() -> None:
 
 def test_void_fillings_differ(brucite_host: Atoms) -> None:
     host = crystal_of(brucite_host)
-    ways = void_choices(host, 1, 2, count=4)
+    ways = list(itertools.islice(void_choices(host, 1, 2), 4))
     assert len(ways) == 4
     for one, other in itertools.combinations(ways, 2):
         assert not np.allclose(one, other, atol=0.01)
     for way in ways:
         scaled = np.linalg.solve(host.cell.T, way.T).T
         assert distances(scaled[:1], scaled[1:], host.cell).min() > 0.5
-    assert np.array_equal(void_choices(host, 1, 2, count=1)[0], ways[0])
+    assert np.array_equal(next(void_choices(host, 1, 2)), ways[0])

@@ -2,7 +2,8 @@
 
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import repeat
 from types import SimpleNamespace
 
 import numpy as np
@@ -172,10 +173,10 @@ def proposing(monkeypatch: pytest.MonkeyPatch) -> list[np.ndarray]:
     monkeypatch.setattr(Method, "__post_init__", lambda _: None)
     monkeypatch.setattr(Method, "largest_element", 118)
     monkeypatch.setattr(Method, "propose", lambda _, hosts, __: [chosen[0].copy()] * len(hosts))
-    monkeypatch.setattr(ways_module, "void_choices", lambda *_, count: [chosen[0].copy()] * count)
+    monkeypatch.setattr(ways_module, "void_choices", lambda *_: repeat(chosen[0].copy()))
 
-    def ways(host: Crystal, *_: int, count: int, **__: object) -> list[SimpleNamespace]:
-        return [SimpleNamespace(scaled=chosen[0] @ np.linalg.inv(host.cell))] * count
+    def ways(host: Crystal, *_: int, **__: object) -> Iterator[SimpleNamespace]:
+        return repeat(SimpleNamespace(scaled=chosen[0] @ np.linalg.inv(host.cell)))
 
     monkeypatch.setattr(ways_module, "symmetric_ways", ways)
     return chosen

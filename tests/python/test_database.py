@@ -31,7 +31,8 @@ from xtalfill.database.known import Request, divide
 from xtalfill.database.query import Filter, count, read, read_candidates
 from xtalfill.database.recipe import Recipe, host_key
 from xtalfill.database.records import Crystal, Record, read_records, reduced_formula
-from xtalfill.database.store import RunRecord, add, register
+from xtalfill.database.runs import RunRecord, register
+from xtalfill.database.store import add
 from xtalfill.evaluate.dft import evaluate_dft
 from xtalfill.evaluate.match import evaluate_batch
 from xtalfill.inputs.hosts import CheckedHost

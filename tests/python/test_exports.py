@@ -24,7 +24,8 @@ from xtalfill.cli.parser import main
 from xtalfill.database.connect import open_database
 from xtalfill.database.optimade import FIELDS, PREFIX
 from xtalfill.database.records import Record
-from xtalfill.database.store import add, register
+from xtalfill.database.runs import register
+from xtalfill.database.store import add
 from xtalfill.inputs.structures import read_structures
 from xtalfill.results.cif import format_cif
 

@@ -12,7 +12,8 @@ from xtalfill.core.record import file_sha256
 from xtalfill.database.connect import open_database
 from xtalfill.database.recipe import read_recipe
 from xtalfill.database.records import Record, read_records
-from xtalfill.database.store import RunRecord, add, register
+from xtalfill.database.runs import RunRecord, register
+from xtalfill.database.store import add
 
 # Structures in one transaction: an import that is stopped goes on where it was.
 _AT_ONCE = 200

@@ -14,15 +14,17 @@ operations that keep the site, so every step keeps the symmetry.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import count
 
 import numpy as np
 
 from xtalfill.core.crystal import Crystal
 from xtalfill.proposals.pair_energy import PairEnergy
-from xtalfill.proposals.sites import distances, distinct_images, settle_all
+from xtalfill.proposals.pair_kernels import orbit_of
+from xtalfill.proposals.sites import IMAGE_TOLERANCE, settle_all
 from xtalfill.proposals.space_group import Group, large_subgroup, space_group
 
 # A host that has lost sites is distorted: hydrogen moves its neighbours by up to this.
@@ -60,14 +62,27 @@ class Orbit:
         return len(self.rotations)
 
     @cached_property
-    def kind(self) -> tuple[int, int]:
-        """Multiplicity and number of free parameters."""
-        return len(self), round(float(np.trace(self.free)))
-
-    @property
     def images(self) -> np.ndarray:
         """The sites (m, 3), fractional, in [0, 1)."""
         return np.asarray((self.rotations @ self.point + self.translations) % 1.0)
+
+
+class Pool:
+    """Orbits to choose from.
+
+    Attributes:
+        orbits: k orbits.
+        points: (k, 3) their points.
+        sizes: (k,) multiplicities.
+        kinds: (k,) numbers by multiplicity, then by free parameters.
+    """
+
+    def __init__(self, orbits: list[Orbit]) -> None:
+        self.orbits = orbits
+        self.points = np.array([orbit.point for orbit in orbits]).reshape(-1, 3)
+        self.sizes = np.array([len(orbit) for orbit in orbits], dtype=int)
+        free = np.array([orbit.free for orbit in orbits]).reshape(-1, 3, 3)
+        self.kinds = 4 * self.sizes + np.rint(np.trace(free, axis1=1, axis2=2)).astype(int)
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,26 +110,24 @@ def symmetric_ways(
     element: int,
     n_sites: int,
     *,
-    count: int,
     generator: Callable[[int], np.random.Generator],
-) -> list[Way]:
-    """Fill orbits of a host in `count` ways; a way does not depend on `count`.
+) -> Iterator[Way]:
+    """Fill orbits of a host in ever new ways.
 
     Args:
         host: The atoms that are present.
         element: Atomic number of the missing ones.
         n_sites: Number of missing sites.
-        count: Maximum number of ways.
         generator: Returns the random generator of a way.
 
-    Returns:
-        No two equivalent by the space group of the host; fewer than `count` if no more are found.
+    Yields:
+        Ways, no two equivalent by the space group of the host, until none is found.
     """
     full = space_group(host, tolerance=TOLERANCE)
     search = _Search(host, element, n_sites, full)
     of_all = search.pool(full, generator(0), draws=_DRAWS_OF_ALL)
     ways: list[Way] = []
-    for number in range(count):
+    for number in count():
         random = generator(number)
         found = None
         if number % 2 == 0:
@@ -128,9 +141,9 @@ def symmetric_ways(
             alone = full.subset([0])
             found = search.fill(alone, search.pool(alone, random), random, ways)
         if found is None:
-            break
+            return
         ways.append(found)
-    return ways
+        yield found
 
 
 def _subgroup(full: Group, random: np.random.Generator) -> Group:
@@ -151,7 +164,7 @@ class _Search:
     def fill(
         self,
         group: Group,
-        pool: list[Orbit],
+        pool: Pool,
         random: np.random.Generator,
         known: list[Way],
         *,
@@ -172,9 +185,7 @@ class _Search:
                 found.append(way)
         return min(found, key=lambda way: way.energy, default=None)
 
-    def pool(
-        self, group: Group, random: np.random.Generator, *, draws: int = _DRAWS
-    ) -> list[Orbit]:
+    def pool(self, group: Group, random: np.random.Generator, *, draws: int = _DRAWS) -> Pool:
         """Return orbits of a group that keep their distance to the host and to themselves."""
         cell = self.host.cell
         points = self.energy.draw(random, draws)
@@ -182,10 +193,10 @@ class _Search:
         for reach in _REACH:
             settled = points
             if reach:
-                settled = settle_all(points, group.rotations, group.translations, cell, reach)
+                settled = settle_all(points, group.matrices, group.translations, cell, reach)
             found = [_orbit(point, group, cell, largest=self.n_sites) for point in settled]
             pool += self._free([orbit for orbit in found if orbit is not None])
-        return pool
+        return Pool(pool)
 
     def _free(self, orbits: list[Orbit]) -> list[Orbit]:
         """Return the orbits whose sites keep their distances; the host is compared at once."""
@@ -199,27 +210,26 @@ class _Search:
             if part.all() and self.energy.is_apart(orbit.images)
         ]
 
-    def _choose(self, pool: list[Orbit], random: np.random.Generator) -> list[Orbit] | None:
+    def _choose(self, pool: Pool, random: np.random.Generator) -> list[Orbit] | None:
         """Return orbits with n_sites sites in all, or None; each kind of orbit is as likely."""
-        for _ in range(_RESTARTS if pool else 0):
+        for _ in range(_RESTARTS if pool.orbits else 0):
             chosen: list[Orbit] = []
-            left, missing = pool, self.n_sites
-            while left and missing:
-                kinds = sorted({orbit.kind for orbit in left})
-                kind = kinds[random.integers(len(kinds))]
-                alike = [orbit for orbit in left if orbit.kind == kind]
-                chosen.append(alike[random.integers(len(alike))])
+            left, missing = np.arange(len(pool.orbits)), self.n_sites
+            while len(left) and missing:
+                kinds = np.unique(pool.kinds[left])
+                alike = left[pool.kinds[left] == kinds[random.integers(len(kinds))]]
+                chosen.append(pool.orbits[alike[random.integers(len(alike))]])
                 missing -= len(chosen[-1])
-                left = self._beside(chosen[-1], [one for one in left if len(one) <= missing])
+                left = left[pool.sizes[left] <= missing]
+                left = left[self._beside(chosen[-1], pool.points[left])]
             if not missing:
                 return chosen
         return None
 
-    def _beside(self, orbit: Orbit, others: list[Orbit]) -> list[Orbit]:
-        """Return the orbits that keep their distance to an orbit."""
-        points = np.array([other.point for other in others]).reshape(-1, 3)
-        away = distances(points, orbit.images, self.host.cell).min(axis=1, initial=np.inf)
-        return [one for one, far in zip(others, away, strict=True) if far >= self.energy.apart]
+    def _beside(self, orbit: Orbit, points: np.ndarray) -> np.ndarray:
+        """Return which points (k, 3) keep their distance to an orbit: (k,) bool."""
+        away = self.energy.distances(points, orbit.images)
+        return np.asarray(away.min(axis=1, initial=np.inf) >= self.energy.apart)
 
     def _improved(self, orbits: list[Orbit]) -> list[Orbit]:
         """Return the orbits after steps down the gradient of the pair energy."""
@@ -253,7 +263,7 @@ class _Search:
         """Return whether an operation of the host maps a way onto another."""
         images = np.einsum("nij,kj->nki", self.full.rotations, way.scaled)
         images = (images + self.full.translations[:, None]).reshape(-1, 3)
-        near = distances(images, other.scaled, self.host.cell) < _SAME_WAY
+        near = self.energy.distances(images, other.scaled) < _SAME_WAY
         near = near.reshape(len(self.full), self.n_sites, self.n_sites)
         both = near.any(axis=1) & near.any(axis=2)
         return bool(np.any(np.all(both, axis=1)))
@@ -265,14 +275,11 @@ def _orbit(point: np.ndarray, group: Group, cell: np.ndarray, *, largest: int) -
     Returns:
         None for more than `largest` images, or where the point is not on its element.
     """
-    away = group.rotations @ point + group.translations - point
-    away -= np.round(away)
-    keeps = np.linalg.norm(away @ cell, axis=1) < _ON_ELEMENT
-    if len(group) > largest * int(keeps.sum()):
+    on_it, free, chosen, kept = orbit_of(
+        point, group.matrices, group.translations, cell, _ON_ELEMENT, IMAGE_TOLERANCE
+    )
+    if len(group) > largest * kept:
         return None
-    point = (point + away[keeps].mean(axis=0)) % 1.0
-    _, chosen = distinct_images(point, group.rotations, group.translations, cell)
-    if len(chosen) * int(keeps.sum()) != len(group):  # near an element, but not on it
+    if len(chosen) * kept != len(group):  # near an element, but not on it
         return None
-    free = group.rotations[keeps].mean(axis=0)
-    return Orbit(point, group.rotations[chosen], group.translations[chosen], free)
+    return Orbit(on_it, group.matrices[chosen], group.translations[chosen], free)

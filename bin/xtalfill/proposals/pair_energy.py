@@ -12,7 +12,8 @@ import numpy as np
 from ase.data import covalent_radii
 
 from xtalfill.core.crystal import Crystal
-from xtalfill.proposals.sites import image_vectors, lattice_points, reduced_cell
+from xtalfill.proposals.lattice import lattice_of
+from xtalfill.proposals.pair_kernels import are_apart, keeps_off, nearest, wells_and_walls
 
 # Elements that a missing atom forms a directed bond with.
 _BONDING = (5, 6, 7, 8, 9, 14, 15, 16, 17, 33, 34, 35, 53)
@@ -21,7 +22,6 @@ _APART = 1.2  # Angstrom; two hydrogens of different bonds are not closer
 _ANIONS = 2.1  # Angstrom; hydrogens in metals (A. C. Switendick, Z. Phys. Chem. 117, 89 (1979))
 _CORE = 0.5  # in bond lengths; closer, the force is that at this distance
 _TRIES = 50
-_PAIRS = 20_000  # of points and atoms compared at once, to limit memory
 
 
 class PairEnergy:
@@ -33,17 +33,17 @@ class PairEnergy:
 
     def __init__(self, host: Crystal, element: int) -> None:
         self._cell = host.cell
-        self._host = np.linalg.solve(host.cell.T, host.positions.T).T
+        self._host = np.ascontiguousarray(np.linalg.solve(host.cell.T, host.positions.T).T)
         self._bonds = covalent_radii[host.numbers] + covalent_radii[element]
         self._bonding = np.isin(host.numbers, _BONDING)
         self.apart = max(_APART, 1.6 * float(covalent_radii[element]))
         # Sites bonded to one atom may be near each other; anions among metals repel.
         self._length = self.apart if self._bonding.any() else max(self.apart, _ANIONS)
-        reduced = reduced_cell(host.cell)
-        # The nearest image of a vector in the reduced cell is at most one cell away.
-        self._nearest = lattice_points(1) @ reduced
-        short = np.linalg.norm(reduced, axis=1).min() < 4.0
-        self._images = lattice_points(2) @ reduced if short else self._nearest
+        lattice = lattice_of(host.cell)
+        self._lattice = lattice.inward, lattice.reduced
+        self._near = lattice.near
+        short = np.linalg.norm(lattice.reduced, axis=1).min() < 4.0
+        self._images = lattice.wide if short else lattice.near
 
     def draw(self, random: np.random.Generator, count: int) -> np.ndarray:
         """Return up to `count` free points (k, 3), fractional, half of them at a bond length.
@@ -70,14 +70,17 @@ class PairEnergy:
 
     def is_apart(self, sites: np.ndarray) -> bool:
         """Return whether sites (k, 3), fractional, keep their distances to each other."""
-        away = self._distances(sites, sites)
-        return bool((away[away > 1e-3] >= self.apart).all())
+        return bool(are_apart(sites, self.apart, *self._lattice, self._near))
 
     def is_off_host(self, points: np.ndarray) -> np.ndarray:
         """Return which points (k, 3), fractional, keep their distance to the host: (k,) bool."""
-        parts = np.array_split(points, 1 + len(points) * len(self._bonds) // _PAIRS)
-        away = [self._distances(part, self._host).min(axis=2) for part in parts]
-        return np.asarray((np.concatenate(away) >= _NEAREST * self._bonds).all(axis=1))
+        least = _NEAREST * self._bonds
+        return np.asarray(keeps_off(points, self._host, least, *self._lattice, self._near))
+
+    def distances(self, points: np.ndarray, others: np.ndarray) -> np.ndarray:
+        """Return the minimum-image distances (k, m) in Angstrom of fractional positions."""
+        one, other = (np.ascontiguousarray(positions) for positions in (points, others))
+        return np.asarray(nearest(one, other, *self._lattice, self._near))
 
     def evaluate(self, points: np.ndarray, sites: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the energies (k,) and the forces (k, 3) of points among sites and host atoms.
@@ -89,18 +92,7 @@ class PairEnergy:
         others = np.concatenate([self._host, sites])
         lengths = np.concatenate([self._bonds, np.full(len(sites), self._length)])
         bonding = np.concatenate([self._bonding, np.zeros(len(sites), dtype=bool)])
-        vectors = image_vectors(points, others, self._cell, self._images)
-        distance = np.linalg.norm(vectors, axis=-1)
-        x = np.maximum(distance / lengths[:, None], _CORE)
-        itself = distance < 1e-3
-        well, wall = bonding[:, None], ~bonding[:, None]
-        energy = well * (x**-12 - 2 * x**-6) + wall * x**-8
-        slope = well * (-12 * x**-13 + 12 * x**-7) + wall * -8 * x**-9
-        energy[itself], slope[itself] = 0.0, 0.0
-        pull = slope / np.maximum(distance, 1e-3) / lengths[:, None]
-        return energy.sum(axis=(1, 2)), np.einsum("kmi,kmid->kd", pull, vectors)
-
-    def _distances(self, points: np.ndarray, others: np.ndarray) -> np.ndarray:
-        """Return distances (k, m, 27) in Angstrom, the smallest of each pair among them."""
-        vectors = image_vectors(points, others, self._cell, self._nearest)
-        return np.asarray(np.linalg.norm(vectors, axis=-1))
+        energy, force = wells_and_walls(
+            points, others, lengths, bonding, *self._lattice, self._images, _CORE
+        )
+        return energy, force

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import spglib
 from ase.data import covalent_radii
 from ase.data.vdw_alvarez import vdw_radii
-from ase.geometry import minkowski_reduce
 
 from xtalfill.core.crystal import Crystal
+from xtalfill.proposals.lattice import lattice_of
 
 SYMPREC = 0.01  # Angstrom
-_IMAGE_TOLERANCE = 0.05  # Angstrom; images of one site, as operations hold only to SYMPREC
+IMAGE_TOLERANCE = 0.05  # Angstrom; images of one site, as operations hold only to SYMPREC
 _MAX_ROUNDS = 5
 _DECIMALS = 6
 
@@ -136,41 +135,11 @@ def distances(one: np.ndarray, other: np.ndarray, cell: np.ndarray) -> np.ndarra
     if not len(one) or not len(other):
         return np.full((len(one), len(other)), np.inf)
     # Not ASE's `get_distances`, which spends milliseconds on a few positions.
-    nearest = lattice_points(1) @ reduced_cell(cell)  # enough for a reduced cell, as in ASE
-    squares = (image_vectors(one, other, cell, nearest) ** 2).sum(axis=-1)
+    lattice = lattice_of(cell)
+    fractions = (other - one[:, None]) @ lattice.inward
+    away = (fractions - np.round(fractions)) @ lattice.reduced
+    squares = ((away[:, :, None] + lattice.near) ** 2).sum(axis=-1)
     return np.asarray(np.sqrt(squares.min(axis=-1)))
-
-
-def image_vectors(
-    one: np.ndarray, other: np.ndarray, cell: np.ndarray, images: np.ndarray
-) -> np.ndarray:
-    """Return vectors (n, m, k, 3), Angstrom, from fractional positions to images of others.
-
-    Args:
-        one: (n, 3) fractional.
-        other: (m, 3) fractional.
-        cell: (3, 3) Angstrom.
-        images: (k, 3) lattice vectors, Angstrom, added to the vector inside the reduced cell.
-    """
-    reduced = reduced_cell(cell)
-    fractions = (other - one[:, None]) @ cell @ np.linalg.inv(reduced)
-    away = (fractions - np.round(fractions)) @ reduced
-    return np.asarray(away[:, :, None] + images)
-
-
-def reduced_cell(cell: np.ndarray) -> np.ndarray:
-    """Return the Minkowski-reduced cell (3, 3) of a lattice, Angstrom."""
-    return _reduced(np.ascontiguousarray(cell, dtype=float).tobytes())
-
-
-@lru_cache(maxsize=16)
-def _reduced(cell: bytes) -> np.ndarray:
-    return np.asarray(minkowski_reduce(np.frombuffer(cell).reshape(3, 3))[0])
-
-
-def lattice_points(reach: int) -> np.ndarray:
-    """Return the lattice points (n, 3) up to `reach` cells away along each axis."""
-    return np.stack(np.meshgrid(*[np.arange(-reach, reach + 1)] * 3), axis=-1).reshape(-1, 3)
 
 
 def _scaled(crystal: Crystal) -> np.ndarray:
@@ -249,7 +218,7 @@ def distinct_images(
     # Rounding finds the nearest image of points as close as the tolerance, in any usual cell.
     away = images[:, None] - images
     away -= np.round(away)
-    apart = np.linalg.norm(away @ cell, axis=2) > _IMAGE_TOLERANCE
+    apart = np.linalg.norm(away @ cell, axis=2) > IMAGE_TOLERANCE
     chosen = [0]
     for number in range(1, len(images)):
         if apart[number, chosen].all():
@@ -265,7 +234,7 @@ def _permutations(
     for rotation, translation in zip(rotations, translations, strict=True):
         away = distances(scaled @ rotation.T + translation, scaled, cell)
         onto = away.argmin(axis=1) if len(scaled) else found[0]
-        near = away.min(axis=1, initial=np.inf) < 2 * _IMAGE_TOLERANCE
+        near = away.min(axis=1, initial=np.inf) < 2 * IMAGE_TOLERANCE
         if near.all() and len(set(onto.tolist())) == len(scaled):
             found.append(onto)
     return np.unique(np.array(found), axis=0)

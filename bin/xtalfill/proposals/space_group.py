@@ -31,6 +31,11 @@ class Group:
     def __len__(self) -> int:
         return len(self.rotations)
 
+    @cached_property
+    def matrices(self) -> np.ndarray:
+        """The rotations (n, 3, 3) as numbers with a fraction, for compiled code."""
+        return np.ascontiguousarray(self.rotations, dtype=float)
+
     def subset(self, members: Sequence[int]) -> Group:
         """Return the group of some operations, which have to be one."""
         return Group(self.rotations[list(members)], self.translations[list(members)])

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 
@@ -21,30 +22,30 @@ class Enumerated:
     """A method that numbers the distinct ways to fill a host.
 
     Attributes:
-        ways: Returns up to `count` ways, each with its sites (n_sites, 3) in Angstrom, for a host,
-            the seed of the run and the id of the structure. A way does not depend on `count`.
+        ways: Yields the ways, each with its sites (n_sites, 3) in Angstrom, for a host, the seed of
+            the run and the id of the structure.
         what: What the ways fill.
         none: Why there is no way at all.
     """
 
-    ways: Callable[[Host, int, str, int], list[np.ndarray]]
+    ways: Callable[[Host, int, str], Iterator[np.ndarray]]
     what: str
     none: str
 
 
-def _void_ways(host: Host, _seed: int, _structure_id: str, count: int) -> list[np.ndarray]:
+def _void_ways(host: Host, _seed: int, _structure_id: str) -> Iterator[np.ndarray]:
     crystal = Crystal(host.numbers, host.positions, host.cell)
-    return void_choices(crystal, host.element, host.n_sites, count=count)
+    return void_choices(crystal, host.element, host.n_sites)
 
 
-def _orbit_ways(host: Host, seed: int, structure_id: str, count: int) -> list[np.ndarray]:
+def _orbit_ways(host: Host, seed: int, structure_id: str) -> Iterator[np.ndarray]:
     crystal = Crystal(host.numbers, host.positions, host.cell)
 
     def generator(sample: int) -> np.random.Generator:
         return candidate_generator(seed=seed, structure_id=structure_id, sample=sample)
 
-    ways = symmetric_ways(crystal, host.element, host.n_sites, count=count, generator=generator)
-    return [way.scaled @ host.cell for way in ways]
+    ways = symmetric_ways(crystal, host.element, host.n_sites, generator=generator)
+    return (way.scaled @ host.cell for way in ways)
 
 
 # Name of the method (registry/methods.json) -> how it numbers its ways.
@@ -55,7 +56,7 @@ ENUMERATED = {
 
 
 class Ways:
-    """The ways to fill the hosts of a batch; each host is searched once where possible.
+    """The ways to fill the hosts of a batch; each way is searched once.
 
     Args:
         batch: A batch from CHECK.
@@ -64,16 +65,17 @@ class Ways:
     def __init__(self, batch: Batch) -> None:
         self._first = {name: members[0] for name, members in batch.groups().items()}
         self._batch = batch
-        self._found: dict[tuple[str, str], tuple[int, list[np.ndarray]]] = {}
+        self._found: dict[tuple[str, str], tuple[list[np.ndarray], Iterator[np.ndarray]]] = {}
 
     def of(self, structure_id: str, method: str, count: int) -> list[np.ndarray]:
         """Return up to `count` ways of a method to fill the host of a structure."""
-        asked, ways = self._found.get((structure_id, method), (0, []))
-        if asked < count:
+        key = structure_id, method
+        if key not in self._found:
             index = self._first[structure_id]
             host, seed = host_of(self._batch, index), int(self._batch.seed[index])
-            ways = ENUMERATED[method].ways(host, seed, structure_id, count)
-            self._found[structure_id, method] = count, ways
+            self._found[key] = [], ENUMERATED[method].ways(host, seed, structure_id)
+        ways, others = self._found[key]
+        ways += islice(others, max(0, count - len(ways)))
         return ways[:count]
 
 
