@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numba
 import numpy as np
 import torch
 from torch import Tensor
 
+from xtalfill.core.compiled import compiled
 from xtalfill.models.tensors import TensorGroup
 
 _OVERLAP = 1e-4  # square Angstrom; mattergen treats closer sites as identical
@@ -124,7 +124,7 @@ def _nearest(receiver: np.ndarray, square: np.ndarray, most: int) -> np.ndarray:
     return np.sort(by_length[np.arange(len(receiver)) - first < most])
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled()
 def _fill(
     fractions: np.ndarray,
     cell: np.ndarray,
@@ -155,7 +155,7 @@ def _fill(
     return found
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled()
 def _square(a: float, b: float, c: float, cell: np.ndarray) -> float:
     """Return the squared length of a fractional vector."""
     x = a * cell[0, 0] + b * cell[1, 0] + c * cell[2, 0]

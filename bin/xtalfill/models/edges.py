@@ -10,8 +10,9 @@ import math
 from functools import lru_cache
 from typing import NamedTuple
 
-import numba
 import numpy as np
+
+from xtalfill.core.compiled import compiled
 
 
 class Edges(NamedTuple):
@@ -69,7 +70,7 @@ def _geometry(cell: bytes) -> tuple[np.ndarray, np.ndarray, float]:
     return inverse, np.linalg.norm(inverse, axis=0), float(abs(np.linalg.det(vectors)))
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled()
 def _fill_edges(
     receivers: np.ndarray,
     senders: np.ndarray,

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numba
 import numpy as np
+
+from xtalfill.core.compiled import compiled
 
 # Gaussians of a distance that are evaluated, those nearest to it. The others are six spacings away
 # or more: below exp(-18), less than the rounding of float32.
@@ -39,7 +40,7 @@ class Expansion(NamedTuple):
     first: np.ndarray
 
 
-@numba.njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+@compiled(fastmath=True, error_model="numpy")
 def expand(distance: np.ndarray, cutoff: float, n_radial: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the arrays of `Expansion` of distances (n_edges,), Angstrom; see `RadialFilter`."""
     values = np.empty((len(distance), WINDOW + 1), np.float32)
@@ -58,7 +59,7 @@ def expand(distance: np.ndarray, cutoff: float, n_radial: int) -> tuple[np.ndarr
     return values, first
 
 
-@numba.njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+@compiled(fastmath=True, error_model="numpy")
 def _normalised(x: np.ndarray, scale: np.ndarray, offset: np.ndarray, out: np.ndarray) -> None:
     """Write the layer norm of rows (n, F) into the first F columns of `out`."""
     width = x.shape[1]
@@ -75,7 +76,7 @@ def _normalised(x: np.ndarray, scale: np.ndarray, offset: np.ndarray, out: np.nd
             out[i, f] = (x[i, f] - mean) * factor * scale[f] + offset[f]
 
 
-@numba.njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+@compiled(fastmath=True, error_model="numpy")
 def product(x: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """Return x (n, n_in) @ weight (n_in, n_out).
 
@@ -99,7 +100,7 @@ def product(x: np.ndarray, weight: np.ndarray) -> np.ndarray:
     return out[:n]
 
 
-@numba.njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+@compiled(fastmath=True, error_model="numpy")
 def _layers(x: np.ndarray, weights: MlpWeights) -> np.ndarray:
     """Return both linear layers of x (n, n_in), with SiLU between them."""
     hidden = product(x, weights.first)
@@ -114,7 +115,7 @@ def _layers(x: np.ndarray, weights: MlpWeights) -> np.ndarray:
     return out
 
 
-@numba.njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+@compiled(fastmath=True, error_model="numpy")
 def mlp(x: np.ndarray, weights: MlpWeights) -> np.ndarray:
     """Return the layers of the normalised rows (n, F) of x."""
     normalised = np.empty_like(x)
@@ -122,7 +123,7 @@ def mlp(x: np.ndarray, weights: MlpWeights) -> np.ndarray:
     return _layers(normalised, weights)
 
 
-@numba.njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+@compiled(fastmath=True, error_model="numpy")
 def update(scalars: np.ndarray, vectors: np.ndarray, mix: np.ndarray, weights: MlpWeights) -> None:
     """Change scalars (n, F) and vectors (n, 3, F) in place, as `UpdateBlock`."""
     n, width = scalars.shape
@@ -144,7 +145,7 @@ def update(scalars: np.ndarray, vectors: np.ndarray, mix: np.ndarray, weights: M
             scalars[i, f] += gates[i, 2 * width + f] + gates[i, width + f] * dot
 
 
-@numba.njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+@compiled(fastmath=True, error_model="numpy")
 def _filter(values: np.ndarray, weight: np.ndarray, bias: np.ndarray, out: np.ndarray) -> None:
     """Write the filter (3F,) of one edge: WINDOW Gaussians times their rows of the weights."""
     a, b, c, d, e, f = values[0], values[1], values[2], values[3], values[4], values[5]
@@ -158,7 +159,7 @@ def _filter(values: np.ndarray, weight: np.ndarray, bias: np.ndarray, out: np.nd
         )  # fmt: skip
 
 
-@numba.njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+@compiled(fastmath=True, error_model="numpy")
 def add_messages(
     phi: np.ndarray,
     vectors: np.ndarray,

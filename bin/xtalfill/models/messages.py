@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 import torch
 from torch import Tensor
+
+from xtalfill.core.compiled import compiled
 
 MESSAGE_SHARE = 0.15  # of the sums that a moving site or a copy of a host site receives
 
@@ -94,7 +95,7 @@ class _FusedMessages(torch.autograd.Function):
         return g_phi, g_vectors, g_filters, None, None, None
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled()
 def _forward(
     phi: np.ndarray,
     vectors: np.ndarray,
@@ -119,7 +120,7 @@ def _forward(
             vectors_out[i, 2, f] += x2 * vectors[j, 2, f] + x3 * uz
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled()
 def _backward(
     phi: np.ndarray,
     vectors: np.ndarray,

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import math
 
-import numba
 import numpy as np
+
+from xtalfill.core.compiled import compiled
 
 _ITSELF = 1e-3  # Angstrom; a pair closer than this is one site
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled()
 def _rounded(u: float, v: float, w: float, cell: np.ndarray) -> tuple[float, float, float]:
     """Return the vector of three fractions within half a cell of zero, Angstrom."""
     u -= np.rint(u)
@@ -29,7 +30,7 @@ def _rounded(u: float, v: float, w: float, cell: np.ndarray) -> tuple[float, flo
     )
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled()
 def _inside(
     one: np.ndarray, other: np.ndarray, inward: np.ndarray, reduced: np.ndarray
 ) -> tuple[float, float, float]:
@@ -41,7 +42,7 @@ def _inside(
     return _rounded(u, v, w, reduced)
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled()
 def _square_of_nearest(
     vector: tuple[float, float, float], images: np.ndarray, above: float
 ) -> float:
@@ -55,7 +56,7 @@ def _square_of_nearest(
     return least
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled()
 def nearest(
     one: np.ndarray, other: np.ndarray, inward: np.ndarray, reduced: np.ndarray, near: np.ndarray
 ) -> np.ndarray:
@@ -68,7 +69,7 @@ def nearest(
     return found
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled()
 def keeps_off(
     points: np.ndarray,
     others: np.ndarray,
@@ -88,7 +89,7 @@ def keeps_off(
     return found
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled()
 def are_apart(
     sites: np.ndarray, least: float, inward: np.ndarray, reduced: np.ndarray, near: np.ndarray
 ) -> bool:
@@ -101,7 +102,7 @@ def are_apart(
     return True
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled()
 def wells_and_walls(
     points: np.ndarray,
     others: np.ndarray,
@@ -149,7 +150,7 @@ def wells_and_walls(
     return energy, force
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled()
 def distinct(images: np.ndarray, cell: np.ndarray, tolerance: float) -> np.ndarray:
     """Return the numbers of images (n, 3) that are no repetition of an earlier one that counts.
 
@@ -176,7 +177,7 @@ def distinct(images: np.ndarray, cell: np.ndarray, tolerance: float) -> np.ndarr
     return chosen[:count]
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled()
 def orbit_of(
     point: np.ndarray,
     rotations: np.ndarray,

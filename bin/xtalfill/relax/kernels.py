@@ -12,27 +12,16 @@ gradients of these gradients, for a training on forces.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
 from numba import njit
+
+from xtalfill.core.compiled import compiled
 
 MAX_L = 3  # the loops below are unrolled for irreps of up to 7 components
 
 
-def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile with numba; cache the machine code if a writable folder exists."""
-    # Sums may be reordered; NaN and infinity must be preserved.
-    fastmath = {"contract", "reassoc", "nsz", "arcp"}
-    options: dict[str, Any] = {"nogil": True, "fastmath": fastmath, "error_model": "numpy"}
-    try:
-        made: Callable[..., Any] = njit(cache=True, **options)(function)
-    except RuntimeError:  # numba found no writable cache folder
-        made = njit(**options)(function)
-    return made
-
-
+# Sums may be reordered; NaN and infinity must be preserved.
+reordered = compiled(fastmath={"contract", "reassoc", "nsz", "arcp"}, error_model="numpy")
 _inlined = njit(inline="always")
 ONE, TWO, THREE, FOUR, FIVE, SIX = (np.uint64(k) for k in range(1, 7))
 
@@ -131,7 +120,7 @@ def _dot(
         out[b + m] = total
 
 
-@compiled
+@reordered
 def convolve(
     x: np.ndarray,
     y: np.ndarray,
@@ -224,7 +213,7 @@ def _transpose(
                 transposed[p, m * n + m_out] = matrices[p, m_out * dim + m]
 
 
-@compiled
+@reordered
 def pull_back(
     x: np.ndarray,
     y: np.ndarray,
@@ -254,7 +243,7 @@ def pull_back(
                 g_y[e, terms[t, 1]] += coefficients[t] * g_matrices[p, terms[t, 0]]
 
 
-@compiled
+@reordered
 def pull_back_twice(
     x: np.ndarray,
     y: np.ndarray,

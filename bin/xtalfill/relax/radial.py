@@ -12,7 +12,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from xtalfill.relax.kernels import compiled
+from xtalfill.relax.kernels import reordered
 
 DEGREE = 5
 SMALLEST = 0.01  # Angstrom; nearer atoms coincide, and the functions are NaN
@@ -106,7 +106,7 @@ def _at(function: Callable[[torch.Tensor], torch.Tensor], places: np.ndarray) ->
     return found.reshape(*places.shape, -1)
 
 
-@compiled
+@reordered
 def interpolate(
     distance: np.ndarray, first: float, step: float, coefficients: np.ndarray, out: np.ndarray
 ) -> None:
@@ -126,7 +126,7 @@ def interpolate(
             row[:] = 0.0 if place >= n else np.nan
 
 
-@compiled
+@reordered
 def pull_distance(
     distance: np.ndarray,
     first: float,

@@ -11,8 +11,9 @@ slightly more variance.
 
 from __future__ import annotations
 
-import numba
 import numpy as np
+
+from xtalfill.core.compiled import compiled
 
 BLOCK = 9  # sites; 512 subsets
 _FLOOR = 1e-30  # lower bound of a likelihood, relative to the largest of its row
@@ -64,7 +65,7 @@ def nearest_distances(fractions: np.ndarray, cell: np.ndarray) -> np.ndarray:
     return np.linalg.norm((difference - np.round(difference)) @ cell, axis=-1)
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled()
 def _probabilities(likelihood: np.ndarray) -> np.ndarray:
     """Sum over all assignments of n rows to n columns; bit k of an integer is column k."""
     n = len(likelihood)
@@ -79,7 +80,7 @@ def _probabilities(likelihood: np.ndarray) -> np.ndarray:
     return probability / after[0]
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled()
 def _ways_before(likelihood: np.ndarray) -> np.ndarray:
     """Return, for each set of columns, the sum over assignments of the first rows to it."""
     ways = np.zeros(1 << len(likelihood))
@@ -92,7 +93,7 @@ def _ways_before(likelihood: np.ndarray) -> np.ndarray:
     return ways
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled()
 def _ways_after(likelihood: np.ndarray) -> np.ndarray:
     """Return, for each set of columns, the sum over assignments of the rest to the rest."""
     ways = np.zeros(1 << len(likelihood))
@@ -105,7 +106,7 @@ def _ways_after(likelihood: np.ndarray) -> np.ndarray:
     return ways
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled()
 def _size(taken: int) -> int:
     """Return the number of columns in a set."""
     size = 0

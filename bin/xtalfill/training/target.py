@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import math
 
-import numba
 import numpy as np
 
+from xtalfill.core.compiled import compiled
 from xtalfill.training.assignment import assignment_probabilities, nearest_distances
 
 
@@ -43,7 +43,7 @@ def expected_displacement(
     return np.asarray((probability[:, :, None] * pairs).sum(axis=1))
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled()
 def _pair(
     difference: np.ndarray, cell: np.ndarray, reach: np.ndarray, sigma: float, out: np.ndarray
 ) -> float:
@@ -78,7 +78,7 @@ def _pair(
     return best + math.log(total)
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled()
 def _pairs(
     noised: np.ndarray, true: np.ndarray, cell: np.ndarray, reach: np.ndarray, sigma: float
 ) -> tuple[np.ndarray, np.ndarray]:
