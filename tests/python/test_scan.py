@@ -17,7 +17,7 @@ from ase.build import bulk, make_supercell
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from pymatgen.analysis.bond_valence import calculate_bv_sum
+from pymatgen.analysis.bond_valence import BV_PARAMS, ELECTRONEG, calculate_bv_sum
 from pymatgen.io.ase import AseAtomsAdaptor
 
 from stage_settings import defaults
@@ -220,6 +220,10 @@ def test_the_parameters_are_those_of_pymatgen(monkeypatch: pytest.MonkeyPatch) -
     peroxide = site_valences(atoms).alike
     assert found == pytest.approx(expected, rel=1e-6)
     assert (peroxide[atoms.numbers == 8] > 0).all()
+    assert scan_valence._sizes() == {
+        element.Z: (one["r"], one["c"]) for element, one in BV_PARAMS.items()
+    }
+    assert tuple(element.symbol for element in ELECTRONEG) == scan_valence._NEGATIVE
 
 
 @hypothesis_settings(max_examples=15, deadline=None)

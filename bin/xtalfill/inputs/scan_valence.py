@@ -1,19 +1,21 @@
 """Bond valences of a crystal: which atoms lack protons, and what the charges leave over.
 
 Parameters of every pair of elements come from O'Keeffe and Brese (J. Am. Chem. Soc. 113, 3226,
-1991) by way of pymatgen. Bonds between equal atoms use the length of their single bond.
+1991), from the file of pymatgen, whose module `bond_valence` reads others as well, for a second.
+Bonds between equal atoms use the length of their single bond.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from importlib.resources import files
 
 import numpy as np
+import yaml
 from ase import Atoms
 from ase.data import atomic_numbers, chemical_symbols
 from matscipy.neighbours import neighbour_list
-from pymatgen.analysis.bond_valence import BV_PARAMS, ELECTRONEG
 from pymatgen.core import Element
 
 HYDROGEN = 1
@@ -47,6 +49,8 @@ _NEAR = 3.2
 # lengths of the bonds to a missing proton's acceptor spread the rest over the other atoms.
 _AGREEING = (0.3, 1.05)
 _ELEMENTS = len(chemical_symbols)
+# Two elements have a bond length if one of them is in this list of O'Keeffe and Brese.
+_NEGATIVE = ("H", "B", "C", "Si", "N", "P", "As", "Sb", "O", "S", "Se", "Te", "F", "Cl", "Br", "I")
 
 
 @dataclass(frozen=True)
@@ -183,10 +187,18 @@ def _oxidation_states(number: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
 
 
 @cache
+def _sizes() -> dict[int, tuple[float, float]]:
+    """Return atomic number -> r, Å, and c of the elements that have parameters."""
+    text = (files("pymatgen.core") / "bvparam_1991.yaml").read_text(encoding="utf-8")
+    table = yaml.safe_load(text)
+    return {atomic_numbers[symbol]: (one["r"], one["c"]) for symbol, one in table.items()}
+
+
+@cache
 def _has_parameters() -> np.ndarray:
     """Return (119,) whether an element has bond-valence parameters."""
     found = np.zeros(_ELEMENTS, dtype=bool)
-    found[[element.Z for element in BV_PARAMS]] = True
+    found[list(_sizes())] = True
     return found
 
 
@@ -195,9 +207,9 @@ def _parameters() -> tuple[np.ndarray, np.ndarray]:
     """Return bond lengths of valence 1 (119, 119), Å, and for which pairs they are known."""
     size, softness = np.full(_ELEMENTS, np.nan), np.full(_ELEMENTS, np.nan)
     negative = np.zeros(_ELEMENTS, dtype=bool)
-    for element, one in BV_PARAMS.items():
-        size[element.Z], softness[element.Z] = one["r"], one["c"]
-    negative[[element.Z for element in ELECTRONEG]] = True
+    for number, both in _sizes().items():
+        size[number], softness[number] = both
+    negative[[atomic_numbers[symbol] for symbol in _NEGATIVE]] = True
     r, c = size[:, None], softness[:, None]
     lengths = r + r.T - r * r.T * (np.sqrt(c) - np.sqrt(c.T)) ** 2 / (c * r + c.T * r.T)
     known = np.isfinite(lengths) & (negative[:, None] | negative)
@@ -212,6 +224,6 @@ def _parameters() -> tuple[np.ndarray, np.ndarray]:
 def _electronegativities() -> np.ndarray:
     """Return Pauling's electronegativities (119,) of the elements with parameters."""
     values = np.zeros(_ELEMENTS)
-    for element in BV_PARAMS:
-        values[element.Z] = element.X
+    for number in _sizes():
+        values[number] = Element.from_Z(number).X
     return values
