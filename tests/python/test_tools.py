@@ -12,6 +12,7 @@ from hand_made_batches import Case, Made, brucite, build
 from tool_runs import DATA, REPOSITORY, tool, tool_module
 from xtalfill.cli.parser import main
 from xtalfill.core.batch import Stage, write_batch
+from xtalfill.core.errors import InputError
 from xtalfill.evaluate.match import evaluate_batch
 from xtalfill.models.weights import load_weights
 from xtalfill.training.data import Task
@@ -167,7 +168,8 @@ def test_scaling_curves(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", [None, "", "step,seconds\n1,one\n", "step,seconds\n1,2\n"])
 def test_folder_without_a_log_is_refused(tmp_path: Path, content: str | None) -> None:
+    path = tmp_path / "log.csv"
     if content is not None:
-        (tmp_path / "log.csv").write_text(content)
-    with pytest.raises(AssertionError, match=r"ERROR: .*log\.csv: "):
-        tool("scaling_curves.py", tmp_path, "--output", tmp_path / "scaling.png")
+        path.write_text(content)
+    with pytest.raises(InputError, match=r"log\.csv: "):
+        tool_module("scaling_curves").checked_log(path)
