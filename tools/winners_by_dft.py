@@ -76,7 +76,7 @@ def row_of(pair: MinimaPair) -> dict[str, Any]:
 
 
 def table(pairs: list[MinimaPair]) -> dict[str, Any]:
-    """Return the table, the lowest by the potential first, and the share that is lower.
+    """Return the table, the lowest by the potential first.
 
     Raises:
         InputError: There is no pair.
@@ -84,10 +84,13 @@ def table(pairs: list[MinimaPair]) -> dict[str, Any]:
     if not pairs:
         raise InputError("no pair; give the output of tools/dft_pairs.py compute")
     rows = sorted((row_of(pair) for pair in pairs), key=lambda row: row["cells"]["potential"])
+    return {"crystals": len(rows), "label": "crystal", "columns": list(COLUMNS), "rows": rows}
+
+
+def share_of_lower(rows: list[dict[str, Any]]) -> tuple[int, dict[str, float]]:
+    """Return how many winners are lower, and their share with its interval in percent."""
     lower = sum(row["cells"]["verdict"] == "lower" for row in rows)
-    share = percent_cell(lower / len(rows), *wilson_interval(lower, len(rows)))
-    about = {"crystals": len(rows), "lower": lower, "share": share}
-    return about | {"label": "crystal", "columns": list(COLUMNS), "rows": rows}
+    return lower, percent_cell(lower / len(rows), *wilson_interval(lower, len(rows)))
 
 
 def main() -> None:
@@ -113,7 +116,8 @@ def main() -> None:
     else:
         content = table(read_pairs(args.pairs))
         write_json(args.output, {"title": args.title} | content)
-        print(f"{content['lower']} of {content['crystals']} are lower: {content['share']}")
+        lower, share = share_of_lower(content["rows"])
+        print(f"{lower} of {content['crystals']} are lower: {share}")
 
 
 if __name__ == "__main__":

@@ -72,6 +72,7 @@ def test_only_a_winner_below_the_reference_is_called_lower(run: Results, tmp_pat
     cells = {row["key"]: row["cells"] for row in found["rows"]}
     assert cells["lower"] == {"potential": -100.0, "dft": pytest.approx(-100.0), "verdict": "lower"}
     assert cells["open"] == {"potential": -20.0, "dft": pytest.approx(10.0), "verdict": "open"}
-    assert (found["crystals"], found["lower"], found["share"]["value"]) == (2, 1, 50.0)
+    lower, share = tool.share_of_lower(found["rows"])
+    assert (found["crystals"], lower, share["value"]) == (2, 1, 50.0)
     with pytest.raises(InputError, match="no pair"):
         tool.table([])
