@@ -114,7 +114,7 @@ def test_orbits_of_fcc_are_its_wyckoff_positions(
     group = spglib.get_symmetry(cell)
     rotations = group["rotations"].astype(float)
     moved, keeps, chosen, kept = orbit_of(
-        np.array(point), rotations, group["translations"], palladium.cell.array, 0.01, 0.05
+        np.array(point), rotations, group["translations"], palladium.cell.array, 192, 0.01, 0.05
     )
     assert (len(chosen), len(chosen) * kept) == (sites, 192)
     assert np.trace(keeps) == pytest.approx(free)

@@ -276,10 +276,8 @@ def _orbit(point: np.ndarray, group: Group, cell: np.ndarray, *, largest: int) -
         None for more than `largest` images, or where the point is not on its element.
     """
     on_it, free, chosen, kept = orbit_of(
-        point, group.matrices, group.translations, cell, _ON_ELEMENT, IMAGE_TOLERANCE
+        point, group.matrices, group.translations, cell, largest, _ON_ELEMENT, IMAGE_TOLERANCE
     )
-    if len(group) > largest * kept:
-        return None
     if len(chosen) * kept != len(group):  # near an element, but not on it
         return None
     return Orbit(on_it, group.matrices[chosen], group.translations[chosen], free)

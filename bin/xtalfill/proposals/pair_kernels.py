@@ -183,22 +183,25 @@ def orbit_of(
     rotations: np.ndarray,
     translations: np.ndarray,
     cell: np.ndarray,
+    largest: int,
     on_element: float,
     tolerance: float,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
-    """Move a point onto its symmetry element and find its images.
+    """Move a point onto its symmetry element and find its images, at most `largest`.
 
     Args:
         point: (3,) near the element.
         rotations: (n, 3, 3), as numbers with a fraction; the identity first.
         translations: (n, 3).
         cell: (3, 3) Angstrom.
+        largest: Most images.
         on_element: Angstrom; an operation that moves the point by less keeps it.
         tolerance: Angstrom; closer images are one.
 
     Returns:
         The point (3,) in [0, 1), the mean (3, 3) of the rotations that keep it, the numbers of the
-        operations with distinct images, and how many operations keep it.
+        operations with distinct images (none for more than `largest`), and how many operations keep
+        it.
     """
     n = len(rotations)
     kept, shift, free = 0, np.zeros(3), np.zeros((3, 3))
@@ -216,6 +219,8 @@ def orbit_of(
             shift += away
             free += rotations[i]
     moved = (point + shift / kept) % 1.0
+    if n > largest * kept:
+        return moved, free / kept, np.empty(0, dtype=np.int64), kept
     images = np.empty((n, 3))
     for i in range(n):
         for a in range(3):
