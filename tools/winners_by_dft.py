@@ -25,6 +25,7 @@ from xtalfill.evaluate.metrics import percent_cell, wilson_interval
 from xtalfill.evaluate.pairs import TIE, MinimaPair, read_pairs
 from xtalfill.interactive.finished import Results, read_results
 
+SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 COLUMNS = (
     {"key": "potential", "title": "E − E(ref) by the potential", "unit": "meV/atom", "digits": 1},
     {"key": "dft", "title": "by DFT, at most", "unit": "meV/atom", "digits": 1},
@@ -72,7 +73,8 @@ def row_of(pair: MinimaPair) -> dict[str, Any]:
     verdict = "lower" if above < -TIE else "open"
     values = {"potential": 1e3 * float(winner.info["potential"]), "dft": 1e3 * above}
     cells = {name: round(value, 2) for name, value in values.items()} | {"verdict": verdict}
-    return {"key": pair.name, "label": str(winner.info["formula"]), "cells": cells}
+    label = str(winner.info["formula"]).translate(SUBSCRIPTS)
+    return {"key": pair.name, "label": label, "cells": cells}
 
 
 def table(pairs: list[MinimaPair]) -> dict[str, Any]:
