@@ -11,7 +11,7 @@ from pathlib import Path
 import ase.io
 import numpy as np
 from ase import Atoms
-from crystal_table import read_crystals, with_reference
+from crystal_table import matches, read_crystals, with_reference
 
 from xtalfill.core.errors import run_command
 from xtalfill.dft.estimate import CostModel, read_cost_model
@@ -27,7 +27,7 @@ TABLE = ASSETS / "sssp" / "sssp_1.3.0_pbe_efficiency.json"
 def without_judgement(paths: list[Path]) -> list[str]:
     """Return the ids of the winners without a match that were not sent to pw.x."""
     table = with_reference(read_crystals(paths))
-    open_ = (table["status"] == "ok") & ~table["matched"].fillna(False).astype(bool)
+    open_ = (table["status"] == "ok") & ~matches(table)
     if "dft_status" in table.columns:
         open_ &= table["dft_status"].isna()
     return table.index[open_].tolist()

@@ -23,3 +23,8 @@ def read_crystals(paths: Sequence[Path]) -> pd.DataFrame:
 def with_reference(table: pd.DataFrame) -> pd.DataFrame:
     """Return the crystals with a usable reference."""
     return table[table["has_reference"].fillna(False).astype(bool)]
+
+
+def matches(table: pd.DataFrame) -> pd.Series:
+    """Return whether the winner of each crystal matches; False where nothing was compared."""
+    return table["matched"].fillna(False).astype(bool)

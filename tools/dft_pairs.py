@@ -28,7 +28,6 @@ from xtalfill.dft.result import PwResult
 from xtalfill.dft.single_point import SinglePoints
 from xtalfill.evaluate.pairs import (
     CLEAR,
-    MinimaPair,
     PairErrors,
     difference_cell,
     evaluate_pairs,
@@ -210,7 +209,7 @@ def convergence(args: argparse.Namespace) -> None:
     tables = [{p.name: p for p in read_pairs(path)} for path in (args.table, args.accurate)]
     rows = []
     for name in sorted(set(tables[0]) & set(tables[1]), key=int):
-        less, more = (difference(table[name]) for table in tables)
+        less, more = (table[name].difference for table in tables)
         one = tables[0][name]
         formula = one.members[0].get_chemical_formula(empirical=True)
         label = f"{formula}, {one.group} (pair {name})"
@@ -238,12 +237,6 @@ def convergence(args: argparse.Namespace) -> None:
         "rows": rows,
     }
     write_json(args.output / "dft_pairs_convergence.json", content)
-
-
-def difference(pair: MinimaPair) -> float:
-    """Return the DFT difference of a pair in eV per atom."""
-    first, second = (atoms.get_potential_energy() for atoms in pair.members)
-    return float(second - first) / len(pair.members[0])
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from crystal_table import read_crystals, with_reference
+from crystal_table import matches, read_crystals, with_reference
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -41,7 +41,7 @@ def read_usable(paths: list[Path]) -> pd.DataFrame:
 
 def energy_panel(axes: Axes, table: pd.DataFrame) -> None:
     """Draw the cumulative share of winners against their energy above the reference."""
-    matched = table["matched"].fillna(False).astype(bool)
+    matched = matches(table)
     for name, some, colour in (
         ("match", table[matched], MATCH),
         ("no match", table[~matched], "#c1551f"),

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from crystal_table import read_crystals, with_reference
+from crystal_table import matches, read_crystals, with_reference
 
 from xtalfill.core.errors import InputError, run_command
 from xtalfill.core.io import write_json
@@ -67,7 +67,7 @@ def tables(all_rows: pd.DataFrame) -> dict[str, dict[str, Any]]:
     Raises:
         InputError: DFT judged no winner without a match.
     """
-    matched = all_rows["matched"].fillna(False).astype(bool)
+    matched = matches(all_rows)
     unmatched = all_rows[~matched]
     judged = unmatched[unmatched["dft_status"].notna()]
     judged = judged.assign(verdict=[verdict(row) for _, row in judged.iterrows()])

@@ -18,6 +18,8 @@ from typing import Any
 import ase.io
 import numpy as np
 from ase import Atoms
+from crystal_table import matches, with_reference
+from pymatgen.util.string import unicodeify
 
 from xtalfill.core.errors import InputError, run_command
 from xtalfill.core.io import replacing, write_json
@@ -25,7 +27,6 @@ from xtalfill.evaluate.metrics import percent_cell, wilson_interval
 from xtalfill.evaluate.pairs import TIE, MinimaPair, read_pairs
 from xtalfill.interactive.finished import Results, read_results
 
-SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 COLUMNS = (
     {"key": "potential", "title": "E − E(ref) by the potential", "unit": "meV/atom", "digits": 1},
     {"key": "dft", "title": "by DFT, at most", "unit": "meV/atom", "digits": 1},
@@ -52,8 +53,8 @@ def pairs_of(run: Results, references: dict[str, Atoms], *, ranked_by: str) -> I
     Raises:
         InputError: A reference is missing or has other atoms.
     """
-    rows = run.results[run.results["best_of_all"] & run.results["has_reference"].astype(bool)]
-    for row in rows[~rows["matched"].fillna(False).astype(bool)].itertuples():
+    rows = with_reference(run.results[run.results["best_of_all"]])
+    for row in rows[~matches(rows)].itertuples():
         if row.id not in references:
             raise InputError(f"{row.id}: no such reference; give the --references of the run")
         about = {"id": row.id, "pair": row.id, "class": row.site_class, "made_by": ranked_by}
@@ -67,14 +68,11 @@ def pairs_of(run: Results, references: dict[str, Atoms], *, ranked_by: str) -> I
 
 def row_of(pair: MinimaPair) -> dict[str, Any]:
     """Return the row of a crystal."""
-    reference, winner = pair.members
-    energies = [one.get_potential_energy() for one in (reference, winner)]
-    above = float(energies[1] - energies[0]) / len(winner)
-    verdict = "lower" if above < -TIE else "open"
-    values = {"potential": 1e3 * float(winner.info["potential"]), "dft": 1e3 * above}
+    _, winner = pair.members
+    verdict = "lower" if pair.difference < -TIE else "open"
+    values = {"potential": 1e3 * float(winner.info["potential"]), "dft": 1e3 * pair.difference}
     cells = {name: round(value, 2) for name, value in values.items()} | {"verdict": verdict}
-    label = str(winner.info["formula"]).translate(SUBSCRIPTS)
-    return {"key": pair.name, "label": label, "cells": cells}
+    return {"key": pair.name, "label": unicodeify(str(winner.info["formula"])), "cells": cells}
 
 
 def table(pairs: list[MinimaPair]) -> dict[str, Any]:

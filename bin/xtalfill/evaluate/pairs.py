@@ -41,6 +41,12 @@ class MinimaPair:
     relaxed_by: str
     members: tuple[Atoms, Atoms]
 
+    @property
+    def difference(self) -> float:
+        """DFT energy of the second minus that of the first, eV per atom."""
+        first, second = (atoms.get_potential_energy() for atoms in self.members)
+        return float(second - first) / len(self.members[0])
+
 
 @dataclass(frozen=True)
 class PairErrors:
@@ -160,13 +166,12 @@ def evaluate_pairs(pairs: Sequence[MinimaPair], potential: Potential) -> PairErr
         found += potential.evaluate(crystals)
     sizes = np.array([len(pair.members[0]) for pair in pairs])
     energies = np.array([one.energy for one in found]).reshape(-1, 2)
-    reference = np.array([a.get_potential_energy() for a in frames]).reshape(-1, 2)
     forces = [
         float(np.abs(one.forces - atoms.get_forces(apply_constraint=False)).mean())
         for one, atoms in zip(found, frames, strict=True)
     ]
     return PairErrors(
-        dft=(reference[:, 1] - reference[:, 0]) / sizes,
+        dft=np.array([pair.difference for pair in pairs]),
         potential=(energies[:, 1] - energies[:, 0]) / sizes,
         force=np.array(forces).reshape(-1, 2).mean(axis=1),
     )

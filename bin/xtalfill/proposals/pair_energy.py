@@ -40,10 +40,10 @@ class PairEnergy:
         # Sites bonded to one atom may be near each other; anions among metals repel.
         self._length = self.apart if self._bonding.any() else max(self.apart, _ANIONS)
         lattice = lattice_of(host.cell)
-        self._lattice = lattice.inward, lattice.reduced
-        self._near = lattice.near
+        self._nearest = lattice.inward, lattice.reduced, lattice.near
         short = np.linalg.norm(lattice.reduced, axis=1).min() < 4.0
-        self._images = lattice.wide if short else lattice.near
+        images = lattice.wide if short else lattice.near
+        self._summed = lattice.inward, lattice.reduced, images
 
     def draw(self, random: np.random.Generator, count: int) -> np.ndarray:
         """Return up to `count` free points (k, 3), fractional, half of them at a bond length.
@@ -70,17 +70,17 @@ class PairEnergy:
 
     def is_apart(self, sites: np.ndarray) -> bool:
         """Return whether sites (k, 3), fractional, keep their distances to each other."""
-        return bool(are_apart(sites, self.apart, *self._lattice, self._near))
+        return bool(are_apart(sites, self.apart, *self._nearest))
 
     def is_off_host(self, points: np.ndarray) -> np.ndarray:
         """Return which points (k, 3), fractional, keep their distance to the host: (k,) bool."""
         least = _NEAREST * self._bonds
-        return np.asarray(keeps_off(points, self._host, least, *self._lattice, self._near))
+        return np.asarray(keeps_off(points, self._host, least, *self._nearest))
 
     def distances(self, points: np.ndarray, others: np.ndarray) -> np.ndarray:
         """Return the minimum-image distances (k, m) in Angstrom of fractional positions."""
         one, other = (np.ascontiguousarray(positions) for positions in (points, others))
-        return np.asarray(nearest(one, other, *self._lattice, self._near))
+        return np.asarray(nearest(one, other, *self._nearest))
 
     def evaluate(self, points: np.ndarray, sites: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the energies (k,) and the forces (k, 3) of points among sites and host atoms.
@@ -92,7 +92,5 @@ class PairEnergy:
         others = np.concatenate([self._host, sites])
         lengths = np.concatenate([self._bonds, np.full(len(sites), self._length)])
         bonding = np.concatenate([self._bonding, np.zeros(len(sites), dtype=bool)])
-        energy, force = wells_and_walls(
-            points, others, lengths, bonding, *self._lattice, self._images, _CORE
-        )
+        energy, force = wells_and_walls(points, others, lengths, bonding, *self._summed, _CORE)
         return energy, force
