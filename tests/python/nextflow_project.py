@@ -6,9 +6,11 @@ import csv
 import hashlib
 import os
 import shutil
+import signal
 import struct
 import subprocess
 import sys
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -21,8 +23,11 @@ _FILES = ("main.nf", "nextflow.config", "nextflow_schema.json")
 _FOLDERS = ("assets", "bin", "conf", "lib", "modules", "subworkflows")
 # Pages of Nextflow that one module of tests reads; each run would render them for a second.
 _NO_PAGES = "".join(f"{page}.enabled = false\n" for page in ("report", "timeline", "dag"))
-# Longer than any run here takes on two busy cores.
-TIMEOUT = 900
+# Longer than any run here takes on two busy cores, s.
+TIMEOUT = 420
+# Java prints its threads within this time, s.
+_PRINTING = 5
+_LOG_END = 6000
 
 
 def find_nextflow() -> str:
@@ -74,15 +79,29 @@ class Project:
 
     def nextflow(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
         """Run Nextflow in the launch folder and return what it said, whatever its exit code."""
-        return subprocess.run(
-            [find_nextflow(), *map(str, arguments)],
+        given = [find_nextflow(), *map(str, arguments)]
+        run = subprocess.Popen(
+            given,
             cwd=self.launch,
             env=self.environment(),
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            check=False,
-            timeout=TIMEOUT,
         )
+        try:
+            out, errors = run.communicate(timeout=TIMEOUT)
+        except subprocess.TimeoutExpired:
+            pytest.fail(f"no end after {TIMEOUT} s: {given}\n{self._stop(run)}", pytrace=False)
+        return subprocess.CompletedProcess(given, run.returncode, out, errors)
+
+    def _stop(self, run: subprocess.Popen[str]) -> str:
+        """End a run that hangs; return what it said, the states of its threads, and its log."""
+        run.send_signal(signal.SIGQUIT)  # Java prints its threads
+        time.sleep(_PRINTING)
+        run.kill()
+        out, errors = run.communicate(timeout=60)
+        log = (self.launch / ".nextflow.log").read_text(encoding="utf-8", errors="replace")
+        return f"{out}\n{errors}\n{log[-_LOG_END:]}"
 
     @contextmanager
     def started(self, *arguments: str | Path) -> Iterator[subprocess.Popen[str]]:
