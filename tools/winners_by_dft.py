@@ -8,9 +8,11 @@ relaxation decides (`nextflow run --validate`). A calculation takes a tenth of a
 pairs: write reference and winner of each crystal, for `tools/dft_pairs.py compute`, which takes the
 cheapest first and continues where it was stopped.
 table: write the table of docs/benchmarks from its output.
+les: write what they say about the rate of LES by DFT.
 """
 
 import argparse
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from typing import Any
 import ase.io
 import numpy as np
 from ase import Atoms
-from crystal_table import matches, with_reference
+from crystal_table import matches, read_crystals, with_reference
 from pymatgen.util.string import unicodeify
 
 from xtalfill.core.errors import InputError, run_command
@@ -32,6 +34,13 @@ COLUMNS = (
     {"key": "dft", "title": "by DFT, at most", "unit": "meV/atom", "digits": 1},
     {"key": "verdict", "title": "DFT says"},
 )
+LES_COLUMNS = (
+    {"key": "matched", "title": "match, %", "unit": "%", "digits": 1},
+    {"key": "share", "title": "of the others lower by DFT, %", "unit": "%", "digits": 0},
+    {"key": "les", "title": "LES by DFT, %", "unit": "%", "digits": 1},
+)
+DRAWS = 100_000
+SEED = 0
 
 
 def geometry(crystal: Atoms, **info: Any) -> Atoms:
@@ -93,6 +102,61 @@ def share_of_lower(rows: list[dict[str, Any]]) -> tuple[int, dict[str, float]]:
     return lower, percent_cell(lower / len(rows), *wilson_interval(lower, len(rows)))
 
 
+def les_of(matched: tuple[int, int], lower: tuple[int, int]) -> dict[str, dict[str, float]]:
+    """Return the rate of match or lower energy by DFT, and what it comes from, in percent.
+
+    The crystals that DFT judged stand for all winners without a match. The interval is the central
+    95 % of the product of two Beta distributions, each a binomial share with Jeffreys' prior.
+
+    Args:
+        matched: How many winners match, of how many crystals.
+        lower: How many winners without a match are lower by DFT, of how many judged.
+    """
+    draws = np.random.default_rng(SEED)
+    match, share = (
+        draws.beta(good + 0.5, n - good + 0.5, size=DRAWS) for good, n in (matched, lower)
+    )
+    first, second = (good / n for good, n in (matched, lower))
+    low, high = np.quantile(match + (1 - match) * share, (0.025, 0.975))
+    return {
+        "matched": percent_cell(first, *wilson_interval(*matched)),
+        "share": percent_cell(second, *wilson_interval(*lower)),
+        "les": percent_cell(first + (1 - first) * second, float(low), float(high)),
+    }
+
+
+def les_table(crystals: list[Path], judged: Path) -> dict[str, Any]:
+    """Return the table of LES by DFT: if no open winner is lower, and if all are.
+
+    Args:
+        crystals: Tables of tools/crystals_of_run.py.
+        judged: The table of `table`.
+
+    Raises:
+        InputError: A crystal of `judged` is not among the winners without a match.
+    """
+    rows = with_reference(read_crystals(crystals))
+    found = matches(rows)
+    verdicts = {
+        row["key"]: row["cells"]["verdict"]
+        for row in json.loads(judged.read_text(encoding="utf-8"))["rows"]
+    }
+    for key in verdicts:
+        if key not in found.index or found[key]:
+            raise InputError(f"{key}: no winner without a match in the tables of the crystals")
+    match = (int(found.sum()), len(found))
+    counts = {"at least": ("lower",), "at most": ("lower", "open")}
+    lines = [
+        {
+            "key": label,
+            "label": label,
+            "cells": les_of(match, (sum(v in kinds for v in verdicts.values()), len(verdicts))),
+        }
+        for label, kinds in counts.items()
+    ]
+    return {"crystals": len(rows), "label": "", "columns": list(LES_COLUMNS), "rows": lines}
+
+
 def main() -> None:
     """Run a subcommand."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -106,6 +170,11 @@ def main() -> None:
     two.add_argument("pairs", type=Path, help="output of tools/dft_pairs.py compute")
     two.add_argument("--title", required=True)
     two.add_argument("--output", type=Path, required=True, help="JSON")
+    three = parts.add_parser("les", help="write the rate of LES by DFT")
+    three.add_argument("crystals", type=Path, nargs="+", help="tables of tools/crystals_of_run.py")
+    three.add_argument("--judged", type=Path, required=True, help="output of `table`")
+    three.add_argument("--title", required=True)
+    three.add_argument("--output", type=Path, required=True, help="JSON")
     args = parser.parse_args()
     if args.part == "pairs":
         references = {str(one.info["id"]): one for one in ase.io.read(args.references, ":")}
@@ -113,6 +182,9 @@ def main() -> None:
         with replacing(args.output) as temporary:
             ase.io.write(temporary, frames, format="extxyz")
         print(f"{len(frames) // 2} winners without a match")
+    elif args.part == "les":
+        content = les_table(args.crystals, args.judged)
+        write_json(args.output, {"title": args.title} | content)
     else:
         content = table(read_pairs(args.pairs))
         write_json(args.output, {"title": args.title} | content)

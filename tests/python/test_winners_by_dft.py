@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import ase.io
@@ -10,6 +11,7 @@ import pandas as pd
 import pytest
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
+from scipy.stats import beta
 
 from tool_runs import tool_module
 from xtalfill.core.errors import InputError
@@ -76,3 +78,46 @@ def test_only_a_winner_below_the_reference_is_called_lower(run: Results, tmp_pat
     assert (found["crystals"], lower, share["value"]) == (2, 1, 50.0)
     with pytest.raises(InputError, match="no pair"):
         tool.table([])
+
+
+@pytest.fixture
+def crystals(tmp_path: Path) -> Path:
+    """Write the table of four crystals: two match, and one has no usable reference."""
+    rows = {"id": ["a", "b", "same", "lower", "open"], "matched": [True, True, False, False, False]}
+    rows |= {"has_reference": [True, True, False, True, True]}
+    pd.DataFrame(rows).to_csv(tmp_path / "crystals.csv", index=False)
+    return tmp_path / "crystals.csv"
+
+
+def judged(path: Path, **verdicts: str) -> Path:
+    """Write a table of verdicts."""
+    rows = [{"key": name, "cells": {"verdict": said}} for name, said in verdicts.items()]
+    path.write_text(json.dumps({"rows": rows}), encoding="utf-8")
+    return path
+
+
+def test_les_by_dft_counts_matches_and_the_share_of_lower_ones(
+    crystals: Path, tmp_path: Path
+) -> None:
+    found = tool.les_table([crystals], judged(tmp_path / "j.json", lower="lower", open="open"))
+    least, most = (row["cells"] for row in found["rows"])
+    assert found["crystals"] == 4
+    assert least["matched"]["value"] == 50.0
+    assert (least["share"]["value"], most["share"]["value"]) == (50.0, 100.0)
+    # 2 of 4 match; of the other half, half are lower
+    assert (least["les"]["value"], most["les"]["value"]) == (75.0, 100.0)
+    assert least["les"]["low"] < 75.0 < least["les"]["high"] <= 100.0
+
+
+def test_interval_of_les_by_dft_is_that_of_a_share_where_nothing_else_varies() -> None:
+    # Without a match the rate is the share of lower ones; the interval is Jeffreys'.
+    cell = tool.les_of((0, 100_000), (12, 16))["les"]
+    low, high = (100 * float(beta.ppf(q, 12.5, 4.5)) for q in (0.025, 0.975))
+    assert cell["low"] == pytest.approx(low, abs=0.3)
+    assert cell["high"] == pytest.approx(high, abs=0.3)
+
+
+@pytest.mark.parametrize("name", ["a", "other"])
+def test_only_winners_without_a_match_are_judged(crystals: Path, tmp_path: Path, name: str) -> None:
+    with pytest.raises(InputError, match=f"{name}: no winner without a match"):
+        tool.les_table([crystals], judged(tmp_path / "j.json", **{name: "lower"}))
