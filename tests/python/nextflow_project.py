@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,7 +24,9 @@ _FOLDERS = ("assets", "bin", "conf", "lib", "modules", "subworkflows")
 # Pages of Nextflow that one module of tests reads; each run would render them for a second.
 _NO_PAGES = "".join(f"{page}.enabled = false\n" for page in ("report", "timeline", "dag"))
 # Longer than any run here takes on two busy cores, s.
-TIMEOUT = 420
+TIMEOUT = 480
+# Waited for in parts, s: a virtual machine that was suspended loses one part, not all.
+_PART = 60
 # Java prints its threads within this time, s.
 _PRINTING = 5
 _LOG_END = 6000
@@ -88,11 +90,11 @@ class Project:
             stderr=subprocess.PIPE,
             text=True,
         )
-        try:
-            out, errors = run.communicate(timeout=TIMEOUT)
-        except subprocess.TimeoutExpired:
-            pytest.fail(f"no end after {TIMEOUT} s: {given}\n{self._stop(run)}", pytrace=False)
-        return subprocess.CompletedProcess(given, run.returncode, out, errors)
+        for _ in range(TIMEOUT // _PART):
+            with suppress(subprocess.TimeoutExpired):
+                out, errors = run.communicate(timeout=_PART)
+                return subprocess.CompletedProcess(given, run.returncode, out, errors)
+        pytest.fail(f"no end after {TIMEOUT} s: {given}\n{self._stop(run)}", pytrace=False)
 
     def _stop(self, run: subprocess.Popen[str]) -> str:
         """End a run that hangs; return what it said, the states of its threads, and its log."""
