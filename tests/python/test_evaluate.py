@@ -15,7 +15,7 @@ from xtalfill.core.batch import REFERENCE, Stage, read_batch, write_batch
 from xtalfill.core.errors import InputError
 from xtalfill.evaluate import dft, match
 from xtalfill.evaluate.dft import evaluate_dft
-from xtalfill.evaluate.match import compare, evaluate_batch, site_class
+from xtalfill.evaluate.match import Filled, compare, evaluate_batch, site_class
 
 
 def moved(atoms: Atoms, site: int, by: tuple[float, float, float]) -> Atoms:
@@ -24,12 +24,17 @@ def moved(atoms: Atoms, site: int, by: tuple[float, float, float]) -> Atoms:
     return atoms
 
 
+def with_two(atoms: Atoms) -> Filled:
+    """Return a crystal whose last two atoms are restored sites."""
+    return Filled(atoms, n_missing=2)
+
+
 def test_equivalent_descriptions_match() -> None:
     true = brucite()
     other = true[[0, 2, 1, 4, 3]]
     other.positions += (0.3, -0.7, 1.9)
     other.rotate(40, (1, 2, 3), rotate_cell=True)
-    result = compare(other, true, n_missing=(2, 2))
+    result = compare(with_two(other), with_two(true))
     assert result.matched
     assert result.host_matched
     assert result.rmsd == pytest.approx(0.0, abs=1e-6)
@@ -39,8 +44,9 @@ def test_a_supercell_matches_its_primitive_cell() -> None:
     true = brucite()
     double = make_supercell(true, np.diag([1, 1, 2]))
     double = double[np.argsort(double.numbers == 1, kind="stable")]
-    for pair, n_missing in (((double, true), (4, 2)), ((true, double), (2, 4))):
-        result = compare(*pair, n_missing=n_missing)
+    both = (Filled(double, n_missing=4), with_two(true))
+    for pair in (both, both[::-1]):
+        result = compare(*pair)
         assert result.matched
         assert result.host_matched
 
@@ -52,14 +58,14 @@ def test_rmsd_is_that_of_the_displacements_without_their_mean(distance: float) -
     displacement = ours.positions - true.positions
     displacement -= displacement.mean(axis=0)
     expected = np.sqrt((displacement**2).sum() / len(true))
-    result = compare(ours, true, n_missing=(2, 2))
+    result = compare(with_two(ours), with_two(true))
     assert result.matched
     assert result.rmsd == pytest.approx(expected, rel=1e-3)
 
 
 def test_a_site_in_the_wrong_place_does_not_match_but_its_host_does() -> None:
     true = brucite()
-    result = compare(moved(true, 3, (0, 0, 2.2)), true, n_missing=(2, 2))
+    result = compare(with_two(moved(true, 3, (0, 0, 2.2))), with_two(true))
     assert not result.matched
     assert result.host_matched
     assert np.isnan(result.rmsd)
@@ -67,7 +73,7 @@ def test_a_site_in_the_wrong_place_does_not_match_but_its_host_does() -> None:
 
 def test_distorted_host_does_not_match() -> None:
     true = brucite()
-    result = compare(moved(true, 1, (1.2, 0.8, 0.9)), true, n_missing=(2, 2))
+    result = compare(with_two(moved(true, 1, (1.2, 0.8, 0.9))), with_two(true))
     assert not result.matched
     assert not result.host_matched
 
@@ -158,11 +164,11 @@ def test_a_reference_that_did_not_relax_is_not_used_and_says_why() -> None:
 def test_matcher_error_affects_one_candidate(monkeypatch: pytest.MonkeyPatch) -> None:
     real, calls = match.compare, []
 
-    def breaks_once(*args: Atoms, **options: tuple[int, int]) -> match.Comparison:
+    def breaks_once(*args: Filled) -> match.Comparison:
         calls.append(1)
         if len(calls) == 2:
             raise np.linalg.LinAlgError("Singular\nmatrix")
-        return real(*args, **options)
+        return real(*args)
 
     monkeypatch.setattr(match, "compare", breaks_once)
     found = evaluated(Made(), Made(energy=-0.1), Made())

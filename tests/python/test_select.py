@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pymatgen.core import Structure
 
 from xtalfill.core.batch import Batch, Stage
 from xtalfill.core.errors import InputError
@@ -338,12 +339,11 @@ def test_no_pair_is_compared_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     """The ranking over all methods repeats no comparison within one of them."""
     asked = []
 
-    class Counting:
-        def fit(self, first: object, second: object) -> bool:
-            asked.append((str(first), str(second)))
-            return first == second
+    def counting(first: Structure, second: Structure) -> bool:
+        asked.append((str(first), str(second)))
+        return bool(first == second)
 
-    monkeypatch.setattr("xtalfill.relax.select.matcher", Counting)
+    monkeypatch.setattr("xtalfill.relax.select.same_crystal", counting)
     sites = [(0.1 + 0.05 * k,) * 3 for k in range(6)]
     methods = ["host"] * 3 + ["random"] * 3
     selected(palladium_hydride(sites, [-9.0] * 6, method=methods, sample=[0, 1, 2] * 2))

@@ -16,6 +16,23 @@ def matcher() -> StructureMatcher:
     return StructureMatcher(**TOLERANCES)
 
 
+def reduced(atoms: Atoms) -> Structure:
+    """Return the Niggli-reduced primitive cell of a crystal, as StructureMatcher compares it.
+
+    StructureMatcher would reduce each crystal again for each comparison, or find it in its cache by
+    comparing all pairs of sites, which takes about as long.
+
+    Raises:
+        ArithmeticError, ValueError, RuntimeError: pymatgen cannot reduce the cell.
+    """
+    return to_pymatgen(atoms).get_reduced_structure("niggli").get_primitive_structure()
+
+
+def same_crystal(first: Structure, second: Structure) -> bool:
+    """Return whether StructureMatcher maps the first of two `reduced` crystals to the second."""
+    return bool(matcher().fit(first, second, skip_structure_reduction=True))
+
+
 def to_pymatgen(atoms: Atoms) -> Structure:
     """Return a crystal as a pymatgen structure without calculator and info."""
     return AseAtomsAdaptor.get_structure(

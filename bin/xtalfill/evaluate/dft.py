@@ -12,7 +12,7 @@ import numpy as np
 
 from xtalfill.core.batch import Batch
 from xtalfill.dft.gather import STAGE
-from xtalfill.evaluate.match import MATCHER_ERRORS, compare, same_composition
+from xtalfill.evaluate.match import MATCHER_ERRORS, compare, filled, same_composition
 
 
 def evaluate_dft(batch: Batch) -> dict[str, np.ndarray]:
@@ -54,17 +54,16 @@ def _order(batch: Batch, members: Sequence[int]) -> list[int]:
 def _compare_relaxed(
     batch: Batch, index: int, reference: int, arrays: dict[str, np.ndarray]
 ) -> None:
-    ours, true = (batch.to_ase(i, stage=STAGE) for i in (index, reference))
-    if not same_composition(ours, true):
+    ours, true = (filled(batch, i, stage=STAGE) for i in (index, reference))
+    if not same_composition(ours.atoms, true.atoms):
         return
     arrays["dft_has_reference"][index] = True
     energy = batch.stages[STAGE].arrays["energy"]
-    above = float(energy[index] / len(ours) - energy[reference] / len(true))
+    above = float(energy[index] / len(ours.atoms) - energy[reference] / len(true.atoms))
     arrays["dft_energy_above_reference"][index] = above
     arrays["dft_les"][index] = above < 0
-    n_missing = [int((~batch.is_host[batch.atoms_slice(i)]).sum()) for i in (index, reference)]
     try:
-        found = compare(ours, true, n_missing=(n_missing[0], n_missing[1]))
+        found = compare(ours, true)
     except MATCHER_ERRORS as error:
         arrays["dft_evaluate_message"][index] = " ".join(
             f"evaluate: StructureMatcher failed after DFT ({error})".split()

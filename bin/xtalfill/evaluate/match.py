@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from ase import Atoms
@@ -21,7 +22,7 @@ from pymatgen.core import Structure
 
 from xtalfill.core.batch import Batch, Stage
 from xtalfill.core.errors import InputError
-from xtalfill.core.matching import TOLERANCES, matcher, to_pymatgen
+from xtalfill.core.matching import TOLERANCES, matcher, reduced, same_crystal, to_pymatgen
 from xtalfill.core.record import package_versions
 from xtalfill.core.relaxations import final_stage
 
@@ -48,37 +49,57 @@ class Comparison:
     rmsd: float
 
 
-def compare(candidate: Atoms, reference: Atoms, *, n_missing: tuple[int, int]) -> Comparison:
-    """Compare two crystals whose restored sites come last.
+class Filled:
+    """A crystal whose restored sites come last; reduced once, when it is first compared.
+
+    Args:
+        atoms: The crystal; host sites first.
+        n_missing: Number of restored sites.
+    """
+
+    def __init__(self, atoms: Atoms, *, n_missing: int) -> None:
+        self.atoms = atoms
+        self.n_missing = n_missing
+
+    @cached_property
+    def whole(self) -> Structure:
+        """All sites, for `same_crystal`."""
+        return reduced(self.atoms)
+
+    @cached_property
+    def host(self) -> Structure:
+        """The host sites alone, for `same_crystal`."""
+        return reduced(self.atoms[: len(self.atoms) - self.n_missing])
+
+
+def filled(batch: Batch, index: int, *, stage: str | None) -> Filled:
+    """Return system `index` of a batch; `stage` as in `Batch.to_ase`."""
+    n_missing = int(np.count_nonzero(~batch.is_host[batch.atoms_slice(index)]))
+    return Filled(batch.to_ase(index, stage=stage), n_missing=n_missing)
+
+
+def compare(candidate: Filled, reference: Filled) -> Comparison:
+    """Compare two crystals.
 
     `StructureMatcher.fit` decides about a match: the largest displacement of a site is below
     stol (V/N)^(1/3). `get_rms_dist` minimises the root mean square and would also accept pairs with
     one distant site, so it only measures pairs that `fit` has accepted.
 
     Args:
-        candidate: The crystal to compare; host sites first.
-        reference: The true crystal; host sites first.
-        n_missing: Number of restored sites in each of the two.
+        candidate: The crystal to compare.
+        reference: The true crystal.
 
     Returns:
         The comparison; lengths in Angstrom.
     """
-    fit = matcher()
-    ours, true = to_pymatgen(candidate), to_pymatgen(reference)
-    matched = bool(fit.fit(true, ours))
-    host_matched = bool(
-        fit.fit(_host(reference, n_missing=n_missing[1]), _host(candidate, n_missing=n_missing[0]))
-    )
+    matched = same_crystal(reference.whole, candidate.whole)
     rmsd = math.nan
     if matched:
-        found = fit.get_rms_dist(true, ours)
+        ours, true = to_pymatgen(candidate.atoms), to_pymatgen(reference.atoms)
+        found = matcher().get_rms_dist(true, ours)
         if found is not None:
             rmsd = float(found[0]) * _length_per_atom(ours, true)
-    return Comparison(matched, host_matched, rmsd)
-
-
-def _host(atoms: Atoms, *, n_missing: int) -> Structure:
-    return to_pymatgen(atoms[: len(atoms) - n_missing])
+    return Comparison(matched, same_crystal(reference.host, candidate.host), rmsd)
 
 
 def _length_per_atom(first: Structure, second: Structure) -> float:
@@ -137,17 +158,18 @@ def evaluate_batch(batch: Batch) -> Stage:
         reference = batch.reference_of(structure_id)
         if reference is None:
             continue
+        given, true = (filled(batch, reference, stage=stage) for stage in (None, relaxed))
         arrays["site_class"][[*members, reference]] = site_class(
-            batch.to_ase(reference), n_missing=_n_missing(batch, reference)
+            given.atoms, n_missing=given.n_missing
         )
         unusable = _unusable_reason(batch, reference, relaxed=relaxed)
         for index in members:
-            _compare_proposal(batch, index, reference, arrays)
+            _compare_proposal(batch, index, given, arrays)
             if unusable:
                 arrays["message"][index] = f"evaluate: the reference is not usable ({unusable})"
             else:
                 arrays["has_reference"][index] = True
-                _compare_relaxed(batch, index, reference, arrays, relaxed=relaxed)
+                _compare_relaxed(batch, index, reference, true, arrays, relaxed=relaxed)
     attrs = {
         **TOLERANCES,
         "relaxed": relaxed,
@@ -166,10 +188,6 @@ def _empty_arrays(n_systems: int) -> dict[str, np.ndarray]:
     }
 
 
-def _n_missing(batch: Batch, index: int) -> int:
-    return int(np.count_nonzero(~batch.is_host[batch.atoms_slice(index)]))
-
-
 def _unusable_reason(batch: Batch, index: int, *, relaxed: str) -> str:
     """Return why a system cannot be compared; empty if it can."""
     if batch.status[index] != "ok":
@@ -182,40 +200,43 @@ def _unusable_reason(batch: Batch, index: int, *, relaxed: str) -> str:
 
 
 def _compare_proposal(
-    batch: Batch, index: int, reference: int, arrays: dict[str, np.ndarray]
+    batch: Batch, index: int, reference: Filled, arrays: dict[str, np.ndarray]
 ) -> None:
     """Match a proposal before any relaxation with the reference as given."""
     proposal = batch.to_ase(index, stage=_BEFORE)
     if not np.isfinite(proposal.positions).all():
         return
     try:
-        arrays["matched_inpaint"][index] = matcher().fit(
-            to_pymatgen(batch.to_ase(reference)), to_pymatgen(proposal)
-        )
+        arrays["matched_inpaint"][index] = same_crystal(reference.whole, reduced(proposal))
     except MATCHER_ERRORS as error:
         arrays["message"][index] = _one_line("the proposal could not be matched", error)
 
 
 def _compare_relaxed(
-    batch: Batch, index: int, reference: int, arrays: dict[str, np.ndarray], *, relaxed: str
+    batch: Batch,
+    index: int,
+    reference: int,
+    true: Filled,
+    arrays: dict[str, np.ndarray],
+    *,
+    relaxed: str,
 ) -> None:
     """Compare a relaxed candidate with its relaxed reference, in place."""
     if _unusable_reason(batch, index, relaxed=relaxed):
         return
-    ours, true = (batch.to_ase(i, stage=relaxed) for i in (index, reference))
-    n_missing = (_n_missing(batch, index), _n_missing(batch, reference))
-    if not same_composition(ours, true):
+    ours = filled(batch, index, stage=relaxed)
+    if not same_composition(ours.atoms, true.atoms):
         arrays["message"][index] = (
-            f"evaluate: composition {ours.get_chemical_formula()} differs from that of the "
-            f"reference, {true.get_chemical_formula()}"
+            f"evaluate: composition {ours.atoms.get_chemical_formula()} differs from that of the "
+            f"reference, {true.atoms.get_chemical_formula()}"
         )
         return
     energy = batch.stages[relaxed].arrays["energy"]
-    above = float(energy[index] / len(ours) - energy[reference] / len(true))
+    above = float(energy[index] / len(ours.atoms) - energy[reference] / len(true.atoms))
     arrays["energy_above_reference"][index] = above
     arrays["les"][index] = above < 0
     try:
-        result = compare(ours, true, n_missing=n_missing)
+        result = compare(ours, true)
     except MATCHER_ERRORS as error:
         arrays["message"][index] = _one_line("StructureMatcher failed", error)
         return
@@ -223,7 +244,7 @@ def _compare_relaxed(
     arrays["host_matched"][index] = result.host_matched
     arrays["les"][index] = result.matched or above < 0
     arrays["rmsd"][index] = result.rmsd
-    arrays["rmsd_per_site"][index] = result.rmsd * math.sqrt(len(ours) / n_missing[0])
+    arrays["rmsd_per_site"][index] = result.rmsd * math.sqrt(len(ours.atoms) / ours.n_missing)
 
 
 def same_composition(first: Atoms, second: Atoms) -> bool:

@@ -18,9 +18,10 @@ from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
+from pymatgen.core import Structure
 
 from xtalfill.core.batch import Batch, Stage
-from xtalfill.core.matching import TOLERANCES, matcher, to_pymatgen
+from xtalfill.core.matching import TOLERANCES, reduced, same_crystal
 from xtalfill.core.relaxations import ENERGY_WINDOW, POSITIONS, RANK, UNDECIDED, final_stage
 from xtalfill.relax.counting import compare_counts
 
@@ -232,12 +233,14 @@ def _agreement(
 
 def _matcher(batch: Batch, stage: str) -> Same:
     """Return what compares two systems of a batch, by index; each pair is compared once."""
-    fit = matcher()
+
+    @cache
+    def crystal(index: int) -> Structure:
+        return reduced(batch.to_ase(index, stage=stage))
 
     @cache
     def same(first: int, second: int) -> bool:
-        one, other = (to_pymatgen(batch.to_ase(index, stage=stage)) for index in (first, second))
-        return bool(fit.fit(one, other))
+        return same_crystal(crystal(first), crystal(second))
 
     return same
 
