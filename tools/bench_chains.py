@@ -28,7 +28,7 @@ from xtalfill.core.batch import Batch
 from xtalfill.core.crystal import Crystal
 from xtalfill.core.errors import run_command
 from xtalfill.core.io import atomic_writer, write_json
-from xtalfill.core.matching import matcher, to_pymatgen
+from xtalfill.core.matching import reduced, same_crystal
 from xtalfill.core.relaxations import ENERGY_WINDOW, final_stage
 from xtalfill.evaluate.metrics import rate_cell
 from xtalfill.proposals.diffusion.settings import SamplerSettings
@@ -144,7 +144,7 @@ def measure(
         row: Record = {"seconds": seconds[name], "above": None, "match": False}
         if one is not None and reference is not None:
             row["above"] = one[1] - reference[1]  # eV/atom
-            row["match"] = bool(matcher().fit(to_pymatgen(one[0]), to_pymatgen(reference[0])))
+            row["match"] = same_crystal(reduced(one[0]), reduced(reference[0]))
         record["chains"][name] = row
     return record
 

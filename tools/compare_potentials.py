@@ -18,7 +18,7 @@ from ase import Atoms
 
 from xtalfill.core.batch import REFERENCE, Batch, read_batch
 from xtalfill.core.crystal import Crystal
-from xtalfill.core.matching import matcher, to_pymatgen
+from xtalfill.core.matching import reduced, same_crystal
 from xtalfill.core.relaxations import ENERGY_WINDOW, final_stage
 from xtalfill.evaluate.match import site_class
 from xtalfill.relax.potentials import load_potential
@@ -88,9 +88,8 @@ def _pair(first: Batch, second: Batch, systems: list[int]) -> Pair:
         arrays = batch.stages[final_stage(batch)].arrays
         sizes = np.array([len(batch.atomic_numbers[batch.atoms_slice(i)]) for i in systems])
         energies.append(arrays["energy"][systems] / sizes)
-    match = matcher()
     same = [
-        match.fit(*(to_pymatgen(b.to_ase(i, stage=final_stage(b))) for b in (first, second)))
+        same_crystal(*(reduced(b.to_ase(i, stage=final_stage(b))) for b in (first, second)))
         for i in systems
     ]
     return Pair(energies[0], energies[1], np.array(same))

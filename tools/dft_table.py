@@ -15,7 +15,7 @@ import numpy as np
 
 from xtalfill.core.batch import Batch, read_batch
 from xtalfill.core.errors import InputError, run_command
-from xtalfill.core.matching import matcher, to_pymatgen
+from xtalfill.core.matching import reduced, same_crystal
 from xtalfill.dft.gather import STAGE
 from xtalfill.dft.xmlfile import read_data_file
 
@@ -69,8 +69,8 @@ def reference_kept(batch: Batch, reference: int) -> str:
     """Return whether the reference after DFT still matches the input."""
     if not batch.stages[STAGE].arrays["converged"][reference]:
         return str(batch.stages[STAGE].arrays["status"][reference])
-    given, after = (to_pymatgen(batch.to_ase(reference, stage=name)) for name in (None, STAGE))
-    return "yes" if matcher().fit(given, after) else "no"
+    given, after = (reduced(batch.to_ase(reference, stage=name)) for name in (None, STAGE))
+    return "yes" if same_crystal(given, after) else "no"
 
 
 def row(outdir: Path, name: str, batch: Batch, index: int) -> tuple[str, ...]:

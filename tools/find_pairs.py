@@ -22,7 +22,7 @@ from ase import Atoms
 from xtalfill.core.crystal import Crystal
 from xtalfill.core.errors import run_command
 from xtalfill.core.io import replacing
-from xtalfill.core.matching import matcher, to_pymatgen
+from xtalfill.core.matching import reduced, same_crystal
 from xtalfill.dft.launch import Machine
 from xtalfill.dft.single_point import SinglePoints
 from xtalfill.evaluate.match import site_class
@@ -121,9 +121,9 @@ def _without_copies(crystals: Sequence[Known]) -> list[Known]:
     kept: dict[str, list[Known]] = defaultdict(list)
     for one in crystals:
         same = kept[one.atoms.get_chemical_formula(empirical=True)]
-        new = to_pymatgen(one.atoms)
+        new = reduced(one.atoms)
         if len(same) < PER_FORMULA and not any(
-            matcher().fit(new, to_pymatgen(other.atoms)) for other in same
+            same_crystal(new, reduced(other.atoms)) for other in same
         ):
             same.append(one)
     return sorted((one for same in kept.values() for one in same), key=lambda one: one.rank)
@@ -245,7 +245,7 @@ def _distinct(ends: Sequence[tuple[Atoms, float]]) -> list[tuple[Atoms, float]]:
 
 
 def _same(one: Atoms, other: Atoms) -> bool:
-    return bool(matcher().fit(to_pymatgen(one), to_pymatgen(other)))
+    return same_crystal(reduced(one), reduced(other))
 
 
 def choose_pairs(

@@ -24,7 +24,7 @@ from ase import Atoms
 from xtalfill.core.batch import Batch
 from xtalfill.core.counts import less_likely
 from xtalfill.core.errors import ConfigError, InputError
-from xtalfill.core.matching import matcher, to_pymatgen
+from xtalfill.core.matching import reduced, same_crystal
 from xtalfill.core.relaxations import ENERGY_WINDOW, POSITIONS, final_stage, ranking_agrees
 from xtalfill.core.settings import parameter
 from xtalfill.dft.checks import refusal_reason, unknown_elements
@@ -201,10 +201,9 @@ def _same_crystal(batch: Batch, index: int, others: Sequence[int], relaxed: str)
     atoms = batch.to_ase(index, stage=relaxed)
     for other in dict.fromkeys(others):
         apart = abs(energy[index] - energy[other]) / len(atoms)
-        if batch.method[other] != batch.method[index] and apart <= ENERGY_WINDOW:
-            there = to_pymatgen(batch.to_ase(other, stage=relaxed))
-            if matcher().fit(there, to_pymatgen(atoms)):
-                return other
+        alike = batch.method[other] != batch.method[index] and apart <= ENERGY_WINDOW
+        if alike and same_crystal(reduced(batch.to_ase(other, stage=relaxed)), reduced(atoms)):
+            return other
     return None
 
 

@@ -8,7 +8,7 @@ from ase import Atoms
 from pymatgen.core import Structure
 
 from xtalfill.core.errors import ConfigError
-from xtalfill.core.matching import matcher, to_pymatgen
+from xtalfill.core.matching import reduced, same_crystal
 from xtalfill.models.graphs import Draw, site_graph
 from xtalfill.models.hostnet import HostNet
 from xtalfill.models.weights import ScoreNetwork
@@ -54,9 +54,9 @@ def is_match(task: Task, sites: np.ndarray) -> bool:
 
     def crystal(filled: np.ndarray) -> Structure:
         coordinates = np.concatenate([host.positions, filled])
-        return to_pymatgen(Atoms(numbers, coordinates, cell=host.cell))
+        return reduced(Atoms(numbers, coordinates, cell=host.cell, pbc=True))
 
-    return bool(matcher().fit(crystal(task.sites), crystal(sites)))
+    return same_crystal(crystal(task.sites), crystal(sites))
 
 
 def validation_loss(model: HostNet, tasks: list[Task], *, seed: int) -> dict[float, float]:
