@@ -181,7 +181,7 @@ def test_lock_of_another_host_is_reported_and_kept(
     assert json.loads(lock.read_text(encoding="utf-8"))["host"] == "elsewhere"
 
 
-def test_lock_of_a_living_process_is_kept(project: Project, without_tasks: dict[str, str]) -> None:
+def test_lock_of_a_living_process_is_kept(without_tasks: dict[str, str]) -> None:
     assert f"process {os.getpid()} on " in without_tasks["owned"]
 
 
