@@ -81,20 +81,22 @@ class Project:
 
     def nextflow(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
         """Run Nextflow in the launch folder and return what it said, whatever its exit code."""
-        given = [find_nextflow(), *map(str, arguments)]
-        run = subprocess.Popen(
-            given,
-            cwd=self.launch,
-            env=self.environment(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        run = self._start(arguments, errors=subprocess.PIPE)
         for _ in range(TIMEOUT // _PART):
             with suppress(subprocess.TimeoutExpired):
                 out, errors = run.communicate(timeout=_PART)
-                return subprocess.CompletedProcess(given, run.returncode, out, errors)
-        pytest.fail(f"no end after {TIMEOUT} s: {given}\n{self._stop(run)}", pytrace=False)
+                return subprocess.CompletedProcess(run.args, run.returncode, out, errors)
+        pytest.fail(f"no end after {TIMEOUT} s: {run.args}\n{self._stop(run)}", pytrace=False)
+
+    def _start(self, arguments: Iterable[str | Path], *, errors: int) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [find_nextflow(), *map(str, arguments)],
+            cwd=self.launch,
+            env=self.environment(),
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+        )
 
     def _stop(self, run: subprocess.Popen[str]) -> str:
         """End a run that hangs; return what it said, the states of its threads, and its log."""
@@ -108,14 +110,7 @@ class Project:
     @contextmanager
     def started(self, *arguments: str | Path) -> Iterator[subprocess.Popen[str]]:
         """Start Nextflow as `nextflow` does; errors go to its output. Ends with the block."""
-        run = subprocess.Popen(
-            [find_nextflow(), *map(str, arguments)],
-            cwd=self.launch,
-            env=self.environment(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+        run = self._start(arguments, errors=subprocess.STDOUT)
         try:
             yield run
         finally:
