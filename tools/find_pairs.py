@@ -22,7 +22,7 @@ from ase import Atoms
 from xtalfill.core.crystal import Crystal
 from xtalfill.core.errors import run_command
 from xtalfill.core.io import replacing
-from xtalfill.core.matching import reduced, same_crystal
+from xtalfill.core.matching import matcher_of
 from xtalfill.dft.launch import Machine
 from xtalfill.dft.single_point import SinglePoints
 from xtalfill.evaluate.match import site_class
@@ -118,15 +118,14 @@ def known_crystals(
 
 def _without_copies(crystals: Sequence[Known]) -> list[Known]:
     """Remove equal crystals and keep at most `PER_FORMULA` of a formula."""
-    kept: dict[str, list[Known]] = defaultdict(list)
-    for one in crystals:
-        same = kept[one.atoms.get_chemical_formula(empirical=True)]
-        new = reduced(one.atoms)
-        if len(same) < PER_FORMULA and not any(
-            same_crystal(new, reduced(other.atoms)) for other in same
-        ):
-            same.append(one)
-    return sorted((one for same in kept.values() for one in same), key=lambda one: one.rank)
+    same = matcher_of(lambda number: crystals[number].atoms)
+    kept: dict[str, list[int]] = defaultdict(list)
+    for number, one in enumerate(crystals):
+        others = kept[one.atoms.get_chemical_formula(empirical=True)]
+        if len(others) < PER_FORMULA and not any(same(number, other) for other in others):
+            others.append(number)
+    found = [crystals[number] for others in kept.values() for number in others]
+    return sorted(found, key=lambda one: one.rank)
 
 
 def _in_turns(groups: dict[str, list[Known]]) -> Iterator[Known]:
@@ -237,15 +236,11 @@ def _distinct(ends: Sequence[tuple[Atoms, float]]) -> list[tuple[Atoms, float]]:
         Ranked(energy, "ok", number, len(atoms)) for number, (atoms, energy) in enumerate(ends)
     ]
     order = energy_order(ranked)
-    minima = distinct_minima(ranked, order, lambda i, j: _same(ends[i][0], ends[j][0]))
+    minima = distinct_minima(ranked, order, matcher_of(lambda number: ends[number][0]))
     best: dict[int, int] = {}
     for index in order:
         best.setdefault(minima[index], index)
     return [ends[index] for index in best.values()]
-
-
-def _same(one: Atoms, other: Atoms) -> bool:
-    return same_crystal(reduced(one), reduced(other))
 
 
 def choose_pairs(
@@ -269,11 +264,12 @@ def choose_pairs(
     again = other.evaluate([Crystal(a.numbers, a.positions, a.cell.array) for a, _ in minima])
     energies = np.array([[energy for _, energy in minima], [one.energy for one in again]])
     energies /= len(minima[0][0])
+    same = matcher_of(lambda number: minima[number][0])
     possible = []
     for first, second in combinations(affordable, 2):
         gaps = np.abs(energies[:, first] - energies[:, second])
         near = ((gaps >= GAPS[0]) & (gaps <= GAPS[1])).any()
-        if near and not _same(minima[first][0], minima[second][0]):
+        if near and not same(first, second):
             possible.append((first, second))
     used = {index for pair in possible[:most] for index in pair}
     return [pair for pair in possible if used.issuperset(pair)]

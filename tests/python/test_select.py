@@ -343,7 +343,7 @@ def test_no_pair_is_compared_twice(monkeypatch: pytest.MonkeyPatch) -> None:
         asked.append((str(first), str(second)))
         return bool(first == second)
 
-    monkeypatch.setattr("xtalfill.relax.select.same_crystal", counting)
+    monkeypatch.setattr("xtalfill.core.matching.same_crystal", counting)
     sites = [(0.1 + 0.05 * k,) * 3 for k in range(6)]
     methods = ["host"] * 3 + ["random"] * 3
     selected(palladium_hydride(sites, [-9.0] * 6, method=methods, sample=[0, 1, 2] * 2))

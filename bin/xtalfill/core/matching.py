@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
+
 from ase import Atoms
 from pymatgen.analysis.structure_matcher import StructureMatcher
 from pymatgen.core import Structure
@@ -31,6 +34,26 @@ def reduced(atoms: Atoms) -> Structure:
 def same_crystal(first: Structure, second: Structure) -> bool:
     """Return whether StructureMatcher maps the first of two `reduced` crystals to the second."""
     return bool(matcher().fit(first, second, skip_structure_reduction=True))
+
+
+def matcher_of(crystal: Callable[[int], Atoms]) -> Callable[[int, int], bool]:
+    """Return what compares two of some crystals by number.
+
+    Each crystal is reduced once and each pair compared once.
+
+    Args:
+        crystal: Returns the crystal of a number.
+    """
+
+    @cache
+    def structure(index: int) -> Structure:
+        return reduced(crystal(index))
+
+    @cache
+    def same(first: int, second: int) -> bool:
+        return same_crystal(structure(first), structure(second))
+
+    return same
 
 
 def to_pymatgen(atoms: Atoms) -> Structure:

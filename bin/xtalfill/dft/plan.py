@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence, Set
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,7 +24,7 @@ from ase import Atoms
 from xtalfill.core.batch import Batch
 from xtalfill.core.counts import less_likely
 from xtalfill.core.errors import ConfigError, InputError
-from xtalfill.core.matching import reduced, same_crystal
+from xtalfill.core.matching import matcher_of
 from xtalfill.core.relaxations import ENERGY_WINDOW, POSITIONS, final_stage, ranking_agrees
 from xtalfill.core.settings import parameter
 from xtalfill.dft.checks import refusal_reason, unknown_elements
@@ -157,10 +157,11 @@ def select_systems(
         raise InputError("the batch has no stage 'select'; run SELECT on it first")
     relaxed = final_stage(batch)
     chosen: list[tuple[int, int]] = []
+    same = matcher_of(lambda index: batch.to_ase(index, stage=relaxed))
     for members in batch.groups_by_method():
         if batch.id[members[0]] == structure_id:
             for index in _lowest_minima(batch, members, choice, relaxed):
-                identical = _same_crystal(batch, index, [own for _, own in chosen], relaxed)
+                identical = _same_crystal(batch, index, [own for _, own in chosen], same)
                 chosen.append((index, index if identical is None else identical))
     reference = batch.reference_of(structure_id)
     if chosen and reference is not None and _has_energy(batch, reference, relaxed):
@@ -195,14 +196,16 @@ def _lowest_by_first(batch: Batch, systems: Sequence[int]) -> int:
     return min(systems, key=lambda i: (not arrays["converged"][i], arrays["energy"][i]))
 
 
-def _same_crystal(batch: Batch, index: int, others: Sequence[int], relaxed: str) -> int | None:
+def _same_crystal(
+    batch: Batch, index: int, others: Sequence[int], same: Callable[[int, int], bool]
+) -> int | None:
     """Return a candidate of another method that is the same crystal, or None."""
-    energy = batch.stages[relaxed].arrays["energy"]
-    atoms = batch.to_ase(index, stage=relaxed)
+    energy = batch.stages[final_stage(batch)].arrays["energy"]
+    n_atoms = len(batch.atomic_numbers[batch.atoms_slice(index)])
     for other in dict.fromkeys(others):
-        apart = abs(energy[index] - energy[other]) / len(atoms)
+        apart = abs(energy[index] - energy[other]) / n_atoms
         alike = batch.method[other] != batch.method[index] and apart <= ENERGY_WINDOW
-        if alike and same_crystal(reduced(batch.to_ase(other, stage=relaxed)), reduced(atoms)):
+        if alike and same(other, index):
             return other
     return None
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from xtalfill.core.batch import Batch
 from xtalfill.dft.gather import STAGE
-from xtalfill.evaluate.match import MATCHER_ERRORS, compare, filled, same_composition
+from xtalfill.evaluate.match import MATCHER_ERRORS, Filled, compare, filled, same_composition
 
 
 def evaluate_dft(batch: Batch) -> dict[str, np.ndarray]:
@@ -35,9 +35,10 @@ def evaluate_dft(batch: Batch) -> dict[str, np.ndarray]:
         reference = batch.reference_of(batch.id[members[0]])
         if reference is None or not batch.stages[STAGE].arrays["converged"][reference]:
             continue
+        true = filled(batch, reference, stage=STAGE)
         for index in members:
             if batch.stages[STAGE].arrays["converged"][index]:
-                _compare_relaxed(batch, index, reference, arrays)
+                _compare_relaxed(batch, index, reference, true, arrays)
     return arrays
 
 
@@ -52,9 +53,9 @@ def _order(batch: Batch, members: Sequence[int]) -> list[int]:
 
 
 def _compare_relaxed(
-    batch: Batch, index: int, reference: int, arrays: dict[str, np.ndarray]
+    batch: Batch, index: int, reference: int, true: Filled, arrays: dict[str, np.ndarray]
 ) -> None:
-    ours, true = (filled(batch, i, stage=STAGE) for i in (index, reference))
+    ours = filled(batch, index, stage=STAGE)
     if not same_composition(ours.atoms, true.atoms):
         return
     arrays["dft_has_reference"][index] = True

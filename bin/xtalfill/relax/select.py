@@ -15,13 +15,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 
 import numpy as np
-from pymatgen.core import Structure
 
 from xtalfill.core.batch import Batch, Stage
-from xtalfill.core.matching import TOLERANCES, reduced, same_crystal
+from xtalfill.core.matching import TOLERANCES, matcher_of
 from xtalfill.core.relaxations import ENERGY_WINDOW, POSITIONS, RANK, UNDECIDED, final_stage
 from xtalfill.relax.counting import compare_counts
 
@@ -233,16 +231,7 @@ def _agreement(
 
 def _matcher(batch: Batch, stage: str) -> Same:
     """Return what compares two systems of a batch, by index; each pair is compared once."""
-
-    @cache
-    def crystal(index: int) -> Structure:
-        return reduced(batch.to_ase(index, stage=stage))
-
-    @cache
-    def same(first: int, second: int) -> bool:
-        return same_crystal(crystal(first), crystal(second))
-
-    return same
+    return matcher_of(lambda index: batch.to_ase(index, stage=stage))
 
 
 def _among(members: Sequence[int], same: Same) -> Same:
