@@ -17,7 +17,7 @@ from crystal_table import read_crystals, with_reference
 from xtalfill.core.errors import InputError, run_command
 from xtalfill.core.io import read_json_lines, write_json
 from xtalfill.core.relaxations import ENERGY_WINDOW
-from xtalfill.evaluate.metrics import percent_cell, wilson_interval, won_lost
+from xtalfill.evaluate.metrics import share_cell, won_lost
 
 Record = dict[str, Any]
 
@@ -60,8 +60,8 @@ def row(name: str, ours: Sequence[Record], base: Sequence[Record]) -> Record:
     counted = all("steps" in one for record in [*ours, *base] for one in record["candidates"])
     cells: Record = {"calls": round(calls(ours) / calls(base), 2)} if counted else {}
     cells |= {
-        "les": share_cell(les), "les_test": won_lost(les, found_les(base)),
-        "match": share_cell(match), "match_test": won_lost(match, found_match(base)),
+        "les": found_cell(les), "les_test": won_lost(les, found_les(base)),
+        "match": found_cell(match), "match_test": won_lost(match, found_match(base)),
         "ends": f"{lower} : {higher}",
     }  # fmt: skip
     return {"key": name, "label": name, "cells": cells}
@@ -78,9 +78,9 @@ def found_match(records: Sequence[Record]) -> np.ndarray:
     return np.array([one is not None and bool(one["matched"]) for one in ends])
 
 
-def share_cell(found: np.ndarray) -> dict[str, float]:
+def found_cell(found: np.ndarray) -> dict[str, float]:
     """Return the share of crystals that are found, %, with its Wilson interval."""
-    return percent_cell(float(found.mean()), *wilson_interval(int(found.sum()), len(found)))
+    return share_cell(int(found.sum()), len(found))
 
 
 def table(ways: dict[str, list[Record]], title: str) -> Record:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from compare_covers import share_cell
+from compare_covers import found_cell
 
 from xtalfill.core.errors import InputError, run_command
 from xtalfill.core.io import read_json_lines, write_json
@@ -66,7 +66,7 @@ def table(records: Sequence[Record], choices: Sequence[tuple[str, Choice]]) -> R
     for label, choice in choices:
         les, match = np.array([outcome(record, choice) for record in records]).T
         base = les if base is None else base
-        cells = {"les": share_cell(les), "match": share_cell(match), "won": won_lost(les, base)}
+        cells = {"les": found_cell(les), "match": found_cell(match), "won": won_lost(les, base)}
         rows.append({"key": label, "label": label, "cells": cells})
     columns = [
         {"key": "les", "title": "LES", "unit": "%", "digits": 1},

@@ -25,7 +25,7 @@ from xtalfill.core.batch import Batch
 from xtalfill.core.counts import ENERGIES, counted_id
 from xtalfill.core.errors import run_command
 from xtalfill.core.io import read_json_lines, write_json
-from xtalfill.evaluate.metrics import percent_cell, wilson_interval
+from xtalfill.evaluate.metrics import share_cell
 from xtalfill.inputs.counts import plan_tries, prior_features
 from xtalfill.inputs.hosts import CheckedHost, largest_count
 from xtalfill.inputs.scan_valence import HYDROGEN, counted_protons, site_valences
@@ -242,8 +242,7 @@ def _cells(lines: list[dict[str, Any]], orders: list[list[int]]) -> dict[str, An
     found = {}
     for key, most in (("first", 1), ("two", 2)):
         right = sum(line["true"] in order[:most] for line, order in zip(lines, orders, strict=True))
-        share = right / len(lines)
-        found[key] = percent_cell(share, *wilson_interval(right, len(lines)))
+        found[key] = share_cell(right, len(lines))
     return found
 
 

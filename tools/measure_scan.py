@@ -24,7 +24,7 @@ from scipy.optimize import minimize
 
 from xtalfill.core.errors import InputError, run_command
 from xtalfill.core.io import write_json
-from xtalfill.evaluate.metrics import percent_cell, wilson_interval
+from xtalfill.evaluate.metrics import share_cell
 from xtalfill.inputs.scan import (
     COMPLETE,
     LACKS,
@@ -264,7 +264,7 @@ def _share(part: int, whole: int) -> dict[str, float] | None:
     """Return a share in percent with its 95 % Wilson interval."""
     if not whole:
         return None
-    return percent_cell(part / whole, *wilson_interval(part, whole))
+    return share_cell(part, whole)
 
 
 def _protonated(atoms: Atoms) -> set[int]:

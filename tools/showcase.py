@@ -20,7 +20,7 @@ from ase import Atoms
 from xtalfill.checks.bonds import HYDROGEN, Surroundings
 from xtalfill.core.errors import InputError, run_command
 from xtalfill.core.io import atomic_writer, write_json
-from xtalfill.evaluate.metrics import percent_cell, wilson_interval
+from xtalfill.evaluate.metrics import share_cell
 from xtalfill.interactive.finished import Results, read_results
 
 OXYGEN = 8
@@ -121,7 +121,7 @@ def rates(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _rate(key: str, label: str, of: int, number: int) -> dict[str, Any]:
-    share = percent_cell(number / of, *wilson_interval(number, of)) if of else None
+    share = share_cell(number, of) if of else None
     return {"key": key, "label": label, "cells": {"crystals": of, "number": number, "share": share}}
 
 

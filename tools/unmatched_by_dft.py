@@ -20,10 +20,9 @@ from crystal_table import matches, read_crystals, with_reference
 
 from xtalfill.core.errors import InputError, run_command
 from xtalfill.core.io import write_json
-from xtalfill.evaluate.metrics import percent_cell, wilson_interval
+from xtalfill.evaluate.metrics import les_by_dft_cell, share_cell
 
 SEED = 20250101
-RESAMPLES = 10_000
 COLUMNS = (
     {"key": "potential", "title": "E − E(ref) by the potential", "unit": "meV/atom", "digits": 1},
     {"key": "dft", "title": "by DFT", "unit": "meV/atom", "digits": 1},
@@ -46,18 +45,6 @@ def verdict(row: pd.Series) -> str:
     return "lower" if bool(row["dft_les"]) else "higher"
 
 
-def les_interval(matched: int, good: int, bad: int, unknown: int) -> tuple[float, float]:
-    """Return the interval of LES by DFT: bootstrap over crystals, unknown ones by the share."""
-    generator = np.random.default_rng(SEED)
-    n = matched + good + bad + unknown
-    drawn = generator.multinomial(n, np.array([matched, good, bad, unknown]) / n, size=RESAMPLES)
-    judged = drawn[:, 1] + drawn[:, 2]
-    share = np.where(judged > 0, drawn[:, 1] / np.maximum(judged, 1), good / max(good + bad, 1))
-    rates = (drawn[:, 0] + drawn[:, 1] + share * drawn[:, 3]) / n
-    low, high = np.quantile(rates, [0.025, 0.975])
-    return float(low), float(high)
-
-
 def tables(all_rows: pd.DataFrame) -> dict[str, dict[str, Any]]:
     """Return the tables by the end of their names: the crystals (""), and the rates.
 
@@ -77,15 +64,13 @@ def tables(all_rows: pd.DataFrame) -> dict[str, dict[str, Any]]:
             "no winner without a match was judged by DFT; give --dft to crystals_of_run.py"
         )
     good = int(judged["verdict"].isin(["lower", "match"]).sum())
-    unknown = len(unmatched) - n_judged
-    share = good / n_judged
-    les = (int(matched.sum()) + good + share * unknown) / len(all_rows)
-    interval = les_interval(int(matched.sum()), good, n_judged - good, unknown)
+    generator = np.random.default_rng(SEED)
+    match, lower = (int(matched.sum()), len(all_rows)), (good, n_judged)
     rates = {
         "unmatched": len(unmatched),
         "judged": n_judged,
-        "lower": percent_cell(share, *wilson_interval(good, n_judged)),
-        "les": percent_cell(les, *interval),
+        "lower": share_cell(*lower),
+        "les": les_by_dft_cell(match, lower, generator=generator),
     }
     return {
         "": {"label": "crystal", "columns": list(COLUMNS), "rows": crystal_rows(judged)},

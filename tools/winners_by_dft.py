@@ -12,7 +12,6 @@ les: write what they say about the rate of LES by DFT.
 """
 
 import argparse
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,8 +23,8 @@ from crystal_table import matches, read_crystals, with_reference
 from pymatgen.util.string import unicodeify
 
 from xtalfill.core.errors import InputError, run_command
-from xtalfill.core.io import replacing, write_json
-from xtalfill.evaluate.metrics import percent_cell, wilson_interval
+from xtalfill.core.io import read_json, replacing, write_json
+from xtalfill.evaluate.metrics import les_by_dft_cell, share_cell
 from xtalfill.evaluate.pairs import TIE, MinimaPair, read_pairs
 from xtalfill.interactive.finished import Results, read_results
 
@@ -39,7 +38,6 @@ LES_COLUMNS = (
     {"key": "share", "title": "of the others lower by DFT", "unit": "%", "digits": 0},
     {"key": "les", "title": "LES by DFT", "unit": "%", "digits": 1},
 )
-DRAWS = 100_000
 SEED = 0
 
 
@@ -99,30 +97,7 @@ def table(pairs: list[MinimaPair]) -> dict[str, Any]:
 def share_of_lower(rows: list[dict[str, Any]]) -> tuple[int, dict[str, float]]:
     """Return how many winners are lower, and their share with its interval in percent."""
     lower = sum(row["cells"]["verdict"] == "lower" for row in rows)
-    return lower, percent_cell(lower / len(rows), *wilson_interval(lower, len(rows)))
-
-
-def les_of(matched: tuple[int, int], lower: tuple[int, int]) -> dict[str, dict[str, float]]:
-    """Return the rate of match or lower energy by DFT, and what it comes from, in percent.
-
-    The crystals that DFT judged stand for all winners without a match. The interval is the central
-    95 % of the product of two Beta distributions, each a binomial share with Jeffreys' prior.
-
-    Args:
-        matched: How many winners match, of how many crystals.
-        lower: How many winners without a match are lower by DFT, of how many judged.
-    """
-    draws = np.random.default_rng(SEED)
-    match, share = (
-        draws.beta(good + 0.5, n - good + 0.5, size=DRAWS) for good, n in (matched, lower)
-    )
-    first, second = (good / n for good, n in (matched, lower))
-    low, high = np.quantile(match + (1 - match) * share, (0.025, 0.975))
-    return {
-        "matched": percent_cell(first, *wilson_interval(*matched)),
-        "share": percent_cell(second, *wilson_interval(*lower)),
-        "les": percent_cell(first + (1 - first) * second, float(low), float(high)),
-    }
+    return lower, share_cell(lower, len(rows))
 
 
 def les_table(crystals: list[Path], judged: Path) -> dict[str, Any]:
@@ -137,10 +112,7 @@ def les_table(crystals: list[Path], judged: Path) -> dict[str, Any]:
     """
     rows = with_reference(read_crystals(crystals))
     found = matches(rows)
-    verdicts = {
-        row["key"]: row["cells"]["verdict"]
-        for row in json.loads(judged.read_text(encoding="utf-8"))["rows"]
-    }
+    verdicts = {row["key"]: row["cells"]["verdict"] for row in read_json(judged)["rows"]}
     for key in verdicts:
         if key not in found.index or found[key]:
             raise InputError(f"{key}: no winner without a match in the tables of the crystals")
@@ -148,8 +120,9 @@ def les_table(crystals: list[Path], judged: Path) -> dict[str, Any]:
     counted = {"none is lower": {"lower"}, "all are lower": {"lower", "open"}}
     lines = []
     for label, kinds in counted.items():
-        lower = sum(verdict in kinds for verdict in verdicts.values())
-        cells = les_of(match, (lower, len(verdicts)))
+        lower = (sum(verdict in kinds for verdict in verdicts.values()), len(verdicts))
+        les = les_by_dft_cell(match, lower, generator=np.random.default_rng(SEED))
+        cells = {"matched": share_cell(*match), "share": share_cell(*lower), "les": les}
         lines.append({"key": label.replace(" ", "_"), "label": label, "cells": cells})
     about = {"crystals": len(rows), "label": "open winners"}
     return about | {"columns": list(LES_COLUMNS), "rows": lines}

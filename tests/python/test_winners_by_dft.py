@@ -15,6 +15,7 @@ from scipy.stats import beta
 
 from tool_runs import tool_module
 from xtalfill.core.errors import InputError
+from xtalfill.evaluate.metrics import les_by_dft_cell
 from xtalfill.evaluate.pairs import read_pairs
 from xtalfill.interactive.finished import Results
 
@@ -111,7 +112,7 @@ def test_les_by_dft_counts_matches_and_the_share_of_lower_ones(
 
 def test_interval_of_les_by_dft_is_that_of_a_share_where_nothing_else_varies() -> None:
     # Without a match the rate is the share of lower ones; the interval is Jeffreys'.
-    cell = tool.les_of((0, 100_000), (12, 16))["les"]
+    cell = les_by_dft_cell((0, 100_000), (12, 16), generator=np.random.default_rng(0))
     low, high = (100 * float(beta.ppf(q, 12.5, 4.5)) for q in (0.025, 0.975))
     assert cell["low"] == pytest.approx(low, abs=0.3)
     assert cell["high"] == pytest.approx(high, abs=0.3)

@@ -19,6 +19,7 @@ SITE_BINS = (
     ("13+ sites", 13, None),
 )
 _WEIGHTS_AT_ONCE = 4_000_000
+_DRAWS = 100_000
 
 
 def best_of_k(energy: np.ndarray, success: np.ndarray, k: Sequence[int] | np.ndarray) -> np.ndarray:
@@ -156,6 +157,38 @@ def percent_cell(value: float, low: float, high: float) -> dict[str, float]:
     """Return a number and the ends of its interval in percent, as a cell of a table."""
     named = {"value": value, "low": low, "high": high}
     return {name: round(100.0 * one, 1) for name, one in named.items()}
+
+
+def share_cell(successes: int, n: int) -> dict[str, float]:
+    """Return a share in percent with its Wilson interval, as a cell of a table.
+
+    Args:
+        successes: Number of successes.
+        n: Number of independent trials, at least 1.
+    """
+    return percent_cell(successes / n, *wilson_interval(successes, n))
+
+
+def les_by_dft_cell(
+    matched: tuple[int, int], lower: tuple[int, int], *, generator: np.random.Generator
+) -> dict[str, float]:
+    """Return the rate of match or lower energy by DFT in percent, as a cell of a table.
+
+    The winners that DFT judged stand for all without a match. The interval is the central 95 % of
+    the rate over draws of both shares, each from a Beta distribution: a binomial share with
+    Jeffreys' prior, which has a width also where all agree.
+
+    Args:
+        matched: How many winners match, of how many.
+        lower: How many winners without a match are lower by DFT, of how many judged, at least 1.
+        generator: Random generator of the draws.
+    """
+    match, share = (
+        generator.beta(good + 0.5, n - good + 0.5, size=_DRAWS) for good, n in (matched, lower)
+    )
+    low, high = np.quantile(match + (1 - match) * share, (0.025, 0.975))
+    first, second = (good / n for good, n in (matched, lower))
+    return percent_cell(first + (1 - first) * second, float(low), float(high))
 
 
 def wilson_interval(successes: int, n: int, *, level: float = 0.95) -> tuple[float, float]:
