@@ -13,7 +13,7 @@ from ase.build import make_supercell, molecule
 from hand_made_batches import Case, Made, add_dft, brucite, build, lithium_hydride
 from xtalfill.core.batch import REFERENCE, Stage, read_batch, write_batch
 from xtalfill.core.errors import InputError
-from xtalfill.evaluate import dft, match
+from xtalfill.evaluate import match
 from xtalfill.evaluate.dft import evaluate_dft
 from xtalfill.evaluate.match import Filled, compare, evaluate_batch, site_class
 
@@ -175,7 +175,7 @@ def test_matcher_error_affects_one_candidate(monkeypatch: pytest.MonkeyPatch) ->
     assert found["matched"][:3].tolist() == [True, False, True]
     assert found["les"][:3].tolist() == [True, True, True]
     assert found["message"][1] == (
-        "evaluate: StructureMatcher failed (LinAlgError: Singular matrix)"
+        "evaluate: StructureMatcher failed on relax_positions (LinAlgError: Singular matrix)"
     )
 
 
@@ -188,14 +188,14 @@ def test_matcher_error_after_dft_keeps_the_energies(
     def breaks(*_args: object, **_options: object) -> None:
         raise np.linalg.LinAlgError("Singular\nmatrix")
 
-    monkeypatch.setattr(dft, "compare", breaks)
+    monkeypatch.setattr(match, "compare", breaks)
     found = evaluate_dft(batch)
     assert found["dft_les"].tolist() == [True, False, False]
     assert found["dft_matched"].tolist() == [False] * 3
     assert found["dft_rank"].tolist()[:2] == [0, 1]
     assert found["dft_energy_above_reference"][:2] == pytest.approx([-0.03, 0.03])
     assert found["dft_evaluate_message"][0] == (
-        "evaluate: StructureMatcher failed after DFT (Singular matrix)"
+        "evaluate: StructureMatcher failed on dft (LinAlgError: Singular matrix)"
     )
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from xtalfill.core.batch import Batch
 from xtalfill.dft.gather import STAGE
-from xtalfill.evaluate.match import MATCHER_ERRORS, Filled, compare, filled, same_composition
+from xtalfill.evaluate.match import compare_relaxed, filled
 
 
 def evaluate_dft(batch: Batch) -> dict[str, np.ndarray]:
@@ -37,8 +37,15 @@ def evaluate_dft(batch: Batch) -> dict[str, np.ndarray]:
             continue
         true = filled(batch, reference, stage=STAGE)
         for index in members:
-            if batch.stages[STAGE].arrays["converged"][index]:
-                _compare_relaxed(batch, index, reference, true, arrays)
+            if not batch.stages[STAGE].arrays["converged"][index]:
+                continue
+            found, problem = compare_relaxed(batch, index, reference, true, stage=STAGE)
+            if not found:  # another composition, of which the array `message` tells
+                continue
+            arrays["dft_has_reference"][index] = True
+            arrays["dft_evaluate_message"][index] = problem
+            for name, value in found.items():
+                arrays[f"dft_{name}"][index] = value
     return arrays
 
 
@@ -50,27 +57,3 @@ def _order(batch: Batch, members: Sequence[int]) -> list[int]:
         usable,
         key=lambda i: (not dft["converged"][i], dft["energy"][i], batch.sample[i]),
     )
-
-
-def _compare_relaxed(
-    batch: Batch, index: int, reference: int, true: Filled, arrays: dict[str, np.ndarray]
-) -> None:
-    ours = filled(batch, index, stage=STAGE)
-    if not same_composition(ours.atoms, true.atoms):
-        return
-    arrays["dft_has_reference"][index] = True
-    energy = batch.stages[STAGE].arrays["energy"]
-    above = float(energy[index] / len(ours.atoms) - energy[reference] / len(true.atoms))
-    arrays["dft_energy_above_reference"][index] = above
-    arrays["dft_les"][index] = above < 0
-    try:
-        found = compare(ours, true)
-    except MATCHER_ERRORS as error:
-        arrays["dft_evaluate_message"][index] = " ".join(
-            f"evaluate: StructureMatcher failed after DFT ({error})".split()
-        )
-        return
-    arrays["dft_matched"][index] = found.matched
-    arrays["dft_host_matched"][index] = found.host_matched
-    arrays["dft_les"][index] = found.matched or above < 0
-    arrays["dft_rmsd"][index] = found.rmsd

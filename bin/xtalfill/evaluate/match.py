@@ -167,9 +167,16 @@ def evaluate_batch(batch: Batch) -> Stage:
             _compare_proposal(batch, index, given, arrays)
             if unusable:
                 arrays["message"][index] = f"evaluate: the reference is not usable ({unusable})"
-            else:
-                arrays["has_reference"][index] = True
-                _compare_relaxed(batch, index, reference, true, arrays, relaxed=relaxed)
+                continue
+            arrays["has_reference"][index] = True
+            if _unusable_reason(batch, index, relaxed=relaxed):
+                continue
+            found, problem = compare_relaxed(batch, index, reference, true, stage=relaxed)
+            for name, value in found.items():
+                arrays[name][index] = value
+            arrays["message"][index] = problem or arrays["message"][index]
+        spread = math.sqrt(len(given.atoms) / given.n_missing)
+        arrays["rmsd_per_site"][members] = arrays["rmsd"][members] * spread
     attrs = {
         **TOLERANCES,
         "relaxed": relaxed,
@@ -212,42 +219,44 @@ def _compare_proposal(
         arrays["message"][index] = _one_line("the proposal could not be matched", error)
 
 
-def _compare_relaxed(
-    batch: Batch,
-    index: int,
-    reference: int,
-    true: Filled,
-    arrays: dict[str, np.ndarray],
-    *,
-    relaxed: str,
-) -> None:
-    """Compare a relaxed candidate with its relaxed reference, in place."""
-    if _unusable_reason(batch, index, relaxed=relaxed):
-        return
-    ours = filled(batch, index, stage=relaxed)
-    if not same_composition(ours.atoms, true.atoms):
-        arrays["message"][index] = (
+def compare_relaxed(
+    batch: Batch, index: int, reference: int, true: Filled, *, stage: str
+) -> tuple[dict[str, bool | float], str]:
+    """Compare a relaxed candidate with its relaxed reference.
+
+    Args:
+        batch: A batch with the stage.
+        index: The candidate, with finite positions and energy.
+        reference: The reference, with finite positions and energy.
+        true: The crystal of the reference in this stage.
+        stage: The stage whose crystals and energies (eV) count.
+
+    Returns:
+        The arrays of docs/evaluation.md that are known, without prefix (nothing for another
+        composition), and a message if something failed.
+    """
+    ours = filled(batch, index, stage=stage)
+    if not _same_composition(ours.atoms, true.atoms):
+        return {}, (
             f"evaluate: composition {ours.atoms.get_chemical_formula()} differs from that of the "
             f"reference, {true.atoms.get_chemical_formula()}"
         )
-        return
-    energy = batch.stages[relaxed].arrays["energy"]
+    energy = batch.stages[stage].arrays["energy"]
     above = float(energy[index] / len(ours.atoms) - energy[reference] / len(true.atoms))
-    arrays["energy_above_reference"][index] = above
-    arrays["les"][index] = above < 0
+    found: dict[str, bool | float] = {"energy_above_reference": above, "les": above < 0}
     try:
         result = compare(ours, true)
     except MATCHER_ERRORS as error:
-        arrays["message"][index] = _one_line("StructureMatcher failed", error)
-        return
-    arrays["matched"][index] = result.matched
-    arrays["host_matched"][index] = result.host_matched
-    arrays["les"][index] = result.matched or above < 0
-    arrays["rmsd"][index] = result.rmsd
-    arrays["rmsd_per_site"][index] = result.rmsd * math.sqrt(len(ours.atoms) / ours.n_missing)
+        return found, _one_line(f"StructureMatcher failed on {stage}", error)
+    return found | {
+        "matched": result.matched,
+        "host_matched": result.host_matched,
+        "les": result.matched or above < 0,
+        "rmsd": result.rmsd,
+    }, ""
 
 
-def same_composition(first: Atoms, second: Atoms) -> bool:
+def _same_composition(first: Atoms, second: Atoms) -> bool:
     """Return whether two crystals have the same reduced formula."""
     ours, true = to_pymatgen(first).composition, to_pymatgen(second).composition
     return bool(ours.reduced_formula == true.reduced_formula)
