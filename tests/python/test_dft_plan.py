@@ -539,7 +539,8 @@ def test_the_three_commands_relax_a_crystal(tmp_path: Path) -> None:
     """From SELECT to EVALUATE with pw.x: molecules of hydrogen, pseudopotential of ld1.x."""
     find_pw()
     pseudos, table = made_pseudos(tmp_path)
-    (tmp_path / "table.json").write_text(json.dumps({"H": vars(table["H"])}), encoding="utf-8")
+    coarse = vars(table["H"]) | {"cutoff_wfc": 35.0, "cutoff_rho": 140.0}
+    (tmp_path / "table.json").write_text(json.dumps({"H": coarse}), encoding="utf-8")
     case = Case("h2", hydrogen_molecule(), 1, [Made(relaxed=(0.04, 0.04, 0.0))])
     write_batch(build([case]), tmp_path / "batch_0000.h5")
     result = plan_command(tmp_path, tmp_path / "table.json", pseudos)

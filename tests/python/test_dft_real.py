@@ -33,6 +33,7 @@ def sodium_borohydride() -> Atoms:
     return atoms[[*np.flatnonzero(atoms.numbers != 1), *np.flatnonzero(atoms.numbers == 1)]]
 
 
+@pytest.mark.slow
 def test_candidate_and_reference_relax_to_the_same_crystal(tmp_path: Path) -> None:
     find_pw()
     pseudos, table = sssp_folder(), read_table(TABLE)
