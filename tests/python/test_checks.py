@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from xtalfill.checks.valence import check_valences
 from xtalfill.core.batch import write_batch
 from xtalfill.core.crystal import Crystal
 from xtalfill.evaluate.match import evaluate_batch
+from xtalfill.inputs.scan_valence import site_valences
 from xtalfill.relax.interface import Evaluation
 from xtalfill.relax.settings import RelaxSettings
 from xtalfill.results.candidate_source import CandidateSource
@@ -108,6 +110,28 @@ def test_too_few_hydrogens_lack_charge() -> None:
     atoms = brucite()[[0, 1, 2, 3]]
     assert checked(atoms).missing_charge == 1
     assert "the cations lack 1 per cell" in checked(atoms).warnings
+
+
+def test_a_hydrogen_bond_to_tellurium_makes_no_cation() -> None:
+    """Hydrogen is more electronegative than tellurium: eight bonds would add up to its valence."""
+    corners = np.array(list(itertools.product((-1, 1), repeat=3))) / np.sqrt(3)
+    axes = 3.2 * np.array([[1, 0, 0], [-1, 0, 0]])
+    places = [np.zeros(3), *axes, *corners * 3.33, *corners * 2.35, *corners * 4.3]
+    atoms = Atoms("TeNa2O8H16", places, cell=[12, 12, 12], pbc=True)
+    valences = site_valences(atoms)
+    assert valences.charge[0] > 0.3
+    assert not valences.cation[0]
+    assert check_valences(atoms).missing_charge == 0
+
+
+def test_a_hydroxide_among_much_potassium_is_no_hydride() -> None:
+    """KOH of rock salt: six potassium atoms about the hydrogen add up to more than one valence."""
+    atoms = bulk("KO", "rocksalt", a=5.4) + Atoms("H", [[0, 0, 0]])
+    atoms.positions[2] = atoms.positions[1] + 0.97 / np.sqrt(2) * np.array([1, 1, 0])
+    valences = site_valences(atoms)
+    assert valences.charge[2] < 0
+    assert valences.proton[2]
+    assert check_valences(atoms).missing_charge == 0
 
 
 def test_valences_ignore_the_edges_of_a_sulfate() -> None:

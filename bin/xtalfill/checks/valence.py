@@ -15,8 +15,6 @@ from xtalfill.inputs.scan_valence import (
     site_valences,
 )
 
-# Hydrogen with more negative than positive bond valence is a hydride.
-_HYDRIDE = 0.0
 # B, C, N: the charges of their groups (boranes, organic molecules, azides) do not follow from the
 # single atoms.
 _COVALENT = (5, 6, 7)
@@ -58,7 +56,7 @@ def check_valences(atoms: Atoms) -> ValenceCheck:
     )
     known = (full > 0) & valences.judged
     # A halogen, sulphur or nitrogen that is a cation has more than one valence.
-    known &= (atoms.numbers == HYDROGEN) | (valences.charge <= 0.3)
+    known &= (atoms.numbers == HYDROGEN) | ~valences.cation
     return ValenceCheck(
         deviation=np.where(known, valences.total - full, np.nan),
         missing_charge=_missing_charge(atoms.numbers, valences),
@@ -71,7 +69,8 @@ def _missing_charge(numbers: np.ndarray, valences: SiteValences) -> int | None:
     if balance is None or np.isin(numbers, _COVALENT).any():
         return None
     # `charge_balance` counts every hydrogen as a proton.
-    hydrides = 2 * int(((numbers == HYDROGEN) & (valences.charge < _HYDRIDE)).sum())
+    hydride = (numbers == HYDROGEN) & ~valences.proton & (valences.charge < 0)
+    hydrides = 2 * int(hydride.sum())
     fewest, most = balance.fewest + hydrides, balance.most + hydrides
     return max(fewest, 0) or min(most, 0)
 

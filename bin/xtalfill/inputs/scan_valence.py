@@ -41,6 +41,8 @@ SOFTNESS = 0.37  # Å
 CUTOFF = 4.2  # Å
 # X-ray refinements place hydrogen 0.1 to 0.2 Å too near: more than one valence is an error.
 _MOST_OF_HYDROGEN = 1.0
+# A proton has one stronger bond; half a valence is that of a symmetric hydrogen bond.
+_BOND_OF_PROTON = 0.4
 # A site with a larger sum of valences towards less electronegative atoms is a cation.
 _CATION = 0.3
 # Nearest neighbours; an element without parameters within this distance hides a site's valence, Å.
@@ -60,6 +62,10 @@ class SiteValences:
     Attributes:
         total: (n,) Sum of the bond valences, regardless of their direction.
         charge: (n,) The same with the sign of the charge: negative for an anion.
+        proton: (n,) Whether it is hydrogen with a bond to a more electronegative atom, whatever
+            metals are near.
+        cation: (n,) Whether the charge is positive, without the bonds to protons: a hydrogen bond
+            to tellurium, less electronegative than hydrogen, does not make it a cation.
         alike: (n,) Sum of the bond valences to atoms of the same element.
         judged: (n,) Whether the parameters of all near neighbours are known.
         lacking: (n,) Valence that a judged atom of `VALENCE` lacks; 0 for the others.
@@ -67,6 +73,8 @@ class SiteValences:
 
     total: np.ndarray
     charge: np.ndarray
+    proton: np.ndarray
+    cation: np.ndarray
     alike: np.ndarray
     judged: np.ndarray
     lacking: np.ndarray
@@ -110,11 +118,15 @@ def site_valences(atoms: Atoms, *, alike_bonds_only: bool = False) -> SiteValenc
         return np.bincount(first, weights, len(atoms))
 
     total = summed(valence)
+    charges = valence * np.sign(scale[b] - scale[a])
+    proton = (numbers == HYDROGEN) & (summed((charges > _BOND_OF_PROTON).astype(float)) > 0)
     judged = summed((~_has_parameters()[b] & (distance < _NEAR)).astype(float)) == 0
     full = np.array([VALENCE.get(int(number), 0) for number in numbers], dtype=float)
     return SiteValences(
         total=total,
-        charge=summed(valence * np.sign(scale[b] - scale[a])),
+        charge=summed(charges),
+        proton=proton,
+        cation=summed(np.where(proton[second], 0.0, charges)) > _CATION,
         alike=summed(valence * (a == b)),
         judged=judged,
         lacking=np.where(judged, np.maximum(full - total, 0.0), 0.0),
@@ -132,7 +144,7 @@ def charge_balance(numbers: np.ndarray, valences: SiteValences) -> ChargeBalance
         None if the crystal has no anion, or a cation without bond-valence parameters or known
         oxidation states.
     """
-    anion = np.isin(numbers, list(ANION_CHARGE)) & (valences.charge <= _CATION)
+    anion = np.isin(numbers, list(ANION_CHARGE)) & ~valences.cation
     if not anion.any() or not _has_parameters()[numbers[~anion]].all():
         return None
     negative = sum(
