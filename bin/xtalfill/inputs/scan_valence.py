@@ -64,8 +64,8 @@ class SiteValences:
         charge: (n,) The same with the sign of the charge: negative for an anion.
         proton: (n,) Whether it is hydrogen with a bond to a more electronegative atom, whatever
             metals are near.
-        cation: (n,) Whether the charge is positive, without the bonds to protons: a hydrogen bond
-            to tellurium, less electronegative than hydrogen, does not make it a cation.
+        cation: (n,) Whether the charge is positive if the bonds to protons add nothing to it: a
+            hydrogen bond to tellurium, less electronegative than hydrogen, makes it no cation.
         alike: (n,) Sum of the bond valences to atoms of the same element.
         judged: (n,) Whether the parameters of all near neighbours are known.
         lacking: (n,) Valence that a judged atom of `VALENCE` lacks; 0 for the others.
@@ -126,7 +126,7 @@ def site_valences(atoms: Atoms, *, alike_bonds_only: bool = False) -> SiteValenc
         total=total,
         charge=summed(charges),
         proton=proton,
-        cation=summed(np.where(proton[second], 0.0, charges)) > _CATION,
+        cation=summed(np.where(proton[second], np.minimum(charges, 0.0), charges)) > _CATION,
         alike=summed(valence * (a == b)),
         judged=judged,
         lacking=np.where(judged, np.maximum(full - total, 0.0), 0.0),
