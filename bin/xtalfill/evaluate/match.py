@@ -169,14 +169,15 @@ def evaluate_batch(batch: Batch) -> Stage:
                 arrays["message"][index] = f"evaluate: the reference is not usable ({unusable})"
                 continue
             arrays["has_reference"][index] = True
-            if _unusable_reason(batch, index, relaxed=relaxed):
-                continue
-            found, problem = compare_relaxed(batch, index, reference, true, stage=relaxed)
-            for name, value in found.items():
-                arrays[name][index] = value
-            arrays["message"][index] = problem or arrays["message"][index]
-        spread = math.sqrt(len(given.atoms) / given.n_missing)
-        arrays["rmsd_per_site"][members] = arrays["rmsd"][members] * spread
+            if not _unusable_reason(batch, index, relaxed=relaxed):
+                found, problem = compare_relaxed(batch, index, reference, true, stage=relaxed)
+                arrays["message"][index] = problem or arrays["message"][index]
+                for name, value in found.items():
+                    arrays[name][index] = value
+        matched = [index for index in members if arrays["matched"][index]]
+        if matched:
+            spread = math.sqrt(len(given.atoms) / given.n_missing)
+            arrays["rmsd_per_site"][matched] = arrays["rmsd"][matched] * spread
     attrs = {
         **TOLERANCES,
         "relaxed": relaxed,
