@@ -19,12 +19,13 @@ from pymatgen.analysis.structure_matcher import StructureMatcher
 from pymatgen.core import Structure
 from showcase import with_sources
 
+from xtalfill.checks.bonds import HYDROGEN
 from xtalfill.core.errors import InputError, run_command
 from xtalfill.core.io import write_json
-from xtalfill.core.matching import reduced, same_crystal, to_pymatgen
+from xtalfill.core.matching import same_crystal
+from xtalfill.evaluate.match import Filled, same_composition
+from xtalfill.interactive.answer import shortest_bond
 
-HYDROGEN = "H"
-FARTHEST_BOND = 4.0  # Å
 COLUMNS = (
     {"key": "refinement", "title": "refinement with hydrogen"},
     {"key": "neutrons", "title": "neutrons"},
@@ -37,20 +38,23 @@ COLUMNS = (
 )
 
 
-def refinements_of(ours: Atoms, known: list[Atoms]) -> Iterator[tuple[Atoms, bool]]:
+def hydrogen_last(atoms: Atoms) -> Filled:
+    """Return a crystal whose host is all but its hydrogen."""
+    hydrogen = atoms.numbers == HYDROGEN
+    order = np.argsort(hydrogen, kind="stable")
+    return Filled(atoms[order], n_missing=int(hydrogen.sum()))
+
+
+def refinements_of(ours: Filled, known: list[Filled]) -> Iterator[tuple[Filled, bool]]:
     """Yield the refinements of the same host, and whether the whole crystals match.
 
     Args:
         ours: A restored crystal.
         known: Crystals with located hydrogen.
     """
-    formula = to_pymatgen(ours).composition.reduced_formula
     for other in known:
-        if to_pymatgen(other).composition.reduced_formula != formula:
-            continue
-        hosts = (reduced(one[one.numbers != 1]) for one in (ours, other))
-        if same_crystal(*hosts):
-            yield other, same_crystal(reduced(ours), reduced(other))
+        if same_composition(ours.atoms, other.atoms) and same_crystal(ours.host, other.host):
+            yield other, same_crystal(ours.whole, other.whole)
 
 
 def compare(ours: Structure, other: Structure) -> dict[str, tuple[float, float]] | None:
@@ -69,33 +73,36 @@ def compare(ours: Structure, other: Structure) -> dict[str, tuple[float, float]]
     return {name: (float(some.mean()), float(some.max())) for name, some in of.items()}
 
 
-def shortest_bond(crystal: Structure) -> float:
-    """Return the smallest distance of a hydrogen to another element, Å."""
-    lengths = (
-        near.nn_distance
-        for site in crystal
-        if site.specie.symbol == HYDROGEN
-        for near in crystal.get_neighbors(site, FARTHEST_BOND)
-        if near.specie.symbol != HYDROGEN
-    )
-    return float(min(lengths))
-
-
-def row_of(ours: Atoms, other: Atoms, *, matched: bool) -> dict[str, Any]:
+def row_of(ours: Filled, other: Filled, *, matched: bool) -> dict[str, Any]:
     """Return the numbers of a row."""
-    crystals = [reduced(one) for one in (ours, other)]
+    given, restored = (
+        shortest_bond(one.atoms, one.atoms.numbers != HYDROGEN)[0] for one in (other, ours)
+    )
     row: dict[str, Any] = {
-        "neutrons": "yes" if int(other.info["neutron"]) else "no",
-        "given": round(shortest_bond(crystals[1]), 3),
-        "restored": round(shortest_bond(crystals[0]), 3),
+        "neutrons": "yes" if int(other.atoms.info["neutron"]) else "no",
+        "given": round(given, 3),
+        "restored": round(restored, 3),
         "result": "matches" if matched else "differs",
     }
-    found = compare(*crystals) if matched else None
+    found = compare(ours.whole, other.whole) if matched else None
     if found is not None:
-        mean, largest = found.pop(HYDROGEN)
+        mean, largest = found.pop("H")
         row |= {"apart": round(mean, 3), "largest": round(largest, 3)}
         row["others"] = round(max(most for _, most in found.values()), 3)
     return row
+
+
+def about(crystals: list[Filled], minerals: pd.DataFrame) -> pd.DataFrame:
+    """Return a row with `mineral` and `source` for each crystal, in their order."""
+    formulas = [str(one.atoms.symbols) for one in crystals]
+    return with_sources(
+        pd.DataFrame({"formula": formulas}, index=list(map(name, crystals))), minerals
+    )
+
+
+def name(crystal: Filled) -> str:
+    """Return the id of a crystal."""
+    return str(crystal.atoms.info["id"])
 
 
 def table(selected: list[Atoms], known: list[Atoms], minerals: pd.DataFrame) -> dict[str, Any]:
@@ -104,27 +111,30 @@ def table(selected: list[Atoms], known: list[Atoms], minerals: pd.DataFrame) -> 
     Raises:
         InputError: No host of the selected crystals is among the known ones.
     """
-    known = list({str(one.info["id"]): one for one in known}.values())
-    found = {
-        (str(ours.info["id"]), str(other.info["id"])): row_of(ours, other, matched=matched)
-        for ours in selected
-        for other, matched in refinements_of(ours, known)
-    }
+    refinements = list({name(one): one for one in map(hydrogen_last, known)}.values())
+    found = [
+        (ours, other, matched)
+        for ours in map(hydrogen_last, selected)
+        for other, matched in refinements_of(ours, refinements)
+    ]
     if not found:
         raise InputError("no refinement has the host of a selected crystal")
-    rows = []
-    for (one, other), cells in found.items():
-        formula = next(str(a.symbols) for a in selected if str(a.info["id"]) == one)
-        about = with_sources(pd.DataFrame({"formula": formula}, index=[one, other]), minerals)
-        cells["refinement"] = about["source"][other]
-        rows.append({"key": f"{one}_{other}", "label": about["mineral"][one], "cells": cells})
-    rows.sort(key=lambda row: (row["label"], row["key"]))
+    labels = about([ours for ours, _, _ in found], minerals)["mineral"]
+    sources = about([other for _, other, _ in found], minerals)["source"]
+    rows = [
+        {
+            "key": f"{name(ours)}_{name(other)}",
+            "label": label,
+            "cells": row_of(ours, other, matched=matched) | {"refinement": source},
+        }
+        for (ours, other, matched), label, source in zip(found, labels, sources, strict=True)
+    ]
     return {
         "title": "Restored minerals beside refinements that located hydrogen",
-        "crystals": len({one for one, _ in found}),
+        "crystals": len({name(ours) for ours, _, _ in found}),
         "label": "mineral",
         "columns": list(COLUMNS),
-        "rows": rows,
+        "rows": sorted(rows, key=lambda row: (row["label"], row["key"])),
     }
 
 

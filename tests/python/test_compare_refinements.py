@@ -43,6 +43,11 @@ def test_atoms_are_compared_whatever_their_order_and_origin() -> None:
     assert max(found["O"] + found["Ca"]) < 0.01
 
 
+def test_another_crystal_does_not_match() -> None:
+    wrong = hydroxide(0.97, metal="Mg")
+    assert tool.compare(to_pymatgen(wrong), to_pymatgen(hydroxide(0.97))) is None
+
+
 def test_refinements_of_the_host_make_a_row_each() -> None:
     known = [hydroxide(0.94, name="amcsd_2"), hydroxide(-1.15, name="amcsd_3")]
     known += [known[0], hydroxide(0.94, name="amcsd_4", metal="Mg")]

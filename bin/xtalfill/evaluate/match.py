@@ -237,7 +237,7 @@ def compare_relaxed(
         composition), and a message if something failed.
     """
     ours = filled(batch, index, stage=stage)
-    if not _same_composition(ours.atoms, true.atoms):
+    if not same_composition(ours.atoms, true.atoms):
         return {}, (
             f"evaluate: composition {ours.atoms.get_chemical_formula()} differs from that of the "
             f"reference, {true.atoms.get_chemical_formula()}"
@@ -257,7 +257,7 @@ def compare_relaxed(
     }, ""
 
 
-def _same_composition(first: Atoms, second: Atoms) -> bool:
+def same_composition(first: Atoms, second: Atoms) -> bool:
     """Return whether two crystals have the same reduced formula."""
     ours, true = to_pymatgen(first).composition, to_pymatgen(second).composition
     return bool(ours.reduced_formula == true.reduced_formula)
