@@ -1,6 +1,8 @@
 """Small GemNets and crystals, and results of mattergen's denoiser for them."""
 
+from copy import deepcopy
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -41,11 +43,16 @@ def fill(model: nn.Module, *, seed: int = 0) -> None:
             weight.copy_(torch.tensor(values, dtype=torch.float32))
 
 
-def small_score(**changes: Any) -> GemNetScore:
-    """Return a small network in double precision."""
-    model = GemNetScore(replace(SMALL, **changes), scale_file=SCALE_FILE).double().eval()
+@cache  # building one takes seconds
+def _built(config: GemNetConfig) -> GemNetScore:
+    model = GemNetScore(config, scale_file=SCALE_FILE).double().eval()
     fill(model)
     return model.requires_grad_(requires_grad=False)
+
+
+def small_score(**changes: Any) -> GemNetScore:
+    """Return a small network in double precision, for the caller alone."""
+    return deepcopy(_built(replace(SMALL, **changes)))
 
 
 def random_crystals(*sizes: int, seed: int = 1, n_elements: int = 30) -> Crystals:

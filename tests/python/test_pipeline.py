@@ -313,6 +313,7 @@ def test_missing_and_damaged_files_are_a_line_each_before_any_task(run: Run) -> 
     assert not list(work.glob("*/*"))
 
 
+@pytest.mark.slow
 def test_training_goes_on_from_its_checkpoint_in_a_later_run(run: Run) -> None:
     data = REPOSITORY / "tests" / "fixtures" / "crystals.h5"
     command = ["--mode", "train", "--train_data", data, "--train_width", "8", "--outdir", "trained"]
