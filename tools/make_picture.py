@@ -6,6 +6,7 @@ from html import escape
 from pathlib import Path
 
 import ase.io
+import numpy as np
 from ase import Atoms
 
 from xtalfill.core.errors import InputError, run_command
@@ -32,6 +33,7 @@ def main() -> None:
     parser.add_argument("--id", nargs="+", required=True, help="ids of the crystals")
     parser.add_argument("--name", nargs="+", help="what to call them; their ids if left out")
     parser.add_argument("--host", action="store_true", help="draw the host beside each crystal")
+    parser.add_argument("--references", type=Path, help="draw the crystal with its id beside each")
     parser.add_argument("--columns", type=int, default=3, help="panels side by side")
     parser.add_argument("--output", type=Path, required=True, help="SVG to write")
     args = parser.parse_args()
@@ -39,10 +41,13 @@ def main() -> None:
     names = args.name or args.id
     if len(names) != len(crystals):
         raise InputError(f"{len(names)} names for {len(crystals)} crystals; give one for each")
+    known = chosen([args.references], args.id) if args.references else [None] * len(crystals)
     panels = []
-    for name, crystal in zip(names, crystals, strict=True):
+    for name, crystal, reference in zip(names, crystals, known, strict=True):
         if args.host:
             panels.append((f"{name}: host", crystal[crystal.arrays["is_host"]]))
+        if reference is not None:
+            panels.append((f"{name}: reference", with_hosts(reference, crystal)))
         panels.append((name, crystal))
     with atomic_writer(args.output) as file:
         file.write(sheet(panels, args.columns))
@@ -59,6 +64,14 @@ def chosen(paths: list[Path], ids: list[str]) -> list[Atoms]:
         if name not in known:
             raise InputError(f"no crystal {name} in {', '.join(map(str, paths))}")
     return [known[name] for name in ids]
+
+
+def with_hosts(reference: Atoms, crystal: Atoms) -> Atoms:
+    """Return a reference that says which of its atoms are of the host, by their element."""
+    filled = set(crystal.numbers[~crystal.arrays["is_host"]])
+    found = reference.copy()
+    found.set_array("is_host", np.array([number not in filled for number in reference.numbers]))
+    return found
 
 
 def sheet(panels: list[tuple[str, Atoms]], columns: int) -> str:
