@@ -53,7 +53,7 @@ suite "lint" ruff check .
 suite "types" mypy
 if [[ ${1:-} != lint ]]; then
     command -v nf-test > /dev/null && nf_test=1 || nf_test=0
-    # nf-test runs a tag, but not all but a tag. pytest runs the stubs of all stages in one pipeline.
+    # nf-test runs a tag, but not all but a tag. pytest runs these stubs, too, in one pipeline.
     nf_suites=(modules/*/tests/main.nf.test tests/default.nf.test tests/scan.nf.test)
     [[ ${1:-} != full ]] || nf_suites+=(modules/*/tests/stub.nf.test)
     ((!nf_test)) || start_nf_tests "${nf_suites[@]}"
@@ -74,7 +74,7 @@ if [[ ${1:-} != lint ]]; then
         suite "slow pytest suites" pytest -rs -m slow
     else
         skip "slow pytest suites" "minutes to hours each; run them with: make test-full"
-        ((!nf_test)) || skip "nf-test suites of each stub" "run them with: make test-full"
+        ((!nf_test)) || skip "nf-test suites of single stubs" "run them with: make test-full"
     fi
 fi
 
