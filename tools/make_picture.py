@@ -68,9 +68,9 @@ def chosen(paths: list[Path], ids: list[str]) -> list[Atoms]:
 
 def with_hosts(reference: Atoms, crystal: Atoms) -> Atoms:
     """Return a reference that says which of its atoms are of the host, by their element."""
-    filled = set(crystal.numbers[~crystal.arrays["is_host"]])
+    filled = crystal.numbers[~crystal.arrays["is_host"]]
     found = reference.copy()
-    found.set_array("is_host", np.array([number not in filled for number in reference.numbers]))
+    found.set_array("is_host", ~np.isin(reference.numbers, filled))
     return found
 
 

@@ -251,10 +251,10 @@ def _minima(
     return pd.DataFrame(rows, columns=list(MINIMUM_COLUMNS))
 
 
-def space_group(atoms: Atoms) -> str:
-    """Return the symbol of the space group within `SYMMETRY_TOLERANCE`; empty if unknown."""
+def space_group(atoms: Atoms, *, tolerance: float = SYMMETRY_TOLERANCE) -> str:
+    """Return the symbol of the space group within a tolerance in Å; empty if unknown."""
     cell = (atoms.cell.tolist(), atoms.get_scaled_positions().tolist(), atoms.numbers.tolist())
-    found = spglib.get_symmetry_dataset(cell, symprec=SYMMETRY_TOLERANCE)
+    found = spglib.get_symmetry_dataset(cell, symprec=tolerance)
     return "" if found is None else str(found.international)
 
 
