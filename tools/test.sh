@@ -53,9 +53,10 @@ suite "lint" ruff check .
 suite "types" mypy
 if [[ ${1:-} != lint ]]; then
     command -v nf-test > /dev/null && nf_test=1 || nf_test=0
-    # nf-test runs a tag, but not all but a tag. pytest runs these stubs, too, in one pipeline.
-    nf_suites=(modules/*/tests/main.nf.test tests/default.nf.test tests/scan.nf.test)
-    [[ ${1:-} != full ]] || nf_suites+=(modules/*/tests/stub.nf.test)
+    # nf-test runs a tag, but not all but a tag. pytest runs these stubs, too, in one pipeline,
+    # and scans with more checks.
+    nf_suites=(modules/*/tests/main.nf.test tests/default.nf.test)
+    [[ ${1:-} != full ]] || nf_suites+=(modules/*/tests/stub.nf.test tests/scan.nf.test)
     ((!nf_test)) || start_nf_tests "${nf_suites[@]}"
     suite "pytest" pytest -rs --durations 20 --numprocesses logical --maxprocesses 4 \
         --dist loadscope --no-loadscope-reorder
@@ -74,7 +75,7 @@ if [[ ${1:-} != lint ]]; then
         suite "slow pytest suites" pytest -rs -m slow
     else
         skip "slow pytest suites" "minutes to hours each; run them with: make test-full"
-        ((!nf_test)) || skip "nf-test suites of single stubs" "run them with: make test-full"
+        ((!nf_test)) || skip "nf-test suites of single stubs and of a scan" "run them with: make test-full"
     fi
 fi
 

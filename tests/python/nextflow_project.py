@@ -10,15 +10,18 @@ import signal
 import struct
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+_JARS = REPOSITORY / ".tools" / "nextflow" / "lib"
 _FILES = ("main.nf", "nextflow.config", "nextflow_schema.json")
 _FOLDERS = ("assets", "bin", "conf", "lib", "modules", "subworkflows")
 # Pages of Nextflow that one module of tests reads; each run would render them for a second.
@@ -35,13 +38,35 @@ _LOG_END = 6000
 def find_nextflow() -> str:
     """Return the Nextflow on PATH, else the one that `make setup` resolved; skip without any."""
     own = REPOSITORY / "tools" / "nextflow" / "nextflow"
-    jars = REPOSITORY / ".tools" / "nextflow" / "lib"
-    found = shutil.which("nextflow") or (str(own) if any(jars.glob("nextflow-*.jar")) else None)
+    found = shutil.which("nextflow") or (str(own) if any(_JARS.glob("nextflow-*.jar")) else None)
     if found is None:
         pytest.skip("no Nextflow on PATH and none in .tools: run 'make setup'")
     if shutil.which("java") is None and not os.environ.get("JAVA_HOME"):
         pytest.skip("Nextflow needs Java, and there is none")
     return found
+
+
+@cache
+def _compiled_lib() -> Path | None:
+    """Return lib/ compiled by the Groovy of `make setup`, kept in build/; None without it.
+
+    Each start of Nextflow would compile the classes again, for a quarter of its CPU time.
+    """
+    sources = sorted((REPOSITORY / "lib").glob("*.groovy"))
+    contents = [path.read_bytes() for path in sources]
+    contents += [path.name.encode() for path in sorted(_JARS.glob("*.jar"))]
+    if shutil.which("java") is None or not any(_JARS.glob("groovy-*.jar")):
+        return None
+    archive = REPOSITORY / "build" / f"lib-{hashlib.sha256(b'|'.join(contents)).hexdigest()}.jar"
+    if not archive.is_file():
+        archive.parent.mkdir(exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=archive.parent) as folder:
+            compiler = ["java", "-XX:TieredStopAtLevel=1", "-cp", f"{_JARS}/*"]
+            compiler += ["org.codehaus.groovy.tools.FileSystemCompiler", "-d", f"{folder}/classes"]
+            subprocess.run([*compiler, *sources], check=True)
+            made = shutil.make_archive(f"{folder}/lib", "zip", f"{folder}/classes")
+            Path(made).replace(archive)
+    return archive
 
 
 @dataclass
@@ -75,6 +100,9 @@ class Project:
             # The kernels that numba compiled are copied: each copy would compile them again.
             ignore = shutil.ignore_patterns("*.pyc*", "*.tmp.*", "tests", "*.egg-info")
             shutil.copytree(REPOSITORY / name, root / name, ignore=ignore)
+        compiled = _compiled_lib()
+        if compiled is not None:
+            shutil.copy2(compiled, root / "lib" / "compiled.jar")
         # conf/base.config puts it on PATH: the commands are to run with this very Python.
         (root / ".venv").symlink_to(sys.prefix)
         return cls(root, launch)

@@ -241,6 +241,7 @@ def test_resume_runs_nothing_again(run: Run) -> None:
     assert tables == {name: (run.outdir / name).read_bytes() for name in tables}
 
 
+@pytest.mark.slow
 def test_a_lost_database_gets_everything_again(run: Run) -> None:
     database = run.project.launch / "results.db"
     database.unlink()

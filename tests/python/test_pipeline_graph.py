@@ -134,7 +134,9 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 @pytest.fixture(scope="module")
 def stub(project: Project) -> Stub:
-    """Run the stubs once."""
+    """Run the stubs once, over the results of an earlier run."""
+    (project.launch / "results").mkdir()
+    (project.launch / "results" / "results.csv").write_text("earlier", encoding="utf-8")
     command: list[str | Path] = ["-profile", "slurm,gpu,test,stub", "-c", "site.config"]
     command += ["--model", "weights.pt", "--outdir", "results", "--relax_cpus", "7"]
     command += ["--mlip", "nequip-small", "--mlip_rank", "nequip.net:group/model:0.1"]
@@ -222,6 +224,12 @@ def test_stub_run_walks_the_whole_graph(stub: Stub) -> None:
     names = [name.split(" ")[0] for name in trace]
     assert {name: names.count(name) for name in names} == TASKS
     assert set(trace.values()) == {"COMPLETED"}
+
+
+def test_a_stub_run_keeps_earlier_results(stub: Stub) -> None:
+    names = {path.name for path in stub.outdir.iterdir() if not path.name.startswith(".")}
+    assert names == {"results.csv", "pipeline_info"}
+    assert (stub.outdir / "results.csv").read_text(encoding="utf-8") == "earlier"
 
 
 def test_slurm_is_asked_for_a_gpu_where_one_is_used(stub: Stub) -> None:

@@ -19,7 +19,6 @@ from nextflow_project import (
     Project,
     lines_with,
     make_image,
-    not_cached,
     read_csv,
     read_trace,
     said,
@@ -131,9 +130,6 @@ def test_the_sheet_is_an_input_of_a_fill(run: Scan) -> None:
 def test_resume_judges_only_what_is_new(run: Scan) -> None:
     before = read_trace(run.outdir)
     session = session_of(run.outdir)
-    result = run.project.run(*run.command, "-resume", session)
-    assert result.returncode == 0, said(result)
-    assert not not_cached(read_trace(run.outdir))
     crystals = frames(40)
     crystals.append(bulk("NaCl", "rocksalt", a=5.64))
     ase.io.write(run.project.launch / "db.extxyz", crystals)
