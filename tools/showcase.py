@@ -111,11 +111,13 @@ def rates(table: pd.DataFrame) -> list[dict[str, Any]]:
     labelled = done[done["labelled"] > 0]
     exact = (labelled["labelled_with_h"] == labelled["labelled"]) & (labelled["others_with_h"] == 0)
     sound = done["warnings"].fillna("") == ""
+    unwarned = exact[sound[exact.index]]
     oxygens = int(labelled["labelled"].sum())
     return [
         _rate("answered", "minerals with an answer", len(table), int(answered.sum())),
         _rate("sound", "answers without a warning", len(done), int(sound.sum())),
         _rate("exact", "H on the labelled O and no others", len(labelled), int(exact.sum())),
+        _rate("unwarned", "the same, without a warning", len(unwarned), int(unwarned.sum())),
         _rate("oxygen", "labelled O that carry H", oxygens, int(labelled["labelled_with_h"].sum())),
     ]
 

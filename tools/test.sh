@@ -23,7 +23,7 @@ suite() {
     fi
 }
 
-# Starts the nf-test suites beside pytest: nf-test runs one test at a time, which leaves a core idle.
+# Starts the nf-test suites beside the others: nf-test runs one test at a time and leaves a core idle.
 # Two of it at once in a folder remove each other's files.
 start_nf_tests() {
     nf_log=$(mktemp)
@@ -48,16 +48,18 @@ nf_tests() {
 
 skip() { summary+=("SKIPPED: $1 ($2)"); }
 
-suite "formatting" ruff format --check .
-suite "lint" ruff check .
-suite "types" mypy
+command -v nf-test > /dev/null && nf_test=1 || nf_test=0
 if [[ ${1:-} != lint ]]; then
-    command -v nf-test > /dev/null && nf_test=1 || nf_test=0
     # nf-test runs a tag, but not all but a tag. pytest runs these stubs, too, in one pipeline,
     # and scans with more checks.
     nf_suites=(modules/*/tests/main.nf.test tests/default.nf.test)
     [[ ${1:-} != full ]] || nf_suites+=(modules/*/tests/stub.nf.test tests/scan.nf.test)
     ((!nf_test)) || start_nf_tests "${nf_suites[@]}"
+fi
+suite "formatting" ruff format --check .
+suite "lint" ruff check .
+suite "types" mypy
+if [[ ${1:-} != lint ]]; then
     suite "pytest" pytest -rs --durations 20 --numprocesses logical --maxprocesses 4 \
         --dist loadscope --no-loadscope-reorder
     if ((nf_test)); then

@@ -64,6 +64,17 @@ def test_answers_are_compared_with_the_labels() -> None:
     assert found["exact"]["share"] == {"value": 50.0, "low": low, "high": round(100 - low, 1)}
 
 
+def test_answers_with_a_warning_are_counted_apart() -> None:
+    names = ["amcsd_6", "amcsd_7", "amcsd_8"]
+    warnings = [None, None, "the host itself changed"]
+    labels = {"amcsd_7": [1, 2], "amcsd_8": [1]}
+    table = tool.rows_of(run(names, portlandite(), warnings=warnings), labels)
+    found = {one["key"]: one["cells"] for one in tool.rates(table)}
+    assert (found["sound"]["crystals"], found["sound"]["number"]) == (3, 2)
+    assert (found["exact"]["crystals"], found["exact"]["number"]) == (2, 1)
+    assert (found["unwarned"]["crystals"], found["unwarned"]["number"]) == (1, 1)
+
+
 def test_a_mineral_without_an_answer_is_counted() -> None:
     failed = run(["amcsd_7"], portlandite())
     failed.results["status"] = "failed"
