@@ -44,7 +44,7 @@ def test_filled_hosts_have_no_held_out_chemical_system() -> None:
     assert systems >= {frozenset({12, 8}), frozenset({11, 17, 1}), frozenset({3, 1})}
 
 
-@pytest.mark.parametrize("follow", [False, True])
+@pytest.mark.parametrize("follow", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_labels_agree_with_the_teacher(follow: bool, tmp_path: Path) -> None:
     kind = ("--follow",) if follow else ()
     arguments = (
