@@ -59,8 +59,8 @@ def find_symmetry(atoms: Atoms, is_host: np.ndarray, *, host: Atoms) -> Symmetry
         tolerance_filled=SYMMETRY_TOLERANCE,
         exact=_CELL_TOLERANCE,
     )
-    found = _dataset(moved.atoms, _CELL_TOLERANCE)
-    given = _dataset(host, SYMMETRY_TOLERANCE) if len(host) else None
+    found = symmetry_dataset(moved.atoms, _CELL_TOLERANCE)
+    given = symmetry_dataset(host, SYMMETRY_TOLERANCE) if len(host) else None
     orbits, n_special = ((), 0) if found is None else _orbits(moved.atoms, is_host, found)
     return Symmetry(
         host="" if given is None else str(given.international),
@@ -74,7 +74,8 @@ def find_symmetry(atoms: Atoms, is_host: np.ndarray, *, host: Atoms) -> Symmetry
     )
 
 
-def _dataset(atoms: Atoms, tolerance: float) -> spglib.SpglibDataset | None:
+def symmetry_dataset(atoms: Atoms, tolerance: float) -> spglib.SpglibDataset | None:
+    """Return what spglib finds of a crystal within a tolerance in Å; None if it finds nothing."""
     cell = (atoms.cell.tolist(), atoms.get_scaled_positions().tolist(), atoms.numbers.tolist())
     return spglib.get_symmetry_dataset(cell, symprec=tolerance)
 

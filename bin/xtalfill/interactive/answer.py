@@ -9,14 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import spglib
 from ase import Atoms
 from ase.data import chemical_symbols
 from ase.geometry import get_distances
 
 from xtalfill.checks.answer import Checks
 from xtalfill.checks.stage import checks_of
-from xtalfill.checks.symmetry import SYMMETRY_TOLERANCE
+from xtalfill.checks.symmetry import SYMMETRY_TOLERANCE, symmetry_dataset
 from xtalfill.core.batch import Batch
 from xtalfill.core.counts import counted_of
 from xtalfill.core.errors import InputError
@@ -253,8 +252,7 @@ def _minima(
 
 def space_group(atoms: Atoms, *, tolerance: float = SYMMETRY_TOLERANCE) -> str:
     """Return the symbol of the space group within a tolerance in Å; empty if unknown."""
-    cell = (atoms.cell.tolist(), atoms.get_scaled_positions().tolist(), atoms.numbers.tolist())
-    found = spglib.get_symmetry_dataset(cell, symprec=tolerance)
+    found = symmetry_dataset(atoms, tolerance)
     return "" if found is None else str(found.international)
 
 
