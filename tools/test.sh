@@ -48,8 +48,8 @@ nf_tests() {
 
 skip() { summary+=("SKIPPED: $1 ($2)"); }
 
-command -v nf-test > /dev/null && nf_test=1 || nf_test=0
 if [[ ${1:-} != lint ]]; then
+    command -v nf-test > /dev/null && nf_test=1 || nf_test=0
     # nf-test runs a tag, but not all but a tag. pytest runs these stubs, too, in one pipeline,
     # and scans with more checks.
     nf_suites=(modules/*/tests/main.nf.test tests/default.nf.test)

@@ -50,7 +50,7 @@ def find_nextflow() -> str:
 def _compiled_lib() -> Path | None:
     """Return lib/ compiled by the Groovy of `make setup`, kept in build/; None without it.
 
-    Each start of Nextflow would compile the classes again, for a quarter of its CPU time.
+    Each start of Nextflow would compile the classes again, for a fifth of its CPU time.
     """
     sources = sorted((REPOSITORY / "lib").glob("*.groovy"))
     contents = [path.read_bytes() for path in sources]

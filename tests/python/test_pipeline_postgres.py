@@ -27,7 +27,7 @@ QUICK: tuple[str, ...] = (
     "--seed",
     "1",
 )
-QUICK += ("--sites_max_steps", "2", "--max_steps", "2")
+QUICK += ("--sites_max_steps", "2", "--max_steps", "2", "--batch_size", "1")
 
 
 @pytest.fixture(scope="module")

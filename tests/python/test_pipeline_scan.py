@@ -19,6 +19,7 @@ from nextflow_project import (
     Project,
     lines_with,
     make_image,
+    not_cached,
     read_csv,
     read_trace,
     said,
@@ -138,6 +139,13 @@ def test_resume_judges_only_what_is_new(run: Scan) -> None:
     after = read_trace(run.outdir)
     assert 0 < len(judged(after)) <= MOST_CHANGED < len(judged(before))
     assert run.tables() == one_process(run, run.project.launch / "db.extxyz")
+
+
+@pytest.mark.slow
+def test_resume_judges_nothing_again(run: Scan) -> None:
+    result = run.project.run(*run.command, "-resume", session_of(run.outdir))
+    assert result.returncode == 0, said(result)
+    assert not not_cached(read_trace(run.outdir))
 
 
 @pytest.mark.slow
